@@ -1,0 +1,51 @@
+# `make` or `make help` lists the targets. All that is needed: Python >= 3.11 with pip, and make.
+
+PYTHON ?= python3
+
+# uv comes from the PATH, or through pip into .uv, where it disturbs nobody.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+SYNC = $(UV) sync --frozen --quiet --python $(PYTHON)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFAST_HOST, HOLDFAST_PORT, HOLDFAST_WORKERS)
+	@exec .venv/bin/holdfast serve
+
+.PHONY: test
+test: .venv/dev ## Run all tests, on fakeredis and on the real engine
+	.venv/bin/pytest --numprocesses auto --dist worksteal
+
+.PHONY: check
+check: .venv/dev ## Lint, format and types; Lua where luacheck is installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	@if command -v luacheck >/dev/null; then luacheck --quiet lua; \
+	else echo "luacheck is not installed (Debian: lua-check): lua/ is not checked"; fi
+
+.PHONY: format
+format: .venv/dev ## Format the code and mend what can be mended
+	.venv/bin/ruff check --fix --exit-zero
+	.venv/bin/ruff format
+
+.PHONY: clean
+clean: ## Remove what make and the tools made; ./data stays
+	rm -rf .venv .uv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# What serving needs, and nothing else: quick to install on a machine that only runs it.
+.venv/run: pyproject.toml uv.lock | $(UV)
+	$(SYNC) --no-dev --inexact
+	@touch $@
+
+.venv/dev: pyproject.toml uv.lock | $(UV)
+	$(SYNC)
+	@touch $@ .venv/run
+
+.uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'

@@ -1,0 +1,1 @@
+"""Holdfast: an order API that never oversells."""

@@ -1,0 +1,62 @@
+"""create_app(): the routes, and the only place where the parts are put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from service import health, orders, products
+from service.errors import HoldfastError
+from service.http import State
+from service.problems import answer_holdfast_error, answer_http_exception, explain_problem
+from service.settings import Settings
+from service.store import Store
+from service.telemetry import Telemetry
+from service.wire import Wire
+
+log = structlog.get_logger()
+
+ROUTES = [
+    Route("/products", products.list_products, methods=["GET"]),
+    Route("/products", products.add_product, methods=["POST"]),
+    Route("/products/{id}", products.get_product, methods=["GET"]),
+    Route("/products/{id}", products.change_product, methods=["PATCH"]),
+    Route("/products/{id}", products.withdraw_product, methods=["DELETE"]),
+    Route("/orders", orders.place_order, methods=["POST"]),
+    Route("/orders", orders.list_orders, methods=["GET"]),
+    Route("/orders/{id}", orders.get_order, methods=["GET"]),
+    Route("/livez", health.livez, methods=["GET"]),
+    Route("/readyz", health.readyz, methods=["GET"]),
+    Route("/problems/{name}", explain_problem, methods=["GET"]),
+]
+
+
+def create_app(settings: Settings, store: Store | None = None) -> Starlette:
+    """The ASGI application. `store`: one that tests have made; else it is made when the server starts."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        if store is not None:
+            yield {"store": store}
+            return
+        assert settings.redis_url is not None
+        async with Wire(
+            settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight
+        ) as wire:
+            yield {"store": make_store(settings, wire)}
+
+    return Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(Telemetry, access_log=settings.access_log)],
+        exception_handlers={HoldfastError: answer_holdfast_error, HTTPException: answer_http_exception},
+        lifespan=lifespan,
+    )
+
+
+def make_store(settings: Settings, wire: Wire) -> Store:
+    """The Store over one connection, as the settings say."""
+    return Store(wire, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)

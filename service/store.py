@@ -1,0 +1,475 @@
+"""Every Redis command that the service runs, as a verb.
+
+A verb checks nothing that its script checks, and turns the script's reply into a value or an error of
+`errors.py`. The Lua script is the unit of work: what needs two keys to agree happens in one script.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+from redis.exceptions import (  # noqa: TID251
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: TID251
+
+from service import keys
+from service.errors import (
+    CurrentPrice,
+    IdempotencyKeyReused,
+    InsufficientStock,
+    OrderNotFound,
+    OrderRefused,
+    PriceChanged,
+    ProductIdTaken,
+    ProductNotFound,
+    ShortLine,
+    StorageUnavailable,
+    TotalTooLarge,
+    Unfit,
+    UnknownProducts,
+)
+from service.models import (
+    MAX_ID,
+    NewOrder,
+    NewProduct,
+    Order,
+    OrderLine,
+    OrdersQuery,
+    Product,
+    ProductChange,
+    ProductsQuery,
+    money,
+)
+from service.scripts import load_scripts
+from service.settings import Durability
+
+log = structlog.get_logger()
+
+LAYOUT: Final = 1
+"""Version of the keys in DESIGN.md section 2, kept in `{shop}:meta`."""
+
+REFUSAL_LIFETIME_MS: Final = 24 * 60 * 60 * 1000
+"""How long an Idempotency-Key remembers that its order was refused."""
+
+ORDER_ID_BLOCK: Final = 64
+"""Order ids a worker takes at a time. What it has not used when it stops is never used."""
+
+SCAN_LIMIT: Final = 10_000
+"""Keys that one page looks at, at the most. A page of a sparse filter ends there, and the next one goes on."""
+
+_LARGEST_STEP = 1000
+
+
+class Link(Protocol):
+    """What the Store needs of a connection: `wire.Wire`, or a few lines around a redis-py client."""
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        """Sends a command, the awaitable brings its reply. `repeatable`: executing it twice does no harm."""
+        ...
+
+
+class Placed(NamedTuple):
+    """An order, and whether it is the answer to a repeated Idempotency-Key."""
+
+    order: Order
+    replayed: bool
+
+
+class Store:
+    """The shop's products and orders, in Redis.
+
+    Every verb raises StorageUnavailable or Overloaded where nothing was done, and OutcomeUnknown where a
+    change may have been made.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        shop: str,
+        durability: Durability,
+        events_max: int,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        """`events_max`: entries kept in the event stream. `clock`: ms since 1970 for tests, else Redis' own."""
+        self._link = link
+        self._shop = shop
+        self._durability = durability
+        self._events_max = events_max
+        self._clock = clock
+        self._scripts = load_scripts()
+        self._order_ids = _Ids(self)
+        self._checked = False
+
+    async def check(self) -> None:
+        """Makes sure that this Redis may be used, and marks it with our layout. Raises Unfit.
+
+        Until it has succeeded once, every verb begins with it.
+        """
+        self._checked = False
+        await self._check_version()
+        await self._check_durability()
+        key = keys.meta(self._shop)
+        await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
+        layout = int(await _answered(self._link.send("HGET", key, "layout", repeatable=True)))
+        if layout > LAYOUT:
+            raise Unfit(
+                f"the data of shop {self._shop!r} has layout {layout}, this program knows {LAYOUT}: "
+                "use the newer program that wrote it"
+            )
+        self._checked = True
+
+    async def list_products(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
+        """One page in id order, and the `after` of the next page if there may be one."""
+        found: list[Product] = []
+        after, scanned, step = query.after, 0, query.limit + 1
+        while len(found) <= query.limit and scanned < SCAN_LIMIT:
+            ids = await self._send(
+                "ZRANGEBYSCORE", keys.products(self._shop), f"({after}", "+inf", "LIMIT", 0, step, repeatable=True
+            )
+            products = await self._read_products([int(product_id) for product_id in ids])
+            found += [
+                product for product in products if product is not None and query.in_stock in (None, product.stock > 0)
+            ]
+            if len(ids) < step:
+                after = 0
+                break
+            after, scanned, step = int(ids[-1]), scanned + step, min(2 * step, _LARGEST_STEP)
+        if len(found) > query.limit:
+            return found[: query.limit], found[query.limit - 1].id
+        return found, after or None
+
+    async def add_product(self, new: NewProduct) -> Product:
+        """Adds a product. Raises ProductIdTaken if its own id was ever used."""
+        step = 1
+        while True:
+            product_id = new.id or int(await self._send("INCRBY", keys.product_ids(self._shop), step, repeatable=True))
+            reply = await self._run(
+                "add_product",
+                (keys.product(self._shop, product_id), keys.products(self._shop), keys.events(self._shop)),
+                (product_id, new.name, new.description, money(new.price), new.stock, self._events_max),
+            )
+            match reply:
+                case ["added"]:
+                    return Product(product_id, new.name, new.description, new.price, new.stock)
+                case ["taken"] if new.id is not None:
+                    raise ProductIdTaken(new.id)
+                case ["taken"]:
+                    # Clients took ids of their own up to here. Ever longer steps pass them in a few calls.
+                    step *= 2
+                case _:
+                    raise _unknown_reply("add_product", reply)
+
+    async def get_product(self, product_id: int) -> Product:
+        """Raises ProductNotFound."""
+        [product] = await self._read_products([product_id])
+        if product is None:
+            raise ProductNotFound(str(product_id))
+        return product
+
+    async def change_product(self, product_id: int, change: ProductChange) -> Product:
+        """Sets the members that were given. Raises ProductNotFound."""
+        fields = change.model_dump(exclude_unset=True)
+        if "price" in fields:
+            fields["price"] = money(fields["price"])
+        reply = await self._run(
+            "change_product",
+            (keys.product(self._shop, product_id), keys.events(self._shop)),
+            (product_id, self._events_max, *(part for field in fields.items() for part in field)),
+        )
+        match reply:
+            case ["changed", name, description, price, stock]:
+                return Product(product_id, name, description, _cents(price), int(stock))
+            case ["absent"]:
+                raise ProductNotFound(str(product_id))
+            case _:
+                raise _unknown_reply("change_product", reply)
+
+    async def withdraw_product(self, product_id: int) -> None:
+        """Takes a product from sale; repeating it is harmless. Raises ProductNotFound if there never was one."""
+        reply = await self._run(
+            "withdraw_product",
+            (keys.product(self._shop, product_id), keys.products(self._shop), keys.events(self._shop)),
+            (product_id, self._events_max),
+        )
+        match reply:
+            case ["withdrawn"]:
+                return
+            case ["absent"]:
+                raise ProductNotFound(str(product_id))
+            case _:
+                raise _unknown_reply("withdraw_product", reply)
+
+    async def place_order(self, new: NewOrder, idempotency_key: str | None = None) -> Placed:
+        """Takes the stock of all lines and writes the order, or does nothing.
+
+        Raises OrderRefused in its kinds and IdempotencyKeyReused. A key that made an order before gives
+        that order; one that was refused before is refused again.
+        """
+        quantities = new.quantities()
+        more_keys = (
+            keys.events(self._shop),
+            keys.holds(self._shop),
+            *(keys.product(self._shop, product_id) for product_id in quantities),
+            *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
+        )
+        more_args = (
+            "",
+            "" if new.total_price is None else new.total_price,
+            idempotency_key or "",
+            _fingerprint(new, quantities) if idempotency_key else "",
+            REFUSAL_LIFETIME_MS,
+            self._events_max,
+            "" if self._clock is None else self._clock(),
+            *(part for line in quantities.items() for part in line),
+        )
+        while True:
+            order_id = await self._order_ids.take()
+            try:
+                reply = await self._run(
+                    "place_order", (keys.order(self._shop, order_id), *more_keys), (order_id, *more_args)
+                )
+            except StorageUnavailable:
+                self._order_ids.give_back(order_id)
+                raise
+            # Any other error: the script may have run, or may still run late. The id is not used again.
+            match reply:
+                case ["placed", total, created_at, _, *prices]:
+                    lines = tuple(
+                        OrderLine(product_id, quantity, _cents(price))
+                        for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
+                    )
+                    return Placed(Order(order_id, lines, _cents(total), new.status, int(created_at)), replayed=False)
+                case ["exists"]:
+                    self._order_ids.skip()
+                    continue
+            self._order_ids.give_back(order_id)
+            match reply:
+                case ["replayed", first_id]:
+                    return Placed(await self.get_order(int(first_id)), replayed=True)
+                case ["reused"]:
+                    raise IdempotencyKeyReused
+                case ["refused", text]:
+                    raise _refusal(new, text.split("\n"), replayed=True)
+                case _:
+                    raise _refusal(new, reply, replayed=False)
+
+    async def get_order(self, order_id: int) -> Order:
+        """Raises OrderNotFound."""
+        [order] = await self._read_orders([order_id])
+        if order is None:
+            raise OrderNotFound(str(order_id))
+        return order
+
+    async def list_orders(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
+        """One page, newest first, and the `before` of the next page if there may be one."""
+        last_id = int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
+        before = last_id + 1 if query.before is None else min(query.before, last_id + 1)
+        found: list[Order] = []
+        scanned, step = 0, query.limit + 1
+        # Without an index: ids are dense but for the blocks that workers have not used up.
+        while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
+            orders = await self._read_orders(range(before - 1, max(before - 1 - step, 0), -1))
+            found += [order for order in orders if order is not None and query.status in (None, order.status)]
+            before, scanned, step = max(before - step, 1), scanned + step, min(2 * step, _LARGEST_STEP)
+        if len(found) > query.limit:
+            return found[: query.limit], found[query.limit - 1].id
+        return found, before if before > 1 else None
+
+    async def lease_order_ids(self, count: int) -> int:
+        """The first of `count` order ids that nobody else gets."""
+        last = int(await self._send("INCRBY", keys.order_ids(self._shop), count, repeatable=True))
+        return last - count + 1
+
+    async def _read_products(self, product_ids: Sequence[int]) -> list[Product | None]:
+        fields = ("name", "description", "price", "stock", "withdrawn")
+        rows = await self._read_hashes([keys.product(self._shop, product_id) for product_id in product_ids], fields)
+        return [
+            None
+            if row[0] is None or row[4] == "1"
+            else Product(product_id, row[0], row[1], _cents(row[2]), int(row[3]))
+            for product_id, row in zip(product_ids, rows, strict=True)
+        ]
+
+    async def _read_orders(self, order_ids: Sequence[int]) -> list[Order | None]:
+        fields = ("products", "total_price", "status", "created_at")
+        rows = await self._read_hashes([keys.order(self._shop, order_id) for order_id in order_ids], fields)
+        return [
+            None if row[0] is None else Order(order_id, _lines(row[0]), _cents(row[1]), row[2], int(row[3]))
+            for order_id, row in zip(order_ids, rows, strict=True)
+        ]
+
+    async def _read_hashes(self, names: Sequence[str], fields: tuple[str, ...]) -> list[list[Any]]:
+        """Fields of many hashes, None for what is absent: all in one write, none waits for another."""
+        if not self._checked:
+            await self.check()
+        rows = await _answered(
+            asyncio.gather(*(self._link.send("HMGET", name, *fields, repeatable=True) for name in names))
+        )
+        return [[None if value is None else value.decode() for value in row] for row in rows]
+
+    async def _run(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> list[str]:
+        """Runs a script, gives its reply as text. Redis forgets scripts when it restarts: EVAL teaches it anew."""
+        script = self._scripts[name]
+        try:
+            reply = await self._send("EVALSHA", script.sha, len(names), *names, *args)
+        except NoScriptError:
+            reply = await self._send("EVAL", script.source, len(names), *names, *args)
+        return [part.decode() for part in reply]
+
+    async def _send(self, *command: str | int, repeatable: bool = False) -> Any:
+        if not self._checked:
+            await self.check()
+        return await _answered(self._link.send(*command, repeatable=repeatable))
+
+    async def _check_version(self) -> None:
+        try:
+            info = await _answered(self._link.send("INFO", "server", repeatable=True))
+        except ResponseError as error:
+            log.warning("engine_version_unreadable", reason=str(error))
+            return
+        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        name, oldest = ("valkey_version", 8) if "valkey_version" in facts else ("redis_version", 7)
+        if int(facts[name].partition(".")[0]) < oldest:
+            raise Unfit(f"the engine has {name} {facts[name]}, Holdfast needs {oldest}.0 or later")
+
+    async def _check_durability(self) -> None:
+        """Measured by cutting the file to its last synced byte, see DESIGN.md section 6."""
+        names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
+        try:
+            reply = await _answered(self._link.send("CONFIG", "GET", *names, repeatable=True))
+        except ResponseError as error:
+            log.warning("durability_unreadable", expected=self._durability, reason=str(error))
+            return
+        reply = [part.decode() for part in reply]
+        found = dict(zip(reply[::2], reply[1::2], strict=True))
+        # While the file is rewritten `no-appendfsync-on-rewrite` syncs nothing at all.
+        synced = found["appendonly"] == "yes" and found["no-appendfsync-on-rewrite"] == "no"
+        promised: Durability = "none"
+        if synced and found["appendfsync"] in ("always", "everysec"):
+            promised = "always" if found["appendfsync"] == "always" else "everysec"
+        if _DURABILITIES.index(promised) < _DURABILITIES.index(self._durability):
+            settings = ", ".join(f"{name} {found[name]}" for name in names)
+            raise Unfit(
+                f"HOLDFAST_DURABILITY is {self._durability}, but the engine promises {promised} ({settings}): "
+                "set up the engine for it, or say what you can bear to lose"
+            )
+
+
+class _Ids:
+    """Order ids of this worker, taken from the counter a block at a time.
+
+    So an id is known before the script runs, and the script can tell a repeated call from a new one.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = asyncio.Lock()
+        self._unused: deque[int] = deque()
+        self._block = ORDER_ID_BLOCK
+
+    async def take(self) -> int:
+        if not self._unused:
+            async with self._lock:
+                if not self._unused:  # not refilled by another task while this one waited
+                    first = await self._store.lease_order_ids(self._block)
+                    self._unused.extend(range(first, first + self._block))
+        return self._unused.popleft()
+
+    def give_back(self, order_id: int) -> None:
+        """The order of this id was refused: the next one gets it."""
+        self._unused.appendleft(order_id)
+
+    def skip(self) -> None:
+        """An order has this id: the counter was lost or set back. Ever longer blocks get past all orders."""
+        self._unused.clear()
+        self._block = min(2 * self._block, MAX_ID)
+
+
+async def _answered(reply: Awaitable[Any]) -> Any:
+    """The reply. An error that says the command was not executed becomes StorageUnavailable."""
+    try:
+        return await reply
+    except _NOT_EXECUTED as error:
+        raise StorageUnavailable(f"{type(error).__name__}: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(_NOT_EXECUTED_CODES):
+            raise StorageUnavailable(str(error)) from error
+        raise
+
+
+def _fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
+    """The meaning of a request, not its bytes: the order of its lines and how they are split do not matter."""
+    lines = ",".join(f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items()))
+    meaning = f"{lines} {new.status} {new.total_price}"
+    return blake2b(meaning.encode(), digest_size=16).hexdigest()
+
+
+def _refusal(new: NewOrder, reply: list[str], replayed: bool) -> OrderRefused:
+    match reply:
+        case ["unknown", *lines]:
+            return UnknownProducts(replayed, [_short_line(new, line) for line in lines])
+        case ["short", *lines]:
+            return InsufficientStock(replayed, [_short_line(new, line) for line in lines])
+        case ["price_changed", total, *lines]:
+            pairs = [line.split() for line in lines]
+            prices = [CurrentPrice(int(product_id), _cents(price)) for product_id, price in pairs]
+            return PriceChanged(replayed, _cents(total), prices)
+        case ["too_large"]:
+            return TotalTooLarge(replayed)
+    raise _unknown_reply("place_order", reply)
+
+
+def _short_line(new: NewOrder, text: str) -> ShortLine:
+    product_id, requested, available = text.split()
+    index = next(i for i, line in enumerate(new.products) if line.product_id == int(product_id))
+    return ShortLine(index, int(product_id), int(requested), None if available == "unknown" else int(available))
+
+
+def _lines(text: str) -> tuple[OrderLine, ...]:
+    """The `products` field of an order: a line a product, `7: 2 x 19.99`."""
+    matches = [_LINE.fullmatch(line) for line in text.split("\n")]
+    if not all(matches):
+        raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
+    return tuple(OrderLine(int(match[1]), int(match[2]), _cents(match[3])) for match in matches if match)
+
+
+def _cents(text: str) -> int:
+    """An amount as Redis holds it, `19.99`, in cents."""
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"unreadable amount: {text[:40]!r}")
+    whole, _, fraction = text.partition(".")
+    return int(whole) * 100 + int(fraction.ljust(2, "0"))
+
+
+def _unknown_reply(script: str, reply: Sequence[str]) -> AssertionError:
+    return AssertionError(f"{script}.lua replied {list(reply)!r}, which store.py does not know")
+
+
+_LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
+_AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
+
+_DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
+
+# Errors that Redis replies with before it executes anything; LOADING is one of the first kind. Scripts
+# begin with `#!lua`, so these hold for them, too: they are refused before they start.
+_NOT_EXECUTED = (
+    RedisConnectionError,
+    ReadOnlyError,
+    OutOfMemoryError,
+    ClusterDownError,
+    TryAgainError,
+    MovedError,
+)
+_NOT_EXECUTED_CODES = ("MISCONF", "BUSY", "NOREPLICAS")

@@ -1,0 +1,209 @@
+"""One connection to Redis, shared by all requests of a worker.
+
+The commands of one event-loop tick leave in one write; the replies come back in the same order and
+each wakes the call it belongs to. redis-py opens the connection (TLS, ACL, unix sockets, database);
+its asyncio client has no multiplexing (https://github.com/redis/redis-py/issues/3767).
+
+A call ends in exactly one of these ways:
+
+- its reply, or the error that Redis replied with, as redis-py's exception;
+- `Overloaded`: too many calls were under way, it was not sent;
+- `StorageUnavailable`: it was not sent until its deadline, or is repeatable and got no reply;
+- `OutcomeUnknown`: it was sent, and the connection broke or the deadline passed.
+
+A call that was not sent when the connection breaks is sent over the next one. One that was sent is
+never sent again, unless the caller says that it is repeatable.
+"""
+
+import asyncio
+import random
+from collections import deque
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import hiredis
+import structlog
+from redis.asyncio.connection import AbstractConnection, ConnectionPool  # noqa: TID251
+from redis.asyncio.retry import Retry  # noqa: TID251
+from redis.backoff import NoBackoff  # noqa: TID251
+from redis.exceptions import InvalidResponse, RedisError  # noqa: TID251
+
+from service.errors import OutcomeUnknown, Overloaded, StorageUnavailable
+
+log = structlog.get_logger()
+
+_READ_SIZE = 256 * 1024
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.01, 1.0
+_INCOMPLETE = object()
+
+
+class _Call:
+    """A command on its way. `deadline` in event-loop time."""
+
+    __slots__ = ("command", "deadline", "future", "repeatable")
+
+    def __init__(self, command: bytes, repeatable: bool, deadline: float, future: asyncio.Future[Any]) -> None:
+        self.command = command
+        self.repeatable = repeatable
+        self.deadline = deadline
+        self.future = future
+
+
+class Wire:
+    """A multiplexed connection that opens on `async with`, reopens when it breaks, and closes at the end."""
+
+    def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
+        """`url` as redis-py takes it; `timeout` in seconds, of connecting and of each call."""
+        self._timeout = timeout
+        self._max_in_flight = max_in_flight
+        self._pool = ConnectionPool.from_url(
+            url,
+            protocol=2,  # replies in order, and nothing that was not asked for
+            retry=Retry(NoBackoff(), 0),  # redis-py would repeat commands, see DESIGN.md
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            driver_info=None,  # CLIENT SETINFO needs a permission that nothing else here does
+        )
+        self._unsent: deque[_Call] = deque()
+        self._unanswered: deque[_Call] = deque()
+        self._writer: asyncio.StreamWriter | None = None
+        self._lost_at: float | None = None
+        self._reason = "not connected yet"
+        self._flush_is_due = False
+        self._watch_is_due = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._lost_at = self._loop.time()
+        self._keeper = asyncio.create_task(self._keep_connected(), name="wire")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        keeper, self._keeper = self._keeper, None
+        assert keeper is not None
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        while self._unsent:
+            self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> asyncio.Future[Any]:
+        """Sends a command with the others of this tick; the future brings its reply.
+
+        `repeatable`: executing it twice does no harm. Raises Overloaded.
+        """
+        if len(self._unsent) + len(self._unanswered) >= self._max_in_flight:
+            raise Overloaded(f"{self._max_in_flight} calls are under way")
+        now = self._loop.time()
+        future = self._loop.create_future()
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
+        call = _Call(packed, repeatable, now + self._timeout, future)
+        if self._lost_at is not None and now - self._lost_at > self._timeout:
+            # Down for longer than any call may wait: say so at once.
+            self._fail(call, StorageUnavailable(self._reason))
+            return future
+        self._unsent.append(call)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+        if not self._watch_is_due:
+            self._watch_is_due = True
+            self._loop.call_at(call.deadline, self._watch)
+        return future
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._writer is None or not self._unsent:
+            return
+        # A caller that went away before its command left is not worth a command.
+        calls = [call for call in self._unsent if not call.future.done()]
+        self._unsent.clear()
+        self._unanswered.extend(calls)
+        self._writer.write(b"".join([call.command for call in calls]))
+
+    def _watch(self) -> None:
+        """Ends the calls whose deadline has passed. Both queues are in the order of their deadlines."""
+        now = self._loop.time()
+        if self._unanswered and self._unanswered[0].deadline <= now:
+            # Redis hangs, or the network swallows. All that was sent is lost; what comes now is not sent
+            # after it into the void, it waits for a connection that answers.
+            self._break(f"no reply within {self._timeout} s")
+        while self._unsent and self._unsent[0].deadline <= now:
+            self._fail(self._unsent.popleft(), StorageUnavailable(self._reason))
+        heads = [calls[0].deadline for calls in (self._unanswered, self._unsent) if calls]
+        self._watch_is_due = bool(heads)
+        if heads:
+            self._loop.call_at(min(heads), self._watch)
+
+    def _break(self, reason: str) -> None:
+        """Gives up the connection: what was sent over it will get no reply."""
+        self._reason = reason
+        if self._writer is None:
+            return
+        if self._keeper is not None:
+            log.warning("redis_lost", reason=reason, unanswered=len(self._unanswered))
+        self._writer.transport.abort()
+        self._writer = None
+        now = self._lost_at = self._loop.time()
+        for call in reversed(self._unanswered):
+            if not call.repeatable:
+                self._fail(call, OutcomeUnknown(reason))
+            elif call.deadline <= now:
+                self._fail(call, StorageUnavailable(reason))
+            else:
+                self._unsent.appendleft(call)
+        self._unanswered.clear()
+
+    def _fail(self, call: _Call, error: Exception) -> None:
+        if not call.future.done():
+            call.future.set_exception(error)
+
+    async def _keep_connected(self) -> None:
+        backoff = _FIRST_BACKOFF
+        while True:
+            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.connect()
+                log.info("redis_connected")
+                backoff = _FIRST_BACKOFF
+                await self._serve(connection)
+            except asyncio.CancelledError:
+                self._break("the service is shutting down")
+                raise
+            except (RedisError, OSError) as error:
+                if backoff == _FIRST_BACKOFF and self._writer is None:
+                    log.warning("redis_unreachable", reason=str(error))
+                self._break(str(error))
+            finally:
+                with suppress(RedisError, OSError):
+                    await connection.disconnect(nowait=True)
+            # Jitter, so that the workers of a fleet do not all come back in the same moment.
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
+            backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        """Gives out the replies of one connection until it ends, which is always an error."""
+        # redis-py has no public way to its streams and its errors; these three names are all we take.
+        reader, self._writer = connection._reader, connection._writer
+        parse_error = connection._parser.parse_error
+        assert reader is not None
+        replies = hiredis.Reader(protocolError=InvalidResponse, replyError=parse_error, notEnoughData=_INCOMPLETE)
+        self._lost_at = None
+        self._flush()
+        while data := await reader.read(_READ_SIZE):
+            replies.feed(data)
+            while (reply := replies.gets()) is not _INCOMPLETE:
+                if not self._unanswered:
+                    raise InvalidResponse("a reply that nothing asked for")
+                future = self._unanswered.popleft().future
+                if future.done():
+                    continue  # its caller went away
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        raise ConnectionError("Redis closed the connection")

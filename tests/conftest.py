@@ -1,0 +1,136 @@
+"""Fixtures: a Store and an HTTP client, each on fakeredis and on a real engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any
+
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+from httpx2 import ASGITransport, AsyncClient, Response
+from redis.exceptions import NoScriptError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.app import create_app
+from service.engine import run_engine
+from service.scripts import load_scripts
+from service.settings import Settings
+from service.store import Link, Store
+from service.wire import Wire
+
+SHOP = "test"
+
+
+class FakeLink:
+    """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
+
+    def __init__(self, server: FakeServer | None = None) -> None:
+        self.client = FakeAsyncRedis(server=server or FakeServer())
+        self.taught: set[str] = set()
+        self.by_sha = {script.sha: script.source for script in load_scripts().values()}
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        return asyncio.ensure_future(self._send(*command))
+
+    async def _send(self, name: Any, *args: Any) -> Any:
+        if name == "EVALSHA":
+            if args[0] not in self.taught:
+                raise NoScriptError("No matching script.")
+            name, args = "EVAL", (self.by_sha[args[0]], *args[1:])
+        if name == "EVAL":
+            self.taught |= {sha for sha, source in self.by_sha.items() if source == args[0]}
+            args = (args[0].removeprefix("#!lua\n").removeprefix("#!lua flags=allow-oom\n"), *args[1:])
+        return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real engine, one for each xdist worker. Where it cannot run, tests fail rather than skip."""
+    with run_engine(tmp_path_factory.mktemp("engine"), "none") as url:
+        yield url
+
+
+@pytest.fixture
+async def wire(engine_url: str) -> AsyncIterator[Wire]:
+    """A connection to an empty real engine."""
+    async with Wire(engine_url, timeout=10, max_in_flight=100_000) as wire:
+        await wire.send("FLUSHALL")
+        yield wire
+
+
+@pytest.fixture(params=["fakeredis", "engine"])
+def link(request: pytest.FixtureRequest) -> Link:
+    """Redis, empty: the fast imitation and the real thing."""
+    if request.param == "fakeredis":
+        return FakeLink()
+    wire: Wire = request.getfixturevalue("wire")
+    return wire
+
+
+def make_store(link: Link, **options: Any) -> Store:
+    return Store(link, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
+
+
+@pytest.fixture
+def store(link: Link) -> Store:
+    """A Store on both kinds of Redis."""
+    return make_store(link)
+
+
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[AsyncClient]:
+    """The whole application over HTTP, on both kinds of Redis."""
+    async with http_client(store) as client:
+        yield client
+
+
+def http_client(store: Store) -> AsyncClient:
+    """A client that calls the application in this process."""
+    return AsyncClient(transport=ASGITransport(with_state(store)), base_url="http://holdfast")
+
+
+def with_state(store: Store) -> ASGIApp:
+    """The application as a server runs it, with the lifespan's state in every request."""
+    app = create_app(Settings(), store)
+
+    async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"store": store}
+        await app(scope, receive, send)
+
+    return app_with_state
+
+
+def mug(**members: object) -> dict[str, object]:
+    """A product to add: ten mugs at 19.99."""
+    return {"name": "Mug", "description": "Holds coffee.", "price": 19.99, "stock": 10, **members}
+
+
+async def add_product(client: AsyncClient, **members: object) -> int:
+    """Adds mugs over HTTP and gives their id."""
+    response = await client.post("/products", json=mug(**members))
+    assert response.status_code == 201, response.text
+    return int(response.json()["id"])
+
+
+async def place(client: AsyncClient, *lines: tuple[int, int], key: str | None = None, **members: object) -> Response:
+    """Orders `(product id, quantity)` lines over HTTP."""
+    products = [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines]
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await client.post("/orders", json={"products": products, **members}, headers=headers)
+
+
+async def stock_of(client: AsyncClient, product_id: int) -> int:
+    response = await client.get(f"/products/{product_id}")
+    return int(response.json()["stock"])
+
+
+def assert_problem(response: Response, status: int, name: str) -> dict[str, Any]:
+    """The answer is the problem of this name, whole and in the form of RFC 9457. Gives its members."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == f"/problems/{name}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["instance"] == response.headers["x-request-id"]
+    return problem
