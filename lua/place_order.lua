@@ -3,8 +3,9 @@
 --
 -- KEYS 1    {shop}:order:<id>           hash, the order to write
 --      2    {shop}:events               stream
---      3    {shop}:holds                zset, ids of pending orders by deadline in ms
---      4..  {shop}:product:<id>         hash, one a line
+--      3    {shop}:holds                zset, ids of pending orders, score = deadline in ms
+--      4    {shop}:pending              zset, the same ids, score = id
+--      5..  {shop}:product:<id>         hash, one a line
 --      last {shop}:idempotency:<key>    hash, only where ARGV[4] is not empty
 -- ARGV 1    order id, a fresh one
 --      2    hold in ms of a pending order; empty: the order is completed at once
@@ -44,13 +45,13 @@ if key ~= '' then
   if known[3] then return {'refused', known[3]} end
 end
 redis.call('XLEN', KEYS[2])
-if hold then redis.call('ZCARD', KEYS[3]) end
+if hold then redis.call('ZCARD', KEYS[3]); redis.call('ZCARD', KEYS[4]) end
 
 local taken = hold and 'held' or 'sold'
 local reason, faults, prices, readable, updates, cents = nil, {}, {}, {}, {}, 0
 for i = 1, (#ARGV - 8) / 2 do
   local product, quantity = ARGV[7 + 2 * i], tonumber(ARGV[8 + 2 * i])
-  local found = redis.call('HMGET', KEYS[3 + i], 'stock', taken, 'price', 'withdrawn')
+  local found = redis.call('HMGET', KEYS[4 + i], 'stock', taken, 'price', 'withdrawn')
   local stock = tonumber(found[1])
   if not stock or found[4] == '1' then
     reason = 'unknown'
@@ -88,12 +89,13 @@ redis.call('HSET', KEYS[1],
 if hold then
   redis.call('HSET', KEYS[1], 'expires_at', expires)
   redis.call('ZADD', KEYS[3], expires, id)
+  redis.call('ZADD', KEYS[4], id, id)
 end
 if key ~= '' then
   redis.call('HSET', KEYS[1], 'idempotency_key', key)
   redis.call('HSET', KEYS[#KEYS], 'fingerprint', ARGV[5], 'order', id)
 end
 for i, update in ipairs(updates) do
-  redis.call('HSET', KEYS[3 + i], 'stock', update[1], taken, update[2])
+  redis.call('HSET', KEYS[4 + i], 'stock', update[1], taken, update[2])
 end
 return {'placed', total, created, expires, unpack(prices)}

@@ -1,9 +1,9 @@
 """create_app(): the routes, and the only place where the parts are put together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,10 +15,9 @@ from service.http import State
 from service.problems import answer_holdfast_error, answer_http_exception, explain_problem
 from service.settings import Settings
 from service.store import Store
+from service.sweeper import sweep
 from service.telemetry import Telemetry
 from service.wire import Wire
-
-log = structlog.get_logger()
 
 ROUTES = [
     Route("/products", products.list_products, methods=["GET"]),
@@ -26,28 +25,31 @@ ROUTES = [
     Route("/products/{id}", products.get_product, methods=["GET"]),
     Route("/products/{id}", products.change_product, methods=["PATCH"]),
     Route("/products/{id}", products.withdraw_product, methods=["DELETE"]),
+    Route("/products/{id}/stock", products.move_stock, methods=["POST"]),
     Route("/orders", orders.place_order, methods=["POST"]),
     Route("/orders", orders.list_orders, methods=["GET"]),
     Route("/orders/{id}", orders.get_order, methods=["GET"]),
+    Route("/orders/{id}", orders.cancel_order, methods=["DELETE"]),
+    Route("/orders/{id}/complete", orders.complete_order, methods=["POST"]),
     Route("/livez", health.livez, methods=["GET"]),
     Route("/readyz", health.readyz, methods=["GET"]),
     Route("/problems/{name}", explain_problem, methods=["GET"]),
 ]
 
 
-def create_app(settings: Settings, store: Store | None = None) -> Starlette:
-    """The ASGI application. `store`: one that tests have made; else it is made when the server starts."""
+def create_app(settings: Settings) -> Starlette:
+    """The ASGI application. Its lifespan opens the connection to Redis and runs the sweeper."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        if store is not None:
-            yield {"store": store}
-            return
         assert settings.redis_url is not None
         async with Wire(
             settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight
         ) as wire:
-            yield {"store": make_store(settings, wire)}
+            store = make_store(settings, wire)
+            sweeper = asyncio.create_task(sweep(store), name="sweeper")
+            yield {"store": store}
+            sweeper.cancel()
 
     return Starlette(
         routes=ROUTES,

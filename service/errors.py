@@ -11,7 +11,13 @@ HoldfastError
  │    ├── ProductNotFound
  │    ├── ProductIdTaken
  │    ├── OrderNotFound
+ │    ├── OrderCompleted
+ │    ├── OrderCancelled
+ │    ├── OrderExpired
  │    ├── IdempotencyKeyReused
+ │    ├── StockRefused            final for the move's Idempotency-Key
+ │    │    ├── StockTooLow
+ │    │    └── StockTooHigh
  │    └── OrderRefused            final for the order's Idempotency-Key
  │         ├── UnknownProducts
  │         ├── InsufficientStock
@@ -98,8 +104,50 @@ class OrderNotFound(Refused):
     order_id: str
 
 
+@dataclass(eq=False)
+class OrderCompleted(Refused):
+    """A completed order cannot be cancelled."""
+
+    order_id: int
+
+
+@dataclass(eq=False)
+class OrderCancelled(Refused):
+    """The order was cancelled, its stock returned."""
+
+    order_id: int
+
+
+@dataclass(eq=False)
+class OrderExpired(Refused):
+    """The order was not completed before its deadline, its stock returned or is about to."""
+
+    order_id: int
+
+
 class IdempotencyKeyReused(Refused):
     """The key came before, with a request of another meaning."""
+
+
+@dataclass(eq=False)
+class StockRefused(Refused):
+    """A stock move that was not made. `replayed`: this answer was given to the same key before."""
+
+    replayed: bool
+    product_id: int
+    change: int
+    stock: int
+
+
+class StockTooLow(StockRefused):
+    """More was to go than there is."""
+
+
+@dataclass(eq=False)
+class StockTooHigh(StockRefused):
+    """Stock and holds together would be more than a product may have."""
+
+    held: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,13 @@ def holds(shop: str) -> str:
     return f"{{{shop}}}:holds"
 
 
+def pending(shop: str) -> str:
+    """Sorted set of the pending orders' ids, score = id: pages in id order, which `holds` cannot give."""
+    return f"{{{shop}}}:pending"
+
+
 def idempotency(shop: str, key: str) -> str:
-    """Hash of what became of one Idempotency-Key: fingerprint, and the order or the refusal."""
+    """Hash of what became of one Idempotency-Key: fingerprint, and the order, product or refusal."""
     return f"{{{shop}}}:idempotency:{key}"
 
 

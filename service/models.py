@@ -11,7 +11,7 @@ from enum import StrEnum
 from json import JSONEncoder
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -20,7 +20,11 @@ MAX_ID: Final = 2**53 - 1
 MAX_PRICE: Final = 99_999_999_999
 """In cents: 999,999,999.99."""
 MAX_STOCK: Final = 1_000_000_000
+"""Units of one product, in stock and held."""
 MAX_QUANTITY: Final = 1_000_000
+MAX_REASON: Final = 200
+MAX_HOLD_SECONDS: Final = 86_400
+DEFAULT_HOLD_SECONDS: Final = 900
 MAX_LINES: Final = 100
 MAX_TOTAL: Final = 2**53 - 1
 """In cents. From 2^53 on doubles, which Lua and most JSON readers count in, skip integers."""
@@ -45,8 +49,9 @@ def timestamp(milliseconds: int) -> str:
 
 
 class OrderStatus(StrEnum):
-    """The states an order can be in."""
+    """The states an order can be read in. A cancelled or expired one is gone."""
 
+    PENDING = "pending"
     COMPLETED = "completed"
 
 
@@ -71,6 +76,12 @@ def _not_blank(text: str) -> str:
     if text.isspace():
         raise PydanticCustomError("blank", "Input should not be blank")
     return text
+
+
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise PydanticCustomError("zero", "Input should not be 0")
+    return number
 
 
 def _from_digits(value: str) -> int:
@@ -134,8 +145,16 @@ class NewOrder(_Request):
     """Body of POST /orders. `total_price` is what the client believes it pays, in cents."""
 
     products: Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
-    status: Literal["completed"] = "completed"
+    status: Literal["completed", "pending"] = "completed"
+    hold_seconds: Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)] = DEFAULT_HOLD_SECONDS
     total_price: Total | None = None
+
+    @field_validator("hold_seconds")
+    @classmethod
+    def _only_of_pending_orders(cls, hold_seconds: int, info: ValidationInfo) -> int:
+        if info.data.get("status") == "completed":
+            raise PydanticCustomError("hold_of_completed", "Only an order of status pending can be held")
+        return hold_seconds
 
     def quantities(self) -> dict[int, int]:
         """Units wanted of each product, in the order of its first line. Lines of one product are added up."""
@@ -143,6 +162,13 @@ class NewOrder(_Request):
         for line in self.products:
             wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
         return wanted
+
+
+class StockMove(_Request):
+    """Body of POST /products/{id}/stock."""
+
+    change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
 
 
 class ProductsQuery(_Request):
@@ -190,13 +216,14 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A placed order. `total_price` in cents, times in ms since 1970."""
+    """A placed order. `total_price` in cents, times in ms since 1970; `expires_at` only while it is pending."""
 
     id: int
     lines: tuple[OrderLine, ...]
     total_price: int
     status: str
     created_at: int
+    expires_at: int | None = None
 
     def json(self) -> str:
         """The order as the contract shows it."""
@@ -204,7 +231,8 @@ class Order:
             f'{{"product_id":{line.product_id},"quantity":{line.quantity},"price":{money(line.price)}}}'
             for line in self.lines
         )
+        expires_at = "" if self.expires_at is None else f',"expires_at":"{timestamp(self.expires_at)}"'
         return (
             f'{{"id":{self.id},"products":[{lines}],"total_price":{money(self.total_price)},'
-            f'"status":"{self.status}","created_at":"{timestamp(self.created_at)}"}}'
+            f'"status":"{self.status}","created_at":"{timestamp(self.created_at)}"{expires_at}}}'
         )

@@ -34,8 +34,24 @@ async def place_order(request: Request) -> Response:
 
 async def get_order(request: Request) -> Response:
     """GET /orders/{id}."""
+    order = await request.state["store"].get_order(_order_id(request))
+    return json_response(order.json())
+
+
+async def complete_order(request: Request) -> Response:
+    """POST /orders/{id}/complete: what a pending order holds is sold. Takes no body; one is ignored."""
+    order = await request.state["store"].complete_order(_order_id(request))
+    return json_response(order.json())
+
+
+async def cancel_order(request: Request) -> Response:
+    """DELETE /orders/{id}: what a pending order holds is back on sale."""
+    await request.state["store"].cancel_order(_order_id(request))
+    return Response(status_code=204)
+
+
+def _order_id(request: Request) -> int:
     order_id = read_id(request)
     if order_id is None:
         raise OrderNotFound(request.path_params["id"])
-    order = await request.state["store"].get_order(order_id)
-    return json_response(order.json())
+    return order_id

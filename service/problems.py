@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 
 from service import errors
-from service.models import MAX_BODY_BYTES, MAX_LINES, MAX_TOTAL, money
+from service.models import MAX_BODY_BYTES, MAX_LINES, MAX_STOCK, MAX_TOTAL, money
 
 log = structlog.get_logger()
 
@@ -80,6 +80,32 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "There is no such order",
         "No order of this id was ever placed.",
     ),
+    errors.OrderCompleted: Problem(
+        "order-completed",
+        409,
+        "The order is completed",
+        "A completed order cannot be cancelled: its stock is sold.",
+    ),
+    errors.OrderCancelled: Problem(
+        "order-cancelled",
+        410,
+        "The order was cancelled",
+        "The order was cancelled while it was pending, and its stock returned. That is final: place a new one.",
+    ),
+    errors.OrderExpired: Problem(
+        "order-expired",
+        410,
+        "The order has expired",
+        "The order was not completed before <code>expires_at</code>, and its stock returns to sale. That is final: "
+        "place a new one.",
+    ),
+    errors.StockTooHigh: Problem(
+        "stock-limit",
+        409,
+        "There would be too much stock",
+        "A product has at most 1,000,000,000 units in stock and held together. The answer is final for its "
+        "Idempotency-Key.",
+    ),
     errors.InsufficientStock: Problem(
         "insufficient-stock",
         409,
@@ -143,8 +169,9 @@ INTERNAL_ERROR = Problem(
     "The fault was logged. <code>instance</code> names the request: quote it when you report this.",
 )
 
-# An order answers with the same type as a single product.
+# Different facts, the same thing to say to a client.
 PROBLEMS[errors.UnknownProducts] = PROBLEMS[errors.ProductNotFound]
+PROBLEMS[errors.StockTooLow] = PROBLEMS[errors.InsufficientStock]
 PROBLEMS[errors.Unfit] = PROBLEMS[errors.StorageUnavailable]
 
 _PAGES = {problem.name: problem for problem in (*PROBLEMS.values(), NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL_ERROR)}
@@ -221,11 +248,20 @@ def _describe(error: Exception) -> tuple[str, dict[str, str], dict[str, str]]:
             return f"The id {error.product_id} belongs to another product.", {}, {}
         case errors.OrderNotFound():
             return f"There is no order {error.order_id[:40]}.", {}, {}
+        case errors.OrderCompleted():
+            return f"The order {error.order_id} is completed.", {}, {}
+        case errors.OrderCancelled():
+            return f"The order {error.order_id} was cancelled.", {}, {}
+        case errors.OrderExpired():
+            return f"The order {error.order_id} was not completed in time.", {}, {}
         case errors.IdempotencyKeyReused():
             return "This Idempotency-Key came before, with another request.", {}, {}
         case errors.OrderRefused():
             detail, members = _describe_refusal(error)
             return f"{detail} Nothing was taken.", members, {"Idempotent-Replayed": "true"} if error.replayed else {}
+        case errors.StockRefused():
+            replayed = {"Idempotent-Replayed": "true"} if error.replayed else {}
+            return _describe_move(error), {"errors": json.dumps([_move_fault(error)])}, replayed
         case errors.OutcomeUnknown():
             detail = "The connection to the storage broke after the command had left: it may have been carried out."
             return detail, {}, _RETRY
@@ -250,6 +286,19 @@ def _describe_refusal(error: errors.OrderRefused) -> tuple[str, dict[str, str]]:
             }
         case _:
             return f"The total is past {money(MAX_TOTAL)}.", {}
+
+
+def _describe_move(error: errors.StockRefused) -> str:
+    if isinstance(error, errors.StockTooHigh):
+        return f"{error.stock} are in stock, {error.held} held: {error.change} more are past {MAX_STOCK}."
+    return f"{error.stock} are in stock, {-error.change} cannot go."
+
+
+def _move_fault(error: errors.StockRefused) -> dict[str, str | int]:
+    fault: dict[str, str | int] = {"pointer": "#/change", "product_id": error.product_id}
+    if isinstance(error, errors.StockTooLow):
+        fault |= {"requested": -error.change, "available": error.stock}
+    return fault | {"detail": _describe_move(error)}
 
 
 def _fault(fault: errors.Fault) -> dict[str, str]:

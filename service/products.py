@@ -10,9 +10,10 @@ from service.http import (
     page_response,
     read_body,
     read_id,
+    read_idempotency_key,
     read_query,
 )
-from service.models import NewProduct, ProductChange, ProductsQuery
+from service.models import NewProduct, ProductChange, ProductsQuery, StockMove
 
 
 async def list_products(request: Request) -> Response:
@@ -46,6 +47,13 @@ async def withdraw_product(request: Request) -> Response:
     """DELETE /products/{id}: withdraws it from sale."""
     await request.state["store"].withdraw_product(_product_id(request))
     return Response(status_code=204)
+
+
+async def move_stock(request: Request) -> Response:
+    """POST /products/{id}/stock: moves the stock by a signed amount."""
+    product_id, key = _product_id(request), read_idempotency_key(request)
+    product, replayed = await request.state["store"].move_stock(product_id, await read_body(request, StockMove), key)
+    return json_response(product.json(), headers={"Idempotent-Replayed": "true"} if replayed else {})
 
 
 def _product_id(request: Request) -> int:

@@ -5,9 +5,12 @@ A verb checks nothing that its script checks, and turns the script's reply into 
 """
 
 import asyncio
+import math
+import random
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -28,12 +31,18 @@ from service.errors import (
     CurrentPrice,
     IdempotencyKeyReused,
     InsufficientStock,
+    OrderCancelled,
+    OrderCompleted,
+    OrderExpired,
     OrderNotFound,
     OrderRefused,
     PriceChanged,
     ProductIdTaken,
     ProductNotFound,
+    Refused,
     ShortLine,
+    StockTooHigh,
+    StockTooLow,
     StorageUnavailable,
     TotalTooLarge,
     Unfit,
@@ -41,14 +50,17 @@ from service.errors import (
 )
 from service.models import (
     MAX_ID,
+    MAX_STOCK,
     NewOrder,
     NewProduct,
     Order,
     OrderLine,
     OrdersQuery,
+    OrderStatus,
     Product,
     ProductChange,
     ProductsQuery,
+    StockMove,
     money,
 )
 from service.scripts import load_scripts
@@ -83,6 +95,13 @@ class Placed(NamedTuple):
     """An order, and whether it is the answer to a repeated Idempotency-Key."""
 
     order: Order
+    replayed: bool
+
+
+class Moved(NamedTuple):
+    """A product after a stock move, and whether the move was made before by a repeated Idempotency-Key."""
+
+    product: Product
     replayed: bool
 
 
@@ -221,17 +240,18 @@ class Store:
         more_keys = (
             keys.events(self._shop),
             keys.holds(self._shop),
+            keys.pending(self._shop),
             *(keys.product(self._shop, product_id) for product_id in quantities),
             *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
         )
         more_args = (
-            "",
+            "" if new.status == "completed" else new.hold_seconds * 1000,
             "" if new.total_price is None else new.total_price,
             idempotency_key or "",
             _fingerprint(new, quantities) if idempotency_key else "",
             REFUSAL_LIFETIME_MS,
             self._events_max,
-            "" if self._clock is None else self._clock(),
+            self._test_time(),
             *(part for line in quantities.items() for part in line),
         )
         while True:
@@ -245,12 +265,20 @@ class Store:
                 raise
             # Any other error: the script may have run, or may still run late. The id is not used again.
             match reply:
-                case ["placed", total, created_at, _, *prices]:
+                case ["placed", total, created_at, expires_at, *prices]:
                     lines = tuple(
                         OrderLine(product_id, quantity, _cents(price))
                         for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
                     )
-                    return Placed(Order(order_id, lines, _cents(total), new.status, int(created_at)), replayed=False)
+                    order = Order(
+                        order_id,
+                        lines,
+                        _cents(total),
+                        new.status,
+                        int(created_at),
+                        int(expires_at) if expires_at else None,
+                    )
+                    return Placed(order, replayed=False)
                 case ["exists"]:
                     self._order_ids.skip()
                     continue
@@ -266,31 +294,170 @@ class Store:
                     raise _refusal(new, reply, replayed=False)
 
     async def get_order(self, order_id: int) -> Order:
-        """Raises OrderNotFound."""
-        [order] = await self._read_orders([order_id])
-        if order is None:
-            raise OrderNotFound(str(order_id))
+        """Raises OrderNotFound, OrderCancelled and OrderExpired."""
+        order = await self._read_order(order_id)
+        if order.expires_at is not None and order.expires_at <= await self._now():
+            raise OrderExpired(order_id)  # the sweeper has not come round yet
+        if order.status == "cancelled":
+            raise OrderCancelled(order_id)
+        if order.status == "expired":
+            raise OrderExpired(order_id)
         return order
 
     async def list_orders(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
         """One page, newest first, and the `before` of the next page if there may be one."""
-        last_id = int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
-        before = last_id + 1 if query.before is None else min(query.before, last_id + 1)
+        now = await self._now()
+        before = MAX_ID if query.before is None else query.before
         found: list[Order] = []
         scanned, step = 0, query.limit + 1
-        # Without an index: ids are dense but for the blocks that workers have not used up.
         while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
-            orders = await self._read_orders(range(before - 1, max(before - 1 - step, 0), -1))
-            found += [order for order in orders if order is not None and query.status in (None, order.status)]
-            before, scanned, step = max(before - step, 1), scanned + step, min(2 * step, _LARGEST_STEP)
+            order_ids, before = await self._order_ids_below(before, step, query.status)
+            found += [
+                order
+                for order in await self._read_orders(order_ids)
+                if order is not None
+                and (order.status == query.status or (query.status is None and order.status in _READABLE))
+                and (order.expires_at is None or order.expires_at > now)
+            ]
+            scanned, step = scanned + step, min(2 * step, _LARGEST_STEP)
         if len(found) > query.limit:
             return found[: query.limit], found[query.limit - 1].id
         return found, before if before > 1 else None
+
+    async def complete_order(self, order_id: int) -> Order:
+        """Sells what a pending order holds; repeating it is harmless.
+
+        Raises OrderNotFound, OrderCancelled and OrderExpired.
+        """
+        order = await self._read_order(order_id)
+        reply = await self._run("complete_order", *self._ending(order))
+        match reply:
+            case ["completed"]:
+                return replace(order, status="completed", expires_at=None)
+            case ["cancelled"]:
+                raise OrderCancelled(order_id)
+            case ["expired"]:
+                raise OrderExpired(order_id)
+            case _:
+                raise _unknown_reply("complete_order", reply)
+
+    async def cancel_order(self, order_id: int) -> None:
+        """Gives back what a pending order holds; repeating it is harmless.
+
+        Raises OrderNotFound, OrderCompleted and OrderExpired.
+        """
+        reply = await self._run("release_order", *self._ending(await self._read_order(order_id), "cancel"))
+        match reply:
+            case ["released", "cancelled"] | ["cancelled"]:
+                return
+            case ["completed"]:
+                raise OrderCompleted(order_id)
+            case ["released", "expired"] | ["expired"]:
+                raise OrderExpired(order_id)
+            case _:
+                raise _unknown_reply("release_order", reply)
+
+    async def expire_orders(self, most: int) -> float:
+        """Gives back what `most` overdue orders hold. Seconds until more are due: 0 now, infinity if none are held."""
+        holds = keys.holds(self._shop)
+        now = await self._now()
+        due = await self._send("ZCOUNT", holds, "-inf", now, repeatable=True)
+        # Several workers work off a backlog at different places of it.
+        offset = random.randint(0, max(0, due - most))  # noqa: S311
+        due_ids = await self._send("ZRANGEBYSCORE", holds, "-inf", now, "LIMIT", offset, most, repeatable=True)
+        orders = await self._read_orders([int(order_id) for order_id in due_ids])
+        releases = [self._run("release_order", *self._ending(order, "expire")) for order in orders if order is not None]
+        failures = [
+            reply for reply in await asyncio.gather(*releases, return_exceptions=True) if isinstance(reply, Exception)
+        ]
+        if failures:
+            # One that cannot be released must not keep the others from it.
+            log.error("holds_not_released", count=len(failures), first=repr(failures[0]))
+        if len(failures) < len(releases):
+            return 0.0
+        following = await self._send("ZRANGEBYSCORE", holds, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+        return (float(following[1]) - now) / 1000 if following else math.inf
+
+    async def move_stock(self, product_id: int, move: StockMove, idempotency_key: str | None = None) -> Moved:
+        """Adds to the stock of a product or takes from it.
+
+        Raises ProductNotFound, StockTooLow, StockTooHigh and IdempotencyKeyReused. A key that came before
+        moves nothing again.
+        """
+        reply = await self._run(
+            "move_stock",
+            (
+                keys.product(self._shop, product_id),
+                keys.events(self._shop),
+                *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
+            ),
+            (
+                product_id,
+                move.change,
+                move.reason,
+                MAX_STOCK,
+                idempotency_key or "",
+                _digest(f"stock {product_id} {move.change} {move.reason}"),
+                REFUSAL_LIFETIME_MS,
+                self._events_max,
+            ),
+        )
+        match reply:
+            case ["moved", name, description, price, stock]:
+                return Moved(Product(product_id, name, description, _cents(price), int(stock)), replayed=False)
+            case ["replayed", _]:
+                return Moved(await self.get_product(product_id), replayed=True)
+            case ["reused"]:
+                raise IdempotencyKeyReused
+            case ["refused", text]:
+                raise _refused_move(product_id, move, text.split("\n"), replayed=True)
+            case _:
+                raise _refused_move(product_id, move, reply, replayed=False)
 
     async def lease_order_ids(self, count: int) -> int:
         """The first of `count` order ids that nobody else gets."""
         last = int(await self._send("INCRBY", keys.order_ids(self._shop), count, repeatable=True))
         return last - count + 1
+
+    async def _order_ids_below(self, before: int, count: int, status: OrderStatus | None) -> tuple[Sequence[int], int]:
+        """About `count` ids of orders below `before`, newest first, and where to go on: 1 at the end."""
+        if status == OrderStatus.PENDING:
+            name = keys.pending(self._shop)
+            rows = await self._send("ZREVRANGEBYSCORE", name, f"({before}", "-inf", "LIMIT", 0, count, repeatable=True)
+            return [int(row) for row in rows], int(rows[-1]) if len(rows) == count else 1
+        # Without an index: ids are dense, but for what workers had not used of their blocks when they stopped.
+        last = int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
+        first = min(before - 1, last)
+        end = max(first - count, 0)
+        return range(first, end, -1), end + 1
+
+    def _ending(self, order: Order, *how: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+        """Keys and arguments of the scripts that end a pending order. What it holds never changes."""
+        names = (
+            keys.order(self._shop, order.id),
+            keys.events(self._shop),
+            keys.holds(self._shop),
+            keys.pending(self._shop),
+            *(keys.product(self._shop, line.product_id) for line in order.lines),
+        )
+        quantities = (line.quantity for line in order.lines)
+        return names, (order.id, *how, self._events_max, self._test_time(), *quantities)
+
+    async def _read_order(self, order_id: int) -> Order:
+        [order] = await self._read_orders([order_id])
+        if order is None:
+            raise OrderNotFound(str(order_id))
+        return order
+
+    async def _now(self) -> int:
+        """Ms since 1970 by the only clock that decides: the server's."""
+        if self._clock is not None:
+            return self._clock()
+        seconds, microseconds = await self._send("TIME", repeatable=True)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def _test_time(self) -> int | str:
+        return "" if self._clock is None else self._clock()
 
     async def _read_products(self, product_ids: Sequence[int]) -> list[Product | None]:
         fields = ("name", "description", "price", "stock", "withdrawn")
@@ -303,10 +470,20 @@ class Store:
         ]
 
     async def _read_orders(self, order_ids: Sequence[int]) -> list[Order | None]:
-        fields = ("products", "total_price", "status", "created_at")
+        """Orders in any status, also `cancelled` and `expired`. `expires_at` only of pending ones."""
+        fields = ("products", "total_price", "status", "created_at", "expires_at")
         rows = await self._read_hashes([keys.order(self._shop, order_id) for order_id in order_ids], fields)
         return [
-            None if row[0] is None else Order(order_id, _lines(row[0]), _cents(row[1]), row[2], int(row[3]))
+            None
+            if row[0] is None
+            else Order(
+                order_id,
+                _lines(row[0]),
+                _cents(row[1]),
+                row[2],
+                int(row[3]),
+                int(row[4]) if row[2] == OrderStatus.PENDING else None,
+            )
             for order_id, row in zip(order_ids, rows, strict=True)
         ]
 
@@ -412,8 +589,23 @@ async def _answered(reply: Awaitable[Any]) -> Any:
 def _fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
     """The meaning of a request, not its bytes: the order of its lines and how they are split do not matter."""
     lines = ",".join(f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items()))
-    meaning = f"{lines} {new.status} {new.total_price}"
-    return blake2b(meaning.encode(), digest_size=16).hexdigest()
+    hold = new.hold_seconds if new.status == "pending" else 0
+    return _digest(f"order {lines} {hold} {new.total_price}")
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _refused_move(product_id: int, move: StockMove, reply: list[str], replayed: bool) -> Refused:
+    match reply:
+        case ["absent"]:
+            return ProductNotFound(str(product_id))
+        case ["short", stock]:
+            return StockTooLow(replayed, product_id, move.change, int(stock))
+        case ["full", stock, held]:
+            return StockTooHigh(replayed, product_id, move.change, int(stock), int(held))
+    raise _unknown_reply("move_stock", reply)
 
 
 def _refusal(new: NewOrder, reply: list[str], replayed: bool) -> OrderRefused:
@@ -459,6 +651,8 @@ def _unknown_reply(script: str, reply: Sequence[str]) -> AssertionError:
 
 _LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
 _AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
+
+_READABLE = frozenset(OrderStatus)
 
 _DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
 

@@ -1,6 +1,7 @@
 """Fixtures: a Store and an HTTP client, each on fakeredis and on a real engine."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
@@ -38,7 +39,7 @@ class FakeLink:
             name, args = "EVAL", (self.by_sha[args[0]], *args[1:])
         if name == "EVAL":
             self.taught |= {sha for sha, source in self.by_sha.items() if source == args[0]}
-            args = (args[0].removeprefix("#!lua\n").removeprefix("#!lua flags=allow-oom\n"), *args[1:])
+            args = (re.sub("^#!lua.*", "", args[0]), *args[1:])
         return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
 
 
@@ -90,7 +91,7 @@ def http_client(store: Store) -> AsyncClient:
 
 def with_state(store: Store) -> ASGIApp:
     """The application as a server runs it, with the lifespan's state in every request."""
-    app = create_app(Settings(), store)
+    app = create_app(Settings())
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"store": store}
