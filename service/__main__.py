@@ -1,30 +1,61 @@
 """The `holdfast` command."""
 
 import asyncio
+import json
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NoReturn
+from pathlib import Path
+from typing import Literal, NoReturn
 
 import structlog
 import uvicorn
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import CliApp, CliSubCommand, SettingsConfigDict, get_subcommand
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, get_subcommand
+from tqdm import tqdm
 from uvicorn.supervisors import Multiprocess
 
-from service.app import create_app, make_store
-from service.engine import EngineError, end_with_parent, run_engine
+from service.app import create_app, open_store
+from service.audit import CannotTellError, audit
+from service.engine import EngineError, end_with_parent, run_engine, running_engine
 from service.errors import StorageError, Unfit
 from service.settings import Settings
+from service.store import Store
 from service.telemetry import configure_logging
-from service.wire import Wire
+from service.transfer import NotImportableError, export, import_products
 
 log = structlog.get_logger()
 
 
 class Serve(BaseModel):
     """Serve the API, on an embedded engine if no --redis-url is given."""
+
+
+class Audit(BaseModel):
+    """Prove that the books balance, while the service runs or not. Exits with 1 if something is off."""
+
+    json_: bool = Field(False, alias="json", description="print the report as JSON")
+
+
+class Events(BaseModel):
+    """Print the event stream as JSON lines."""
+
+    after: str = Field("0-0", pattern=r"^\d+(-\d+)?$", description="begin after the event of this id")
+    follow: bool = Field(False, description="go on with new events as they come")
+
+
+class Import(BaseModel):
+    """Add the products of a .jsonl or .csv file. Bad rows are reported, good rows are added."""
+
+    file: CliPositionalArg[Path] = Field(description="one product a row: id, name, description, price, stock")
+
+
+class Export(BaseModel):
+    """Print all products on sale, or all orders, as JSON lines."""
+
+    what: CliPositionalArg[Literal["products", "orders"]]
 
 
 class Holdfast(Settings):
@@ -37,24 +68,123 @@ class Holdfast(Settings):
         cli_prog_name="holdfast", cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True
     )
 
-    serve: CliSubCommand[Serve]
+    serve_: CliSubCommand[Serve] = Field(alias="serve")
+    audit_: CliSubCommand[Audit] = Field(alias="audit")
+    events_: CliSubCommand[Events] = Field(alias="events")
+    import_: CliSubCommand[Import] = Field(alias="import")
+    export_: CliSubCommand[Export] = Field(alias="export")
 
     def cli_cmd(self) -> None:
-        configure_logging(self.log_level)
-        match get_subcommand(self):
+        command = get_subcommand(self)
+        match command:
             case Serve():
+                configure_logging(self.log_level)
                 serve(self)
+            case Audit() | Events() | Import() | Export():
+                configure_logging("error")  # the answer is on the terminal already
+                sys.exit(_run_command(self, command))
 
 
 def main() -> None:
-    """Entry point. Exits with 0 after an orderly stop, 1 when it cannot start, 2 when it is called wrongly."""
+    """Entry point. Exits with 0 after an orderly end, 1 when it failed, 2 when it was called wrongly."""
     try:
-        CliApp.run(Holdfast)
+        CliApp.run(Holdfast, cli_args=sys.argv[1:] or ["--help"])
     except ValidationError as error:
         for fault in error.errors():
-            name = "_".join(str(part) for part in fault["loc"])
-            print(f"holdfast: HOLDFAST_{name.upper()}: {fault['msg']}", file=sys.stderr)
+            name = str(fault["loc"][-1])
+            where = f"HOLDFAST_{name.upper()}" if name in Settings.model_fields else name
+            print(f"holdfast: {where}: {fault['msg']}", file=sys.stderr)
         sys.exit(2)
+
+
+def _run_command(settings: Settings, command: Audit | Events | Import | Export) -> int:
+    with ExitStack() as stack:
+        try:
+            url = settings.redis_url or stack.enter_context(_local_engine(settings))
+            return asyncio.run(_with_store(settings.model_copy(update={"redis_url": url}), command))
+        except (EngineError, NotImportableError, CannotTellError) as error:
+            _fail(str(error))
+        except (StorageError, Unfit) as error:
+            _fail(error.reason)
+        except BrokenPipeError:  # `holdfast events | head`
+            sys.stdout = None
+            return 0
+        except KeyboardInterrupt:
+            return 130
+
+
+@contextmanager
+def _local_engine(settings: Settings) -> Iterator[str]:
+    """The engine of the service that runs on the data directory, or one of our own."""
+    if url := running_engine(settings.data_dir):
+        yield url
+        return
+    with run_engine(settings.data_dir, settings.durability) as url:
+        yield url
+
+
+async def _with_store(settings: Settings, command: Audit | Events | Import | Export) -> int:
+    async with open_store(settings) as store:
+        match command:
+            case Audit():
+                return await _audit(store, settings, command)
+            case Events():
+                return await _events(store, settings, command)
+            case Import():
+                return await _import(store, command)
+            case Export():
+                return await _export(store, command)
+
+
+async def _audit(store: Store, settings: Settings, command: Audit) -> int:
+    total = await store.last_order_id() + await store.count_products()
+    with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
+        report = await audit(store, settings.shop, bar.update)
+    if command.json_:
+        print(json.dumps(report.as_dict()))
+        return 0 if report.balanced else 1
+    print(f"{report.products:,} products, {report.orders:,} orders, {report.pending:,} of them pending.")
+    for finding in report.findings:
+        print(f"{finding.key} {finding.what}")
+    if report.balanced:
+        print("The books balance.")
+        return 0
+    print(f"{len(report.findings):,} things are off.")
+    return 1
+
+
+async def _events(store: Store, settings: Settings, command: Events) -> int:
+    after = command.after
+    # Shorter than the wire's own patience, which would take the silence for a broken connection.
+    patience = int(min(settings.redis_timeout / 2, 1) * 1000)
+    while True:
+        events = await store.read_events(after)
+        if not events and command.follow:
+            events = await store.wait_for_events(after, patience)
+        elif not events:
+            return 0
+        for event in events:
+            print(event.json(), flush=command.follow)
+            after = event.id
+
+
+async def _import(store: Store, command: Import) -> int:
+    size = command.file.stat().st_size if command.file.is_file() else None
+    with tqdm(total=size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+        report = await import_products(store, command.file, bar.update)
+    for line_number, fault in report.bad:
+        print(f"{command.file}:{line_number}: {fault}", file=sys.stderr)
+    print(f"{report.added:,} added, {report.present:,} were there already, {len(report.bad):,} bad rows.")
+    return 1 if report.bad else 0
+
+
+async def _export(store: Store, command: Export) -> int:
+    total = await (store.count_products() if command.what == "products" else store.last_order_id())
+    with tqdm(total=total, unit=f" {command.what}", unit_scale=True, disable=None, leave=False) as bar:
+        async for line in export(store, command.what):
+            print(line)
+            bar.update()
+    return 0
 
 
 def serve(settings: Settings) -> None:
@@ -110,9 +240,8 @@ def _worker_app(settings: Settings) -> object:
 
 
 async def _check(settings: Settings) -> None:
-    assert settings.redis_url is not None
-    async with Wire(settings.redis_url, timeout=settings.redis_timeout, max_in_flight=10) as wire:
-        await make_store(settings, wire).check()
+    async with open_store(settings) as store:
+        await store.check()
 
 
 def _exit(signum: int, frame: object) -> NoReturn:

@@ -42,11 +42,7 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        assert settings.redis_url is not None
-        async with Wire(
-            settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight
-        ) as wire:
-            store = make_store(settings, wire)
+        async with open_store(settings) as store:
             sweeper = asyncio.create_task(sweep(store), name="sweeper")
             yield {"store": store}
             sweeper.cancel()
@@ -59,6 +55,9 @@ def create_app(settings: Settings) -> Starlette:
     )
 
 
-def make_store(settings: Settings, wire: Wire) -> Store:
-    """The Store over one connection, as the settings say."""
-    return Store(wire, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """A Store over a connection of its own. The settings must have a redis_url."""
+    assert settings.redis_url is not None
+    async with Wire(settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight) as wire:
+        yield Store(wire, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)

@@ -53,6 +53,9 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
         raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
     data_dir = data_dir.resolve()
     with _lock(data_dir) as lock, _socket_path(data_dir) as path:
+        url = f"unix://{quote(str(path))}"
+        lock.write(f"{url}\n")
+        lock.flush()
         log_file = data_dir / "engine.log"
         command: list[str | Path] = [
             get_binary_path(),
@@ -76,7 +79,7 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
         try:
             _wait_until_it_answers(process, path, log_file)
             keeper.start()
-            yield f"unix://{quote(str(path))}"
+            yield url
         finally:
             stopping.set()
             if keeper.is_alive():
@@ -87,6 +90,19 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def running_engine(data_dir: Path) -> str | None:
+    """The URL of the engine that runs on a directory, None if none does."""
+    try:
+        with (data_dir / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        _, url = (data_dir / "lock").read_text().split()
+        return url
+    return None
 
 
 def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
@@ -128,7 +144,7 @@ def _lock(data_dir: Path) -> Iterator[IO[str]]:
                 break
             except BlockingIOError:
                 file.seek(0)
-                owner = file.read().strip()
+                owner = file.readline().strip()
                 # A dead owner: its engine is still writing the last of its data.
                 if _is_alive(owner) or time.monotonic() > give_up:
                     raise EngineError(

@@ -3,21 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
-from json import JSONDecoder
-from typing import Any, Final, TypedDict, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode
+from typing import Final, TypedDict, TypeVar
+from urllib.parse import parse_qsl, urlencode
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
+from service.documents import pointer, read_json, validate
 from service.errors import (
     BodyTooLarge,
     Fault,
     InvalidIdempotencyKey,
     InvalidRequest,
-    MalformedJson,
     UnsupportedMediaType,
 )
 from service.models import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
@@ -37,50 +35,11 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 JSON: Final = ("application/json",)
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
-_LARGEST_EXPONENT = 20
-"""Above every limit of the contract: a larger number is out of range, whatever its digits."""
-
-
-def _number(text: str) -> int | Decimal:
-    """A JSON number with a fraction or an exponent, exactly. `5.0` and `5e0` are the integer 5 (RFC 8259, 6)."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:  # an exponent of 19 digits
-        raise ValueError(f"the number {text[:20]}... cannot be represented") from None
-    if number.adjusted() < _LARGEST_EXPONENT and number == number.to_integral_value():
-        return int(number)
-    return number
-
-
-def _no_constant(text: str) -> object:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Of two members of one name readers keep this one or that one, so it is refused (RFC 7493, 2.3)."""
-    result = dict(members)
-    if len(result) != len(members):
-        name = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
-        raise ValueError(f"the member {name!r} is given twice")
-    return result
-
-
-# pydantic's own reader is 1.3 us faster on a two-line order, but reads each fraction as a float: it
-# takes 1.00000000000000000001 for 1, and 90071992547409.91 for ...09.9.
-_decode = JSONDecoder(parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_object).decode
-
 
 async def read_body(request: Request, model: type[ModelT], media_types: tuple[str, ...] = JSON) -> ModelT:
     """The body as `model`. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest."""
     _check_media_type(request, media_types)
-    body = await _read_bytes(request)
-    try:
-        document = _decode(body.decode())
-    except RecursionError:
-        raise MalformedJson("The body is nested too deeply.") from None
-    except ValueError as error:
-        raise MalformedJson(f"The body is not JSON in UTF-8: {error}.") from None
-    return _validate(model, document, source="body")
+    return validate(model, read_json(await _read_bytes(request)))
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
@@ -88,9 +47,9 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if repeated:
-        faults = [Fault(_pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
+        faults = [Fault(pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
         raise InvalidRequest("The query has repeated parameters.", faults)
-    return _validate(model, dict(pairs), source="query")
+    return validate(model, dict(pairs), source="query")
 
 
 def read_id(request: Request) -> int | None:
@@ -156,29 +115,3 @@ async def _read_bytes(request: Request) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise too_large
     return bytes(body)
-
-
-def _validate(model: type[ModelT], document: object, source: str) -> ModelT:
-    # Here and not in an exception handler, where bad data read from Redis would look like a bad request.
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        faults = [
-            Fault(_pointer(fault["loc"]), _DETAILS.get(fault["type"], fault["msg"]), source)
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise InvalidRequest(f"The {source} does not fit: see errors.", faults) from None
-
-
-_DETAILS = {
-    "extra_forbidden": "Unknown member: it is refused, so that a misspelt one is never ignored",
-    "missing": "Member is required",
-    "model_type": "Input should be an object",
-    "string_unicode": "Input should be Unicode text, without lone surrogates",
-}
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    """An RFC 6901 JSON pointer in its URI fragment form: `#/products/1/quantity`."""
-    tokens = (str(token).replace("~", "~0").replace("/", "~1") for token in location)
-    return "#" + "".join("/" + quote(token, safe="~", errors="replace") for token in tokens)

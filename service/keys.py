@@ -5,6 +5,11 @@ handed to one script on Redis Cluster (https://redis.io/docs/latest/operate/oss_
 """
 
 
+def prefix(shop: str) -> str:
+    """What all keys of a shop begin with."""
+    return f"{{{shop}}}:"
+
+
 def product(shop: str, product_id: int) -> str:
     """Hash of one product: id, name, description, price, stock, held, sold, received, withdrawn."""
     return f"{{{shop}}}:product:{product_id}"

@@ -213,6 +213,10 @@ class OrderLine:
     quantity: int
     price: int
 
+    def json(self) -> str:
+        """The line as the contract shows it."""
+        return f'{{"product_id":{self.product_id},"quantity":{self.quantity},"price":{money(self.price)}}}'
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -227,10 +231,7 @@ class Order:
 
     def json(self) -> str:
         """The order as the contract shows it."""
-        lines = ",".join(
-            f'{{"product_id":{line.product_id},"quantity":{line.quantity},"price":{money(line.price)}}}'
-            for line in self.lines
-        )
+        lines = ",".join([line.json() for line in self.lines])
         expires_at = "" if self.expires_at is None else f',"expires_at":"{timestamp(self.expires_at)}"'
         return (
             f'{{"id":{self.id},"products":[{lines}],"total_price":{money(self.total_price)},'

@@ -7,11 +7,9 @@ A verb checks nothing that its script checks, and turns the script's reply into 
 import asyncio
 import math
 import random
-import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
@@ -28,25 +26,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: TI
 
 from service import keys
 from service.errors import (
-    CurrentPrice,
     IdempotencyKeyReused,
-    InsufficientStock,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
-    OrderRefused,
-    PriceChanged,
     ProductIdTaken,
     ProductNotFound,
-    Refused,
-    ShortLine,
-    StockTooHigh,
-    StockTooLow,
     StorageUnavailable,
-    TotalTooLarge,
     Unfit,
-    UnknownProducts,
 )
 from service.models import (
     MAX_ID,
@@ -62,6 +50,18 @@ from service.models import (
     ProductsQuery,
     StockMove,
     money,
+)
+from service.replies import (
+    Event,
+    as_text,
+    move_fingerprint,
+    order_fingerprint,
+    parse_cents,
+    parse_event,
+    parse_lines,
+    refused_move,
+    refused_order,
+    unknown_reply,
 )
 from service.scripts import load_scripts
 from service.settings import Durability
@@ -188,7 +188,7 @@ class Store:
                     # Clients took ids of their own up to here. Ever longer steps pass them in a few calls.
                     step *= 2
                 case _:
-                    raise _unknown_reply("add_product", reply)
+                    raise unknown_reply("add_product", reply)
 
     async def get_product(self, product_id: int) -> Product:
         """Raises ProductNotFound."""
@@ -209,11 +209,11 @@ class Store:
         )
         match reply:
             case ["changed", name, description, price, stock]:
-                return Product(product_id, name, description, _cents(price), int(stock))
+                return Product(product_id, name, description, parse_cents(price), int(stock))
             case ["absent"]:
                 raise ProductNotFound(str(product_id))
             case _:
-                raise _unknown_reply("change_product", reply)
+                raise unknown_reply("change_product", reply)
 
     async def withdraw_product(self, product_id: int) -> None:
         """Takes a product from sale; repeating it is harmless. Raises ProductNotFound if there never was one."""
@@ -228,7 +228,7 @@ class Store:
             case ["absent"]:
                 raise ProductNotFound(str(product_id))
             case _:
-                raise _unknown_reply("withdraw_product", reply)
+                raise unknown_reply("withdraw_product", reply)
 
     async def place_order(self, new: NewOrder, idempotency_key: str | None = None) -> Placed:
         """Takes the stock of all lines and writes the order, or does nothing.
@@ -248,7 +248,7 @@ class Store:
             "" if new.status == "completed" else new.hold_seconds * 1000,
             "" if new.total_price is None else new.total_price,
             idempotency_key or "",
-            _fingerprint(new, quantities) if idempotency_key else "",
+            order_fingerprint(new, quantities) if idempotency_key else "",
             REFUSAL_LIFETIME_MS,
             self._events_max,
             self._test_time(),
@@ -267,13 +267,13 @@ class Store:
             match reply:
                 case ["placed", total, created_at, expires_at, *prices]:
                     lines = tuple(
-                        OrderLine(product_id, quantity, _cents(price))
+                        OrderLine(product_id, quantity, parse_cents(price))
                         for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
                     )
                     order = Order(
                         order_id,
                         lines,
-                        _cents(total),
+                        parse_cents(total),
                         new.status,
                         int(created_at),
                         int(expires_at) if expires_at else None,
@@ -289,9 +289,9 @@ class Store:
                 case ["reused"]:
                     raise IdempotencyKeyReused
                 case ["refused", text]:
-                    raise _refusal(new, text.split("\n"), replayed=True)
+                    raise refused_order(new, text.split("\n"), replayed=True)
                 case _:
-                    raise _refusal(new, reply, replayed=False)
+                    raise refused_order(new, reply, replayed=False)
 
     async def get_order(self, order_id: int) -> Order:
         """Raises OrderNotFound, OrderCancelled and OrderExpired."""
@@ -339,7 +339,7 @@ class Store:
             case ["expired"]:
                 raise OrderExpired(order_id)
             case _:
-                raise _unknown_reply("complete_order", reply)
+                raise unknown_reply("complete_order", reply)
 
     async def cancel_order(self, order_id: int) -> None:
         """Gives back what a pending order holds; repeating it is harmless.
@@ -355,7 +355,7 @@ class Store:
             case ["released", "expired"] | ["expired"]:
                 raise OrderExpired(order_id)
             case _:
-                raise _unknown_reply("release_order", reply)
+                raise unknown_reply("release_order", reply)
 
     async def expire_orders(self, most: int) -> float:
         """Gives back what `most` overdue orders hold. Seconds until more are due: 0 now, infinity if none are held."""
@@ -397,22 +397,100 @@ class Store:
                 move.reason,
                 MAX_STOCK,
                 idempotency_key or "",
-                _digest(f"stock {product_id} {move.change} {move.reason}"),
+                move_fingerprint(product_id, move),
                 REFUSAL_LIFETIME_MS,
                 self._events_max,
             ),
         )
         match reply:
             case ["moved", name, description, price, stock]:
-                return Moved(Product(product_id, name, description, _cents(price), int(stock)), replayed=False)
+                return Moved(Product(product_id, name, description, parse_cents(price), int(stock)), replayed=False)
             case ["replayed", _]:
                 return Moved(await self.get_product(product_id), replayed=True)
             case ["reused"]:
                 raise IdempotencyKeyReused
             case ["refused", text]:
-                raise _refused_move(product_id, move, text.split("\n"), replayed=True)
+                raise refused_move(product_id, move, text.split("\n"), replayed=True)
             case _:
-                raise _refused_move(product_id, move, reply, replayed=False)
+                raise refused_move(product_id, move, reply, replayed=False)
+
+    async def last_event(self) -> str:
+        """Id of the newest event, `0-0` before the first."""
+        newest = await self._send("XREVRANGE", keys.events(self._shop), "+", "-", "COUNT", 1, repeatable=True)
+        return newest[0][0].decode() if newest else "0-0"
+
+    async def oldest_event(self) -> str:
+        """Id of the oldest event that the stream still has, `0-0` if it has none."""
+        oldest = await self._send("XRANGE", keys.events(self._shop), "-", "+", "COUNT", 1, repeatable=True)
+        return oldest[0][0].decode() if oldest else "0-0"
+
+    async def read_events(self, after: str, until: str = "+", most: int = 1000) -> list[Event]:
+        """The events that follow `after`, oldest first, up to and with `until`."""
+        entries = await self._send(
+            "XRANGE", keys.events(self._shop), f"({after}", until, "COUNT", most, repeatable=True
+        )
+        return [parse_event(entry) for entry in entries]
+
+    async def wait_for_events(self, after: str, milliseconds: int) -> list[Event]:
+        """Like read_events(), but waits for the first. Keeps the connection from all other calls meanwhile."""
+        name = keys.events(self._shop)
+        reply = await self._send("XREAD", "COUNT", 1000, "BLOCK", milliseconds, "STREAMS", name, after, repeatable=True)
+        return [parse_event(entry) for entry in reply[0][1]] if reply else []
+
+    async def audit_orders(self, order_ids: Sequence[int]) -> tuple[str, list[list[str | None]]]:
+        """The last event, and at that moment each order with its indexes: see audit_orders.lua."""
+        names = [
+            keys.events(self._shop),
+            keys.holds(self._shop),
+            keys.pending(self._shop),
+            *(keys.order(self._shop, order_id) for order_id in order_ids),
+        ]
+        _, last_event, *rows = await self._run_nested("audit_orders", names, order_ids)
+        return last_event, rows
+
+    async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[list[str | None]]]:
+        """The last event, and at that moment each product with its index: see audit_products.lua."""
+        names = [
+            keys.events(self._shop),
+            keys.products(self._shop),
+            *(keys.product(self._shop, product_id) for product_id in product_ids),
+        ]
+        _, last_event, *rows = await self._run_nested("audit_products", names, product_ids)
+        return last_event, rows
+
+    async def scan_keys(self) -> AsyncIterator[list[str]]:
+        """All keys of the shop in bounded batches; one may come twice."""
+        pattern = f"{keys.prefix(self._shop)}*"
+        cursor = "0"
+        while True:
+            reply = await self._send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, repeatable=True)
+            cursor, names = as_text(reply)
+            yield names
+            if cursor == "0":
+                return
+
+    async def scan_index(self, name: str) -> AsyncIterator[list[str]]:
+        """All members of a sorted set in bounded batches; one may come twice."""
+        cursor = "0"
+        while True:
+            reply = await self._send("ZSCAN", name, cursor, "COUNT", 1000, repeatable=True)
+            cursor, members = as_text(reply)
+            yield members[::2]
+            if cursor == "0":
+                return
+
+    async def key_type(self, name: str) -> str:
+        """`hash`, `zset`, ...; `none` if there is no such key."""
+        reply = await self._send("TYPE", name, repeatable=True)
+        return str(reply.decode())
+
+    async def last_order_id(self) -> int:
+        """The last id handed out to a worker, 0 before the first."""
+        return int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
+
+    async def count_products(self) -> int:
+        """How many products are on sale."""
+        return int(await self._send("ZCARD", keys.products(self._shop), repeatable=True))
 
     async def lease_order_ids(self, count: int) -> int:
         """The first of `count` order ids that nobody else gets."""
@@ -426,8 +504,7 @@ class Store:
             rows = await self._send("ZREVRANGEBYSCORE", name, f"({before}", "-inf", "LIMIT", 0, count, repeatable=True)
             return [int(row) for row in rows], int(rows[-1]) if len(rows) == count else 1
         # Without an index: ids are dense, but for what workers had not used of their blocks when they stopped.
-        last = int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
-        first = min(before - 1, last)
+        first = min(before - 1, await self.last_order_id())
         end = max(first - count, 0)
         return range(first, end, -1), end + 1
 
@@ -465,7 +542,7 @@ class Store:
         return [
             None
             if row[0] is None or row[4] == "1"
-            else Product(product_id, row[0], row[1], _cents(row[2]), int(row[3]))
+            else Product(product_id, row[0], row[1], parse_cents(row[2]), int(row[3]))
             for product_id, row in zip(product_ids, rows, strict=True)
         ]
 
@@ -478,8 +555,8 @@ class Store:
             if row[0] is None
             else Order(
                 order_id,
-                _lines(row[0]),
-                _cents(row[1]),
+                parse_lines(row[0]),
+                parse_cents(row[1]),
                 row[2],
                 int(row[3]),
                 int(row[4]) if row[2] == OrderStatus.PENDING else None,
@@ -497,13 +574,20 @@ class Store:
         return [[None if value is None else value.decode() for value in row] for row in rows]
 
     async def _run(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> list[str]:
-        """Runs a script, gives its reply as text. Redis forgets scripts when it restarts: EVAL teaches it anew."""
+        """Runs a script whose reply is an array of strings."""
+        return [part.decode() for part in await self._run_script(name, names, args)]
+
+    async def _run_nested(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Runs a script whose reply has arrays within and nils."""
+        return as_text(await self._run_script(name, names, args))
+
+    async def _run_script(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Redis forgets scripts when it restarts: EVAL teaches it anew."""
         script = self._scripts[name]
         try:
-            reply = await self._send("EVALSHA", script.sha, len(names), *names, *args)
+            return await self._send("EVALSHA", script.sha, len(names), *names, *args)
         except NoScriptError:
-            reply = await self._send("EVAL", script.source, len(names), *names, *args)
-        return [part.decode() for part in reply]
+            return await self._send("EVAL", script.source, len(names), *names, *args)
 
     async def _send(self, *command: str | int, repeatable: bool = False) -> Any:
         if not self._checked:
@@ -585,72 +669,6 @@ async def _answered(reply: Awaitable[Any]) -> Any:
             raise StorageUnavailable(str(error)) from error
         raise
 
-
-def _fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
-    """The meaning of a request, not its bytes: the order of its lines and how they are split do not matter."""
-    lines = ",".join(f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items()))
-    hold = new.hold_seconds if new.status == "pending" else 0
-    return _digest(f"order {lines} {hold} {new.total_price}")
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _refused_move(product_id: int, move: StockMove, reply: list[str], replayed: bool) -> Refused:
-    match reply:
-        case ["absent"]:
-            return ProductNotFound(str(product_id))
-        case ["short", stock]:
-            return StockTooLow(replayed, product_id, move.change, int(stock))
-        case ["full", stock, held]:
-            return StockTooHigh(replayed, product_id, move.change, int(stock), int(held))
-    raise _unknown_reply("move_stock", reply)
-
-
-def _refusal(new: NewOrder, reply: list[str], replayed: bool) -> OrderRefused:
-    match reply:
-        case ["unknown", *lines]:
-            return UnknownProducts(replayed, [_short_line(new, line) for line in lines])
-        case ["short", *lines]:
-            return InsufficientStock(replayed, [_short_line(new, line) for line in lines])
-        case ["price_changed", total, *lines]:
-            pairs = [line.split() for line in lines]
-            prices = [CurrentPrice(int(product_id), _cents(price)) for product_id, price in pairs]
-            return PriceChanged(replayed, _cents(total), prices)
-        case ["too_large"]:
-            return TotalTooLarge(replayed)
-    raise _unknown_reply("place_order", reply)
-
-
-def _short_line(new: NewOrder, text: str) -> ShortLine:
-    product_id, requested, available = text.split()
-    index = next(i for i, line in enumerate(new.products) if line.product_id == int(product_id))
-    return ShortLine(index, int(product_id), int(requested), None if available == "unknown" else int(available))
-
-
-def _lines(text: str) -> tuple[OrderLine, ...]:
-    """The `products` field of an order: a line a product, `7: 2 x 19.99`."""
-    matches = [_LINE.fullmatch(line) for line in text.split("\n")]
-    if not all(matches):
-        raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
-    return tuple(OrderLine(int(match[1]), int(match[2]), _cents(match[3])) for match in matches if match)
-
-
-def _cents(text: str) -> int:
-    """An amount as Redis holds it, `19.99`, in cents."""
-    if not _AMOUNT.fullmatch(text):
-        raise ValueError(f"unreadable amount: {text[:40]!r}")
-    whole, _, fraction = text.partition(".")
-    return int(whole) * 100 + int(fraction.ljust(2, "0"))
-
-
-def _unknown_reply(script: str, reply: Sequence[str]) -> AssertionError:
-    return AssertionError(f"{script}.lua replied {list(reply)!r}, which store.py does not know")
-
-
-_LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
-_AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
 
 _READABLE = frozenset(OrderStatus)
 
