@@ -17,7 +17,7 @@
 --          absent       there is no such order
 local id = ARGV[1]
 
--- Decide. XLEN and ZCARD are here to fail on a key of another type, before anything is written.
+-- Decide. ZCARD is here to fail on a key of another type, before anything is written.
 local order = redis.call('HMGET', KEYS[1], 'status', 'expires_at', 'products')
 if not order[1] then return {'absent'} end
 if order[1] ~= 'pending' then return {order[1]} end
@@ -27,7 +27,6 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 if now >= tonumber(order[2]) then return {'expired'} end
-redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 local updates = {}
@@ -36,7 +35,7 @@ for i = 1, #ARGV - 3 do
   updates[i] = {string.format('%.0f', tonumber(found[1]) - quantity), string.format('%.0f', tonumber(found[2]) + quantity)}
 end
 
--- Write.
+-- Write. XADD first: it is the only one that may still fail, on a key of another type.
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'event', 'order_completed', 'order', id, 'products', order[3])
 redis.call('HSET', KEYS[1], 'status', 'completed')
 redis.call('HDEL', KEYS[1], 'expires_at')

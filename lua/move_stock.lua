@@ -30,7 +30,7 @@ local function refuse(reply)
   return reply
 end
 
--- Decide. XLEN is here to fail on a key of another type, before anything is written.
+-- Decide. XLEN is here to fail on a key of another type, before a refusal is written.
 if key ~= '' then
   local known = redis.call('HMGET', KEYS[3], 'fingerprint', 'product', 'refusal')
   if known[1] and known[1] ~= ARGV[6] then return {'reused'} end

@@ -20,7 +20,7 @@
 --          absent                             there is no such order
 local id = ARGV[1]
 
--- Decide. XLEN and ZCARD are here to fail on a key of another type, before anything is written.
+-- Decide. ZCARD is here to fail on a key of another type, before anything is written.
 local order = redis.call('HMGET', KEYS[1], 'status', 'expires_at', 'products')
 if not order[1] then return {'absent'} end
 if order[1] ~= 'pending' then return {order[1]} end
@@ -31,7 +31,6 @@ if not now then
 end
 local overdue = now >= tonumber(order[2])
 if ARGV[2] == 'expire' and not overdue then return {'early'} end
-redis.call('XLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 local status, updates = overdue and 'expired' or 'cancelled', {}
@@ -40,7 +39,7 @@ for i = 1, #ARGV - 4 do
   updates[i] = {string.format('%.0f', tonumber(found[1]) + quantity), string.format('%.0f', tonumber(found[2]) - quantity)}
 end
 
--- Write.
+-- Write. XADD first: it is the only one that may still fail, on a key of another type.
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'event', 'order_' .. status, 'order', id, 'products', order[3])
 redis.call('HSET', KEYS[1], 'status', status)
 redis.call('ZREM', KEYS[3], id)

@@ -77,6 +77,8 @@ REFUSAL_LIFETIME_MS: Final = 24 * 60 * 60 * 1000
 ORDER_ID_BLOCK: Final = 64
 """Order ids a worker takes at a time. What it has not used when it stops is never used."""
 
+_LONGEST_BLOCK = 1_000_000
+
 SCAN_LIMIT: Final = 10_000
 """Keys that one page looks at, at the most. A page of a sparse filter ends there, and the next one goes on."""
 
@@ -280,7 +282,7 @@ class Store:
                     )
                     return Placed(order, replayed=False)
                 case ["exists"]:
-                    self._order_ids.skip()
+                    self._order_ids.skip(order_id)
                     continue
             self._order_ids.give_back(order_id)
             match reply:
@@ -638,24 +640,28 @@ class _Ids:
         self._store = store
         self._lock = asyncio.Lock()
         self._unused: deque[int] = deque()
-        self._block = ORDER_ID_BLOCK
+        self._first = 0
+        self._length = self._next_length = ORDER_ID_BLOCK
 
     async def take(self) -> int:
-        if not self._unused:
+        while not self._unused:
             async with self._lock:
                 if not self._unused:  # not refilled by another task while this one waited
-                    first = await self._store.lease_order_ids(self._block)
-                    self._unused.extend(range(first, first + self._block))
+                    self._length, self._next_length = self._next_length, ORDER_ID_BLOCK
+                    self._first = await self._store.lease_order_ids(self._length)
+                    self._unused.extend(range(self._first, self._first + self._length))
         return self._unused.popleft()
 
     def give_back(self, order_id: int) -> None:
         """The order of this id was refused: the next one gets it."""
         self._unused.appendleft(order_id)
 
-    def skip(self) -> None:
+    def skip(self, order_id: int) -> None:
         """An order has this id: the counter was lost or set back. Ever longer blocks get past all orders."""
-        self._unused.clear()
-        self._block = min(2 * self._block, MAX_ID)
+        if order_id >= self._first:  # else a racing order has said so of this block before
+            self._unused.clear()
+            self._first = MAX_ID
+            self._next_length = min(2 * self._length, _LONGEST_BLOCK)
 
 
 async def _answered(reply: Awaitable[Any]) -> Any:
