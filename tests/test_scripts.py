@@ -211,6 +211,7 @@ NOTHING_CHANGES: list[tuple[Callable[[Link], Awaitable[list[str]]], list[str]]] 
     (lambda link: place(link, (7, 11), (9, 6)), ["short", "7 11 10", "9 6 5"]),
     (lambda link: place(link, (9, 1), (8, 1)), ["unknown", "8 1 unknown"]),
     (lambda link: place(link, (7, 11), (9, 5), (99, 1000000)), ["unknown", "7 11 10", "99 1000000 unknown"]),
+    (lambda link: place(link, (99, 1), (7, 11)), ["unknown", "99 1 unknown", "7 11 10"]),
     (lambda link: place(link, (7, 2), (9, 1), expected=4697), ["price_changed", "46.98", "7 19.99", "9 7.00"]),
     (lambda link: place(link, (9, 1), (7, 1), hold=1, expected=0), ["price_changed", "26.99", "9 7.00", "7 19.99"]),
     (lambda link: place(link, (7, 11), expected=1), ["short", "7 11 10"]),
