@@ -27,7 +27,7 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
         await _hashes(link, keys.product(shop, 0)[:-1]),
         await _hashes(link, keys.order(shop, 0)[:-1]),
     )
-    by_status: dict[str, Counter[int]] = {"completed": Counter(), "pending": Counter()}
+    by_status = {status: Counter[int]() for status in ("completed", "pending", "cancelled", "expired")}
     for order_id, order in books.orders.items():
         lines = order_lines(order["products"])
         assert order["id"] == str(order_id)
@@ -45,9 +45,9 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
         assert held == by_status["pending"][product_id], product
     on_sale = {product_id for product_id, product in books.products.items() if product["withdrawn"] == "0"}
     assert await scores_at(link, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
-    assert await scores_at(link, keys.holds(shop)) == {
-        order["id"]: int(order["expires_at"]) for order in books.orders.values() if order["status"] == "pending"
-    }
+    pending = [order for order in books.orders.values() if order["status"] == "pending"]
+    assert await scores_at(link, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
+    assert await scores_at(link, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
     return books
 
 
