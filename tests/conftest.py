@@ -25,7 +25,7 @@ class FakeLink:
     """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
-        self.client = FakeAsyncRedis(server=server or FakeServer())
+        self.client = FakeAsyncRedis(server=server or FakeServer(), max_connections=10_000)
         self.taught: set[str] = set()
         self.by_sha = {script.sha: script.source for script in load_scripts().values()}
 

@@ -1,0 +1,129 @@
+"""The books of a shop, read from Redis directly, past the Store."""
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any, NamedTuple
+
+from service import keys
+from service.store import Link
+from tests.conftest import SHOP
+
+PRODUCT_FIELDS = {"id", "name", "description", "price", "stock", "held", "sold", "received", "withdrawn"}
+_AMOUNT = re.compile(r"(\d+)\.(\d\d)", re.ASCII)
+_LINE = re.compile(r"(\d+): (\d+) x (\d+\.\d\d)", re.ASCII)
+
+
+class Books(NamedTuple):
+    """All products and orders, by id, as `redis-cli HGETALL` shows them."""
+
+    products: dict[int, dict[str, str]]
+    orders: dict[int, dict[str, str]]
+
+
+async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
+    """The conservation law over all products, and against all orders. Gives the books for further questions."""
+    books = Books(
+        await _hashes(link, keys.product(shop, 0)[:-1]),
+        await _hashes(link, keys.order(shop, 0)[:-1]),
+    )
+    by_status = {status: Counter[int]() for status in ("completed", "pending", "cancelled", "expired")}
+    for order_id, order in books.orders.items():
+        lines = order_lines(order["products"])
+        assert order["id"] == str(order_id)
+        assert cents(order["total_price"]) == sum(quantity * price for _, quantity, price in lines), order
+        by_status[order["status"]].update({product_id: quantity for product_id, quantity, _ in lines})
+        if "idempotency_key" in order:
+            known = await hash_at(link, keys.idempotency(shop, order["idempotency_key"]))
+            assert known["order"] == str(order_id)
+    for product_id, product in books.products.items():
+        assert product.keys() == PRODUCT_FIELDS
+        assert product["id"] == str(product_id)
+        stock, held, sold, received = (whole(product[name]) for name in ("stock", "held", "sold", "received"))
+        assert received == stock + held + sold, product
+        assert sold == by_status["completed"][product_id], product
+        assert held == by_status["pending"][product_id], product
+    on_sale = {product_id for product_id, product in books.products.items() if product["withdrawn"] == "0"}
+    assert await scores_at(link, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
+    pending = [order for order in books.orders.values() if order["status"] == "pending"]
+    assert await scores_at(link, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
+    assert await scores_at(link, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
+    return books
+
+
+async def dump(link: Link) -> dict[str, object]:
+    """Everything there is in Redis: each key's type and value, and whether it will expire."""
+    names = sorted(text(name) for name in await link.send("KEYS", "*"))
+    return dict(zip(names, await asyncio.gather(*(_value(link, name) for name in names)), strict=True))
+
+
+async def hash_at(link: Link, name: str) -> dict[str, str]:
+    """A hash; an absent one is empty."""
+    return _fields(await link.send("HGETALL", name))
+
+
+async def scores_at(link: Link, name: str) -> dict[str, int]:
+    """A sorted set's members and scores; an absent one is empty."""
+    reply = await link.send("ZRANGE", name, 0, -1, "WITHSCORES")
+    # fakeredis's client makes pairs of the flat reply.
+    pairs = reply if reply and isinstance(reply[0], list | tuple) else zip(reply[::2], reply[1::2], strict=True)
+    return {text(member): int(float(score)) for member, score in pairs}
+
+
+async def events_at(link: Link, name: str) -> list[dict[str, str]]:
+    """A stream's entries, oldest first, without their ids."""
+    return [entry for _, entry in await _stream(link, name)]
+
+
+def order_lines(products: str) -> list[tuple[int, int, int]]:
+    """The readable lines of an order, as product id, quantity and price in cents."""
+    matches = [_LINE.fullmatch(line) for line in products.split("\n")]
+    assert all(matches), products
+    return [(int(match[1]), int(match[2]), cents(match[3])) for match in matches if match]
+
+
+def cents(amount: str) -> int:
+    match = _AMOUNT.fullmatch(amount)
+    assert match, f"not an amount: {amount!r}"
+    return int(match[1]) * 100 + int(match[2])
+
+
+def whole(number: str) -> int:
+    """A number in plain digits: no `1e+15`, no `5.0`, no sign."""
+    assert re.fullmatch("0|[1-9][0-9]*", number), f"not a plain whole number: {number!r}"
+    return int(number)
+
+
+def text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+async def _hashes(link: Link, prefix: str) -> dict[int, dict[str, str]]:
+    names = [text(name) for name in await link.send("KEYS", f"{prefix}*")]
+    hashes = await asyncio.gather(*(hash_at(link, name) for name in names))
+    return {int(name.removeprefix(prefix)): fields for name, fields in zip(names, hashes, strict=True)}
+
+
+async def _value(link: Link, name: str) -> object:
+    kind = text(await link.send("TYPE", name))
+    value: object
+    match kind:
+        case "hash":
+            value = await hash_at(link, name)
+        case "zset":
+            value = await scores_at(link, name)
+        case "stream":
+            value = await _stream(link, name)
+        case _:
+            value = text(await link.send("GET", name))
+    return kind, value, await link.send("PTTL", name) > 0
+
+
+async def _stream(link: Link, name: str) -> list[tuple[str, dict[str, str]]]:
+    return [(text(entry_id), _fields(fields)) for entry_id, fields in await link.send("XRANGE", name, "-", "+")]
+
+
+def _fields(reply: Any) -> dict[str, str]:
+    # fakeredis's client makes a dictionary of the flat reply.
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {text(name): text(value) for name, value in pairs}

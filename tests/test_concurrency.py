@@ -1,0 +1,350 @@
+"""Many clients at once over several workers, on the real engine: nothing is oversold, lost or done twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import AsyncExitStack
+from itertools import cycle
+
+import pytest
+from httpx2 import AsyncClient, Response
+
+from service import keys
+from service.store import ORDER_ID_BLOCK
+from service.wire import Wire
+from tests.books import assert_books_balance, cents, whole
+from tests.conftest import SHOP, add_product, assert_problem, http_client, make_store, mug, place, stock_of
+
+WORKERS = 4
+
+
+@pytest.fixture
+async def workers(engine_url: str, wire: Wire) -> AsyncIterator[list[AsyncClient]]:
+    """Clients of as many workers: each with its own application, Store and connection, all on one engine."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(WORKERS):
+            own_wire = await stack.enter_async_context(Wire(engine_url, timeout=10, max_in_flight=100_000))
+            clients.append(await stack.enter_async_context(http_client(make_store(own_wire))))
+        yield clients
+
+
+async def at_once(requests: Iterable[Awaitable[Response]]) -> list[Response]:
+    return await asyncio.gather(*requests)
+
+
+def statuses(responses: Iterable[Response]) -> Counter[int]:
+    return Counter(response.status_code for response in responses)
+
+
+async def test_two_hundred_clients_for_fifty_units_get_fifty(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=50)
+    responses = await at_once(place(client, (mugs, 1)) for client, _ in zip(cycle(workers), range(200), strict=False))
+    assert statuses(responses) == {201: 50, 409: 150}
+    for response in responses:
+        if response.status_code == 409:
+            problem = assert_problem(response, 409, "insufficient-stock")
+            assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(1, 0)]
+    placed = [response.json()["id"] for response in responses if response.status_code == 201]
+    assert len(set(placed)) == 50
+    assert await stock_of(workers[0], mugs) == 0
+    books = await assert_books_balance(wire)
+    assert books.products[mugs]["sold"] == "50"
+    assert books.orders.keys() == set(placed)
+
+
+async def test_orders_with_their_lines_in_opposite_order_do_not_block_each_other(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    products = [await add_product(workers[0], stock=1000) for _ in range(5)]
+    there = [(product_id, position + 1) for position, product_id in enumerate(products)]
+    orders = [there, there[::-1], there[1:3], there[2:0:-1]]
+    responses = await at_once(place(workers[i // 4 % WORKERS], *orders[i % 4]) for i in range(200))
+    assert statuses(responses) == {201: 200}
+    assert [await stock_of(workers[0], product_id) for product_id in products] == [900, 600, 400, 600, 500]
+    await assert_books_balance(wire)
+
+
+async def test_lines_of_one_product_cannot_sell_twelve_of_ten(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=10)
+    refused = await at_once(place(client, (mugs, 6), (mugs, 6)) for client in workers * 10)
+    for response in refused:
+        problem = assert_problem(response, 409, "insufficient-stock")
+        assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(12, 10)]
+    assert statuses(await at_once(place(client, (mugs, 3), (mugs, 2)) for client in workers * 10)) == {201: 2, 409: 38}
+    assert (await assert_books_balance(wire)).products[mugs]["sold"] == "10"
+
+
+async def test_racing_requests_for_several_products_take_all_or_nothing(workers: list[AsyncClient], wire: Wire) -> None:
+    plenty, scarce = await add_product(workers[0], stock=1000), await add_product(workers[0], stock=17)
+    responses = await at_once(
+        place(workers[i % WORKERS], *(((plenty, 3), (scarce, 2)) if i % 2 else ((scarce, 2), (plenty, 3))))
+        for i in range(100)
+    )
+    assert statuses(responses) == {201: 8, 409: 92}
+    books = await assert_books_balance(wire)
+    assert (books.products[plenty]["stock"], books.products[scarce]["stock"]) == (str(1000 - 8 * 3), "1")
+
+
+async def test_fifty_racing_requests_with_one_key_make_one_order(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=100)
+    responses = await at_once(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
+    assert statuses(responses) == {201: 50}
+    assert len({response.content for response in responses}) == 1
+    assert len({response.headers["location"] for response in responses}) == 1
+    assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
+    books = await assert_books_balance(wire)
+    assert books.orders.keys() == {responses[0].json()["id"]}
+    assert (books.products[mugs]["stock"], books.products[mugs]["sold"]) == ("98", "2")
+
+
+async def test_a_refusal_is_given_to_all_racing_requests_of_its_key(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=1)
+    responses = await at_once(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
+    problems = [assert_problem(response, 409, "insufficient-stock") for response in responses]
+    assert all(problem["errors"] == problems[0]["errors"] for problem in problems)
+    assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
+    assert (await assert_books_balance(wire)).orders == {}
+
+
+async def test_of_different_bodies_racing_with_one_key_one_wins(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=1000)
+    # Neighbours race for one worker with different bodies, and each body comes over every worker.
+    quantities = [1 + i // WORKERS % 10 for i in range(80)]
+    responses = await at_once(
+        place(workers[i % WORKERS], (mugs, quantity), key="k-1") for i, quantity in enumerate(quantities)
+    )
+    assert statuses(responses) == {201: 8, 422: 72}
+    winners = {
+        quantity for quantity, response in zip(quantities, responses, strict=True) if response.status_code == 201
+    }
+    assert len(winners) == 1
+    for response in responses:
+        if response.status_code == 422:
+            assert_problem(response, 422, "idempotency-key-reused")
+    assert len({response.content for response in responses if response.status_code == 201}) == 1
+    books = await assert_books_balance(wire)
+    assert len(books.orders) == 1
+    assert books.products[mugs]["sold"] == str(*winners)
+
+
+async def test_of_racing_products_with_one_id_one_is_added(workers: list[AsyncClient], wire: Wire) -> None:
+    responses = await at_once(
+        workers[i % WORKERS].post("/products", json=mug(id=7, name=f"Mug {i}", stock=i)) for i in range(40)
+    )
+    assert statuses(responses) == {201: 1, 409: 39}
+    [added] = [response.json() for response in responses if response.status_code == 201]
+    for response in responses:
+        if response.status_code == 409:
+            assert_problem(response, 409, "product-id-taken")
+    assert (await workers[0].get("/products")).json() == [added]
+    books = await assert_books_balance(wire)
+    assert (books.products[7]["name"], books.products[7]["stock"]) == (added["name"], str(added["stock"]))
+
+
+async def test_racing_products_without_ids_get_one_each_past_those_of_clients(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    own = [workers[i % WORKERS].post("/products", json=mug(id=2 * i + 1)) for i in range(20)]
+    assigned = [workers[i % WORKERS].post("/products", json=mug()) for i in range(40)]
+    responses = await at_once(request for pair in zip(own, assigned[:20], strict=True) for request in pair)
+    own_answers, assigned_answers = responses[::2], [*responses[1::2], *await at_once(assigned[20:])]
+    assert statuses(assigned_answers) == {201: 40}
+    # A client's own id may have been assigned to another a moment before.
+    assert set(statuses(own_answers)) <= {201, 409}
+    added = [response.json()["id"] for response in (*own_answers, *assigned_answers) if response.status_code == 201]
+    assert len(added) == len(set(added))
+    assert (await assert_books_balance(wire)).products.keys() == set(added)
+
+
+async def test_an_order_guarded_with_a_total_is_placed_at_that_total_or_not_at_all(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    mugs = await add_product(workers[0], stock=1000, price=5)
+    prices = [5, 6, 7]
+
+    async def change_prices() -> None:
+        for i in range(30):
+            response = await workers[i % WORKERS].patch(f"/products/{mugs}", json={"price": prices[i % 3]})
+            assert response.status_code == 200
+
+    guards = [2 * prices[i % 3] for i in range(150)]
+
+    async def order_one_by_one(worker: int) -> list[tuple[int, Response]]:
+        return [
+            (guard, await place(workers[worker], (mugs, 1), (mugs, 1), total_price=guard))
+            for guard in guards[worker::WORKERS]
+        ]
+
+    *answers, _ = await asyncio.gather(*(order_one_by_one(worker) for worker in range(WORKERS)), change_prices())
+    outcomes: Counter[int] = Counter()
+    for guard, response in (pair for pairs in answers for pair in pairs or []):
+        outcomes[response.status_code] += 1
+        if response.status_code == 201:
+            assert response.json()["total_price"] == guard
+            assert response.json()["products"] == [{"product_id": mugs, "quantity": 2, "price": guard / 2}]
+        else:
+            problem = assert_problem(response, 409, "price-changed")
+            assert problem["total_price"] != guard
+            assert problem["total_price"] in (10, 12, 14)
+    assert outcomes[201] > 0
+    assert outcomes[409] > 0
+    assert outcomes.total() == 150
+    assert len((await assert_books_balance(wire)).orders) == outcomes[201]
+
+
+async def test_no_order_is_placed_once_its_product_is_withdrawn(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs = await add_product(workers[0], stock=1000)
+    withdrawn = asyncio.Event()
+
+    async def order_until_refused(client: AsyncClient) -> list[Response]:
+        responses: list[Response] = []
+        while not responses or responses[-1].status_code == 201:
+            withdrawn_before = withdrawn.is_set()
+            responses.append(await place(client, (mugs, 1)))
+            assert not (withdrawn_before and responses[-1].status_code == 201)
+        return responses
+
+    async def withdraw() -> None:
+        while (await stock_of(workers[0], mugs)) > 990:
+            pass
+        assert (await workers[-1].delete(f"/products/{mugs}")).status_code == 204
+        withdrawn.set()
+
+    *answers, _ = await asyncio.gather(*(order_until_refused(client) for client in workers * 5), withdraw())
+    placed = 0
+    for responses in answers:
+        assert responses is not None
+        assert_problem(responses[-1], 404, "product-not-found")
+        placed += len(responses) - 1
+    assert 10 <= placed < 1000
+    books = await assert_books_balance(wire)
+    assert (whole(books.products[mugs]["sold"]), len(books.orders)) == (placed, placed)
+
+
+async def test_scripts_that_are_forgotten_in_a_storm_lose_no_order(workers: list[AsyncClient], wire: Wire) -> None:
+    mugs, pots = [await add_product(workers[0], stock=1000) for _ in range(2)]
+    for client in workers:
+        assert (await place(client, (mugs, 1), (pots, 2))).status_code == 201
+    await wire.send("CONFIG", "RESETSTAT")
+
+    async def order(client: AsyncClient, number: int) -> list[Response]:
+        return [await place(client, (mugs, 1), (pots, 2), key=f"{number}-{i}") for i in range(10)]
+
+    async def forget() -> None:
+        for _ in range(100):
+            await wire.send("SCRIPT", "FLUSH")
+
+    *answers, _ = await asyncio.gather(*(order(workers[i % WORKERS], i) for i in range(20)), forget())
+    assert statuses(response for responses in answers for response in responses or []) == {201: 200}
+    assert b"errorstat_NOSCRIPT" in await wire.send("INFO", "errorstats")  # else this was no storm
+    books = await assert_books_balance(wire)
+    assert (books.products[mugs]["sold"], books.products[pots]["sold"]) == ("204", "408")
+
+
+async def pages(client: AsyncClient, path: str) -> list[list[int]]:
+    """Follows the links from page to page."""
+    found = []
+    while path:
+        response = await client.get(path)
+        assert response.status_code == 200
+        found.append([item["id"] for item in response.json()])
+        path = response.links["next"]["url"] if "next" in response.links else ""
+    return found
+
+
+async def test_paging_while_products_are_added_shows_each_once_and_in_order(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    before = [await add_product(workers[i % WORKERS]) for i in range(30)]
+
+    async def add() -> list[int]:
+        return [await add_product(workers[i % WORKERS]) for i in range(60)]
+
+    seen, added = await asyncio.gather(
+        asyncio.gather(*(pages(client, "/products?limit=7") for client in workers)), add()
+    )
+    for found in seen:
+        listed = [product_id for page in found for product_id in page]
+        assert all(len(page) <= 7 for page in found)
+        assert listed == sorted(set(listed))
+        assert set(before) <= set(listed) <= {*before, *added}
+    assert [product_id for page in await pages(workers[0], "/products?limit=7") for product_id in page] == sorted(
+        [*before, *added]
+    )
+    await assert_books_balance(wire)
+
+
+async def test_paging_while_orders_are_placed_shows_each_once_and_newest_first(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    mugs = await add_product(workers[0], stock=1000)
+    before = [(await place(workers[i % WORKERS], (mugs, 1))).json()["id"] for i in range(30)]
+
+    async def order() -> list[int]:
+        return [(await place(workers[i % WORKERS], (mugs, 1))).json()["id"] for i in range(60)]
+
+    seen, added = await asyncio.gather(
+        asyncio.gather(*(pages(client, "/orders?limit=7") for client in workers)), order()
+    )
+    for found in seen:
+        listed = [order_id for page in found for order_id in page]
+        assert listed == sorted(set(listed), reverse=True)
+        assert set(before) <= set(listed) <= {*before, *added}
+    everything = [order_id for page in await pages(workers[0], "/orders?limit=7") for order_id in page]
+    assert everything == sorted([*before, *added], reverse=True)
+    await assert_books_balance(wire)
+
+
+async def test_orders_racing_after_their_counter_was_lost_overwrite_none_and_stay_in_sight(
+    workers: list[AsyncClient], wire: Wire
+) -> None:
+    mugs = await add_product(workers[0], stock=1000)
+    await at_once(place(workers[0], (mugs, 1)) for _ in range(ORDER_ID_BLOCK))
+    before = await assert_books_balance(wire)
+    await wire.send("DEL", keys.order_ids(SHOP))
+    # A worker that starts now begins with id 1. Twelve at once: each finds an order in its place.
+    racing = await at_once(place(workers[1], (mugs, 1)) for _ in range(12))
+    later = [await place(workers[1], (mugs, 1)) for _ in range(4 * ORDER_ID_BLOCK)]
+    assert statuses([*racing, *later]) == {201: 12 + 4 * ORDER_ID_BLOCK}
+    after = await assert_books_balance(wire)
+    assert after.orders.items() >= before.orders.items()
+    assert len(after.orders) == 5 * ORDER_ID_BLOCK + 12
+    # The counter has passed the orders once, and has not run away from them.
+    assert whole((await wire.send("GET", keys.order_ids(SHOP))).decode()) < 100 * ORDER_ID_BLOCK
+    newest = (await workers[2].get("/orders", params={"limit": 1})).json()
+    assert newest == [later[-1].json()]
+
+
+async def test_a_storm_of_everything_leaves_balanced_books(workers: list[AsyncClient], wire: Wire) -> None:
+    products = [await add_product(workers[0], stock=stock, price=price) for stock, price in [(40, 1), (60, 2), (9, 3)]]
+    requests: list[Awaitable[Response]] = []
+    for i in range(300):
+        client, first, second = workers[i % WORKERS], products[i % 3], products[(i // 3) % 3]
+        match i % 10:
+            case 0:
+                requests.append(client.patch(f"/products/{first}", json={"price": 1 + i % 7}))
+            case 1:
+                requests.append(client.post("/products", json=mug(stock=i)))
+            case 2:
+                requests.append(client.get("/products"))
+            case 3:
+                requests.append(client.get("/orders"))
+            case 4 if i == 204:
+                requests.append(client.delete(f"/products/{products[2]}"))
+            case 4 | 5:
+                requests.append(place(client, (first, 1), (second, 1), key=f"k-{i % 4}"))
+            case _:
+                requests.append(place(client, (first, 1 + i % 3), (second, 1), total_price=2 + i % 5))
+    responses = await at_once(requests)
+    assert set(statuses(responses)) <= {200, 201, 204, 404, 409, 422}
+    shown = {
+        response.json()["id"]: response.json()
+        for response in responses
+        if response.status_code == 201 and response.headers["location"].startswith("/orders/")
+    }
+    books = await assert_books_balance(wire)
+    assert shown
+    assert books.orders.keys() == shown.keys()
+    for order_id, order in books.orders.items():
+        assert cents(order["total_price"]) == round(shown[order_id]["total_price"] * 100)
