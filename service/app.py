@@ -14,6 +14,7 @@ from service.errors import HoldfastError
 from service.http import State
 from service.problems import answer_holdfast_error, answer_http_exception, explain_problem
 from service.settings import Settings
+from service.sharing import SharedReads
 from service.store import Store
 from service.sweeper import sweep
 from service.telemetry import Telemetry
@@ -44,7 +45,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         async with open_store(settings) as store:
             sweeper = asyncio.create_task(sweep(store), name="sweeper")
-            yield {"store": store}
+            yield {"store": store, "pages": SharedReads()}
             sweeper.cancel()
 
     return Starlette(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -19,6 +19,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.models import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
+from service.sharing import SharedReads
 from service.store import Store
 
 
@@ -26,6 +27,7 @@ class State(TypedDict):
     """What the lifespan hands to every request."""
 
     store: Store
+    pages: SharedReads[Response]
 
 
 Request = StarletteRequest[State]
@@ -93,6 +95,12 @@ def page_response(request: Request, items: Iterable[str], next_page: Mapping[str
         parameters = urlencode({**request.query_params, **next_page})
         headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
     return json_response(f"[{','.join(items)}]", headers=headers)
+
+
+async def share_page(request: Request, load: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer of `load`, one for all requests of the same path and query that come at the same time."""
+    key = (request.scope["path"], request.scope["query_string"])
+    return await request.state["pages"].read(key, lambda: load(request))
 
 
 def _check_media_type(request: Request, media_types: tuple[str, ...]) -> None:

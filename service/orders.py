@@ -11,12 +11,17 @@ from service.http import (
     read_id,
     read_idempotency_key,
     read_query,
+    share_page,
 )
 from service.models import NewOrder, OrdersQuery
 
 
 async def list_orders(request: Request) -> Response:
     """GET /orders: a page, newest first."""
+    return await share_page(request, _load_page)
+
+
+async def _load_page(request: Request) -> Response:
     query = read_query(request, OrdersQuery)
     orders, before = await request.state["store"].list_orders(query)
     return page_response(request, [order.json() for order in orders], {} if before is None else {"before": before})

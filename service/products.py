@@ -12,12 +12,17 @@ from service.http import (
     read_id,
     read_idempotency_key,
     read_query,
+    share_page,
 )
 from service.models import NewProduct, ProductChange, ProductsQuery, StockMove
 
 
 async def list_products(request: Request) -> Response:
     """GET /products: a page of the products on sale, in id order."""
+    return await share_page(request, _load_page)
+
+
+async def _load_page(request: Request) -> Response:
     query = read_query(request, ProductsQuery)
     products, after = await request.state["store"].list_products(query)
     return page_response(request, [product.json() for product in products], {} if after is None else {"after": after})

@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
 from service.engine import run_engine
+from service.http import State
 from service.scripts import load_scripts
 from service.settings import Settings
+from service.sharing import SharedReads
 from service.store import Link, Store
 from service.wire import Wire
 
@@ -92,9 +94,10 @@ def http_client(store: Store) -> AsyncClient:
 def with_state(store: Store) -> ASGIApp:
     """The application as a server runs it, with the lifespan's state in every request."""
     app = create_app(Settings())
+    state: State = {"store": store, "pages": SharedReads()}
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"] = {"store": store}
+        scope["state"] = dict(state)
         await app(scope, receive, send)
 
     return app_with_state
