@@ -136,6 +136,16 @@ async def test_every_short_and_every_unknown_line_is_reported(client: AsyncClien
     ]
 
 
+@pytest.mark.parametrize("lines", [[(1, 11), (9, 1)], [(9, 1), (1, 11)]], ids=repr)
+async def test_an_unknown_product_outweighs_a_short_one(
+    client: AsyncClient, link: Link, lines: list[tuple[int, int]]
+) -> None:
+    await add_product(client, stock=10)
+    async with nothing_changes(link):
+        problem = assert_problem(await place(client, *lines), 404, "product-not-found")
+    assert [fault["product_id"] for fault in problem["errors"]] == [product_id for product_id, _ in lines]
+
+
 async def test_an_order_of_a_hundred_products_is_placed(client: AsyncClient) -> None:
     for _ in range(100):
         await add_product(client, price=0.07)
