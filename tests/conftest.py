@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ class FakeLink:
     """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
-        self.client = FakeAsyncRedis(server=server or FakeServer(), max_connections=10_000)
+        self.client = FakeAsyncRedis(server=server or FakeServer())
+        # One command at a time: a page reads more hashes at once than redis-py's pool has connections.
+        self.lock = asyncio.Lock()
         self.taught: set[str] = set()
         self.by_sha = {script.sha: script.source for script in load_scripts().values()}
 
@@ -42,7 +45,8 @@ class FakeLink:
         if name == "EVAL":
             self.taught |= {sha for sha, source in self.by_sha.items() if source == args[0]}
             args = (re.sub("^#!lua.*", "", args[0]), *args[1:])
-        return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
+        async with self.lock:
+            return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")
@@ -122,9 +126,51 @@ async def place(client: AsyncClient, *lines: tuple[int, int], key: str | None = 
     return await client.post("/orders", json={"products": products, **members}, headers=headers)
 
 
+async def send_json(client: AsyncClient, method: str, path: str, body: str | bytes) -> Response:
+    """Sends exactly these bytes as JSON."""
+    return await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+
+async def pages(client: AsyncClient, path: str) -> list[list[int]]:
+    """The ids on each page, from `path` along the links to the last one."""
+    found = []
+    while path:
+        response = await client.get(path)
+        assert response.status_code == 200, response.text
+        found.append([item["id"] for item in response.json()])
+        path = response.links.get("next", {}).get("url", "")
+    return found
+
+
 async def stock_of(client: AsyncClient, product_id: int) -> int:
     response = await client.get(f"/products/{product_id}")
     return int(response.json()["stock"])
+
+
+async def dump(link: Link) -> dict[str, Any]:
+    """All that Redis holds but the id counters: each key with its type and content."""
+    read: dict[str, tuple[str, ...]] = {
+        "string": ("GET",),
+        "hash": ("HGETALL",),
+        "zset": ("ZRANGE", "0", "-1", "WITHSCORES"),
+        "stream": ("XRANGE", "-", "+"),
+    }
+    found = {}
+    for name in [key.decode() for key in await link.send("KEYS", "*")]:
+        if name.startswith(f"{{{SHOP}}}:ids:"):
+            continue
+        kind = (await link.send("TYPE", name)).decode()
+        command, *arguments = read[kind]
+        found[name] = (kind, await link.send(command, name, *arguments))
+    return found
+
+
+@asynccontextmanager
+async def nothing_changes(link: Link) -> AsyncIterator[None]:
+    """What is done within leaves Redis as it was. The id counters may move."""
+    before = await dump(link)
+    yield
+    assert await dump(link) == before
 
 
 def assert_problem(response: Response, status: int, name: str) -> dict[str, Any]:
@@ -138,3 +184,10 @@ def assert_problem(response: Response, status: int, name: str) -> dict[str, Any]
     assert problem["detail"]
     assert problem["instance"] == response.headers["x-request-id"]
     return problem
+
+
+def assert_faults(response: Response, *pointers: str) -> None:
+    """The request does not fit the schema in these places, and in no other."""
+    problem = assert_problem(response, 422, "invalid-request")
+    assert sorted(fault["pointer"] for fault in problem["errors"]) == sorted(pointers)
+    assert all(fault["detail"] for fault in problem["errors"])
