@@ -148,8 +148,11 @@ def far_wire(network: Network, timeout: float = LONG, max_in_flight: int = 100_0
 
 async def outcome(reply: asyncio.Future[Any]) -> Any:
     """The reply, or the kind of its error."""
-    [result] = await asyncio.gather(reply, return_exceptions=True)
-    return type(result) if isinstance(result, BaseException) else result
+    await asyncio.wait([reply])
+    if reply.cancelled():
+        return asyncio.CancelledError
+    error = reply.exception()
+    return reply.result() if error is None else type(error)
 
 
 async def count(wire: Wire, key: str = "count") -> int:
