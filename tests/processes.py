@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.waiting import wait_until
@@ -14,7 +13,7 @@ from tests.waiting import wait_until
 def processes_in(folder: Path) -> list[int]:
     """The processes whose working directory is in `folder`: engines work in their data directory."""
     folder = folder.resolve()
-    if sys.platform == "linux":
+    if Path("/proc/self/cwd").exists():
         found = []
         for process in Path("/proc").iterdir():
             if process.name.isdecimal():

@@ -5,12 +5,13 @@ import contextlib
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import pytest
+import uvloop
 from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from structlog.testing import capture_logs
 
@@ -435,6 +436,32 @@ async def test_it_recovers_when_another_engine_takes_the_place_of_the_first(tmp_
             assert await wire.send("GET", "kept", repeatable=True) == b"x"
     finally:
         await again.aclose()
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_calls_in_the_very_moment_of_a_cut_end_without_an_exception_in_the_event_loop(
+    engine_url: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """uvloop, which serves, knows of the cut before the Wire does, and refuses to write."""
+    faults: list[dict[str, Any]] = []
+
+    async def call_all_the_time() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        async with Network(engine_url) as network, far_wire(network) as wire:
+            for _ in range(20):
+                await wire.send("PING", repeatable=True)
+                with capture_logs() as logs:
+                    calls = [wire.send("PING")]
+                    network.cut()
+                    while not lost(logs):
+                        await asyncio.sleep(0)
+                        calls.append(wire.send("PING"))
+                outcomes = {await outcome(call) for call in calls}
+                assert outcomes <= {b"PONG", OutcomeUnknown}
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(call_all_the_time())
+    assert faults == []
 
 
 # A server that hangs
