@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import subprocess
 import time
@@ -17,7 +18,9 @@ from structlog.testing import capture_logs
 
 from service.engine import run_engine
 from service.errors import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
+from service.models import NewProduct, ProductsQuery
 from service.wire import Wire
+from tests.conftest import make_store, mug
 from tests.waiting import eventually
 
 TIMEOUT = 0.3
@@ -49,6 +52,8 @@ class Network:
         """How many bytes of a reply travel at a time."""
         self.cut_after: int | None = None
         """Bytes of commands that get through before the line is cut."""
+        self.stop_at: bytes | None = None
+        """Commands from this one on are held up."""
         self.hang_up = False
         self.lines: dict[asyncio.StreamWriter, list[asyncio.Task[None]]] = {}
         """Open connections, each with what carries its commands and its replies."""
@@ -119,6 +124,8 @@ class Network:
     async def _pump_commands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(BIG):
             self.chunks.append(data)
+            if self.stop_at is not None and self.stop_at in data:
+                self.commands_pass.clear()
             await self.commands_pass.wait()
             if self.cut_after is not None:
                 data, self.cut_after = data[: self.cut_after], self.cut_after - len(data)
@@ -600,6 +607,28 @@ async def test_the_bound_holds_while_redis_is_away(network: Network) -> None:
             wire.send("PING")
         await network.open()
         assert await asyncio.gather(*calls) == [b"PONG"] * 3
+
+
+async def test_a_page_that_is_refused_half_way_leaves_no_error_that_nobody_retrieves(
+    network: Network, wire: Wire
+) -> None:
+    """Its first calls are under way when the bound refuses the next one. Then Redis hangs."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    product = NewProduct.model_validate(mug(price=7))
+    for _ in range(10):
+        await make_store(wire).add_product(product)
+    async with far_wire(network, TIMEOUT, max_in_flight=4) as far:
+        store = make_store(far)
+        await store.check()
+        network.stop_at = b"HMGET"
+        with pytest.raises(StorageError):
+            await store.list_products(ProductsQuery.model_validate({}))
+        network.stop_at = None
+        network.commands_pass.set()
+        await recovered(far)
+    gc.collect()
+    assert faults == []
 
 
 # Kinds of connections
