@@ -622,8 +622,10 @@ async def test_a_page_that_is_refused_half_way_leaves_no_error_that_nobody_retri
         store = make_store(far)
         await store.check()
         network.stop_at = b"HMGET"
-        with pytest.raises(StorageError):
+        with capture_logs() as logs, pytest.raises(StorageError):
             await store.list_products(ProductsQuery.model_validate({}))
+        with capture_logs() as more_logs:
+            await eventually(lambda: lost([*logs, *more_logs]), "the loss")
         network.stop_at = None
         network.commands_pass.set()
         await recovered(far)
