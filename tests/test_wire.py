@@ -301,6 +301,8 @@ async def test_a_call_cancelled_after_it_was_sent_leaves_its_reply_to_nobody(net
 
 async def test_a_cancelled_caller_of_an_error_reply_disturbs_nobody(network: Network) -> None:
     async with far_wire(network) as wire:
+        await wire.send("PING")
+        network.chunks.clear()
         network.replies_pass.clear()
         gone, stays = wire.send("NOTHING"), wire.send("ECHO", "stays")
         await eventually(lambda: network.chunks, "the commands")
@@ -351,6 +353,7 @@ async def test_a_connection_cut_in_the_middle_of_a_write_leaves_the_outcome_unkn
 
 async def test_a_repeatable_call_is_sent_again_when_its_connection_breaks(network: Network, wire: Wire) -> None:
     async with far_wire(network) as far:
+        await far.send("PING")
         network.replies_pass.clear()
         call = far.send("INCR", "count", repeatable=True)
         await until_executed(wire, 1)
@@ -361,6 +364,7 @@ async def test_a_repeatable_call_is_sent_again_when_its_connection_breaks(networ
 
 async def test_calls_stay_matched_and_in_order_when_some_of_them_are_sent_again(network: Network, wire: Wire) -> None:
     async with far_wire(network) as far:
+        await far.send("PING")
         network.replies_pass.clear()
         calls = [far.send("RPUSH", "list", number, repeatable=number % 2 == 0) for number in range(100)]
         calls.append(far.send("INCR", "count"))
@@ -378,6 +382,7 @@ async def test_calls_stay_matched_and_in_order_when_some_of_them_are_sent_again(
 
 async def test_a_repeatable_call_of_a_caller_that_went_away_is_not_sent_again(network: Network, wire: Wire) -> None:
     async with far_wire(network) as far:
+        await far.send("PING")
         network.replies_pass.clear()
         call = far.send("INCR", "count", repeatable=True)
         await until_executed(wire, 1)
@@ -769,6 +774,7 @@ async def test_what_the_user_may_not_do_is_an_error_of_that_call(network: Networ
 
 async def test_closing_ends_all_calls_under_way(network: Network, wire: Wire) -> None:
     async with far_wire(network) as far:
+        await far.send("PING")
         network.replies_pass.clear()
         sent, repeatable = far.send("INCR", "count"), far.send("INCR", "other", repeatable=True)
         await until_executed(wire, 1)
