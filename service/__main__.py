@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -191,7 +192,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then lets the requests under way finish, then stops the engine."""
     # uvicorn puts these back when it is done and raises the signal again. The default of SIGTERM would
     # end us on the spot, and leave the engine to the kernel.
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in _STOP_SIGNALS:
         signal.signal(signum, _exit)
     with ExitStack() as stack:
         if settings.redis_url is None:
@@ -225,17 +226,48 @@ def _run_uvicorn(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_worker_healthcheck=30,  # a worker that takes long to start is not hung
     )
     if settings.workers == 1:
         uvicorn.Server(config).run()
-    else:
-        Multiprocess(config, [config.bind_socket()]).run()
+        return
+    try:
+        listener = config.bind_socket()
+    except SystemExit:
+        _fail(f"cannot listen on {settings.host}:{settings.port}: it is in use, or not ours to take")
+    resource_tracker.ensure_running()  # it would be started with the workers, and unblock what is blocked for them
+    _Workers(config, [listener]).run()
+
+
+class _Workers(Multiprocess):
+    """uvicorn's workers, which inherit blocked signals: one that is still importing does not die of a Ctrl-C."""
+
+    def init_processes(self) -> None:
+        with _signals_blocked():
+            super().init_processes()
+
+    def keep_subprocess_alive(self) -> None:
+        with _signals_blocked():
+            super().keep_subprocess_alive()
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 def _worker_app(settings: Settings) -> object:
     configure_logging(settings.log_level)
     if settings.workers > 1:
         end_with_parent()  # else workers go on serving when the parent is killed
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)  # uvicorn handles them by now
     return create_app(settings)
 
 
@@ -249,7 +281,7 @@ def _exit(signum: int, frame: object) -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in _STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -259,4 +291,7 @@ def _fail(reason: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    # Under the name that workers can import: they are handed functions of this module.
+    from service.__main__ import main as run
+
+    run()

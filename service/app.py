@@ -48,12 +48,14 @@ def create_app(settings: Settings) -> Starlette:
             yield {"store": store, "pages": SharedReads()}
             sweeper.cancel()
 
-    return Starlette(
+    app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(Telemetry, access_log=settings.access_log)],
         exception_handlers={HoldfastError: answer_holdfast_error, HTTPException: answer_http_exception},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # Telemetry takes one slash off; two are no path of ours
+    return app
 
 
 @asynccontextmanager

@@ -51,8 +51,12 @@ def read_json(data: bytes) -> object:
         return _decode(data.decode())
     except RecursionError:
         raise MalformedJson("The JSON is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"This is not UTF-8: byte {error.start} cannot be read.") from None
     except ValueError as error:
-        raise MalformedJson(f"This is not JSON in UTF-8: {error}.") from None
+        # int() itself says of 4,300 digits how to make Python take more of them.
+        reason = "a number has too many digits" if "int_max_str_digits" in str(error) else error
+        raise MalformedJson(f"This is not JSON: {reason}.") from None
 
 
 def validate(model: type[ModelT], document: object, source: str = "body") -> ModelT:

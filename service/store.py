@@ -138,7 +138,14 @@ class Store:
 
         Until it has succeeded once, every verb begins with it.
         """
-        self._checked = False
+        try:
+            await self._check_engine()
+        except Unfit:
+            self._checked = False
+            raise
+        self._checked = True
+
+    async def _check_engine(self) -> None:
         await self._check_version()
         await self._check_durability()
         key = keys.meta(self._shop)
@@ -149,7 +156,6 @@ class Store:
                 f"the data of shop {self._shop!r} has layout {layout}, this program knows {LAYOUT}: "
                 "use the newer program that wrote it"
             )
-        self._checked = True
 
     async def list_products(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
         """One page in id order, and the `after` of the next page if there may be one."""
@@ -299,7 +305,10 @@ class Store:
         """Raises OrderNotFound, OrderCancelled and OrderExpired."""
         order = await self._read_order(order_id)
         if order.expires_at is not None and order.expires_at <= await self._now():
-            raise OrderExpired(order_id)  # the sweeper has not come round yet
+            # It may have been completed in time, between the first look at it and the look at the clock.
+            order = await self._read_order(order_id)
+            if order.expires_at is not None:
+                raise OrderExpired(order_id)  # the sweeper has not come round yet
         if order.status == "cancelled":
             raise OrderCancelled(order_id)
         if order.status == "expired":
@@ -332,7 +341,7 @@ class Store:
         Raises OrderNotFound, OrderCancelled and OrderExpired.
         """
         order = await self._read_order(order_id)
-        reply = await self._run("complete_order", *self._ending(order))
+        reply = await self._run("complete_order", *self._ending(order_id, order.lines))
         match reply:
             case ["completed"]:
                 return replace(order, status="completed", expires_at=None)
@@ -348,7 +357,8 @@ class Store:
 
         Raises OrderNotFound, OrderCompleted and OrderExpired.
         """
-        reply = await self._run("release_order", *self._ending(await self._read_order(order_id), "cancel"))
+        order = await self._read_order(order_id)
+        reply = await self._run("release_order", *self._ending(order_id, order.lines, "cancel"))
         match reply:
             case ["released", "cancelled"] | ["cancelled"]:
                 return
@@ -367,18 +377,29 @@ class Store:
         # Several workers work off a backlog at different places of it.
         offset = random.randint(0, max(0, due - most))  # noqa: S311
         due_ids = await self._send("ZRANGEBYSCORE", holds, "-inf", now, "LIMIT", offset, most, repeatable=True)
-        orders = await self._read_orders([int(order_id) for order_id in due_ids])
-        releases = [self._run("release_order", *self._ending(order, "expire")) for order in orders if order is not None]
-        failures = [
-            reply for reply in await asyncio.gather(*releases, return_exceptions=True) if isinstance(reply, Exception)
+        results = await asyncio.gather(*(self._expire_order(int(due_id)) for due_id in due_ids), return_exceptions=True)
+        # One that cannot be released must not keep the others from it, nor the sweeper busy.
+        odd = [
+            (int(due_id), repr(result))
+            for due_id, result in zip(due_ids, results, strict=True)
+            if result not in ("released", "expired")  # the latter by another worker, in between
         ]
-        if failures:
-            # One that cannot be released must not keep the others from it.
-            log.error("holds_not_released", count=len(failures), first=repr(failures[0]))
-        if len(failures) < len(releases):
+        if odd:
+            log.error("holds_not_released", count=len(odd), first_order=odd[0][0], reason=odd[0][1])
+        if "released" in results:
             return 0.0
-        following = await self._send("ZRANGEBYSCORE", holds, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+        following = await self._send(
+            "ZRANGEBYSCORE", holds, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1, repeatable=True
+        )
         return (float(following[1]) - now) / 1000 if following else math.inf
+
+    async def _expire_order(self, order_id: int) -> str:
+        """The reply's first word. Reads the lines alone: what else of the order is damaged keeps no stock."""
+        [[products]] = await self._read_hashes([keys.order(self._shop, order_id)], ("products",))
+        if products is None:
+            raise OrderNotFound(str(order_id))
+        reply = await self._run("release_order", *self._ending(order_id, parse_lines(products), "expire"))
+        return reply[0]
 
     async def move_stock(self, product_id: int, move: StockMove, idempotency_key: str | None = None) -> Moved:
         """Adds to the stock of a product or takes from it.
@@ -408,7 +429,9 @@ class Store:
             case ["moved", name, description, price, stock]:
                 return Moved(Product(product_id, name, description, parse_cents(price), int(stock)), replayed=False)
             case ["replayed", _]:
-                return Moved(await self.get_product(product_id), replayed=True)
+                [product] = await self._read_products([product_id], withdrawn=True)
+                assert product is not None
+                return Moved(product, replayed=True)
             case ["reused"]:
                 raise IdempotencyKeyReused
             case ["refused", text]:
@@ -510,17 +533,18 @@ class Store:
         end = max(first - count, 0)
         return range(first, end, -1), end + 1
 
-    def _ending(self, order: Order, *how: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
-        """Keys and arguments of the scripts that end a pending order. What it holds never changes."""
+    def _ending(
+        self, order_id: int, lines: Sequence[OrderLine], *how: str
+    ) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+        """Keys and arguments of the scripts that end a pending order. The lines of an order never change."""
         names = (
-            keys.order(self._shop, order.id),
+            keys.order(self._shop, order_id),
             keys.events(self._shop),
             keys.holds(self._shop),
             keys.pending(self._shop),
-            *(keys.product(self._shop, line.product_id) for line in order.lines),
+            *(keys.product(self._shop, line.product_id) for line in lines),
         )
-        quantities = (line.quantity for line in order.lines)
-        return names, (order.id, *how, self._events_max, self._test_time(), *quantities)
+        return names, (order_id, *how, self._events_max, self._test_time(), *(line.quantity for line in lines))
 
     async def _read_order(self, order_id: int) -> Order:
         [order] = await self._read_orders([order_id])
@@ -538,12 +562,13 @@ class Store:
     def _test_time(self) -> int | str:
         return "" if self._clock is None else self._clock()
 
-    async def _read_products(self, product_ids: Sequence[int]) -> list[Product | None]:
+    async def _read_products(self, product_ids: Sequence[int], withdrawn: bool = False) -> list[Product | None]:
+        """Products on sale, and `withdrawn` ones where they are wanted."""
         fields = ("name", "description", "price", "stock", "withdrawn")
         rows = await self._read_hashes([keys.product(self._shop, product_id) for product_id in product_ids], fields)
         return [
             None
-            if row[0] is None or row[4] == "1"
+            if row[0] is None or (row[4] == "1" and not withdrawn)
             else Product(product_id, row[0], row[1], parse_cents(row[2]), int(row[3]))
             for product_id, row in zip(product_ids, rows, strict=True)
         ]
@@ -567,29 +592,33 @@ class Store:
         ]
 
     async def _read_hashes(self, names: Sequence[str], fields: tuple[str, ...]) -> list[list[Any]]:
-        """Fields of many hashes, None for what is absent: all in one write, none waits for another."""
-        if not self._checked:
-            await self.check()
-        rows = await _answered(
-            asyncio.gather(*(self._link.send("HMGET", name, *fields, repeatable=True) for name in names))
-        )
-        return [[None if value is None else value.decode() for value in row] for row in rows]
+        """Fields of many hashes, None for what is absent.
+
+        By a script: for 100 hashes it takes a fifth of the Python time of 100 commands in one write.
+        """
+        if not names:
+            return []
+        rows: list[list[Any]]
+        _, *rows = await self._run_nested("read_hashes", names, fields)
+        return rows
 
     async def _run(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> list[str]:
         """Runs a script whose reply is an array of strings."""
         return [part.decode() for part in await self._run_script(name, names, args)]
 
     async def _run_nested(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Runs a script whose reply has arrays within and nils."""
-        return as_text(await self._run_script(name, names, args))
+        """Runs a script that only reads, and whose reply has arrays within and nils."""
+        return as_text(await self._run_script(name, names, args, repeatable=True))
 
-    async def _run_script(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> Any:
+    async def _run_script(
+        self, name: str, names: Sequence[str], args: Sequence[str | int], repeatable: bool = False
+    ) -> Any:
         """Redis forgets scripts when it restarts: EVAL teaches it anew."""
         script = self._scripts[name]
         try:
-            return await self._send("EVALSHA", script.sha, len(names), *names, *args)
+            return await self._send("EVALSHA", script.sha, len(names), *names, *args, repeatable=repeatable)
         except NoScriptError:
-            return await self._send("EVAL", script.source, len(names), *names, *args)
+            return await self._send("EVAL", script.source, len(names), *names, *args, repeatable=repeatable)
 
     async def _send(self, *command: str | int, repeatable: bool = False) -> Any:
         if not self._checked:

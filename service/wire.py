@@ -27,7 +27,7 @@ import structlog
 from redis.asyncio.connection import AbstractConnection, ConnectionPool  # noqa: TID251
 from redis.asyncio.retry import Retry  # noqa: TID251
 from redis.backoff import NoBackoff  # noqa: TID251
-from redis.exceptions import InvalidResponse, RedisError  # noqa: TID251
+from redis.exceptions import InvalidResponse, NoPermissionError, RedisError  # noqa: TID251
 
 from service.errors import OutcomeUnknown, Overloaded, StorageUnavailable
 
@@ -117,8 +117,8 @@ class Wire:
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        if self._writer is None or not self._unsent:
-            return
+        if self._writer is None or self._writer.transport.is_closing() or not self._unsent:
+            return  # what is not sent now goes over the next connection
         # A caller that went away before its command left is not worth a command.
         calls = [call for call in self._unsent if not call.future.done()]
         self._unsent.clear()
@@ -168,6 +168,7 @@ class Wire:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
                 await connection.connect()
+                await self._greet(connection)
                 log.info("redis_connected")
                 backoff = _FIRST_BACKOFF
                 await self._serve(connection)
@@ -184,6 +185,12 @@ class Wire:
             # Jitter, so that the workers of a fleet do not all come back in the same moment.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Waits for an answer. A Redis that hangs still accepts connections, and one that loads its data refuses."""
+        await connection.send_command("PING")
+        with suppress(NoPermissionError):  # an answer, too
+            await connection.read_response()
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Gives out the replies of one connection until it ends, which is always an error."""

@@ -107,7 +107,7 @@ def test_the_lock_file_of_a_dead_process_is_no_obstacle(data_dir: Path, content:
     (data_dir / "lock").write_text(content.format(dead=process.pid))
     with run_engine(data_dir) as url, client(url) as redis:
         assert redis.ping()
-        assert (data_dir / "lock").read_text() == f"{os.getpid()}\n"
+        assert (data_dir / "lock").read_text().split() == [str(os.getpid()), url]
 
 
 def test_a_socket_that_a_killed_engine_left_is_no_obstacle(data_dir: Path) -> None:

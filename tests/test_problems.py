@@ -31,6 +31,10 @@ PROVOCATIONS: dict[str, tuple[int, str, str, dict[str, object]]] = {
     "product-id-taken": (409, "POST", "/products", {"json": mug(id=1)}),
     "order-not-found": (404, "GET", "/orders/9", {}),
     "insufficient-stock": (409, "POST", "/orders", {"json": {"products": [{"product_id": 1, "quantity": 1_000_000}]}}),
+    "stock-limit": (409, "POST", "/products/1/stock", {"json": {"change": 1_000_000_000, "reason": "too many"}}),
+    "order-completed": (409, "DELETE", "/orders/1", {}),
+    "order-cancelled": (410, "GET", "/orders/2", {}),
+    "order-expired": (410, "GET", "/orders/3", {}),
     "price-changed": (409, "POST", "/orders", {"json": {**BODY, "total_price": 1}}),
     "total-too-large": (422, "POST", "/orders", {"json": {"products": [{"product_id": 2, "quantity": 1_000_000}]}}),
     "idempotency-key-reused": (422, "POST", "/orders", {"json": {**BODY, "total_price": 7}, "headers": KEY}),
@@ -48,7 +52,11 @@ async def test_a_refused_request_is_explained_and_leaves_nothing_behind(
     await add_product(client, id=2, stock=1_000_000, price=999_999_999.99)
     await add_product(client, id=3)
     await link.send("HSET", f"{{{SHOP}}}:product:3", "price", "corrupt")
-    await place(client, (1, 1), key="used")
+    assert (await place(client, (1, 1), key="used")).json()["id"] == 1
+    for _ in range(2):
+        await place(client, (1, 1), status="pending")
+    await client.delete("/orders/2")
+    await link.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
     status, method, path, options = PROVOCATIONS[name]
     async with nothing_changes(link):
         response = await client.request(method, path, **options)  # type: ignore[arg-type]

@@ -614,30 +614,6 @@ async def test_the_bound_holds_while_redis_is_away(network: Network) -> None:
         assert await asyncio.gather(*calls) == [b"PONG"] * 3
 
 
-async def test_a_page_that_is_refused_half_way_leaves_no_error_that_nobody_retrieves(
-    network: Network, wire: Wire
-) -> None:
-    """Its first calls are under way when the bound refuses the next one. Then Redis hangs."""
-    faults: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
-    product = NewProduct.model_validate(mug(price=7))
-    for _ in range(10):
-        await make_store(wire).add_product(product)
-    async with far_wire(network, TIMEOUT, max_in_flight=4) as far:
-        store = make_store(far)
-        await store.check()
-        network.stop_at = b"HMGET"
-        with capture_logs() as logs, pytest.raises(StorageError):
-            await store.list_products(ProductsQuery.model_validate({}))
-        with capture_logs() as more_logs:
-            await eventually(lambda: lost([*logs, *more_logs]), "the loss")
-        network.stop_at = None
-        network.commands_pass.set()
-        await recovered(far)
-    gc.collect()
-    assert faults == []
-
-
 # Kinds of connections
 
 
