@@ -25,7 +25,8 @@ class FakeLink:
     """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
-        self.client = FakeAsyncRedis(server=server or FakeServer())
+        self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2)
+        self.client.response_callbacks.clear()  # replies as Redis sends them, as Wire gives them
         self.taught: set[str] = set()
         self.by_sha = {script.sha: script.source for script in load_scripts().values()}
 
