@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from service import keys
 from service.replies import parse_lines
-from service.store import Link
+from service.store import Link, Store
 from tests.conftest import SHOP
 
 PATIENCE = 10.0
@@ -65,6 +65,14 @@ async def balanced_ledger(link: Link) -> Ledger:
     assert await _scores(link, keys.holds(SHOP)) == deadlines
     assert await _scores(link, keys.pending(SHOP)) == {order_id: order_id for order_id in deadlines}
     return Ledger(products, {order_id: row[0] for order_id, row in orders.items()})
+
+
+async def release_all_due(store: Store, batch: int = 100) -> float:
+    """Sweeps until nothing is due, and gives the seconds until something is."""
+    for _ in range(1000):
+        if (due_in := await store.expire_orders(batch)) > 0:
+            return due_in
+    raise AssertionError("a thousand rounds, and there is still something due")
 
 
 async def eventually(happened: Callable[[], Awaitable[object]], what: str) -> None:

@@ -9,7 +9,7 @@ from httpx2 import AsyncClient, Response
 
 from service.store import Link, Store
 from tests.conftest import add_product, assert_problem, http_client, make_store, place, stock_of
-from tests.ledger import Account, Clock, balanced_ledger
+from tests.ledger import Account, Clock, balanced_ledger, release_all_due
 
 HOLD = 900
 """Seconds: what a pending order is held for if it does not say."""
@@ -52,8 +52,7 @@ async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, ho
             clock.forward(HOLD)
         case "expired":
             clock.forward(HOLD)
-            while await store.expire_orders(100) == 0:
-                pass
+            await release_all_due(store)
 
 
 async def account_of(link: Link, product_id: int) -> Account:
@@ -125,7 +124,7 @@ async def test_a_hold_that_is_no_number_of_seconds_is_refused(client: AsyncClien
 @pytest.mark.parametrize("members", [{}, {"status": "completed"}])
 @pytest.mark.parametrize("hold_seconds", [5, HOLD])
 async def test_a_completed_order_cannot_be_held(
-    client: AsyncClient, members: dict[str, object], hold_seconds: int
+    client: AsyncClient, members: dict[str, Any], hold_seconds: int
 ) -> None:
     mugs = await add_product(client)
     response = await place(client, (mugs, 1), hold_seconds=hold_seconds, **members)
@@ -400,8 +399,7 @@ async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clo
         for how in seconds:
             ids[how].insert(0, (await hold(client, (mugs, 1), hold_seconds=seconds[how]))["id"])
     clock.forward(1)
-    while await store.expire_orders(100) == 0:
-        pass
+    await release_all_due(store)
     for how in ("cancelled", "completed"):
         for order_id in ids[how]:
             await end(client, store, clock, order_id, how)
