@@ -290,17 +290,20 @@ async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
 async def test_a_backlog_is_worked_off_while_requests_are_answered(engine_url: str, wire: Wire, clock: Clock) -> None:
     store = make_store(wire, clock=clock)
     mugs, pots = await add_mugs(store), await add_mugs(store)
-    await hold_many(store, mugs, 3000)
+    await hold_many(store, mugs, 5000)
     clock.forward(900)
     longest, answered = 0.0, 0
-    async with Wire(engine_url, timeout=10, max_in_flight=100_000) as own, http_client(store) as client:
-        async with sweeping(make_store(own, clock=clock)):
-            while await count_holds(wire):
-                started = time.monotonic()
-                assert (await place(client, (pots, 1))).status_code == 201
-                longest, answered = max(longest, time.monotonic() - started), answered + 1
+    async with (
+        Wire(engine_url, timeout=10, max_in_flight=100_000) as own,
+        http_client(store) as client,
+        sweeping(make_store(own, clock=clock)),
+    ):
+        while await count_holds(wire):
+            started = time.monotonic()
+            assert (await place(client, (pots, 1))).status_code == 201
+            longest, answered = max(longest, time.monotonic() - started), answered + 1
     assert answered >= 30, "fewer than one request a batch"
     assert longest < 1
     ledger = await balanced_ledger(wire)
-    assert ledger.statuses() == {"expired": 3000, "completed": answered}
+    assert ledger.statuses() == {"expired": 5000, "completed": answered}
     assert ledger.products[mugs] == Account(10_000, 0, 0, 10_000)
