@@ -53,7 +53,8 @@ async def balanced_ledger(link: Link) -> Ledger:
     products = {product_id: Account(*map(int, row)) for product_id, row in rows.items()}
     orders = await _hashes(link, keys.order(SHOP, 0)[:-1], ("status", "products", "expires_at"))
     units: dict[str, Counter[int]] = {status: Counter() for status in ("pending", "completed", "cancelled", "expired")}
-    for status, lines, _ in orders.values():
+    for status, lines, expires_at in orders.values():
+        assert not (status == "completed" and expires_at), "a completed order has no deadline"
         for line in parse_lines(lines):
             units[status][line.product_id] += line.quantity
     for product_id, account in products.items():

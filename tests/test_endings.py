@@ -80,16 +80,14 @@ async def ends_written(store: Store) -> Counter[tuple[str, str]]:
 async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(workers: Workers, wire: Wire) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
-    # Of each pair the one leaves first, or the other.
-    answers = await asyncio.gather(
-        *(
-            all_told(workers[i % 2].complete_order(order_id), workers[2].cancel_order(order_id))
-            if i % 3
-            else all_told(workers[2].cancel_order(order_id), workers[i % 2].complete_order(order_id))
-            for i, order_id in enumerate(order_ids)
+    pairs = []
+    for i, order_id in enumerate(order_ids):
+        complete, cancel = (
+            workers[i % WORKERS].complete_order(order_id),
+            workers[-1 - i % WORKERS].cancel_order(order_id),
         )
-    )
-    pairs = [answer if i % 3 else answer[::-1] for i, answer in enumerate(answers)]
+        # Now the one leaves first, now the other.
+        pairs.append(await all_told(complete, cancel) if i // WORKERS % 2 else (await all_told(cancel, complete))[::-1])
     ledger = await balanced_ledger(wire)
     for order_id, pair in zip(order_ids, pairs, strict=True):
         expected = {"completed": ["done", "OrderCompleted"], "cancelled": ["OrderCancelled", "done"]}
@@ -108,12 +106,19 @@ async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(90)]
-    endings = [getattr(workers[i % WORKERS], verb)(order_id) for i, order_id in enumerate(order_ids)]
-    sweeps = [release_all_due(workers.late, batch) for batch in (7, 10)]
-    answers = await all_told(*endings[:45], *sweeps, *endings[45:])
+    answers: dict[int, str] = {}
+
+    async def end_in_turn(worker: Store, share: list[int]) -> None:
+        for order_id in share:
+            answers[order_id] = await told(getattr(worker, verb)(order_id))
+
+    await asyncio.gather(
+        *(end_in_turn(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
+        *(release_all_due(workers.late, batch) for batch in (2, 3)),
+    )
     ledger = await balanced_ledger(wire)
-    for order_id, answer in zip(order_ids, answers[:45] + answers[47:], strict=True):
-        assert answer == {done: "done", "expired": "OrderExpired"}[ledger.orders[order_id]]
+    assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in ledger.orders.items()}
+    assert ledger.statuses().keys() <= {done, "expired"}
     sold = 3 * ledger.statuses()["completed"]
     assert ledger.products[mugs] == Account(10_000 - sold, 0, sold, 10_000)
     assert set((await ends_written(workers[0])).values()) == {1}

@@ -424,6 +424,15 @@ async def test_the_list_of_a_status_pages_newest_first(
         assert all(len(page) == limit for page in found[: math.floor(len(expected) / limit)])
 
 
+@pytest.mark.parametrize("query", ["", "?status=pending"])
+async def test_the_list_leaves_an_order_out_from_its_deadline_on(client: AsyncClient, clock: Clock, query: str) -> None:
+    order = await hold(client, (await add_product(client), 1))
+    clock.forward(HOLD - 0.001)
+    assert (await client.get(f"/orders{query}")).json() == [order]
+    clock.forward(0.001)
+    assert (await client.get(f"/orders{query}")).json() == []
+
+
 async def test_the_list_goes_on_below_an_order(client: AsyncClient, store: Store, clock: Clock) -> None:
     ids = (await a_shop_with_every_status(client, store, clock))["pending"]
     assert await pages(client, f"/orders?status=pending&before={ids[3]}") == [ids[4:]]
