@@ -28,9 +28,9 @@ class FakeLink:
     """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
-        self.client = FakeAsyncRedis(server=server or FakeServer())
-        # One command at a time: a page reads more hashes at once than redis-py's pool has connections.
-        self.lock = asyncio.Lock()
+        self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2)
+        self.client.response_callbacks.clear()  # replies as Redis sends them, as Wire gives them
+        self.lock = asyncio.Lock()  # one command at a time, as on one connection
         self.taught: set[str] = set()
         self.by_sha = {script.sha: script.source for script in load_scripts().values()}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import ssl
 import subprocess
 import time
@@ -18,9 +17,7 @@ from structlog.testing import capture_logs
 
 from service.engine import run_engine
 from service.errors import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
-from service.models import NewProduct, ProductsQuery
 from service.wire import Wire
-from tests.conftest import make_store, mug
 from tests.waiting import eventually
 
 TIMEOUT = 0.3

@@ -1,0 +1,278 @@
+"""Many ends of one order at once, over several workers on the real engine: one wins, the stock moves once."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from service import keys
+from service.errors import OrderCancelled, OrderCompleted, OrderExpired, Refused
+from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
+from service.store import Store
+from service.wire import Wire
+from tests.conftest import SHOP, make_store
+from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+
+WORKERS = 4
+HOLD = 900
+"""Seconds."""
+
+
+class Workers(list[Store]):
+    """Stores with a connection each. `late` is one by whose clock a hold's deadline has just come."""
+
+    late: Store
+
+
+@pytest.fixture
+async def workers(engine_url: str, wire: Wire) -> AsyncIterator[Workers]:
+    """On one engine, with clocks that stand still: `late` at the deadline, the others a millisecond before it."""
+    early, late = Clock(), Clock()
+    late.forward(HOLD)
+    async with AsyncExitStack() as stack:
+        links = [
+            await stack.enter_async_context(Wire(engine_url, timeout=10, max_in_flight=100_000))
+            for _ in range(WORKERS + 1)
+        ]
+        workers = Workers(make_store(link, clock=early) for link in links[:-1])
+        workers.late = make_store(links[-1], clock=late)
+        yield workers
+
+
+async def add_mugs(store: Store, stock: int = 10_000) -> int:
+    return (await store.add_product(NewProduct(name="Mug", description="", price=5, stock=stock))).id
+
+
+async def place(store: Store, *lines: tuple[int, int], key: str | None = None, **members: Any) -> int:
+    """Places an order, pending unless told otherwise, and gives its id."""
+    products = [NewOrderLine(product_id=product_id, quantity=quantity) for product_id, quantity in lines]
+    new = NewOrder(products=products, **{"status": "pending", **members})
+    return (await store.place_order(new, key)).order.id
+
+
+async def told(call: Awaitable[object]) -> str:
+    """What the client is told: `done`, or the name of the refusal."""
+    try:
+        await call
+    except Refused as refusal:
+        return type(refusal).__name__
+    return "done"
+
+
+async def all_told(*calls: Awaitable[object]) -> list[str]:
+    return await asyncio.gather(*map(told, calls))
+
+
+async def ends_written(store: Store) -> Counter[tuple[str, str]]:
+    """How often each order has ended how, by the event stream."""
+    events = await store.read_events("0-0", most=100_000)
+    return Counter(
+        (event.fields["event"], event.fields["order"])
+        for event in events
+        if event.fields["event"] in ("order_completed", "order_cancelled", "order_expired")
+    )
+
+
+async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(workers: Workers, wire: Wire) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
+    pairs = []
+    for i, order_id in enumerate(order_ids):
+        complete, cancel = (
+            workers[i % WORKERS].complete_order(order_id),
+            workers[-1 - i % WORKERS].cancel_order(order_id),
+        )
+        # Now the one leaves first, now the other.
+        pairs.append(await all_told(complete, cancel) if i // WORKERS % 2 else (await all_told(cancel, complete))[::-1])
+    ledger = await balanced_ledger(wire)
+    for order_id, pair in zip(order_ids, pairs, strict=True):
+        expected = {"completed": ["done", "OrderCompleted"], "cancelled": ["OrderCancelled", "done"]}
+        assert pair == expected[ledger.orders[order_id]]
+    sold = 3 * ledger.statuses()["completed"]
+    assert ledger.products[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+    assert set((await ends_written(workers[0])).values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("verb", "done"),
+    [("complete_order", "completed"), ("cancel_order", "cancelled")],
+)
+async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
+    workers: Workers, wire: Wire, verb: str, done: str
+) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(90)]
+    answers: dict[int, str] = {}
+
+    async def end_in_turn(worker: Store, share: list[int]) -> None:
+        for order_id in share:
+            answers[order_id] = await told(getattr(worker, verb)(order_id))
+
+    await asyncio.gather(
+        *(end_in_turn(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
+        *(release_all_due(workers.late, batch) for batch in (2, 3)),
+    )
+    ledger = await balanced_ledger(wire)
+    assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in ledger.orders.items()}
+    assert ledger.statuses().keys() <= {done, "expired"}
+    sold = 3 * ledger.statuses()["completed"]
+    assert ledger.products[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+    assert set((await ends_written(workers[0])).values()) == {1}
+
+
+@pytest.mark.parametrize("verb", ["complete_order", "cancel_order"])
+async def test_after_the_deadline_it_only_expires(workers: Workers, wire: Wire, verb: str) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(30)]
+    *answers, _ = await all_told(
+        *(getattr(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
+    )
+    assert set(answers) == {"OrderExpired"}
+    ledger = await balanced_ledger(wire)
+    assert ledger.products[mugs] == Account(10_000, 0, 0, 10_000)
+    assert await ends_written(workers[0]) == {("order_expired", str(order_id)): 1 for order_id in order_ids}
+
+
+@pytest.mark.parametrize(
+    ("verb", "event", "expected"),
+    [
+        ("cancel_order", "order_cancelled", Account(10, 0, 0, 10)),
+        ("complete_order", "order_completed", Account(7, 0, 3, 10)),
+    ],
+)
+async def test_fifty_times_at_once_is_as_good_as_once(
+    workers: Workers, wire: Wire, verb: str, event: str, expected: Account
+) -> None:
+    mugs = await add_mugs(workers[0], stock=10)
+    order_id = await place(workers[0], (mugs, 3))
+    answers = await all_told(*(getattr(workers[i % WORKERS], verb)(order_id) for i in range(50)))
+    assert answers == ["done"] * 50
+    assert (await balanced_ledger(wire)).products == {mugs: expected}
+    assert await ends_written(workers[0]) == {(event, str(order_id)): 1}
+
+
+async def test_fifty_sweepers_at_once_return_the_stock_once(workers: Workers, wire: Wire) -> None:
+    mugs = await add_mugs(workers[0], stock=10)
+    order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
+    await asyncio.gather(*(workers.late.expire_orders(100) for _ in range(50)))
+    assert (await balanced_ledger(wire)).products == {mugs: Account(10, 0, 0, 10)}
+    assert await ends_written(workers[0]) == {("order_expired", str(order_id)): 1}
+
+
+async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wire: Wire) -> None:
+    mugs = await add_mugs(workers[0], stock=300)
+    order_ids = [await place(workers[0], (mugs, 3)) for _ in range(100)]
+    answers = await all_told(
+        *(
+            call
+            for i, order_id in enumerate(order_ids)
+            for call in (
+                workers[i % WORKERS].cancel_order(order_id),
+                workers[-1 - i % WORKERS].move_stock(mugs, StockMove(change=1, reason="delivery")),
+            )
+        )
+    )
+    assert set(answers) == {"done"}
+    assert (await balanced_ledger(wire)).products == {mugs: Account(400, 0, 0, 400)}
+
+
+async def test_a_product_withdrawn_while_its_orders_end_keeps_its_books(workers: Workers, wire: Wire) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
+    endings = [
+        (workers[i % WORKERS].complete_order if i % 2 else workers[i % WORKERS].cancel_order)(order_id)
+        for i, order_id in enumerate(order_ids)
+    ]
+    answers = await all_told(*endings[:30], workers[1].withdraw_product(mugs), *endings[30:])
+    assert set(answers) == {"done"}
+    assert (await balanced_ledger(wire)).products == {mugs: Account(9910, 0, 90, 10_000)}
+
+
+async def test_a_repeated_key_racing_with_its_orders_end_makes_no_second_order(workers: Workers, wire: Wire) -> None:
+    mugs = await add_mugs(workers[0])
+    order_id = await place(workers[0], (mugs, 3), key="k")
+    *answers, _ = await all_told(
+        *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].cancel_order(order_id)
+    )
+    assert set(answers) <= {"done", "OrderCancelled"}
+    assert (await balanced_ledger(wire)).orders == {order_id: "cancelled"}
+
+
+async def test_an_order_completed_in_time_is_never_read_as_expired(engine_url: str, wire: Wire) -> None:
+    clock = Clock()
+    other = make_store(wire, clock=clock)
+    mugs = await add_mugs(other)
+    order_id = await place(other, (mugs, 3), hold_seconds=HOLD)
+    clock.forward(HOLD - 0.001)
+
+    class SlowLink:
+        """The order is completed, in time, while the reply with the pending one is on its way."""
+
+        def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+            return asyncio.ensure_future(self.send_slowly(*command))
+
+        async def send_slowly(self, *command: bytes | str | int) -> Any:
+            reply = await wire.send(*command)
+            if command[:2] == ("HMGET", keys.order(SHOP, order_id)):
+                await other.complete_order(order_id)
+                clock.forward(0.001)
+            return reply
+
+    assert (await told(make_store(SlowLink(), clock=clock).get_order(order_id))) == "done"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
+    workers: Workers, wire: Wire, seed: int
+) -> None:
+    choose = random.Random(seed)
+    products = [await add_mugs(workers[0], stock=150) for _ in range(5)]
+    answers: dict[int, list[tuple[str, str]]] = {}
+
+    async def live(seeds: random.Random) -> None:
+        """Places an order, and ends it in up to three ways at once."""
+        worker = seeds.choice(workers)
+        lines = [(product_id, seeds.randint(1, 3)) for product_id in seeds.sample(products, seeds.randint(1, 4))]
+        try:
+            # Some are due by the clock of the late one, who sweeps; most are not.
+            order_id = await place(worker, *lines, hold_seconds=seeds.choice([HOLD, HOLD + 1, 86_400]))
+        except Refused:
+            return
+        verbs = seeds.choices(["complete_order", "cancel_order", "get_order"], k=seeds.randint(0, 3))
+        outcomes = await all_told(*(getattr(seeds.choice(workers), verb)(order_id) for verb in verbs))
+        answers[order_id] = list(zip(verbs, outcomes, strict=True))
+
+    async def move() -> None:
+        for _ in range(40):
+            change = choose.choice([-2, -1, 1, 2, 3])
+            await told(choose.choice(workers).move_stock(choose.choice(products), StockMove(change=change, reason="x")))
+
+    async def sweep_on() -> None:
+        for _ in range(20):
+            await workers.late.expire_orders(10)
+
+    await asyncio.gather(*(live(random.Random(choose.random())) for _ in range(400)), move(), sweep_on(), sweep_on())
+    ledger = await balanced_ledger(wire)
+    assert ledger.orders.keys() == answers.keys()
+    assert len(answers) >= 100
+    for order_id, status in ledger.orders.items():
+        ends = [(verb, outcome) for verb, outcome in answers[order_id] if verb != "get_order"]
+        allowed = {
+            "pending": set(),
+            "completed": {("complete_order", "done"), ("cancel_order", OrderCompleted.__name__)},
+            "cancelled": {("cancel_order", "done"), ("complete_order", OrderCancelled.__name__)},
+            "expired": {(verb, OrderExpired.__name__) for verb in ("complete_order", "cancel_order")},
+        }
+        assert set(ends) <= allowed[status], (order_id, status, ends)
+    assert set((await ends_written(workers[0])).values()) == {1}
+
+    end_of_time = Clock()
+    end_of_time.forward(100_000)
+    await release_all_due(make_store(wire, clock=end_of_time))
+    ledger = await balanced_ledger(wire)
+    assert ledger.statuses()["pending"] == 0
+    assert [account.held for account in ledger.products.values()] == [0] * 5

@@ -1,0 +1,390 @@
+"""The event stream: one entry a change, of which the whole shop can be told again."""
+
+import asyncio
+import json
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient
+
+from service import keys
+from service.errors import Refused
+from service.models import NewOrder, NewOrderLine, NewProduct, ProductChange, StockMove
+from service.replies import Event, parse_lines
+from service.store import Link, Store
+from service.wire import Wire
+from tests.conftest import SHOP, add_product, http_client, make_store, mug, place
+from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(link: Link, clock: Clock) -> Store:
+    """On both kinds of Redis, with a clock that stands still."""
+    return make_store(link, clock=clock)
+
+
+class Shop:
+    """Ten mugs (7) and five pots (9) on sale; order 1 holds a mug, 2 was cancelled, 3 bought a pot. Over HTTP."""
+
+    def __init__(self, client: AsyncClient, store: Store, clock: Clock) -> None:
+        self.client = client
+        self.store = store
+        self.clock = clock
+
+    async def open(self) -> None:
+        await add_product(self.client, id=7, stock=11)
+        await add_product(self.client, id=9, stock=6, price=7)
+        for product_id, status in ((7, "pending"), (7, "pending"), (9, "completed")):
+            assert (await place(self.client, (product_id, 1), status=status)).status_code == 201
+        assert (await self.client.delete("/orders/2")).status_code == 204
+        self.opened = await self.store.last_event()
+
+    async def call(self, what: str) -> int:
+        """Makes a request such as `POST /orders {...}`, or lets time pass; and gives the status."""
+        if what == "sweep":
+            self.clock.forward(900)
+            await release_all_due(self.store)
+            return 0
+        method, path, *body = what.split(" ", 2)
+        response = await self.client.request(
+            method, path, content=body[0] if body else None, headers={"Content-Type": "application/json"}
+        )
+        return response.status_code
+
+    async def news(self) -> list[dict[str, str]]:
+        """What was written since the shop opened."""
+        return [event.fields for event in await self.store.read_events(self.opened)]
+
+
+@pytest.fixture
+async def shop(client: AsyncClient, store: Store, clock: Clock) -> Shop:
+    shop = Shop(client, store, clock)
+    await shop.open()
+    return shop
+
+
+ADD = "POST /products " + json.dumps(mug(id=11, name="Böcher\n", price=0.5, stock=3))
+LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quantity": 1}]'
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "event"),
+    [
+        (
+            ADD,
+            201,
+            {"event": "product_added", "product": "11", "name": "Böcher\n", "price": "0.50", "stock": "3"},
+        ),
+        (
+            'PATCH /products/7 {"price": 5}',
+            200,
+            {"event": "product_changed", "product": "7", "price": "5.00"},
+        ),
+        (
+            'PATCH /products/7 {"name": "Cup", "description": "", "price": 19.99}',
+            200,
+            {"event": "product_changed", "product": "7", "name": "Cup", "description": ""},
+        ),
+        ("DELETE /products/7", 204, {"event": "product_withdrawn", "product": "7"}),
+        (
+            'POST /products/9/stock {"change": -2, "reason": "damaged"}',
+            200,
+            {"event": "stock_moved", "product": "9", "change": "-2", "reason": "damaged", "stock": "3"},
+        ),
+        (
+            f"POST /orders {LINES}}}",
+            201,
+            {
+                "event": "order_placed",
+                "order": "4",
+                "status": "completed",
+                "total_price": "33.99",
+                "products": "9: 2 x 7.00\n7: 1 x 19.99",
+            },
+        ),
+        (
+            f'POST /orders {LINES}, "status": "pending"}}',
+            201,
+            {
+                "event": "order_placed",
+                "order": "4",
+                "status": "pending",
+                "total_price": "33.99",
+                "products": "9: 2 x 7.00\n7: 1 x 19.99",
+            },
+        ),
+        ("POST /orders/1/complete", 200, {"event": "order_completed", "order": "1", "products": "7: 1 x 19.99"}),
+        ("DELETE /orders/1", 204, {"event": "order_cancelled", "order": "1", "products": "7: 1 x 19.99"}),
+        ("sweep", 0, {"event": "order_expired", "order": "1", "products": "7: 1 x 19.99"}),
+    ],
+)
+async def test_a_change_writes_one_event_however_often_it_is_asked_for(
+    shop: Shop, what: str, status: int, event: dict[str, str]
+) -> None:
+    assert await shop.call(what) == status
+    assert await shop.news() == [event]
+    if not what.startswith(("POST /orders {", "POST /products/9/stock")):
+        await shop.call(what)
+        assert await shop.news() == [event]
+
+
+@pytest.mark.parametrize(
+    ("what", "status"),
+    [
+        ("POST /products " + json.dumps(mug(id=7)), 409),
+        ("POST /products " + json.dumps(mug(id=11, stock=-1)), 422),
+        ("PATCH /products/7 {}", 200),
+        ('PATCH /products/7 {"price": 19.99, "name": "Mug"}', 200),
+        ('PATCH /products/8 {"price": 5}', 404),
+        ("DELETE /products/8", 404),
+        ('POST /products/9/stock {"change": -6, "reason": "damaged"}', 409),
+        ('POST /products/9/stock {"change": 1000000000, "reason": "delivery"}', 409),
+        ('POST /products/8/stock {"change": 1, "reason": "delivery"}', 404),
+        ('POST /products/9/stock {"change": 0, "reason": "nothing"}', 422),
+        ('POST /orders {"products": [{"product_id": 7, "quantity": 1}, {"product_id": 9, "quantity": 6}]}', 409),
+        ('POST /orders {"products": [{"product_id": 7, "quantity": 11}], "status": "pending"}', 409),
+        ('POST /orders {"products": [{"product_id": 7, "quantity": 1}, {"product_id": 8, "quantity": 1}]}', 404),
+        ('POST /orders {"products": [{"product_id": 7, "quantity": 1}], "total_price": 1}', 409),
+        ('POST /orders {"products": []}', 422),
+        ("POST /orders/2/complete", 410),
+        ("POST /orders/3/complete", 200),
+        ("POST /orders/99/complete", 404),
+        ("DELETE /orders/2", 204),
+        ("DELETE /orders/3", 409),
+        ("DELETE /orders/99", 404),
+        ("GET /orders/1", 200),
+    ],
+)
+async def test_what_changes_nothing_writes_no_event(shop: Shop, what: str, status: int) -> None:
+    assert await shop.call(what) == status
+    assert await shop.news() == []
+
+
+async def test_a_repeated_key_writes_no_second_event(shop: Shop) -> None:
+    for _ in range(3):
+        await place(shop.client, (7, 1), key="order")
+        await place(shop.client, (7, 100), key="refused")
+        body = {"change": 1, "reason": "delivery"}
+        await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "move"})
+    assert [fields["event"] for fields in await shop.news()] == ["order_placed", "stock_moved"]
+
+
+async def test_a_change_and_its_event_are_one_command(link: Link) -> None:
+    changes: list[str] = []
+
+    class Tap:
+        def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+            if not repeatable:
+                changes.append(str(command[0]))
+            return link.send(*command, repeatable=repeatable)
+
+    async with http_client(make_store(Tap())) as client:
+        for _ in range(2):  # the first time Redis learns the scripts, by EVAL
+            changes.clear()
+            mugs = await add_product(client)
+            ids = [(await place(client, (mugs, 1), status="pending")).json()["id"] for _ in range(2)]
+            await client.post(f"/orders/{ids[0]}/complete")
+            await client.delete(f"/orders/{ids[1]}")
+            await client.post(f"/products/{mugs}/stock", json={"change": 1, "reason": "found"})
+            await client.patch(f"/products/{mugs}", json={"price": 5})
+            await client.delete(f"/products/{mugs}")
+    assert changes == ["EVALSHA"] * 8
+
+
+def retell(events: list[Event]) -> dict[int, Account]:
+    """Every product's account, from nothing but the events."""
+    stock, held, sold, received = (defaultdict[int, int](int) for _ in range(4))
+    products = set()
+    for event in events:
+        fields = event.fields
+        lines = (
+            [(line.product_id, line.quantity) for line in parse_lines(fields["products"])] if "order" in fields else []
+        )
+        for product_id, quantity in lines:
+            match fields["event"], fields.get("status"):
+                case "order_placed", "pending":
+                    stock[product_id] -= quantity
+                    held[product_id] += quantity
+                case "order_placed", "completed":
+                    stock[product_id] -= quantity
+                    sold[product_id] += quantity
+                case "order_completed", _:
+                    held[product_id] -= quantity
+                    sold[product_id] += quantity
+                case (("order_cancelled" | "order_expired"), _):
+                    held[product_id] -= quantity
+                    stock[product_id] += quantity
+        match fields:
+            case {"event": "product_added", "product": product, "stock": amount}:
+                products.add(int(product))
+                stock[int(product)] = received[int(product)] = int(amount)
+            case {"event": "stock_moved", "product": product, "change": change, "stock": balance}:
+                stock[int(product)] += int(change)
+                received[int(product)] += int(change)
+                assert stock[int(product)] == int(balance), event
+    return {p: Account(stock[p], held[p], sold[p], received[p]) for p in products}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_the_events_tell_every_products_stock_again(store: Store, link: Link, clock: Clock, seed: int) -> None:
+    choose = random.Random(seed)
+    products = [
+        (await store.add_product(NewProduct(name="Mug", description="", price=199, stock=60))).id for _ in range(6)
+    ]
+
+    async def do_something() -> None:
+        product_id, order_id = choose.choice(products), choose.randint(1, 120)
+        match choose.randint(0, 9):
+            case 0 | 1 | 2 | 3:
+                lines = [NewOrderLine(product_id=p, quantity=choose.randint(1, 4)) for p in choose.sample(products, 3)]
+                status: Any = choose.choice(["pending", "pending", "completed"])
+                await store.place_order(NewOrder(products=lines, status=status))
+            case 4:
+                await store.complete_order(order_id)
+            case 5:
+                await store.cancel_order(order_id)
+            case 6 | 7:
+                await store.move_stock(product_id, StockMove(change=choose.choice([-3, 2, 9]), reason="x"))
+            case 8:
+                await store.change_product(product_id, ProductChange(price=choose.randint(0, 500)))
+            case 9:
+                clock.forward(choose.choice([1, 300]))
+                await store.expire_orders(2)
+
+    withdraw_at = choose.randint(100, 200)
+    for i in range(300):
+        try:
+            await (store.withdraw_product(products[0]) if i == withdraw_at else do_something())
+        except Refused:
+            continue
+    ledger = await balanced_ledger(link)
+    assert len(ledger.statuses()) >= 3
+    events = await store.read_events("0-0", most=10_000)
+    assert retell(events) == ledger.products
+
+
+async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) -> None:
+    store = make_store(link, events_max=200)
+    product = await store.add_product(NewProduct(name="Mug", description="", price=0, stock=0))
+    for _ in range(500):
+        await store.move_stock(product.id, StockMove(change=1, reason="x"))
+    length = await link.send("XLEN", keys.events(SHOP))
+    assert 200 <= length <= 300  # Redis trims by nodes of 100 entries
+    kept = await store.read_events("0-0")
+    assert kept[-1].fields["stock"] == "500"
+    assert kept[0].id == await store.oldest_event()
+
+
+async def some_events(store: Store, count: int) -> list[Event]:
+    """So many changes, as their events."""
+    product = await store.add_product(NewProduct(name="Mug", description="", price=0, stock=0))
+    for _ in range(count - 1):
+        await store.move_stock(product.id, StockMove(change=1, reason="x"))
+    return await store.read_events("0-0")
+
+
+async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
+    events = await some_events(store, 25)
+    assert [event.fields.get("change", "added") for event in events] == ["added"] + ["1"] * 24
+    assert [event.fields["stock"] for event in events] == [str(stock) for stock in range(25)]
+    found: list[Event] = []
+    while page := await store.read_events(found[-1].id if found else "0-0", most=10):
+        assert len(page) == min(10, 25 - len(found))
+        found += page
+    assert found == events
+
+
+async def test_events_are_read_up_to_and_with_the_last_one_wanted(store: Store) -> None:
+    events = await some_events(store, 10)
+    assert await store.read_events(events[2].id, events[6].id) == events[3:7]
+    assert await store.read_events(events[2].id, events[6].id, 2) == events[3:5]
+    assert await store.read_events(events[6].id, events[2].id) == []
+
+
+async def test_the_first_and_the_last_event_are_told(store: Store) -> None:
+    assert await store.oldest_event() == await store.last_event() == "0-0"
+    assert await store.read_events("0-0") == []
+    events = await some_events(store, 3)
+    assert [await store.oldest_event(), await store.last_event()] == [events[0].id, events[-1].id]
+    assert await store.read_events(await store.last_event()) == []
+
+
+@pytest.fixture
+async def waiting(engine_url: str, wire: Wire) -> AsyncIterator[Store]:
+    """A Store with a connection of its own: who waits keeps the connection."""
+    async with Wire(engine_url, timeout=10, max_in_flight=100) as own:
+        yield make_store(own)
+
+
+async def test_who_waits_gets_at_once_what_is_there(waiting: Store, wire: Wire) -> None:
+    events = await some_events(make_store(wire), 5)
+    assert await waiting.wait_for_events("0-0", 5000) == events
+    assert await waiting.wait_for_events(events[3].id, 5000) == events[4:]
+
+
+async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: Wire) -> None:
+    store = make_store(wire)
+    [*_, last] = await some_events(store, 3)
+    await waiting.check()
+    for _ in range(3):
+        wait = asyncio.ensure_future(waiting.wait_for_events(last.id, 9000))
+        while b"blocked_clients:1" not in await wire.send("INFO", "clients"):
+            assert not wait.done()
+        await store.move_stock(1, StockMove(change=5, reason="delivery"))
+        [last] = await wait
+        assert (last.fields["reason"], last.id) == ("delivery", await store.last_event())
+
+
+async def test_who_waits_in_vain_gets_nothing(waiting: Store, wire: Wire) -> None:
+    [last] = await some_events(make_store(wire), 1)
+    assert await waiting.wait_for_events(last.id, 20) == []
+
+
+async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> None:
+    for what in (
+        ADD,
+        f'POST /orders {LINES}, "status": "pending"}}',
+        "POST /orders/4/complete",
+        'POST /products/11/stock {"change": -2, "reason": "Bruch: \\"ü\\" \\u0000 ☕"}',
+        'PATCH /products/11 {"price": 999999999.99, "name": "7", "description": "8"}',
+        "DELETE /products/11",
+    ):
+        await shop.call(what)
+    events = await shop.store.read_events(shop.opened)
+    texts = [event.json() for event in events]
+    assert not any("\n" in text for text in texts), "JSON lines: an event a line"
+    lines = [
+        {"product_id": 9, "quantity": 2, "price": 7.0},
+        {"product_id": 7, "quantity": 1, "price": 19.99},
+    ]
+    assert [json.loads(text) for text in texts] == [
+        {"id": event.id, **members}
+        for event, members in zip(
+            events,
+            [
+                {"event": "product_added", "product": 11, "name": "Böcher\n", "price": 0.5, "stock": 3},
+                {"event": "order_placed", "order": 4, "status": "pending", "total_price": 33.99, "products": lines},
+                {"event": "order_completed", "order": 4, "products": lines},
+                {
+                    "event": "stock_moved",
+                    "product": 11,
+                    "change": -2,
+                    "reason": 'Bruch: "ü" \u0000 ☕',
+                    "stock": 1,
+                },
+                {"event": "product_changed", "product": 11, "name": "7", "description": "8", "price": 999999999.99},
+                {"event": "product_withdrawn", "product": 11},
+            ],
+            strict=True,
+        )
+    ]
+    assert '"price":0.50,' in texts[0]
+    assert all(text.startswith(f'{{"id":"{event.id}","event":"') for text, event in zip(texts, events, strict=True))

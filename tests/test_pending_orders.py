@@ -1,0 +1,455 @@
+"""Pending orders over HTTP: held, completed, cancelled, overdue. Time passes only where a test moves the clock."""
+
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, Response
+
+from service.store import Link, Store
+from tests.conftest import add_product, assert_problem, http_client, make_store, place, stock_of
+from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+
+HOLD = 900
+"""Seconds: what a pending order is held for if it does not say."""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(link: Link, clock: Clock) -> Store:
+    """On both kinds of Redis, with a clock that stands still."""
+    return make_store(link, clock=clock)
+
+
+async def hold(client: AsyncClient, *lines: tuple[int, int], **members: Any) -> Any:
+    """Places a pending order and gives it."""
+    response = await place(client, *lines, status="pending", **members)
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+async def complete(client: AsyncClient, order_id: int) -> Response:
+    return await client.post(f"/orders/{order_id}/complete")
+
+
+async def cancel(client: AsyncClient, order_id: int) -> Response:
+    return await client.delete(f"/orders/{order_id}")
+
+
+async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, how: str) -> None:
+    """Ends a pending order. `overdue`: its deadline has passed, and no sweeper has come round."""
+    match how:
+        case "completed":
+            assert (await complete(client, order_id)).status_code == 200
+        case "cancelled":
+            assert (await cancel(client, order_id)).status_code == 204
+        case "overdue":
+            clock.forward(HOLD)
+        case "expired":
+            clock.forward(HOLD)
+            await release_all_due(store)
+
+
+async def account_of(link: Link, product_id: int) -> Account:
+    return (await balanced_ledger(link)).products[product_id]
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncClient, link: Link) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5, price=7)
+    response = await place(client, (mugs, 2), (pots, 1), (mugs, 1), status="pending")
+    assert response.status_code == 201
+    order = response.json()
+    assert order == {
+        "id": order["id"],
+        "products": [
+            {"product_id": mugs, "quantity": 3, "price": 19.99},
+            {"product_id": pots, "quantity": 1, "price": 7.0},
+        ],
+        "total_price": 66.97,
+        "status": "pending",
+        "created_at": order["created_at"],
+        "expires_at": order["expires_at"],
+    }
+    assert response.headers["location"] == f"/orders/{order['id']}"
+    assert (await client.get(response.headers["location"])).json() == order
+    assert (await balanced_ledger(link)).products == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
+    assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
+
+
+async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=10)
+    await hold(client, (mugs, 8))
+    for status in ("completed", "pending"):
+        problem = assert_problem(await place(client, (mugs, 3), status=status), 409, "insufficient-stock")
+        assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(3, 2)]
+    assert await account_of(link, mugs) == Account(2, 8, 0, 10)
+
+
+async def test_a_short_line_holds_nothing_of_the_others(client: AsyncClient, link: Link) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
+    assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
+    assert (await balanced_ledger(link)).products == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+
+
+@pytest.mark.parametrize(
+    ("members", "seconds"),
+    [({}, HOLD), ({"hold_seconds": 1}, 1), ({"hold_seconds": 5.0}, 5), ({"hold_seconds": 86_400}, 86_400)],
+)
+async def test_an_order_expires_its_hold_after_it_was_created(
+    client: AsyncClient, clock: Clock, members: dict[str, Any], seconds: int
+) -> None:
+    order = await hold(client, (await add_product(client), 1), **members)
+    assert moment(order["created_at"]).timestamp() * 1000 == clock.now
+    assert moment(order["expires_at"]) - moment(order["created_at"]) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("hold_seconds", [0, -1, 86_401, 1.5, 10**30, True, "5", None, [5]])
+async def test_a_hold_that_is_no_number_of_seconds_is_refused(client: AsyncClient, hold_seconds: object) -> None:
+    mugs = await add_product(client)
+    response = await place(client, (mugs, 1), status="pending", hold_seconds=hold_seconds)
+    problem = assert_problem(response, 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/hold_seconds"]
+    assert await stock_of(client, mugs) == 10
+
+
+@pytest.mark.parametrize("members", [{}, {"status": "completed"}])
+@pytest.mark.parametrize("hold_seconds", [5, HOLD])
+async def test_a_completed_order_cannot_be_held(
+    client: AsyncClient, members: dict[str, Any], hold_seconds: int
+) -> None:
+    mugs = await add_product(client)
+    response = await place(client, (mugs, 1), hold_seconds=hold_seconds, **members)
+    problem = assert_problem(response, 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/hold_seconds"]
+    assert await stock_of(client, mugs) == 10
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired", "PENDING", "", True, None, 1])
+async def test_an_order_cannot_be_placed_in_any_other_status(client: AsyncClient, status: object) -> None:
+    mugs = await add_product(client)
+    problem = assert_problem(await place(client, (mugs, 1), status=status), 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/status"]
+    assert await stock_of(client, mugs) == 10
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_completing_sells_what_was_held_and_may_be_repeated(client: AsyncClient, link: Link, slash: str) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
+    order = await hold(client, (mugs, 3), (pots, 1))
+    completed = {name: value for name, value in order.items() if name != "expires_at"} | {"status": "completed"}
+    for _ in range(3):
+        response = await client.post(f"/orders/{order['id']}/complete{slash}")
+        assert (response.status_code, response.json()) == (200, completed)
+        assert (await client.get(f"/orders/{order['id']}")).json() == completed
+        assert (await balanced_ledger(link)).products == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
+
+
+async def test_completing_takes_no_body_and_ignores_one(client: AsyncClient) -> None:
+    order = await hold(client, (await add_product(client), 1))
+    response = await client.post(f"/orders/{order['id']}/complete", content=b"{", headers={"Content-Type": "text/x"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_cancelling_returns_what_was_held_and_may_be_repeated(
+    client: AsyncClient, link: Link, slash: str
+) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
+    order = await hold(client, (mugs, 3), (pots, 1))
+    for _ in range(3):
+        response = await client.delete(f"/orders/{order['id']}{slash}")
+        assert (response.status_code, response.content) == (204, b"")
+        assert (await balanced_ledger(link)).products == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+
+
+async def test_an_order_that_was_placed_completed_is_completed(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=10)
+    order = (await place(client, (mugs, 3))).json()
+    assert (await complete(client, order["id"])).json() == order
+    assert_problem(await cancel(client, order["id"]), 409, "order-completed")
+    assert await stock_of(client, mugs) == 7
+
+
+@pytest.mark.parametrize(
+    ("how", "method", "status", "name"),
+    [
+        ("completed", "DELETE", 409, "order-completed"),
+        ("cancelled", "GET", 410, "order-cancelled"),
+        ("cancelled", "POST", 410, "order-cancelled"),
+        ("overdue", "GET", 410, "order-expired"),
+        ("overdue", "POST", 410, "order-expired"),
+        ("overdue", "DELETE", 410, "order-expired"),
+        ("expired", "GET", 410, "order-expired"),
+        ("expired", "POST", 410, "order-expired"),
+        ("expired", "DELETE", 410, "order-expired"),
+    ],
+)
+async def test_an_end_is_final(
+    client: AsyncClient,
+    link: Link,
+    store: Store,
+    clock: Clock,
+    how: str,
+    method: str,
+    status: int,
+    name: str,
+) -> None:
+    mugs = await add_product(client, stock=10)
+    order = await hold(client, (mugs, 3))
+    await end(client, store, clock, order["id"], how)
+    for _ in range(2):
+        response = await client.request(method, f"/orders/{order['id']}" + "/complete" * (method == "POST"))
+        assert_problem(response, status, name)
+        clock.forward(10 * HOLD)
+    await end(client, store, clock, order["id"], "expired")
+    expected = Account(7, 0, 3, 10) if how == "completed" else Account(10, 0, 0, 10)
+    assert await account_of(link, mugs) == expected
+
+
+async def test_a_completed_order_outlives_its_deadline(client: AsyncClient, store: Store, clock: Clock) -> None:
+    order = await hold(client, (await add_product(client), 3))
+    await end(client, store, clock, order["id"], "completed")
+    await end(client, store, clock, order["id"], "expired")
+    assert (await client.get(f"/orders/{order['id']}")).json()["status"] == "completed"
+    assert (await complete(client, order["id"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("early", "method", "status"),
+    [
+        (0.001, "GET", 200),
+        (0.001, "POST", 200),
+        (0.001, "DELETE", 204),
+        (0, "GET", 410),
+        (0, "POST", 410),
+        (0, "DELETE", 410),
+    ],
+)
+async def test_the_deadline_itself_is_too_late(
+    client: AsyncClient, clock: Clock, early: float, method: str, status: int
+) -> None:
+    order = await hold(client, (await add_product(client), 1), hold_seconds=60)
+    clock.forward(60 - early)
+    response = await client.request(method, f"/orders/{order['id']}" + "/complete" * (method == "POST"))
+    assert response.status_code == status
+
+
+async def test_cancelling_too_late_returns_the_stock_as_expired(client: AsyncClient, link: Link, clock: Clock) -> None:
+    mugs = await add_product(client, stock=10)
+    order = await hold(client, (mugs, 3))
+    clock.forward(HOLD)
+    assert_problem(await cancel(client, order["id"]), 410, "order-expired")
+    ledger = await balanced_ledger(link)
+    assert (ledger.products[mugs], ledger.orders) == (Account(10, 0, 0, 10), {order["id"]: "expired"})
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+async def test_returned_stock_is_there_for_the_next_order(
+    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str
+) -> None:
+    mugs = await add_product(client, stock=10)
+    first = await hold(client, (mugs, 10))
+    await end(client, store, clock, first["id"], how)
+    second = await hold(client, (mugs, 10))
+    assert second["id"] != first["id"]
+    await complete(client, second["id"])
+    await cancel(client, first["id"])
+    assert await account_of(link, mugs) == Account(0, 0, 10, 10)
+
+
+async def test_without_a_test_clock_the_servers_clock_decides(link: Link) -> None:
+    async with http_client(make_store(link)) as client:
+        seconds, microseconds = map(int, await link.send("TIME"))
+        order = await hold(client, (await add_product(client), 1), hold_seconds=60)
+        age = moment(order["created_at"]).timestamp() - (seconds + microseconds / 1_000_000)
+        assert -0.001 <= age < 5
+        assert (await client.get(f"/orders/{order['id']}")).json() == order
+        assert (await complete(client, order["id"])).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("order_id", ["999", "0", "-1", "007", "1e3", "abc", "9007199254740992", "9" * 40])
+async def test_an_order_that_never_was_is_not_found(client: AsyncClient, method: str, order_id: str) -> None:
+    response = await client.request(method, f"/orders/{order_id}" + "/complete" * (method == "POST"))
+    assert_problem(response, 404, "order-not-found")
+
+
+async def test_a_held_order_is_sold_at_the_price_of_its_ordering(client: AsyncClient) -> None:
+    mugs = await add_product(client, price=19.99)
+    order = await hold(client, (mugs, 2), total_price=39.98)
+    assert (await client.patch(f"/products/{mugs}", json={"price": 5})).json()["price"] == 5
+    for response in (await client.get(f"/orders/{order['id']}"), await complete(client, order["id"])):
+        assert response.json()["products"] == [{"product_id": mugs, "quantity": 2, "price": 19.99}]
+        assert response.json()["total_price"] == 39.98
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("completed", Account(7, 0, 3, 10)), ("cancelled", Account(10, 0, 0, 10)), ("expired", Account(10, 0, 0, 10))],
+)
+async def test_a_held_order_of_a_withdrawn_product_ends_like_any_other(
+    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str, expected: Account
+) -> None:
+    mugs = await add_product(client, stock=10)
+    order = await hold(client, (mugs, 3))
+    assert (await client.delete(f"/products/{mugs}")).status_code == 204
+    assert (await client.get(f"/orders/{order['id']}")).json() == order
+    await end(client, store, clock, order["id"], how)
+    assert await account_of(link, mugs) == expected
+    assert_problem(await client.get(f"/products/{mugs}"), 404, "product-not-found")
+    assert (await client.get("/products")).json() == []
+
+
+async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=10)
+    first = await place(client, (mugs, 3), status="pending", key="k")
+    assert "idempotent-replayed" not in first.headers
+    # The default hold and lines split in two have the same meaning.
+    for lines, members in (([(mugs, 3)], {}), ([(mugs, 1), (mugs, 2)], {"hold_seconds": HOLD})):
+        again = await place(client, *lines, status="pending", key="k", **members)
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.headers["location"] == first.headers["location"]
+    assert await account_of(link, mugs) == Account(7, 3, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "name"),
+    [
+        ("cancelled", 410, "order-cancelled"),
+        ("overdue", 410, "order-expired"),
+        ("expired", 410, "order-expired"),
+    ],
+)
+async def test_a_repeated_key_tells_that_its_order_is_gone(
+    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str, status: int, name: str
+) -> None:
+    mugs = await add_product(client, stock=10)
+    first = (await place(client, (mugs, 3), status="pending", key="k")).json()
+    await end(client, store, clock, first["id"], how)
+    for _ in range(2):
+        assert_problem(await place(client, (mugs, 3), status="pending", key="k"), status, name)
+    assert (await balanced_ledger(link)).orders.keys() == {first["id"]}
+
+
+async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=10)
+    first = (await place(client, (mugs, 3), status="pending", key="k")).json()
+    completed = (await complete(client, first["id"])).json()
+    again = await place(client, (mugs, 3), status="pending", key="k")
+    assert (again.status_code, again.json()) == (201, completed)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await account_of(link, mugs) == Account(7, 0, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"status": "pending"}, {"status": "completed"}),
+        ({"status": "completed"}, {"status": "pending"}),
+        ({"status": "pending"}, {"status": "pending", "hold_seconds": HOLD + 1}),
+        ({"status": "pending", "hold_seconds": 5}, {"status": "pending"}),
+    ],
+)
+async def test_a_key_belongs_to_one_status_and_one_hold(
+    client: AsyncClient, link: Link, first: dict[str, object], second: dict[str, object]
+) -> None:
+    mugs = await add_product(client, stock=10)
+    assert (await place(client, (mugs, 3), key="k", **first)).status_code == 201
+    assert_problem(await place(client, (mugs, 3), key="k", **second), 422, "idempotency-key-reused")
+    assert (await account_of(link, mugs)).stock == 7
+
+
+async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=1)
+    assert_problem(await place(client, (mugs, 3), status="pending", key="k"), 409, "insufficient-stock")
+    await client.post(f"/products/{mugs}/stock", json={"change": 10, "reason": "delivery"})
+    again = await place(client, (mugs, 3), status="pending", key="k")
+    assert assert_problem(again, 409, "insufficient-stock")["errors"][0]["available"] == 1
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await account_of(link, mugs) == Account(11, 0, 0, 11)
+
+
+async def pages(client: AsyncClient, url: str) -> list[list[int]]:
+    """The order ids of a page and of all that its Links lead to."""
+    found = []
+    while url:
+        response = await client.get(url)
+        assert response.status_code == 200
+        found.append([order["id"] for order in response.json()])
+        url = response.links.get("next", {}).get("url", "")
+    return found
+
+
+async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:
+    """Seven orders of each status, one after the other, as the ids of each newest first."""
+    mugs = await add_product(client, stock=1000)
+    seconds = {"expired": 1, "overdue": HOLD, "cancelled": HOLD, "completed": HOLD, "pending": 86_400}
+    ids: dict[str, list[int]] = {how: [] for how in seconds}
+    for _ in range(7):
+        for how in seconds:
+            ids[how].insert(0, (await hold(client, (mugs, 1), hold_seconds=seconds[how]))["id"])
+    clock.forward(1)
+    await release_all_due(store)
+    for how in ("cancelled", "completed"):
+        for order_id in ids[how]:
+            await end(client, store, clock, order_id, how)
+    clock.forward(HOLD)
+    return ids
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+async def test_the_list_of_a_status_pages_newest_first(
+    client: AsyncClient, store: Store, clock: Clock, limit: int
+) -> None:
+    ids = await a_shop_with_every_status(client, store, clock)
+    readable = sorted(ids["pending"] + ids["completed"], reverse=True)
+    for query, expected in (
+        ("status=pending&", ids["pending"]),
+        ("status=completed&", ids["completed"]),
+        ("", readable),
+    ):
+        found = await pages(client, f"/orders?{query}limit={limit}")
+        assert [order_id for page in found for order_id in page] == expected
+        assert all(len(page) <= limit for page in found)
+        assert all(len(page) == limit for page in found[: math.floor(len(expected) / limit)])
+
+
+@pytest.mark.parametrize("query", ["", "?status=pending"])
+async def test_the_list_leaves_an_order_out_from_its_deadline_on(client: AsyncClient, clock: Clock, query: str) -> None:
+    order = await hold(client, (await add_product(client), 1))
+    clock.forward(HOLD - 0.001)
+    assert (await client.get(f"/orders{query}")).json() == [order]
+    clock.forward(0.001)
+    assert (await client.get(f"/orders{query}")).json() == []
+
+
+async def test_the_list_goes_on_below_an_order(client: AsyncClient, store: Store, clock: Clock) -> None:
+    ids = (await a_shop_with_every_status(client, store, clock))["pending"]
+    assert await pages(client, f"/orders?status=pending&before={ids[3]}") == [ids[4:]]
+    assert await pages(client, "/orders?status=pending&before=1") == [[]]
+    assert await pages(client, "/orders?status=pending&before=0") == [[]]
+
+
+async def test_the_list_shows_orders_as_they_are_read_one_by_one(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=10)
+    order = await hold(client, (mugs, 1))
+    assert (await client.get("/orders?status=pending")).json() == [order]
+    completed = (await complete(client, order["id"])).json()
+    assert (await client.get("/orders?status=pending")).json() == []
+    assert (await client.get("/orders?status=completed")).json() == [completed]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired", "overdue", "Pending", "", "pending,completed"])
+async def test_there_is_no_list_of_any_other_status(client: AsyncClient, status: str) -> None:
+    problem = assert_problem(await client.get(f"/orders?status={status}"), 422, "invalid-request")
+    assert [(fault["pointer"], fault["in"]) for fault in problem["errors"]] == [("#/status", "query")]

@@ -1,0 +1,276 @@
+"""POST /products/{id}/stock."""
+
+from typing import Any
+
+import pytest
+from httpx2 import AsyncClient, Response
+
+from service.store import Link, Store
+from tests.conftest import add_product, assert_problem, place, stock_of
+from tests.ledger import Account, balanced_ledger
+
+MOST = 1_000_000_000
+
+
+async def move(
+    client: AsyncClient, product_id: object, change: object, key: str | None = None, **members: Any
+) -> Response:
+    """Moves stock, because of a `reason` if the members do not say another."""
+    headers = {} if key is None else {"Idempotency-Key": key}
+    body = {"change": change, "reason": "stocktaking", **members}
+    return await client.post(f"/products/{product_id}/stock", json=body, headers=headers)
+
+
+async def account_of(link: Link, product_id: int) -> Account:
+    return (await balanced_ledger(link)).products[product_id]
+
+
+async def events_of(store: Store, name: str) -> list[dict[str, str]]:
+    return [event.fields for event in await store.read_events("0-0") if event.fields["event"] == name]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize(("change", "stock"), [(5, 15), (-3, 7), (-10, 0), (5.0, 15), (-1e1, 0), (MOST - 10, MOST)])
+async def test_stock_moves_by_a_signed_amount(
+    client: AsyncClient, link: Link, change: float, stock: int, slash: str
+) -> None:
+    mugs = await add_product(client, stock=10)
+    response = await client.post(f"/products/{mugs}/stock{slash}", json={"change": change, "reason": "delivery"})
+    assert response.status_code == 200
+    assert response.json() == {
+        "id": mugs,
+        "name": "Mug",
+        "description": "Holds coffee.",
+        "price": 19.99,
+        "stock": stock,
+    }
+    assert "idempotent-replayed" not in response.headers
+    assert (await client.get(f"/products/{mugs}")).json() == response.json()
+    assert await account_of(link, mugs) == Account(stock, 0, 0, stock)
+
+
+async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: Link) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
+    await place(client, (mugs, 2))
+    await place(client, (mugs, 3), status="pending")
+    assert (await move(client, mugs, -4)).json()["stock"] == 1
+    assert await account_of(link, mugs) == Account(1, 3, 2, 6)
+    assert (await move(client, mugs, 100)).json()["stock"] == 101
+    assert (await balanced_ledger(link)).products == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
+
+
+async def test_the_received_figure_may_be_of_more_than_stock_may_have(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=MOST)
+    for _ in range(3):
+        assert (await place(client, (mugs, 1_000_000))).status_code == 201
+        assert (await move(client, mugs, 1_000_000)).status_code == 200
+    assert await account_of(link, mugs) == Account(MOST, 0, 3_000_000, MOST + 3_000_000)
+
+
+@pytest.mark.parametrize("change", [0, -0.0, 1.5, True, "5", None, MOST + 1, -MOST - 1, 10**30, [1]])
+async def test_a_change_that_is_no_amount_is_refused(client: AsyncClient, store: Store, change: object) -> None:
+    mugs = await add_product(client)
+    problem = assert_problem(await move(client, mugs, change), 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/change"]
+    assert await stock_of(client, mugs) == 10
+    assert not await events_of(store, "stock_moved")
+
+
+@pytest.mark.parametrize("reason", ["", " ", "\t\n", "\u3000", "x" * 201, 5, True, None, ["damaged"]])
+async def test_a_reason_that_says_nothing_is_refused(client: AsyncClient, reason: object) -> None:
+    mugs = await add_product(client)
+    problem = assert_problem(await move(client, mugs, 1, reason=reason), 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == ["#/reason"]
+    assert await stock_of(client, mugs) == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({}, ["#/change", "#/reason"]),
+        ({"change": 1}, ["#/reason"]),
+        ({"reason": "found"}, ["#/change"]),
+        ({"change": 1, "reason": "found", "by": "me"}, ["#/by"]),
+        ({"change": 0, "reason": ""}, ["#/change", "#/reason"]),
+        ([], ["#"]),
+    ],
+)
+async def test_all_that_is_wrong_with_a_move_is_told(client: AsyncClient, body: object, pointers: list[str]) -> None:
+    mugs = await add_product(client)
+    problem = assert_problem(await client.post(f"/products/{mugs}/stock", json=body), 422, "invalid-request")
+    assert [fault["pointer"] for fault in problem["errors"]] == pointers
+    assert await stock_of(client, mugs) == 10
+
+
+@pytest.mark.parametrize("reason", ["x", "x" * 200, "Bruch, 3 Stück ☕", 'a "quoted"\nline', " found "])
+async def test_a_move_is_an_event_with_its_reason_and_the_balance(
+    client: AsyncClient, store: Store, reason: str
+) -> None:
+    mugs = await add_product(client, stock=10)
+    await move(client, mugs, -3, reason=reason)
+    await move(client, mugs, 20, reason=reason)
+    assert await events_of(store, "stock_moved") == [
+        {"event": "stock_moved", "product": str(mugs), "change": "-3", "reason": reason, "stock": "7"},
+        {"event": "stock_moved", "product": str(mugs), "change": "20", "reason": reason, "stock": "27"},
+    ]
+
+
+@pytest.mark.parametrize("change", [-6, -MOST])
+async def test_stock_never_falls_below_zero(client: AsyncClient, link: Link, store: Store, change: int) -> None:
+    mugs = await add_product(client, stock=10)
+    await place(client, (mugs, 5), status="pending")
+    problem = assert_problem(await move(client, mugs, change), 409, "insufficient-stock")
+    [fault] = problem["errors"]
+    assert fault.pop("detail")
+    assert fault == {"pointer": "#/change", "product_id": mugs, "requested": -change, "available": 5}
+    assert await account_of(link, mugs) == Account(5, 5, 0, 10)
+    assert not await events_of(store, "stock_moved")
+
+
+async def test_stock_never_grows_past_its_limit_when_all_holds_return(client: AsyncClient, link: Link) -> None:
+    mugs = await add_product(client, stock=MOST)
+    held = (await place(client, (mugs, 100), status="pending")).json()
+    await place(client, (mugs, 10))
+    problem = assert_problem(await move(client, mugs, 11), 409, "stock-limit")
+    [fault] = problem["errors"]
+    assert (fault["pointer"], fault["product_id"]) == ("#/change", mugs)
+    assert (await move(client, mugs, 10)).json()["stock"] == MOST - 100
+    assert (await client.delete(f"/orders/{held['id']}")).status_code == 204
+    assert await account_of(link, mugs) == Account(MOST, 0, 10, MOST + 10)
+    assert_problem(await move(client, mugs, 1), 409, "stock-limit")
+
+
+@pytest.mark.parametrize("product_id", ["999", "0", "abc", "9007199254740992"])
+async def test_there_is_no_stock_to_move_of_an_unknown_product(client: AsyncClient, product_id: str) -> None:
+    assert_problem(await move(client, product_id, 1), 404, "product-not-found")
+
+
+@pytest.mark.parametrize("change", [5, -5])
+async def test_the_stock_of_a_withdrawn_product_stays(
+    client: AsyncClient, link: Link, store: Store, change: int
+) -> None:
+    mugs = await add_product(client, stock=10)
+    await client.delete(f"/products/{mugs}")
+    assert_problem(await move(client, mugs, change), 404, "product-not-found")
+    assert await account_of(link, mugs) == Account(10, 0, 0, 10)
+    assert not await events_of(store, "stock_moved")
+
+
+@pytest.mark.parametrize("change", [5, -3])
+async def test_a_repeated_key_moves_the_stock_once(client: AsyncClient, link: Link, store: Store, change: int) -> None:
+    mugs = await add_product(client, stock=10)
+    first = await move(client, mugs, change, key="k")
+    assert "idempotent-replayed" not in first.headers
+    for _ in range(3):
+        # The parsed body is what counts: its members may change places, 5.0 is 5; and the key may stand in quotes.
+        for again in (
+            await move(client, mugs, change, key="k"),
+            await client.post(
+                f"/products/{mugs}/stock",
+                json={"reason": "stocktaking", "change": float(change)},
+                headers={"Idempotency-Key": '"k"'},
+            ),
+        ):
+            assert (again.status_code, again.json()) == (200, first.json())
+            assert again.headers["idempotent-replayed"] == "true"
+    assert await account_of(link, mugs) == Account(10 + change, 0, 0, 10 + change)
+    assert len(await events_of(store, "stock_moved")) == 1
+
+
+async def test_without_a_key_each_move_counts(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=10)
+    for _ in range(3):
+        assert "idempotent-replayed" not in (await move(client, mugs, 5)).headers
+    assert await stock_of(client, mugs) == 25
+
+
+@pytest.mark.parametrize("members", [{"change": 6}, {"change": -5}, {"reason": "delivery"}])
+async def test_a_key_belongs_to_one_move(client: AsyncClient, members: dict[str, Any]) -> None:
+    mugs = await add_product(client, stock=10)
+    await move(client, mugs, 5, key="k")
+    body = {"change": 5, "reason": "stocktaking", **members}
+    response = await client.post(f"/products/{mugs}/stock", json=body, headers={"Idempotency-Key": "k"})
+    assert_problem(response, 422, "idempotency-key-reused")
+    assert await stock_of(client, mugs) == 15
+
+
+async def test_a_key_belongs_to_the_move_of_one_product(client: AsyncClient) -> None:
+    mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
+    await move(client, mugs, 5, key="k")
+    assert_problem(await move(client, pots, 5, key="k"), 422, "idempotency-key-reused")
+    assert [await stock_of(client, mugs), await stock_of(client, pots)] == [15, 10]
+
+
+@pytest.mark.parametrize("stock", [10, 0])
+async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: Link, stock: int) -> None:
+    mugs = await add_product(client, stock=stock)  # of 0 the order is refused, which uses the key, too
+    placed = await place(client, (mugs, 1), key="k")
+    assert_problem(await move(client, mugs, 5, key="k"), 422, "idempotency-key-reused")
+    again = await place(client, (mugs, 1), key="k")
+    assert again.status_code == placed.status_code
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (await account_of(link, mugs)).received == stock
+
+
+@pytest.mark.parametrize("change", [5, -20])
+async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: Link, change: int) -> None:
+    mugs = await add_product(client, stock=10)
+    await move(client, mugs, change, key="k")
+    assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")
+    ledger = await balanced_ledger(link)
+    assert (ledger.products[mugs].sold, ledger.orders) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("stock", "change", "status", "name", "between"),
+    [(10, -11, 409, "insufficient-stock", 50), (MOST, 5, 409, "stock-limit", -50)],
+)
+async def test_a_refused_move_stays_refused_for_its_key(
+    client: AsyncClient, stock: int, change: int, status: int, name: str, between: int
+) -> None:
+    mugs = await add_product(client, stock=stock)
+    first = await move(client, mugs, change, key="k")
+    problem = assert_problem(first, status, name)
+    assert "idempotent-replayed" not in first.headers
+    await move(client, mugs, between)
+    again = await move(client, mugs, change, key="k")
+    assert assert_problem(again, status, name)["errors"] == problem["errors"]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert await stock_of(client, mugs) == stock + between
+    assert (await move(client, mugs, change, key="another")).status_code == 200
+
+
+async def test_a_move_of_an_unknown_product_stays_refused_for_its_key(client: AsyncClient) -> None:
+    assert_problem(await move(client, 7, 5, key="k"), 404, "product-not-found")
+    await add_product(client, id=7, stock=10)
+    assert_problem(await move(client, 7, 5, key="k"), 404, "product-not-found")
+    assert await stock_of(client, 7) == 10
+
+
+async def test_a_move_that_does_not_fit_leaves_its_key_unused(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=10)
+    assert_problem(await move(client, mugs, 0, key="k"), 422, "invalid-request")
+    response = await move(client, mugs, 5, key="k")
+    assert (response.status_code, response.json()["stock"]) == (200, 15)
+    assert "idempotent-replayed" not in response.headers
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, '"open', "a b"])
+async def test_a_key_that_is_none_moves_nothing(client: AsyncClient, key: str) -> None:
+    mugs = await add_product(client, stock=10)
+    assert_problem(await move(client, mugs, 5, key=key), 400, "invalid-idempotency-key")
+    assert await stock_of(client, mugs) == 10
+
+
+async def test_a_repeated_move_shows_the_product_as_it_is_now(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=10)
+    await move(client, mugs, 5, key="k")
+    await place(client, (mugs, 2))
+    assert (await move(client, mugs, 5, key="k")).json()["stock"] == 13
+
+
+async def test_a_restock_serves_who_was_refused_before(client: AsyncClient) -> None:
+    mugs = await add_product(client, stock=1)
+    assert_problem(await place(client, (mugs, 2)), 409, "insufficient-stock")
+    await move(client, mugs, 1)
+    assert (await place(client, (mugs, 2))).status_code == 201
