@@ -222,6 +222,7 @@ def _run_uvicorn(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         ws="none",
+        proxy_headers=False,  # who the client is, and by what scheme, plays no part here
         log_config=None,
         access_log=False,
         server_header=False,
