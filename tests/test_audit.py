@@ -623,7 +623,7 @@ async def workers(wire: Wire, engine_url: str) -> AsyncIterator[list[Shop]]:
 
 async def _work(shop: Shop, seed: int, stop: asyncio.Event) -> int:
     customer = Customer(shop.store, shop.clock, random.Random(seed))
-    while not stop.is_set():
+    while not stop.is_set() and customer.done < 1000:  # else the shop grows faster than it is read
         await customer.act()
     return customer.done
 
@@ -632,7 +632,7 @@ async def _work(shop: Shop, seed: int, stop: asyncio.Event) -> int:
 async def test_the_audit_of_a_busy_shop_says_what_the_audit_of_a_quiet_one_would(
     wire: Wire, workers: list[Shop], corrupted: bool, monkeypatch: MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.audit._BATCH", 7)
+    monkeypatch.setattr("service.audit._BATCH", 20)
     stop = asyncio.Event()
     store = make_store(SmallPages(wire, page=100))
     followed = 0
