@@ -426,6 +426,36 @@ async def test_a_finding_is_said_once(shop: Shop) -> None:
     assert len(report.findings) == 1
 
 
+@pytest.mark.parametrize(
+    ("corruption", "off"),
+    [
+        (None, []),
+        (("HSET", CANCELLED, "id", "9"), [CANCELLED]),
+        (("HSET", CANCELLED, "status", "lost"), [CANCELLED]),
+        (("ZADD", HOLDS, "5", "60"), [HOLDS]),
+        (("HSET", f"{{{SHOP}}}:order:old", "id", "1"), [f"{{{SHOP}}}:order:old"]),
+    ],
+)
+async def test_keys_that_a_scan_shows_twice_count_once(
+    shop: Shop, corruption: Command | None, off: list[str], monkeypatch: MonkeyPatch
+) -> None:
+    def twice(scan: Callable[..., AsyncIterator[list[str]]]) -> Callable[..., AsyncIterator[list[str]]]:
+        async def scan_twice(*args: str) -> AsyncIterator[list[str]]:
+            async for page in scan(*args):
+                yield page
+                yield page
+
+        return scan_twice
+
+    if corruption is not None:
+        await shop.link.send(*corruption)
+    monkeypatch.setattr(shop.store, "scan_keys", twice(shop.store.scan_keys))
+    monkeypatch.setattr(shop.store, "scan_index", twice(shop.store.scan_index))
+    report = await shop.audit()
+    assert (report.products, report.orders, report.pending) == (4, 5, 1)
+    assert [finding.key for finding in report.findings] == off
+
+
 # --- What happens meanwhile is counted rightly ------------------------------------------------------------------------
 
 
