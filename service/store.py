@@ -55,6 +55,7 @@ from service.models import (
 from service.replies import (
     Event,
     as_text,
+    event_position,
     move_fingerprint,
     order_fingerprint,
     parse_cents,
@@ -440,10 +441,17 @@ class Store:
         newest = await self._send("XREVRANGE", keys.events(self._shop), "+", "-", "COUNT", 1, repeatable=True)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def oldest_event(self) -> str:
-        """Id of the oldest event that the stream still has, `0-0` if it has none."""
-        oldest = await self._send("XRANGE", keys.events(self._shop), "-", "+", "COUNT", 1, repeatable=True)
-        return oldest[0][0].decode() if oldest else "0-0"
+    async def has_events_since(self, event_id: str) -> bool:
+        """Whether the stream still has all events after this one. `0-0`: all there ever were."""
+        try:
+            info = await self._send("XINFO", "STREAM", keys.events(self._shop), repeatable=True)
+        except ResponseError:  # no such key
+            return event_id == "0-0"
+        facts = dict(zip(info[::2], info[1::2], strict=True))
+        if event_id == "0-0":
+            return bool(facts[b"entries-added"] == facts[b"length"])
+        oldest = facts[b"first-entry"]
+        return oldest is not None and event_position(oldest[0].decode()) <= event_position(event_id)
 
     async def read_events(self, after: str, until: str = "+", most: int = 1000) -> list[Event]:
         """The events that follow `after`, oldest first, up to and with `until`."""
@@ -504,6 +512,10 @@ class Store:
         """`hash`, `zset`, ...; `none` if there is no such key."""
         reply = await self._send("TYPE", name, repeatable=True)
         return str(reply.decode())
+
+    async def count_keys(self) -> int:
+        """How many keys there are, of all shops."""
+        return int(await self._send("DBSIZE", repeatable=True))
 
     async def last_order_id(self) -> int:
         """The last id handed out to a worker, 0 before the first."""

@@ -222,8 +222,8 @@ BAD_CELLS: dict[str, tuple[bytes, str]] = {
     "empty name": (b"2,,,5,1\n", "#/name: "),
     "not UTF-8": (b"2,P\xf6t,,5,1\n", "#/name: Input should be Unicode text"),
     "a number that is not UTF-8": (b"2,Pot,,5\xff,1\n", "#/price: Input should be a number"),
-    "an endless cell": (b"2,Pot," + b"x" * 200_000 + b",5,1\n", "description"),
-    "text after a quote": (b'2,"Pot" of gold,,5,1\n', ""),
+    "an endless cell": (b"2,Pot," + b"x" * 200_000 + b",5,1\n", "field larger than field limit"),
+    "text after a quote": (b'2,"Pot" of gold,,5,1\n', "This is not CSV"),
 }
 
 
