@@ -28,14 +28,6 @@
 --          too_large                        the total is 2^53 cents or more
 local id, hold, expected, key = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
-local function refuse(reply)
-  if key ~= '' then
-    redis.call('HSET', KEYS[#KEYS], 'fingerprint', ARGV[5], 'refusal', table.concat(reply, '\n'))
-    redis.call('PEXPIRE', KEYS[#KEYS], ARGV[6])
-  end
-  return reply
-end
-
 -- Decide. XLEN and ZCARD are here to fail on a key of another type, before anything is written.
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists'} end
 if key ~= '' then
@@ -66,12 +58,15 @@ for i = 1, (#ARGV - 8) / 2 do
     cents = cents + math.floor(tonumber(found[3]) * 100 + 0.5) * quantity
   end
 end
-if reason then return refuse({reason, unpack(faults)}) end
-if cents >= 2 ^ 53 then return refuse({'too_large'}) end
 local total = string.format('%.0f.%02.0f', math.floor(cents / 100), cents % 100)
-if expected and expected ~= cents then
+local refusal
+if reason then
+  refusal = {reason, unpack(faults)}
+elseif cents >= 2 ^ 53 then
+  refusal = {'too_large'}
+elseif expected and expected ~= cents then
   for i, price in ipairs(prices) do prices[i] = ARGV[7 + 2 * i] .. ' ' .. price end
-  return refuse({'price_changed', total, unpack(prices)})
+  refusal = {'price_changed', total, unpack(prices)}
 end
 local now = tonumber(ARGV[8])
 if not now then
@@ -79,9 +74,16 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local created, expires = string.format('%.0f', now), hold and string.format('%.0f', now + hold) or ''
-local status, products = hold and 'pending' or 'completed', table.concat(readable, '\n')
 
 -- Write. Nothing below can fail: all types are known, and the order's key is new.
+if refusal then
+  if key ~= '' then
+    redis.call('HSET', KEYS[#KEYS], 'fingerprint', ARGV[5], 'refusal', table.concat(refusal, '\n'))
+    redis.call('PEXPIRE', KEYS[#KEYS], ARGV[6])
+  end
+  return refusal
+end
+local status, products = hold and 'pending' or 'completed', table.concat(readable, '\n')
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*',
   'event', 'order_placed', 'order', id, 'status', status, 'total_price', total, 'products', products)
 redis.call('HSET', KEYS[1],

@@ -19,6 +19,7 @@
 --          early                              to expire: its deadline has not passed, nothing was changed
 --          absent                             there is no such order
 local id = ARGV[1]
+assert(#KEYS - 4 == #ARGV - 4, 'a quantity for each product')
 
 -- Decide. ZCARD is here to fail on a key of another type, before anything is written.
 local order = redis.call('HMGET', KEYS[1], 'status', 'expires_at', 'products')

@@ -2,26 +2,22 @@
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import structlog
-import uvicorn
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, get_subcommand
 from tqdm import tqdm
-from uvicorn.supervisors import Multiprocess
 
-from service.app import create_app, open_store
+from service.app import open_store
 from service.audit import CannotTellError, audit
-from service.engine import EngineError, end_with_parent, run_engine, running_engine
+from service.engine import EngineError, run_engine, running_engine
 from service.errors import StorageError, Unfit
+from service.serving import fail, serve
 from service.settings import Settings
 from service.store import Store
 from service.telemetry import configure_logging
@@ -35,7 +31,7 @@ class Serve(BaseModel):
 
 
 class Audit(BaseModel):
-    """Prove that the books balance, while the service runs or not. Exits with 1 if something is off."""
+    """Prove that the books balance, while the service runs or not. Exits with 1 if they do not, 3 if it cannot tell."""
 
     json_: bool = Field(False, alias="json", description="print the report as JSON")
 
@@ -103,10 +99,10 @@ def _run_command(settings: Settings, command: Audit | Events | Import | Export) 
         try:
             url = settings.redis_url or stack.enter_context(_local_engine(settings))
             return asyncio.run(_with_store(settings.model_copy(update={"redis_url": url}), command))
-        except (EngineError, NotImportableError, CannotTellError) as error:
-            _fail(str(error))
+        except (EngineError, NotImportableError) as error:
+            fail(str(error))
         except (StorageError, Unfit) as error:
-            _fail(error.reason)
+            fail(error.reason)
         except BrokenPipeError:  # `holdfast events | head`
             sys.stdout = None
             return 0
@@ -139,8 +135,15 @@ async def _with_store(settings: Settings, command: Audit | Events | Import | Exp
 
 
 async def _audit(store: Store, settings: Settings, command: Audit) -> int:
-    with tqdm(total=await store.count_keys(), unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
-        report = await audit(store, settings.shop, bar.update)
+    try:
+        total = await store.count_keys()
+    except (StorageError, Unfit) as error:
+        return _cannot_tell(error, command)
+    with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
+        try:
+            report = await audit(store, settings.shop, bar.update)
+        except (CannotTellError, StorageError, Unfit) as error:
+            return _cannot_tell(error, command)
     if command.json_:
         print(json.dumps(report.as_dict()))
         return 0 if report.balanced else 1
@@ -154,8 +157,18 @@ async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     return 1
 
 
+def _cannot_tell(error: CannotTellError | StorageError | Unfit, command: Audit) -> int:
+    reason = str(error) if isinstance(error, CannotTellError) else error.reason
+    if command.json_:
+        print(json.dumps({"balanced": None, "reason": reason}))
+    print(f"holdfast: cannot tell: {reason}", file=sys.stderr)
+    return 3
+
+
 async def _events(store: Store, settings: Settings, command: Events) -> int:
     after = command.after
+    if not await store.has_events_since(after) and after != "0-0":
+        print(f"holdfast: some events after {after} are gone already, see HOLDFAST_EVENTS_MAX", file=sys.stderr)
     # Shorter than the wire's own patience, which would take the silence for a broken connection.
     patience = int(min(settings.redis_timeout / 2, 1) * 1000)
     while True:
@@ -186,109 +199,6 @@ async def _export(store: Store, command: Export) -> int:
             print(line)
             bar.update()
     return 0
-
-
-def serve(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then lets the requests under way finish, then stops the engine."""
-    # uvicorn puts these back when it is done and raises the signal again. The default of SIGTERM would
-    # end us on the spot, and leave the engine to the kernel.
-    for signum in _STOP_SIGNALS:
-        signal.signal(signum, _exit)
-    with ExitStack() as stack:
-        if settings.redis_url is None:
-            try:
-                url = stack.enter_context(run_engine(settings.data_dir, settings.durability))
-            except EngineError as error:
-                _fail(str(error))
-            stack.callback(_ignore_signals)  # before the engine is stopped: that must not be interrupted
-            settings = settings.model_copy(update={"redis_url": url})
-            log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url)
-        try:
-            asyncio.run(_check(settings))
-        except Unfit as error:
-            _fail(error.reason)
-        except StorageError as error:
-            log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until it is")
-        _run_uvicorn(settings)
-
-
-def _run_uvicorn(settings: Settings) -> None:
-    config = uvicorn.Config(
-        partial(_worker_app, settings),
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        proxy_headers=False,  # who the client is, and by what scheme, plays no part here
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-        timeout_worker_healthcheck=30,  # a worker that takes long to start is not hung
-    )
-    if settings.workers == 1:
-        uvicorn.Server(config).run()
-        return
-    try:
-        listener = config.bind_socket()
-    except SystemExit:
-        _fail(f"cannot listen on {settings.host}:{settings.port}: it is in use, or not ours to take")
-    resource_tracker.ensure_running()  # it would be started with the workers, and unblock what is blocked for them
-    _Workers(config, [listener]).run()
-
-
-class _Workers(Multiprocess):
-    """uvicorn's workers, which inherit blocked signals: one that is still importing does not die of a Ctrl-C."""
-
-    def init_processes(self) -> None:
-        with _signals_blocked():
-            super().init_processes()
-
-    def keep_subprocess_alive(self) -> None:
-        with _signals_blocked():
-            super().keep_subprocess_alive()
-
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-
-
-def _worker_app(settings: Settings) -> object:
-    configure_logging(settings.log_level)
-    if settings.workers > 1:
-        end_with_parent()  # else workers go on serving when the parent is killed
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)  # uvicorn handles them by now
-    return create_app(settings)
-
-
-async def _check(settings: Settings) -> None:
-    async with open_store(settings) as store:
-        await store.check()
-
-
-def _exit(signum: int, frame: object) -> NoReturn:
-    sys.exit(0)
-
-
-def _ignore_signals() -> None:
-    for signum in _STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"holdfast: {reason}", file=sys.stderr)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

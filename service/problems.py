@@ -146,8 +146,8 @@ PROBLEMS: dict[type[Exception], Problem] = {
         "storage-unavailable",
         503,
         "The storage is not available",
-        "Redis could not be reached, or did not take the command. Nothing was done, and an Idempotency-Key is still "
-        "unused. Try again after <code>Retry-After</code> seconds.",
+        "Redis could not be reached, or did not take the command. This request did nothing. Repeat it after "
+        "<code>Retry-After</code> seconds, an order or a stock move with the same Idempotency-Key.",
     ),
     errors.OutcomeUnknown: Problem(
         "outcome-unknown",
@@ -267,7 +267,7 @@ def _describe(error: Exception) -> tuple[str, dict[str, str], dict[str, str]]:
             detail = "The connection to the storage broke after the command had left: it may have been carried out."
             return detail, {}, _RETRY
         case errors.StorageError() | errors.Unfit():
-            return "Nothing was done. Try again.", {}, _RETRY
+            return "This request did nothing. Repeat it, with the same Idempotency-Key.", {}, _RETRY
     raise AssertionError(f"no description of {error!r}") from error
 
 

@@ -14,12 +14,14 @@ class SharedReads(Generic[T]):
     their own request, and there are at most two loads of a thing at a time: one running, one waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 4) -> None:
+        """`at_once`: loads of different things under way. More would keep smaller requests waiting for long."""
+        self._slots = asyncio.Semaphore(at_once)
         self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, asyncio.Task[T]] = {}
 
     async def read(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        """What `load` gives when it is called after this. Raises what it raises, to all who share it."""
+        """What `load` gives when it is called after this. Raises what it raises, to all who share or await it."""
         if key in self._waiting:
             task = self._waiting[key]
         elif key in self._running:
@@ -31,7 +33,8 @@ class SharedReads(Generic[T]):
 
     async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await load()
+            async with self._slots:
+                return await load()
         finally:
             if key not in self._waiting:
                 del self._running[key]
@@ -39,4 +42,7 @@ class SharedReads(Generic[T]):
     async def _load_after(self, running: asyncio.Task[T], key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         await asyncio.wait([running])
         self._running[key] = self._waiting.pop(key)
+        if not running.cancelled() and (error := running.exception()) is not None:
+            del self._running[key]
+            raise error  # not another wait for a storage that just did not answer
         return await self._load(key, load)

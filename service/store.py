@@ -9,12 +9,12 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import structlog
 from redis.exceptions import (  # noqa: TID251
+    AskError,
     ClusterDownError,
-    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -30,12 +30,14 @@ from service.errors import (
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
+    OutcomeUnknown,
+    Overloaded,
     ProductIdTaken,
     ProductNotFound,
     StorageUnavailable,
     Unfit,
 )
-from service.fitness import DURABILITY_SETTINGS, LAYOUT, check_durability, check_layout, check_version
+from service.fitness import ENGINE_SETTINGS, LAYOUT, check_layout, check_settings, check_version
 from service.ids import OrderIds
 from service.models import (
     MAX_ID,
@@ -69,6 +71,8 @@ from service.scripts import load_scripts
 from service.settings import Durability
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 REFUSAL_LIFETIME_MS: Final = 24 * 60 * 60 * 1000
 """How long an Idempotency-Key remembers that its order was refused."""
@@ -126,6 +130,7 @@ class Store:
         self._scripts = load_scripts()
         self._order_ids = OrderIds(self._lease_order_ids)
         self._checked = False
+        self._warned_of: set[tuple[str, ...]] = set()
 
     async def check(self) -> None:
         """Makes sure that this Redis may be used, and marks it with our layout. Raises Unfit.
@@ -140,16 +145,20 @@ class Store:
         self._checked = True
 
     async def _check_engine(self) -> None:
-        """What its ACL user may not read is not checked, and said in the log."""
-        try:
-            check_version((await _answered(self._link.send("INFO", "server", repeatable=True))).decode())
-        except ResponseError as error:
-            log.warning("engine_version_unreadable", reason=str(error))
-        try:
-            reply = await _answered(self._link.send("CONFIG", "GET", *DURABILITY_SETTINGS, repeatable=True))
-            check_durability(as_text(reply), self._durability)
-        except ResponseError as error:
-            log.warning("durability_unreadable", expected=self._durability, reason=str(error))
+        """What the ACL does not let us read is not checked, and that is said once in the log."""
+        checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
+            (("INFO", "server"), check_version),
+            (("CONFIG", "GET", *ENGINE_SETTINGS), lambda reply: check_settings(reply, self._durability)),
+        ]
+        for command, check in checks:
+            try:
+                reply = await _answered(self._link.send(*command, repeatable=True))
+            except ResponseError as error:
+                if command not in self._warned_of:
+                    log.warning("engine_unreadable", command=command, reason=str(error))
+                self._warned_of.add(command)
+            else:
+                check(as_text(reply))
         key = keys.meta(self._shop)
         await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
         check_layout(int(await _answered(self._link.send("HGET", key, "layout", repeatable=True))))
@@ -265,7 +274,7 @@ class Store:
                 reply = await self._run(
                     "place_order", (keys.order(self._shop, order_id), *more_keys), (order_id, *more_args)
                 )
-            except StorageUnavailable:
+            except (StorageUnavailable, Overloaded, Unfit):
                 self._order_ids.give_back(order_id)
                 raise
             # Any other error: the script may have run, or may still run late. The id is not used again.
@@ -290,7 +299,7 @@ class Store:
             self._order_ids.give_back(order_id)
             match reply:
                 case ["replayed", first_id]:
-                    return Placed(await self.get_order(int(first_id)), replayed=True)
+                    return Placed(await _replayed(self.get_order(int(first_id))), replayed=True)
                 case ["reused"]:
                     raise IdempotencyKeyReused
                 case ["refused", text]:
@@ -426,7 +435,7 @@ class Store:
             case ["moved", name, description, price, stock]:
                 return Moved(Product(product_id, name, description, parse_cents(price), int(stock)), replayed=False)
             case ["replayed", _]:
-                [product] = await self._read_products([product_id], withdrawn=True)
+                [product] = await _replayed(self._read_products([product_id], withdrawn=True))
                 assert product is not None
                 return Moved(product, replayed=True)
             case ["reused"]:
@@ -634,6 +643,14 @@ class Store:
         return await _answered(self._link.send(*command, repeatable=repeatable))
 
 
+async def _replayed(answer: Awaitable[T]) -> T:
+    """What a repeated key is answered. Where it cannot be read now, 'nothing was done' would not be true."""
+    try:
+        return await answer
+    except (StorageUnavailable, Overloaded) as error:
+        raise OutcomeUnknown(error.reason) from error
+
+
 async def _answered(reply: Awaitable[Any]) -> Any:
     """The reply. An error that says the command was not executed becomes StorageUnavailable."""
     try:
@@ -656,6 +673,6 @@ _NOT_EXECUTED = (
     OutOfMemoryError,
     ClusterDownError,
     TryAgainError,
-    MovedError,
+    AskError,  # and MovedError, which is one
 )
-_NOT_EXECUTED_CODES = ("MISCONF", "BUSY", "NOREPLICAS")
+_NOT_EXECUTED_CODES = ("MISCONF", "BUSY", "UNKILLABLE", "NOREPLICAS")

@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from service.errors import StorageError
+from service.errors import StorageError, Unfit
 from service.store import Store
 
 log = structlog.get_logger()
@@ -23,11 +23,11 @@ async def sweep(store: Store) -> None:
         started = time.perf_counter()
         try:
             due_in = await store.expire_orders(BATCH)
-        except StorageError as error:
+        except (StorageError, Unfit) as error:
             log.warning("sweep_failed", reason=error.reason)
             due_in = LONGEST_SLEEP
         except Exception:
             log.exception("sweep_failed")
             due_in = LONGEST_SLEEP
-        # In a backlog, rest as long as the batch took: half of the time belongs to the requests alone.
+        # In a backlog, rest as long as the batch took, so that each worker's requests have half of its time.
         await asyncio.sleep(min(max(due_in, time.perf_counter() - started), LONGEST_SLEEP))

@@ -130,7 +130,7 @@ def _explain(error: MalformedJson | InvalidRequest) -> str:
 
 
 async def export(store: Store, what: Literal["products", "orders"]) -> AsyncIterator[str]:
-    """All products on sale in id order, or all orders newest first: a JSON object each, as the HTTP API shows it."""
+    """All products on sale in id order, or all pending and completed orders, newest first, as the API shows them."""
     if what == "products":
         after: int | None = 0
         while after is not None:

@@ -29,12 +29,13 @@ from redis.asyncio.retry import Retry  # noqa: TID251
 from redis.backoff import NoBackoff  # noqa: TID251
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError  # noqa: TID251
 
-from service.errors import OutcomeUnknown, Overloaded, StorageUnavailable
+from service.errors import OutcomeUnknown, Overloaded, StorageUnavailable, Unfit
 
 log = structlog.get_logger()
 
 _READ_SIZE = 256 * 1024
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.01, 1.0
+_SHORTEST_WATCH = 0.05
 _INCOMPLETE = object()
 
 
@@ -54,21 +55,26 @@ class Wire:
     """A multiplexed connection that opens on `async with`, reopens when it breaks, and closes at the end."""
 
     def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
-        """`url` as redis-py takes it; `timeout` in seconds, of connecting and of each call."""
+        """`url` as redis-py takes it; `timeout` in seconds, of connecting and of each call. Raises Unfit."""
         self._timeout = timeout
         self._max_in_flight = max_in_flight
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=2,  # replies in order, and nothing that was not asked for
-            retry=Retry(NoBackoff(), 0),  # redis-py would repeat commands, see DESIGN.md
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            driver_info=None,  # CLIENT SETINFO needs a permission that nothing else here does
-        )
+        try:
+            self._pool = ConnectionPool.from_url(
+                url,
+                protocol=2,  # replies in order, and nothing that was not asked for
+                retry=Retry(NoBackoff(), 0),  # redis-py would repeat commands, see DESIGN.md
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                driver_info=None,  # CLIENT SETINFO needs a permission that nothing else here does
+            )
+            self._pool.make_connection()  # type: ignore[no-untyped-call]  # what the URL says is looked at here
+        except (ValueError, TypeError, RedisError) as error:
+            raise Unfit(f"the Redis URL cannot be used: {error}") from None
         self._unsent: deque[_Call] = deque()
         self._unanswered: deque[_Call] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._lost_at: float | None = None
+        self._heard_at = 0.0
         self._reason = "not connected yet"
         self._flush_is_due = False
         self._watch_is_due = False
@@ -131,15 +137,24 @@ class Wire:
         """Ends the calls whose deadline has passed. Both queues are in the order of their deadlines."""
         now = self._loop.time()
         if self._unanswered and self._unanswered[0].deadline <= now:
-            # Redis hangs, or the network swallows. All that was sent is lost; what comes now is not sent
-            # after it into the void, it waits for a connection that answers.
-            self._break(f"no reply within {self._timeout} s")
+            if now - self._heard_at >= self._timeout:
+                # Redis hangs, or the network swallows. All that was sent is lost; what comes now is not
+                # sent after it into the void, it waits for a connection that answers.
+                self._break(f"no reply within {self._timeout} s")
+            for call in self._unanswered:  # slow, but alive: the replies will still be consumed in order
+                if call.deadline > now:
+                    break
+                self._fail_overdue(call)
         while self._unsent and self._unsent[0].deadline <= now:
             self._fail(self._unsent.popleft(), StorageUnavailable(self._reason))
         heads = [calls[0].deadline for calls in (self._unanswered, self._unsent) if calls]
         self._watch_is_due = bool(heads)
         if heads:
-            self._loop.call_at(min(heads), self._watch)
+            self._loop.call_at(max(min(heads), now + _SHORTEST_WATCH), self._watch)
+
+    def _fail_overdue(self, call: _Call) -> None:
+        reason = f"no reply within {self._timeout} s"
+        self._fail(call, StorageUnavailable(reason) if call.repeatable else OutcomeUnknown(reason))
 
     def _break(self, reason: str) -> None:
         """Gives up the connection: what was sent over it will get no reply."""
@@ -198,15 +213,17 @@ class Wire:
             await connection.read_response()
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        """Gives out the replies of one connection until it ends, which is always an error."""
+        """Gives out the replies of one connection until it ends."""
         # redis-py has no public way to its streams and its errors; these three names are all we take.
         reader, self._writer = connection._reader, connection._writer
         parse_error = connection._parser.parse_error
         assert reader is not None
         replies = hiredis.Reader(protocolError=InvalidResponse, replyError=parse_error, notEnoughData=_INCOMPLETE)
         self._lost_at = None
+        self._heard_at = self._loop.time()
         self._flush()
         while data := await reader.read(_READ_SIZE):
+            self._heard_at = self._loop.time()
             replies.feed(data)
             while (reply := replies.gets()) is not _INCOMPLETE:
                 if not self._unanswered:
@@ -218,4 +235,5 @@ class Wire:
                     future.set_exception(reply)
                 else:
                     future.set_result(reply)
-        raise ConnectionError("Redis closed the connection")
+        if self._writer is not None:  # else it is we who gave it up, and said why
+            raise ConnectionError("Redis closed the connection")

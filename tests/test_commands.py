@@ -391,17 +391,26 @@ def test_a_wrong_call_is_told_and_exits_with_2(inside: Command, args: tuple[str,
     assert list(inside.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("args", [("audit", "--json"), ("events", "--follow"), ("import", "p.jsonl")])
-def test_a_redis_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("args", "code"), [(("audit",), 3), (("events", "--follow"), 1), (("import", "p.jsonl"), 1)])
+def test_a_redis_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path, args: tuple[str, ...], code: int) -> None:
     url = f"redis://127.0.0.1:{free_port()}"
     command = Command(tmp_path, HOLDFAST_REDIS_URL=url, HOLDFAST_REDIS_TIMEOUT="0.2")
     command.write("p.jsonl", 1)
-    assert_failed(command(*args), 1, "127.0.0.1")
+    assert_failed(command(*args), code, "127.0.0.1")
+
+
+def test_an_audit_that_cannot_tell_says_so_in_json_as_well(tmp_path: Path) -> None:
+    command = Command(tmp_path, HOLDFAST_REDIS_URL=f"redis://127.0.0.1:{free_port()}", HOLDFAST_REDIS_TIMEOUT="0.2")
+    done = command("audit", "--json")
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert report["balanced"] is None
+    assert "127.0.0.1" in report["reason"]
 
 
 def test_a_redis_that_promises_too_little_is_told_in_one_line(outside: Outside) -> None:
     outside.env["HOLDFAST_DURABILITY"] = "always"
-    assert_failed(outside("audit"), 1, "HOLDFAST_DURABILITY is always")
+    assert_failed(outside("audit"), 3, "HOLDFAST_DURABILITY is always")
 
 
 def test_data_of_a_newer_program_is_told_in_one_line(outside: Outside) -> None:

@@ -542,7 +542,7 @@ def test_a_header_documents_every_key_argument_and_reply(name: str) -> None:
         assert used or f"ipairs({table})" in code or f"unpack({table})" in code
         assert used <= numbers
     documented = set(re.findall(r"^(?:--          )?([a-z_]+)(?= {2,}| <|$)", match[3], re.MULTILINE))
-    replied = set(re.findall(r"(?:return |refuse\(|reply = )\{'(\w+)'", code))
+    replied = set(re.findall(r"(?:return |reply = |refusal = )\{'(\w+)'", code))
     replied |= set(re.findall(r"reason = .*?'(\w+)'", code))
     if "return {order[1]}" in code:  # the state that an order has already
         replied |= {"completed", "cancelled", "expired"}
