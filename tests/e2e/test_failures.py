@@ -94,7 +94,8 @@ async def test_a_stop_answers_what_is_under_way_and_exits_with_zero(stack: Stack
     [
         1,
         pytest.param(
-            2, marks=pytest.mark.xfail(raises=ReadTimeout, reason="the parent of several workers keeps its socket")
+            2,
+            marks=pytest.mark.xfail(raises=ReadTimeout, reason="with several workers it hangs until they have stopped"),
         ),
     ],
 )
