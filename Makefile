@@ -11,7 +11,7 @@ SYNC = $(UV) sync --frozen --quiet --python $(PYTHON)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFAST_HOST, HOLDFAST_PORT, HOLDFAST_WORKERS)
@@ -20,6 +20,10 @@ run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFA
 .PHONY: test
 test: .venv/dev ## Run all tests, on fakeredis and on the real engine
 	.venv/bin/pytest --numprocesses auto --dist worksteal
+
+.PHONY: test-e2e
+test-e2e: .venv/dev ## Build the containers and break them under load; needs docker with compose
+	.venv/bin/pytest -m e2e tests/e2e
 
 .PHONY: check
 check: .venv/dev ## Lint, format and types; Lua where luacheck is installed

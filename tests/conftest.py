@@ -1,6 +1,7 @@
 """Fixtures: a Store and an HTTP client, each on fakeredis and on a real engine."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -51,7 +52,14 @@ class FakeLink:
 
 @pytest.fixture(scope="session")
 def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real engine, one for each xdist worker. Where it cannot run, tests fail rather than skip."""
+    """A real engine, one for each xdist worker. Where it cannot run, tests fail rather than skip.
+
+    HOLDFAST_TEST_REDIS_URL names another one to test on. Every test empties it, so they run one after another.
+    """
+    if url := os.environ.get("HOLDFAST_TEST_REDIS_URL"):
+        assert "PYTEST_XDIST_WORKER" not in os.environ, "HOLDFAST_TEST_REDIS_URL is one Redis: leave out --numprocesses"
+        yield url
+        return
     with run_engine(tmp_path_factory.mktemp("engine"), "none") as url:
         yield url
 

@@ -1,0 +1,233 @@
+"""The compose files as one running project, and clients that keep ordering from it."""
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from httpx2 import AsyncClient, Client, HTTPError, Limits, TransportError
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "holdfast-e2e"
+IMAGE = f"{PROJECT}-api"
+STOCK = 1_000_000
+
+facts: list[str] = []
+"""What was measured, for the last lines of the run."""
+
+
+def docker(*args: str, check: bool = True, timeout: float = 120, environment: Mapping[str, str] | None = None) -> str:
+    """Runs docker in the project's directory and gives its output. Settings come from `environment` alone."""
+    foreign = ("HOLDFAST_", "REDIS_", "COMPOSE_")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    env = {**own, **(environment or {})}
+    done = subprocess.run(["docker", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0 or not check, f"docker {' '.join(args)}: {done.stdout}{done.stderr}"
+    return done.stdout if check else done.stdout + done.stderr
+
+
+class Stack:
+    """A compose project with generated passwords, on a free port."""
+
+    def __init__(self, *files: str) -> None:
+        self.files = [part for file in files for part in ("-f", file)]
+        self.environment = {
+            "HOLDFAST_REDIS_PASSWORD": secrets.token_hex(24),
+            "REDIS_ADMIN_PASSWORD": secrets.token_hex(24),
+            "HOLDFAST_PORT": str(_free_port()),
+        }
+        self.url = f"http://127.0.0.1:{self.environment['HOLDFAST_PORT']}"
+
+    def compose(self, *args: str, check: bool = True, timeout: float = 120) -> str:
+        # A developer's own .env is not read.
+        head = ("compose", "-p", PROJECT, "--env-file", os.devnull, *self.files)
+        return docker(*head, *args, check=check, timeout=timeout, environment=self.environment)
+
+    def up(self, *args: str, **settings: str) -> float:
+        """Starts what is not running or was changed. Gives the seconds until orders could be placed."""
+        self.environment |= settings
+        started = time.monotonic()
+        self.compose("up", "-d", *args)
+        self.wait_until_ready()
+        return time.monotonic() - started
+
+    def wait_until_ready(self) -> None:
+        with Client(base_url=self.url, timeout=5) as client:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        return
+                except HTTPError:
+                    pass
+                time.sleep(0.05)
+        raise AssertionError(f"not ready within a minute:\n{self.compose('logs', '--tail', '50')}")
+
+    def down(self, *args: str) -> None:
+        self.compose("down", *args)
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "-aq", service).split()
+
+    def inspect(self, service: str) -> Any:
+        """What docker knows of the service's one container."""
+        [container] = self.containers(service)
+        [found] = json.loads(docker("inspect", container))
+        return found
+
+    def in_api(self, *command: str) -> str:
+        return self.compose("exec", "-T", "api", *command)
+
+    def redis(self, *command: str) -> str:
+        """What Redis answers the administrator."""
+        return self.compose("exec", "-T", "redis", "redis-cli", *command).strip()
+
+    def redis_as_api(self, *command: str) -> str:
+        """What Redis answers the API's user, errors included."""
+        script = 'REDISCLI_AUTH=$HOLDFAST_REDIS_PASSWORD exec redis-cli --user holdfast "$@"'
+        return self.compose("exec", "-T", "redis", "sh", "-c", script, "sh", *command).strip()
+
+    def audit(self) -> Any:
+        """The report of `holdfast audit`, which must not find anything."""
+        report = json.loads(self.in_api("holdfast", "audit", "--json"))
+        assert report["balanced"], report
+        return report
+
+    def logs_of_api(self) -> list[Any]:
+        """All that the API has logged. Fails where a line is not a JSON object."""
+        text = "".join(docker("logs", container, check=False) for container in self.containers("api"))
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert lines
+        for line in lines:
+            assert {"level", "timestamp", "message"} <= line.keys(), line
+        return lines
+
+    def client(self) -> AsyncClient:
+        return AsyncClient(base_url=self.url, timeout=25, limits=Limits(max_connections=200))
+
+
+class Load:
+    """Clients that order single units. Each order has a key of its own and is repeated until it is acknowledged."""
+
+    def __init__(self, client: AsyncClient, product_id: int) -> None:
+        self.client = client
+        self.product_id = product_id
+        self.run = secrets.token_hex(4)
+        self.acknowledged: dict[str, int] = {}
+        self.answers: Counter[int | str] = Counter()
+        """Every attempt by its status, or `no answer`."""
+        self.errors: Counter[str] = Counter()
+        """Why there was no answer."""
+        self.replayed = 0
+        """Acknowledged orders that an earlier attempt had placed without an answer."""
+        self.ending = False
+
+    async def order(self, key: str) -> bool:
+        body = {"products": [{"product_id": self.product_id, "quantity": 1}]}
+        try:
+            response = await self.client.post("/orders", json=body, headers={"Idempotency-Key": key})
+        except TransportError as error:
+            self.answers["no answer"] += 1
+            self.errors[repr(error)] += 1
+            return False
+        self.answers[response.status_code] += 1
+        if response.status_code != 201:
+            return False
+        self.acknowledged[key] = response.json()["id"]
+        self.replayed += "idempotent-replayed" in response.headers
+        return True
+
+    async def keep_ordering(self, name: int) -> None:
+        number = 0
+        while not self.ending:
+            number += 1
+            while True:
+                acknowledged = await self.order(f"{self.run}-{name}-{number}")
+                await asyncio.sleep(0.01 if acknowledged else 0.05)
+                if acknowledged:
+                    break
+
+    async def until(self, what: Callable[[], bool], seconds: float = 30) -> float:
+        """Waits until it is so, and gives the seconds that it took."""
+        started = time.monotonic()
+        while not what():
+            assert time.monotonic() - started < seconds, f"not within {seconds} s: {self.answers}"
+            await asyncio.sleep(0.02)
+        return time.monotonic() - started
+
+    async def goes_on(self) -> float:
+        """Waits for another hundred acknowledged orders."""
+        enough = len(self.acknowledged) + 100
+        return await self.until(lambda: len(self.acknowledged) >= enough)
+
+
+@asynccontextmanager
+async def under_load(stack: Stack, clients: int = 8) -> AsyncIterator[Load]:
+    """Orders come in all the while. At the end each has been acknowledged, and none of them may be lost."""
+    async with stack.client() as client:
+        load = Load(client, await add_product(client, STOCK))
+        tasks = [asyncio.create_task(load.keep_ordering(name)) for name in range(clients)]
+        try:
+            await load.goes_on()
+            yield load
+            await load.goes_on()
+        finally:
+            load.ending = True
+            await asyncio.wait(tasks, timeout=30)
+            for task in tasks:
+                task.cancel()
+        for task in tasks:
+            task.result()
+        await assert_nothing_lost(stack, client, load)
+
+
+async def assert_nothing_lost(stack: Stack, client: AsyncClient, load: Load) -> None:
+    """Every acknowledged order is there, its key gives the same one, and no unit more than that was sold."""
+    slots = asyncio.Semaphore(20)
+
+    async def check(key: str, order_id: int) -> None:
+        body = {"products": [{"product_id": load.product_id, "quantity": 1}]}
+        async with slots:
+            found = await client.get(f"/orders/{order_id}")
+            again = await client.post("/orders", json=body, headers={"Idempotency-Key": key})
+        assert found.status_code == 200, f"{key}: {found.text}"
+        assert [line["product_id"] for line in found.json()["products"]] == [load.product_id]
+        assert again.status_code == 201, f"{key}: {again.text}"
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.json()["id"] == order_id
+
+    assert len(set(load.acknowledged.values())) == len(load.acknowledged)
+    await asyncio.gather(*(check(key, order_id) for key, order_id in load.acknowledged.items()))
+    product = (await client.get(f"/products/{load.product_id}")).json()
+    assert STOCK - product["stock"] == len(load.acknowledged)
+    stack.audit()
+
+
+async def add_product(client: AsyncClient, stock: int) -> int:
+    product = {"name": "Mug", "description": "Holds coffee.", "price": 19.99, "stock": stock}
+    response = await client.post("/products", json=product)
+    assert response.status_code == 201, response.text
+    return int(response.json()["id"])
+
+
+async def in_thread(call: Callable[..., Any], *args: str) -> Any:
+    """Runs what blocks beside the load."""
+    return await asyncio.to_thread(call, *args)
+
+
+def assert_only(load: Load, *expected: int | str) -> None:
+    assert set(load.answers) <= set(expected), f"{load.answers} {load.errors}, expected only {expected}"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,221 @@
+"""The API with its Redis, as `docker compose up` starts them: what they do, and what they cannot do."""
+
+import json
+import time
+
+import pytest
+
+from tests.e2e.stack import IMAGE, Stack, add_product, docker, facts
+
+COMPOSE_FILES = ["docker-compose.yml"]
+UP: list[str] = []
+
+PROCESSES = """
+import json, pathlib
+rows = [dict(line.split(":\\t", 1) for line in path.read_text().splitlines() if ":\\t" in line)
+        for path in pathlib.Path("/proc").glob("[0-9]*/status")]
+print(json.dumps([[row["Name"], *row["Uid"].split(), row["CapEff"], row["CapBnd"], row["NoNewPrivs"]] for row in rows]))
+"""
+
+
+async def test_it_is_ready_soon_and_healthy(stack: Stack) -> None:
+    stack.down("-v")
+    seconds = stack.up()
+    facts.append(f"clean start: ready {seconds:.1f} s after `up`")
+    assert seconds < 30
+    stack.compose("up", "-d", "--wait", "--wait-timeout", "30")
+    assert stack.inspect("api")["State"]["Health"]["Status"] == "healthy"
+    assert stack.inspect("redis")["State"]["Health"]["Status"] == "healthy"
+
+
+async def test_products_and_orders_are_made_and_read_back(stack: Stack) -> None:
+    async with stack.client() as client:
+        mugs, pots = await add_product(client, 10), await add_product(client, 3)
+        lines = [{"product_id": mugs, "quantity": 2}, {"product_id": pots, "quantity": 1}]
+        placed = await client.post("/orders", json={"products": lines}, headers={"Idempotency-Key": "cart-1"})
+        assert placed.status_code == 201, placed.text
+        assert (await client.get(placed.headers["location"])).json() == placed.json()
+        assert placed.json()["products"] == [{**line, "price": 19.99} for line in lines]
+        assert (await client.get(f"/products/{mugs}")).json()["stock"] == 8
+        short = await client.post("/orders", json={"products": [{"product_id": pots, "quantity": 3}]})
+        assert short.status_code == 409
+        assert {product["id"] for product in (await client.get("/products")).json()} >= {mugs, pots}
+        assert placed.json() in (await client.get("/orders")).json()
+
+
+async def test_the_api_needs_no_more_of_redis_than_its_user_may(stack: Stack) -> None:
+    """Every call and every command. A permission that is missing shows as 500 here."""
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+        pending = {"products": [{"product_id": mugs, "quantity": 1}], "status": "pending"}
+        first, second = [(await client.post("/orders", json=pending)).json()["id"] for _ in range(2)]
+        third = (await client.post("/orders", json={**pending, "hold_seconds": 1})).json()["id"]
+        answers = [
+            await client.get("/orders?status=pending"),
+            await client.get("/orders?status=completed"),
+            await client.post(f"/orders/{first}/complete"),
+            await client.delete(f"/orders/{second}"),
+            await client.patch(f"/products/{mugs}", json={"price": 18}),
+            await client.post(f"/products/{mugs}/stock", json={"change": 5, "reason": "delivery"}),
+            await client.get("/products?in_stock=true"),
+            await client.get("/products?in_stock=false"),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 204, 200, 200, 200, 200]
+        # The hold ends by itself, and its unit returns: 10 + 5 - 1 sold.
+        deadline = time.monotonic() + 10
+        while (stock := (await client.get(f"/products/{mugs}")).json()["stock"]) != 14:
+            assert time.monotonic() < deadline, stock
+        assert (await client.get(f"/orders/{third}")).status_code == 410
+        refused = {**pending, "products": [{"product_id": mugs, "quantity": 99}]}
+        for _ in range(2):  # the refusal is written down, and read
+            response = await client.post("/orders", json=refused, headers={"Idempotency-Key": "too-many"})
+            assert response.status_code == 409, response.text
+        assert (await client.delete(f"/products/{mugs}")).status_code == 204
+    events = [json.loads(line)["event"] for line in stack.in_api("holdfast", "events").splitlines()]
+    assert {"order_placed", "order_completed", "order_cancelled", "order_expired", "stock_moved"} <= set(events)
+    orders = [json.loads(line)["id"] for line in stack.in_api("holdfast", "export", "orders").splitlines()]
+    assert first in orders
+    assert not [line for line in stack.logs_of_api() if line["level"] in ("warning", "error")]
+
+
+async def test_the_audit_inside_the_container_balances(stack: Stack) -> None:
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+        before = stack.audit()["orders"]
+        await client.post("/orders", json={"products": [{"product_id": mugs, "quantity": 1}]})
+        assert stack.audit()["orders"] == before + 1
+        assert "The books balance." in stack.in_api("holdfast", "audit")
+
+
+async def test_the_audit_inside_the_container_fails_where_a_unit_is_missing(stack: Stack) -> None:
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+    stack.redis("HINCRBY", f"{{shop}}:product:{mugs}", "stock", "-1")
+    found = stack.compose("exec", "-T", "api", "holdfast", "audit", check=False)
+    stack.redis("HINCRBY", f"{{shop}}:product:{mugs}", "stock", "1")
+    assert f"{{shop}}:product:{mugs} received 10, but stock 9" in found
+    stack.audit()
+
+
+async def test_the_api_logs_json_lines(stack: Stack) -> None:
+    assert "Application startup complete." in [line["message"] for line in stack.logs_of_api()]
+
+
+async def test_the_api_runs_as_a_fixed_user_without_any_capability(stack: Stack) -> None:
+    rows = json.loads(stack.in_api("python", "-c", PROCESSES))
+    assert len(rows) >= 3, rows  # init, the API, and this look at them
+    for name, *uids, effective, bounding, no_new_privileges in rows:
+        assert uids == ["10001"] * 4, name
+        assert (int(effective, 16), int(bounding, 16), no_new_privileges) == (0, 0, "1"), name
+
+
+async def test_redis_runs_as_its_own_user_without_any_capability(stack: Stack) -> None:
+    status = stack.compose("exec", "-T", "redis", "cat", "/proc/1/status")
+    row = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert row["Name"] == "redis-server"
+    assert row["Uid"].split() == ["999"] * 4
+    assert int(row["CapEff"], 16) == int(row["CapBnd"], 16) == 0
+
+
+@pytest.mark.parametrize("place", ["/app/x", "/app/.venv/x", "/x", "/home/x"])
+async def test_the_api_cannot_write_to_its_file_system(stack: Stack, place: str) -> None:
+    assert "Read-only file system" in stack.compose("exec", "-T", "api", "touch", place, check=False)
+
+
+async def test_the_api_has_a_place_for_temporary_files(stack: Stack) -> None:
+    assert stack.in_api("sh", "-c", "echo there >/tmp/x && cat /tmp/x && rm /tmp/x") == "there\n"
+
+
+async def test_only_the_api_is_published_and_only_to_this_machine(stack: Stack) -> None:
+    port = stack.environment["HOLDFAST_PORT"]
+    assert stack.inspect("api")["HostConfig"]["PortBindings"] == {
+        "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]
+    }
+    redis = stack.inspect("redis")
+    assert not redis["HostConfig"]["PortBindings"]
+    assert [bindings for bindings in redis["NetworkSettings"]["Ports"].values() if bindings] == []
+    [network] = redis["NetworkSettings"]["Networks"]
+    assert json.loads(docker("network", "inspect", network))[0]["Internal"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL",
+        "FLUSHDB",
+        "CONFIG SET appendonly no",
+        "CONFIG REWRITE",
+        "KEYS *",
+        "SHUTDOWN NOSAVE",
+        "ACL LIST",
+        "REPLICAOF 127.0.0.1 1",
+        "DEL {shop}:meta",
+        "SCRIPT FLUSH",
+        "GET elsewhere",
+        "HSET elsewhere field value",
+        "GET {shop2}:meta",
+        "HGET shop:meta layout",
+    ],
+)
+async def test_the_user_of_the_api_may_not(stack: Stack, command: str) -> None:
+    assert "NOPERM" in stack.redis_as_api(*command.split())
+
+
+@pytest.mark.parametrize("inner", ["'FLUSHALL'", "'GET', 'elsewhere'", "'CONFIG', 'SET', 'appendonly', 'no'"])
+async def test_a_script_may_no_more_than_the_user_of_the_api(stack: Stack, inner: str) -> None:
+    answer = stack.redis_as_api("EVAL", f"return redis.call({inner})", "0")
+    assert "ERR ACL failure" in answer or "NOPERM" in answer or "not allowed from script" in answer, answer
+
+
+async def test_the_user_of_the_api_can_read_the_shop_but_no_password(stack: Stack) -> None:
+    assert stack.redis_as_api("HGET", "{shop}:meta", "layout") == "1"
+    settings = stack.redis_as_api("CONFIG", "GET", "*")
+    assert "appendfsync" in settings
+    assert stack.environment["REDIS_ADMIN_PASSWORD"] not in settings
+    assert stack.environment["HOLDFAST_REDIS_PASSWORD"] not in settings
+
+
+async def test_redis_tells_nothing_to_those_without_a_password(stack: Stack) -> None:
+    bare = ("exec", "-T", "redis", "env", "-u", "REDISCLI_AUTH", "redis-cli")
+    assert "NOAUTH" in stack.compose(*bare, "PING", check=False)
+    assert "WRONGPASS" in stack.compose(*bare, "-a", "wrong", "PING", check=False)
+    assert stack.redis("PING") == "PONG"
+
+
+async def test_redis_is_set_up_to_keep_what_it_was_told(stack: Stack) -> None:
+    names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+    found = stack.redis("CONFIG", "GET", *names).split()
+    settings = dict(zip(found[::2], found[1::2], strict=True))
+    assert [settings[name] for name in names] == ["yes", "always", "no", "noeviction"]
+
+
+async def test_the_image_has_neither_secrets_nor_uv_and_its_user_owns_nothing(stack: Stack) -> None:
+    [image] = json.loads(docker("image", "inspect", IMAGE))
+    facts.append(f"image: {image['Size'] / 1e6:.0f} MB")
+    told = docker("history", "--no-trunc", IMAGE) + json.dumps(image)
+    assert "PASSWORD" not in told.upper()
+    assert "REDIS_URL" not in told
+    assert image["Config"]["User"] == "10001:10001"
+    assert image["Config"]["Cmd"] == ["holdfast", "serve"]
+    assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "Holdfast"
+    # Without compose's read-only file system: it is the owner that keeps the process from its code.
+    look = (
+        "find / -xdev -name 'uv' -o -xdev -name 'uvx' -o -xdev -user 10001 -not -path '/proc/*'; "
+        "touch /app/x || touch /app/.venv/x || find /app -name app.py -exec touch {} + || echo refused; "
+        "find /app -path '*/service/lua/place_order.lua' -o -path '*/service/__pycache__/app.*.pyc'"
+    )
+    found = docker("run", "--rm", "--network", "none", "--entrypoint", "sh", IMAGE, "-c", look).splitlines()
+    assert found[0] == "refused", found
+    assert sorted(path.rpartition("/")[2].split(".")[0] for path in found[1:]) == ["app", "place_order"], found
+
+
+async def test_the_suite_passes_inside_the_test_image() -> None:
+    image = f"{IMAGE}-test"
+    docker("build", "--target", "test", "--tag", image, ".", timeout=300)
+    try:
+        summary = docker("run", "--rm", "--network", "none", image, timeout=300).splitlines()[-1]
+    finally:
+        docker("image", "rm", image)
+    facts.append(f"suite inside the test image: {summary.strip('= ')}")
+    assert " passed" in summary
+    assert "skipped" not in summary
