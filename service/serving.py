@@ -84,6 +84,11 @@ class _Workers(Multiprocess):
         with _signals_blocked():
             super().init_processes()
 
+    def terminate_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()  # our own: else new connections would wait in its queue until we end
+        super().terminate_all()
+
     def keep_subprocess_alive(self) -> None:
         with _signals_blocked():
             super().keep_subprocess_alive()
