@@ -53,7 +53,7 @@ def write(results: dict[str, Any], folder: Path) -> str:
 
 def ratio(row: Row | None, other: Row | None, name: str = "rate") -> float | None:
     """How many times `other` a row is: the median over the rounds, each against the same round."""
-    if row is None or other is None:
+    if row is None or other is None or "failed" in row or "failed" in other:
         return None
     ratios = [
         mine[name] / others[name] for mine, others in zip(row["runs"], other["runs"], strict=True) if others[name]
@@ -100,8 +100,12 @@ def _group_table(rows: list[Row]) -> str:
         *("p50 ms", "p99 ms", "p99.9 ms", "server µs", "engine µs"),
         *("of the ceiling", "× pool", "× PostgreSQL"),
     )
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for row in rows:
+        case = ", ".join(_SAYS[name](row[name]) for name in varying) or _SAYS["load"](row["load"])
+        if "failed" in row:
+            lines.append((case, SERVERS[row["server"]], f"failed: {row['failed']}"))
+            continue
         median, rates = row["median"], [run["rate"] for run in row["runs"]]
         per_request = median["rate"] / (median["ok"] + median["created"] + median["refused"])
         peers = {
@@ -111,7 +115,7 @@ def _group_table(rows: list[Row]) -> str:
         }
         lines.append(
             (
-                ", ".join(_SAYS[name](row[name]) for name in varying) or _SAYS["load"](row["load"]),
+                case,
                 SERVERS[row["server"]],
                 f"{median['rate']:,.0f}",
                 f"{min(rates):,.0f} to {max(rates):,.0f}",
@@ -263,7 +267,11 @@ def _or_none(form: str, number: float | None) -> str:
 
 def _plots(results: dict[str, Any], folder: Path) -> Iterator[str]:
     """Names of the plots that there are numbers for."""
-    groups = {key: found["rows"] for key, found in results["groups"].items() if "rows" in found}
+    groups = {
+        key: [row for row in found["rows"] if "failed" not in row]
+        for key, found in results["groups"].items()
+        if "rows" in found and key != "pool-size"
+    }
     bars = [
         row
         for key in ("orders", "orders-100", "reads", "mixed", "flash")
