@@ -211,6 +211,7 @@ class Bench:
     def flash_sale(self, server: Server, case: Case, stock: int) -> Row:
         """A run with so many units of the one product, of which none was left."""
         assert server.backend is not None
+        settle(*server.pids, quiet=1)  # an order of the run before would get one of them
         server.backend.restock(stock)
         run = self.load(server, case, self.seconds)
         assert run["created"] == stock, f"{run['created']} of {stock} units were sold, {run['refused']} orders refused"
@@ -432,7 +433,7 @@ def main() -> int:
                 with at_most(600 if options.full else 90):
                     found["rows"] = step()
                 failed += any("failed" in one for one in found["rows"])
-            except (AssertionError, OSError, subprocess.SubprocessError, TookTooLongError) as error:
+            except Exception as error:  # whatever it is: the other groups are worth having
                 failed += 1
                 found["failed"] = f"{type(error).__name__}: {error}"
             found["took_seconds"] = round(time.monotonic() - started, 1)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 import hiredis
 from redis import Redis
@@ -43,6 +45,7 @@ class Engine:
     def __init__(self, url: str, durability: Durability) -> None:
         self.url = url
         self.promise = "none" if durability == "off" else durability
+        self.runs = 0
         self.client = Redis.from_url(url)
         if durability == "off":
             self.client.config_set("appendonly", "no")
@@ -111,17 +114,22 @@ class Engine:
         return asyncio.run(run())
 
     def order_command(self, lines: int) -> list[str]:
-        """An order of the first products, its id drawn at random by redis-benchmark."""
+        """An order of the first products, its id drawn at random by redis-benchmark.
+
+        Which draws the same numbers again when time and process id make the same seed, so runs are numbered.
+        """
+        self.runs += 1
         _, command = asyncio.run(self._templates(lines, PLENTY))
         template = _Template(command, [_ORDER, *(_PRODUCT + line for line in range(1, lines + 1))])
-        return [part.decode() for part in template.fill(("__rand_int__", *range(1, lines + 1)))]
+        return [part.decode() for part in template.fill((f"{self.runs}__rand_int__", *range(1, lines + 1)))]
 
     async def _templates(self, lines: int, stock: int) -> tuple[list[bytes], list[bytes]]:
         """The commands that the Store sends to add a product, and to place an order: in a shop of their own,
         with ids to put others in for."""
         link = _Recorder(self.url)
-        store = self._store(link, "template")
-        await link.send("SET", keys.order_ids("template"), _ORDER - 1)
+        shop = f"template-{uuid4().hex}"
+        store = self._store(link, shop)
+        await link.send("SET", keys.order_ids(shop), _ORDER - 1)
         for line in range(1, lines + 1):
             await store.add_product(_template_product(_PRODUCT + line, PLENTY))
         ordered = [{"product_id": _PRODUCT + line, "quantity": 1} for line in range(1, lines + 1)]
@@ -154,7 +162,7 @@ class _Template:
     """A command with places for numbers, made of one that has numbers to find there."""
 
     def __init__(self, command: list[bytes], numbers: Sequence[int]) -> None:
-        self.parts = [part.replace(b"{template}:", b"{%s}:" % SHOP.encode()) for part in command]
+        self.parts = [re.sub(b"{template-[0-9a-f]+}", b"{%s}" % SHOP.encode(), part) for part in command]
         self.places = [
             (place, part.replace(b"%d" % number, b"%b"), which)
             for place, part in enumerate(self.parts)

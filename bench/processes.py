@@ -62,12 +62,12 @@ def memory(pid: int) -> int:
     return total
 
 
-def settle(*pids: int, longest: float = 20) -> None:
-    """Waits until these have nothing left to do: what a load left under way when it ended."""
+def settle(*pids: int, quiet: float = 0.2, longest: float = 20) -> None:
+    """Waits until these have had nothing to do for a while: a load leaves requests under way when it ends."""
     give_up = time.monotonic() + longest
     used = [cpu_seconds(pid) for pid in pids]
     while time.monotonic() < give_up:
-        time.sleep(0.2)
+        time.sleep(quiet)
         before, used = used, [cpu_seconds(pid) for pid in pids]
         if sum(used) - sum(before) <= 0.02:
             return
