@@ -74,6 +74,13 @@ class Engine:
             ((number, *draw.sample(range(1, products + 1), 2)) for number in range(1, orders + 1)),
         )
         self.client.set(keys.order_ids(SHOP), orders)
+        if self.client.config_get("appendonly")["appendonly"] == "yes":
+            # Else the engine would do it in the middle of a measurement. What CHECKPOINT is for PostgreSQL.
+            self.client.bgrewriteaof()
+            while any(
+                self.client.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")
+            ):
+                time.sleep(0.05)
 
     def restock(self, amount: int) -> None:
         """More of product 1."""
