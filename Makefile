@@ -11,7 +11,7 @@ SYNC = $(UV) sync --frozen --quiet --python $(PYTHON)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFAST_HOST, HOLDFAST_PORT, HOLDFAST_WORKERS)
@@ -26,7 +26,7 @@ test-e2e: .venv/dev ## Build the containers and break them under load; needs doc
 	.venv/bin/pytest -m e2e tests/e2e
 
 .PHONY: check
-check: .venv/dev ## Lint, format and types; Lua where luacheck is installed
+check: .venv/bench ## Lint, format and types; Lua where luacheck is installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -38,6 +38,14 @@ format: .venv/dev ## Format the code and mend what can be mended
 	.venv/bin/ruff check --fix --exit-zero
 	.venv/bin/ruff format
 
+.PHONY: bench
+bench: .venv/bench ## Compare with a ceiling and the usual alternative, in 3 minutes; Debian: wrk redis-tools postgresql
+	.venv/bin/python -m bench
+
+.PHONY: bench-full
+bench-full: .venv/bench ## All cases of the benchmark, in half an hour
+	.venv/bin/python -m bench --full
+
 .PHONY: clean
 clean: ## Remove what make and the tools made; ./data stays
 	rm -rf .venv .uv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -48,8 +56,12 @@ clean: ## Remove what make and the tools made; ./data stays
 	@touch $@
 
 .venv/dev: pyproject.toml uv.lock | $(UV)
-	$(SYNC)
+	$(SYNC) --inexact
 	@touch $@ .venv/run
+
+.venv/bench: pyproject.toml uv.lock | $(UV)
+	$(SYNC) --group bench
+	@touch $@ .venv/dev .venv/run
 
 .uv/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'

@@ -1,0 +1,78 @@
+"""Two applications to compare with, run by uvicorn from their names: see servers.py."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bench.data import product_json
+from service.app import create_app
+from service.http import State
+from service.models import NewOrder
+from service.settings import Settings
+from service.store import Store
+
+POOL_SIZE: Final = 64
+
+
+class PoolLink:
+    """redis-py as it is used everywhere: each command takes a connection and waits for its own reply."""
+
+    def __init__(self, url: str) -> None:
+        pool = BlockingConnectionPool.from_url(url, max_connections=POOL_SIZE, timeout=60, protocol=2)
+        self.client = Redis(connection_pool=pool)
+        self.client.response_callbacks.clear()  # the Store reads replies as Redis sends them
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        reply: Awaitable[Any] = self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return reply
+
+
+def holdfast_on_pool() -> Starlette:
+    """Holdfast with another link, and nothing else changed. Settings as of `holdfast serve`."""
+    settings = Settings()
+    app = create_app(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+        assert settings.redis_url is not None
+        link = PoolLink(settings.redis_url)
+        yield {"store": Store(link, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)}
+        await link.client.aclose()
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def ceiling() -> Starlette:
+    """What uvicorn, Starlette and pydantic leave to be had: validates the same orders, and answers what it knows."""
+    order = (
+        b'{"id":123456,"products":[{"product_id":17,"quantity":1,"price":20.00},'
+        b'{"product_id":42,"quantity":2,"price":20.00}],"total_price":60.00,"status":"completed",'
+        b'"created_at":"2026-01-01T00:00:00.000Z"}'
+    )
+    page = f"[{','.join(product_json(number) for number in range(1, 101))}]".encode()
+    one = product_json(1).encode()
+
+    async def place_order(request: Request) -> Response:
+        NewOrder.model_validate_json(await request.body())
+        return Response(order, 201, {"Location": "/orders/123456"}, media_type="application/json")
+
+    async def list_products(request: Request) -> Response:
+        return Response(page, media_type="application/json")
+
+    async def get_product(request: Request) -> Response:
+        return Response(one, media_type="application/json")
+
+    return Starlette(
+        routes=[
+            Route("/products", list_products, methods=["GET"]),
+            Route("/products/{id}", get_product, methods=["GET"]),
+            Route("/orders", place_order, methods=["POST"]),
+        ]
+    )

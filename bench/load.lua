@@ -1,0 +1,59 @@
+-- What wrk sends, and what it counts. Arguments: kind of load, lines of an order, products there are.
+local kind, lines, products
+local threads = {}
+local headers = {['Content-Type'] = 'application/json'}
+ok, created, refused, other = 0, 0, 0, 0
+
+function setup(thread) threads[#threads + 1] = thread end
+
+function init(args)
+  kind, lines, products = args[1], tonumber(args[2]), tonumber(args[3])
+  math.randomseed(1)  -- the same requests for every server
+end
+
+local function order()
+  local seen, parts = {}, {}
+  while #parts < lines do
+    local product = math.random(products)
+    if not seen[product] then
+      seen[product] = true
+      parts[#parts + 1] = '{"product_id": ' .. product .. ', "quantity": ' .. math.random(3) .. '}'
+    end
+  end
+  return wrk.format('POST', '/orders', headers, '{"products": [' .. table.concat(parts, ', ') .. ']}')
+end
+
+local make = {
+  orders = order,
+  flash = function() return wrk.format('POST', '/orders', headers, '{"products": [{"product_id": 1, "quantity": 1}]}') end,
+  page = function() return wrk.format('GET', '/products?limit=100') end,
+  pages = function() return wrk.format('GET', '/products?limit=100&after=' .. math.random(0, products - 100)) end,
+  product = function() return wrk.format('GET', '/products/' .. math.random(products)) end,
+}
+make.mixed = function()
+  local dice = math.random(100)
+  return dice <= 10 and order() or dice <= 55 and make.page() or make.product()
+end
+
+function request() return make[kind]() end
+
+function response(status)
+  if status == 200 then ok = ok + 1
+  elseif status == 201 then created = created + 1
+  elseif status == 409 then refused = refused + 1
+  else other = other + 1 end
+end
+
+function done(summary, latency)
+  local sums = {ok = 0, created = 0, refused = 0, other = 0}
+  for _, thread in ipairs(threads) do
+    for name in pairs(sums) do sums[name] = sums[name] + thread:get(name) end
+  end
+  local errors = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "seconds": %.6f, "ok": %d, "created": %d, "refused": %d, "other": %d, "broken": %d, '
+      .. '"p50_ms": %.3f, "p99_ms": %.3f, "p999_ms": %.3f}\n',
+    summary.requests, summary.duration / 1e6, sums.ok, sums.created, sums.refused, sums.other,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3))
+end

@@ -1,0 +1,360 @@
+"""results.json as tables and plots."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # files, no window
+
+import matplotlib.pyplot as plt
+
+Row = dict[str, Any]
+
+MARKERS: Final = ("<!-- results: written by `make bench` -->", "<!-- end of results -->")
+SERVERS: Final = {
+    "ceiling": "ceiling",
+    "holdfast": "Holdfast",
+    "pool": "Holdfast on redis-py's pool",
+    "postgres": "FastAPI + PostgreSQL",
+}
+_COLOURS: Final = {"ceiling": "#9aa0a6", "holdfast": "#1a73e8", "pool": "#7baaf7", "postgres": "#e8710a"}
+_CASE: Final = ("load", "lines", "products", "orders", "connections", "workers", "durability")
+_SAYS: Final[dict[str, Callable[[Any], str]]] = {
+    "load": {
+        "orders": "orders",
+        "flash": "flash sale",
+        "page": "100 products, the same page",
+        "pages": "100 products, random pages",
+        "product": "one product",
+        "mixed": "mixed",
+    }.__getitem__,
+    "lines": lambda lines: "1 line" if lines == 1 else f"{lines} lines",
+    "products": lambda count: f"{count:,} products",
+    "orders": lambda count: f"{count:,} orders there",
+    "connections": lambda count: f"{count:,} connections",
+    "workers": lambda count: "1 worker" if count == 1 else f"{count} workers",
+    "durability": str,
+}
+
+
+def write(results: dict[str, Any], folder: Path) -> str:
+    """Draws the plots, puts the tables between the markers of README.md if it is there, and gives them."""
+    text = "\n\n".join([*_tables(results), *(f"![{name}]({name}.png)" for name in _plots(results, folder))])
+    readme = folder / "README.md"
+    if readme.exists():
+        before, _, rest = readme.read_text().partition(MARKERS[0])
+        _, _, after = rest.partition(MARKERS[1])
+        readme.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}")
+    return text
+
+
+def ratio(row: Row | None, other: Row | None, name: str = "rate") -> float | None:
+    """How many times `other` a row is: the median over the rounds, each against the same round."""
+    if row is None or other is None or "failed" in row or "failed" in other:
+        return None
+    ratios = [
+        mine[name] / others[name] for mine, others in zip(row["runs"], other["runs"], strict=True) if others[name]
+    ]
+    return statistics.median(ratios) if ratios else None
+
+
+def _tables(results: dict[str, Any]) -> Iterator[str]:
+    yield _about(results)
+    yield (
+        "### Goals\n\nOne worker, 64 connections, orders of two lines, `always`, unless it says otherwise.\n\n"
+        + _table(("goal", "measured"), _goals(results))
+    )
+    for key, group in results["groups"].items():
+        title = f"### {group['title']}"
+        if "failed" in group:
+            yield f"{title}\n\n**Failed:** {group['failed']}"
+        else:
+            yield f"{title}\n\n{_SPECIAL.get(key, _group_table)(group['rows'])}"
+
+
+def _about(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    shared = machine["cores_of_servers"] == machine["cores_of_load_generator"]
+    cores = (
+        "servers and load generator share them"
+        if shared
+        else f"one for the load generator, {len(machine['cores_of_servers'])} for the servers and what they store in"
+    )
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"Taken {results['taken_at']} by `make {'bench-full' if results['full'] else 'bench'}` in "
+        f"{results['took_seconds'] / 60:.0f} minutes: {results['rounds']} rounds of {results['seconds_of_a_run']} s."
+        "\n\n"
+        f"{machine['processor']}, {machine['cores']} cores ({cores}), {machine['memory_gib']} GiB, "
+        f"Linux {machine['kernel']}, data on {machine['file_system']}; {versions}."
+    )
+
+
+def _group_table(rows: list[Row]) -> str:
+    varying = [name for name in _CASE if len({row[name] for row in rows}) > 1]
+    header = (
+        *("case", "server", "requests/s", "(least to most)", "accepted/s", "refused/s"),
+        *("p50 ms", "p99 ms", "p99.9 ms", "server µs", "engine µs"),
+        *("of the ceiling", "× pool", "× PostgreSQL"),
+    )
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        case = ", ".join(_SAYS[name](row[name]) for name in varying) or _SAYS["load"](row["load"])
+        if "failed" in row:
+            lines.append((case, SERVERS[row["server"]], f"failed: {row['failed']}"))
+            continue
+        median, rates = row["median"], [run["rate"] for run in row["runs"]]
+        per_request = median["rate"] / (median["ok"] + median["created"] + median["refused"])
+        peers = {
+            other["server"]: other
+            for other in rows
+            if other is not row and all(other[name] == row[name] for name in _CASE)
+        }
+        lines.append(
+            (
+                case,
+                SERVERS[row["server"]],
+                f"{median['rate']:,.0f}",
+                f"{min(rates):,.0f} to {max(rates):,.0f}",
+                _or_none("{:,.0f}", median["created"] * per_request),
+                _or_none("{:,.0f}", median["refused"] * per_request),
+                *(f"{median[name]:.1f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
+                f"{median['server_us']:.0f}",
+                _or_none("{:.0f}", median["backend_us"]),
+                _or_none("{:.0%}", ratio(row, peers.get("ceiling"))),
+                *(_or_none("{:.1f}", ratio(row, peers.get(name))) for name in ("pool", "postgres")),
+            )
+        )
+    proofs = sorted({f"{SERVERS[row['server']]}: {row['proof']}" for row in rows if row.get("proof")})
+    return _table(header, lines) + "\n\n" + "; ".join(proofs) + "."
+
+
+def _latency_table(rows: list[Row]) -> str:
+    header = ("server", "rate", "of the maximum", "p50 ms", "p99 ms", "p99.9 ms", "p99 / p50", "client late by, p99 ms")
+    return _table(
+        header,
+        [
+            (
+                SERVERS[row["server"]],
+                f"{row['most'] * row['share']:,.0f}/s",
+                f"{row['share']:.0%}",
+                *(f"{row['median'][name]:.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
+                _or_none("{:.1f}", ratio_of_tail(row)),
+                f"{row['median']['client_late_p99_ms']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def ratio_of_tail(row: Row | None) -> float | None:
+    return statistics.median(run["p99_ms"] / run["p50_ms"] for run in row["runs"]) if row else None
+
+
+def _engine_table(rows: list[Row]) -> str:
+    return _table(
+        ("orders", "append-only", "orders/s", "engine µs an order"),
+        [
+            (
+                _SAYS["lines"](row["lines"]),
+                row["durability"],
+                f"{row['median']['rate']:,.0f}",
+                f"{row['median']['backend_us']:.1f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _memory_table(rows: list[Row]) -> str:
+    return _table(
+        ("server", "at rest, MiB", "a connection at rest, KiB", "a stored order of two lines, bytes"),
+        [
+            (
+                SERVERS[row["server"]],
+                f"{row['median']['idle_bytes'] / 2**20:.0f}",
+                f"{row['median']['bytes_per_connection'] / 2**10:.1f}",
+                _or_none("{:,.0f}", row["median"].get("bytes_per_order")),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _pool_table(found: dict[str, Any]) -> str:
+    return _table(
+        ("connections a worker", "orders/s"),
+        [
+            (f"**{size}**" if size == found["chosen"] else str(size), f"{rate:,.0f}")
+            for size, rate in found["requests_per_second"].items()
+        ],
+    )
+
+
+_SPECIAL: Final[dict[str, Callable[[Any], str]]] = {
+    "pool-size": _pool_table,
+    "latency": _latency_table,
+    "engine": _engine_table,
+    "memory": _memory_table,
+}
+
+
+def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def find(group: str, server: str = "holdfast", **fields: object) -> Row | None:
+        wanted = {"server": server, "lines": 2, "connections": 64, "workers": 1, "durability": "always", **fields}
+        for key in (group, "orders", "orders-100"):  # `make bench` has most of it in one group
+            for row in results["groups"].get(key, {}).get("rows", ()):
+                if all(row.get(name) == value for name, value in wanted.items()):
+                    return dict(row)
+        return None
+
+    orders, page = find("orders", load="orders"), find("reads", load="page")
+    yield (
+        "orders: at least 90 % of the ceiling",
+        _or_none("{:.0%}", ratio(orders, find("orders", "ceiling", load="orders"))),
+    )
+    yield (
+        "orders: at least 2 × redis-py's pool",
+        _or_none("{:.1f} ×", ratio(orders, find("orders", "pool", load="orders"))),
+    )
+    yield (
+        "orders: at least 15 × PostgreSQL",
+        _or_none("{:.1f} ×", ratio(orders, find("orders", "postgres", load="orders"))),
+    )
+    yield (
+        "GET /products, 100 rows: at least 60 % of a constant response",
+        _or_none("{:.0%}", ratio(page, find("reads", "ceiling", load="page"))),
+    )
+    yield (
+        "GET /products, 100 rows: the same page at least 8 × random pages, which share nothing",
+        _or_none("{:.1f} ×", ratio(page, find("reads", load="pages"))),
+    )
+    yield (
+        "at 70 % of the highest rate p99 is at most 3 × p50",
+        _or_none("{:.1f} ×", ratio_of_tail(find("latency", share=0.7))),
+    )
+    small, large = find("sizes", orders=100), find("sizes", orders=1_000_000)
+    costs = [ratio(large, small, name) for name in ("server_us", "backend_us")]
+    yield (
+        "an order costs the same with 10² and 10⁶ products and orders there",
+        " · ".join(
+            f"{name} {_or_none('{:.2f} ×', cost)}" for name, cost in zip(("server", "engine"), costs, strict=True)
+        ),
+    )
+    scale = [(count, ratio(find("workers", workers=count), find("workers", load="orders"))) for count in (2, 4)]
+    yield (
+        "workers add up until a core runs out",
+        " · ".join(f"{count} workers {_or_none('{:.2f} ×', factor)}" for count, factor in scale),
+    )
+    engine = find("engine", durability="off")
+    yield (
+        "the engine alone: at least 33,000 orders/s",
+        _or_none("{:,.0f}/s", engine["median"]["rate"] if engine else None),
+    )
+
+
+def _table(header: tuple[str, ...], lines: Any) -> str:
+    rows = [header, ("---",) * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _or_none(form: str, number: float | None) -> str:
+    return form.format(number) if number else "–"
+
+
+def _plots(results: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Names of the plots that there are numbers for."""
+    groups = {
+        key: [row for row in found["rows"] if "failed" not in row]
+        for key, found in results["groups"].items()
+        if "rows" in found and key != "pool-size"
+    }
+    bars = [
+        row
+        for key in ("orders", "orders-100", "reads", "mixed", "flash")
+        for row in groups.get(key, ())
+        if row["workers"] == 1
+    ]
+    if bars:
+        yield _draw(folder / "throughput.png", (9, 5), 1, lambda axes: _draw_bars(axes[0], bars))
+    scales = {
+        "workers": ("workers", "workers"),
+        "connections": ("connections", "connections"),
+        "sizes": ("orders", "products and orders there"),
+    }
+    found = [(groups[key], *scale) for key, scale in scales.items() if key in groups]
+    if found:
+        yield _draw(
+            folder / "scaling.png",
+            (4.5 * len(found), 4),
+            len(found),
+            lambda axes: _draw_scales(axes, found),
+        )
+    if len(groups.get("latency", ())) > 1:
+        yield _draw(folder / "latency.png", (8, 4.5), 1, lambda axes: _draw_latency(axes[0], groups["latency"]))
+
+
+def _draw(path: Path, size: tuple[float, float], count: int, fill: Callable[[Any], object]) -> str:
+    figure, axes = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
+    fill(axes[0])
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path.stem
+
+
+def _draw_bars(axis: Any, rows: list[Row]) -> None:
+    labels = list(dict.fromkeys(_bar_label(row) for row in rows))
+    for offset, server in enumerate(SERVERS):
+        of_server = {_bar_label(row): row for row in rows if row["server"] == server}
+        rates = [of_server[label]["median"]["rate"] if label in of_server else 0 for label in labels]
+        places = [place + 0.2 * (offset - 1.5) for place in range(len(labels))]
+        drawn = axis.barh(places, rates, 0.19, color=_COLOURS[server], label=SERVERS[server])
+        axis.bar_label(drawn, [f"{rate:,.0f}" if rate else "" for rate in rates], padding=2, fontsize=6)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set_xlabel("requests/s, one worker, 64 connections")
+    axis.legend(fontsize=8)
+
+
+def _bar_label(row: Row) -> str:
+    says = _SAYS["load"](row["load"])
+    return f"{says}, {_SAYS['lines'](row['lines'])}" if row["load"] == "orders" else says
+
+
+def _draw_scales(axes: Any, found: list[tuple[list[Row], str, str]]) -> None:
+    for axis, one in zip(axes, found, strict=True):
+        _draw_scale(axis, *one)
+
+
+def _draw_scale(axis: Any, rows: list[Row], name: str, label: str) -> None:
+    for server in SERVERS:
+        points = [(row[name], row["median"]["rate"]) for row in rows if row["server"] == server]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", color=_COLOURS[server], label=SERVERS[server])
+    ticks = sorted({row[name] for row in rows})
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(label)
+    axis.set_ylabel("orders/s")
+    axis.legend(fontsize=7)
+
+
+def _draw_latency(axis: Any, rows: list[Row]) -> None:
+    for server in SERVERS:
+        of_server = [row for row in rows if row["server"] == server]
+        for name, style in (("p50_ms", "-"), ("p99_ms", "--"), ("p999_ms", ":")):
+            if of_server:
+                rates = [row["most"] * row["share"] for row in of_server]
+                label = f"{SERVERS[server]}, {name.removesuffix('_ms')}"
+                values = [row["median"][name] for row in of_server]
+                axis.plot(rates, values, style, marker=".", color=_COLOURS[server], label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("orders/s, sent at a constant rate: 30, 50, 70 and 90 % of what each can do")
+    axis.set_ylabel("ms from the scheduled moment")
+    axis.legend(fontsize=7)
