@@ -8,14 +8,17 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from bench.data import product_json
-from service.app import create_app
+from service.app import ROUTES
 from service.http import State
 from service.models import NewOrder
 from service.settings import Settings
+from service.sharing import SharedReads
 from service.store import Store
+from service.telemetry import Telemetry
 
 POOL_SIZE: Final = 64
 
@@ -33,20 +36,19 @@ class PoolLink:
         return reply
 
 
-def holdfast_on_pool() -> Starlette:
+def holdfast_on_pool() -> ASGIApp:
     """Holdfast with another link, and nothing else changed. Settings as of `holdfast serve`."""
     settings = Settings()
-    app = create_app(settings)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[State]:
+    async def lifespan(_: object) -> AsyncIterator[State]:
         assert settings.redis_url is not None
         link = PoolLink(settings.redis_url)
-        yield {"store": Store(link, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)}
+        store = Store(link, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
+        yield {"store": store, "pages": SharedReads()}
         await link.client.aclose()
 
-    app.router.lifespan_context = lifespan
-    return app
+    return Telemetry(Router(ROUTES, redirect_slashes=False, lifespan=lifespan))
 
 
 def ceiling() -> Starlette:
