@@ -124,6 +124,8 @@ class Shop(RuleBasedStateMachine):
     def __init__(self, url: str | None, reached: Counter[str]) -> None:
         super().__init__()
         self.reached = reached
+        self.sound = True
+        """No step has failed. Where one has, it is that which should be shown, not what became of the books."""
         self.runner = asyncio.Runner()
         self.resources = AsyncExitStack()
         self.clock = Clock()
@@ -142,7 +144,8 @@ class Shop(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.run(self.assert_the_books())
+            if self.sound:
+                self.run(self.assert_the_books())
         finally:
             self.run(self.resources.aclose())
             self.runner.close()
@@ -345,13 +348,17 @@ class Shop(RuleBasedStateMachine):
     @rule(what=st.deferred(lambda: st.one_of(actions)))
     def act(self, what: tuple[str, dict[str, Any]]) -> None:
         method, arguments = what
+        self.sound = False
         getattr(self, method)(**arguments)
+        self.sound = True
 
     # What must always be so
 
     @invariant()
     def the_stock_and_the_holds_are_the_models(self) -> None:
+        self.sound = False
         self.run(self.assert_the_figures())
+        self.sound = True
 
     async def assert_the_figures(self) -> None:
         """What is quickly read: no orders, and not the events themselves."""
