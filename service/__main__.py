@@ -43,7 +43,7 @@ class Audit(BaseModel):
 class Events(BaseModel):
     """Print the event stream as JSON lines."""
 
-    after: str = Field("0-0", pattern=r"^\d+(-\d+)?$", description="begin after the event of this id")
+    after: str = Field("0-0", pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$", description="begin after the event of this id")
     follow: bool = Field(False, description="go on with new events as they come")
 
 
@@ -125,7 +125,8 @@ def _local_engine(settings: Settings) -> Iterator[str]:
 
 
 async def _with_store(settings: Settings, command: Audit | Events | Import | Export) -> int:
-    async with open_store(settings) as store:
+    # The bound keeps requests from waiting in vain. A command has none, and sends whole batches.
+    async with open_store(settings.model_copy(update={"max_in_flight": 100_000})) as store:
         match command:
             case Audit():
                 return await _audit(store, settings, command)
@@ -138,8 +139,7 @@ async def _with_store(settings: Settings, command: Audit | Events | Import | Exp
 
 
 async def _audit(store: Store, settings: Settings, command: Audit) -> int:
-    total = await store.last_order_id() + await store.count_products()
-    with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(total=await store.count_keys(), unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
         report = await audit(store, settings.shop, bar.update)
     if command.json_:
         print(json.dumps(report.as_dict()))
@@ -150,7 +150,7 @@ async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     if report.balanced:
         print("The books balance.")
         return 0
-    print(f"{len(report.findings):,} things are off.")
+    print("One thing is off." if len(report.findings) == 1 else f"{len(report.findings):,} things are off.")
     return 1
 
 
@@ -222,6 +222,7 @@ def _run_uvicorn(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         ws="none",
+        proxy_headers=False,  # who the client is, and by what scheme, plays no part here
         log_config=None,
         access_log=False,
         server_header=False,

@@ -18,13 +18,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 from service import keys
-from service.models import OrderLine, money
-from service.replies import Event, parse_cents, parse_lines
+from service.models import MAX_ID, OrderLine, money
+from service.replies import Event, event_position, parse_cents, parse_lines
 from service.store import Store
 
 _BATCH = 500
 
-_STATUSES = ("unread", "pending", "completed", "cancelled", "expired")
+_CHUNK = 65_536
+
+_STATUSES = ("unread", "pending", "completed", "cancelled", "expired", "unreadable")
 _AFTER_EVENT = {"order_completed": "completed", "order_cancelled": "cancelled", "order_expired": "expired"}
 
 
@@ -71,56 +73,76 @@ class _Audit:
         self.report = Report()
         self.held: defaultdict[int, int] = defaultdict(int)
         self.sold: defaultdict[int, int] = defaultdict(int)
-        self.read_as = bytearray()
-        """The status each order was read in, by order id, as an index into _STATUSES."""
+        self.read_as: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_CHUNK))
+        """The status each order was read in, a byte an order: its index in _STATUSES. By chunks of ids."""
+        self.findings: dict[Finding, None] = {}
+        """In order, and each once: SCAN may show a key twice."""
         self.product_ids: set[int] = set()
         self.position = "0-0"
         """The event up to which `held` and `sold` are what the orders say."""
 
     async def run(self) -> Report:
-        for name in (keys.products(self.shop), keys.holds(self.shop), keys.pending(self.shop)):
+        types = {
+            keys.products(self.shop): ("zset", "a sorted set"),
+            keys.holds(self.shop): ("zset", "a sorted set"),
+            keys.pending(self.shop): ("zset", "a sorted set"),
+            keys.events(self.shop): ("stream", "a stream"),
+            keys.order_ids(self.shop): ("string", "a number"),
+        }
+        for name, (right, text) in types.items():
             kind = await self.store.key_type(name)
-            if kind not in ("zset", "none"):
-                self.off(name, f"is a {kind}, not a sorted set")
-        if self.report.findings:
-            return self.report
-        start = await self.store.last_event()
-        self.position = start
+            if kind not in (right, "none"):
+                self.off(name, f"is a {kind}, not {text}")
+        if not self.findings:
+            await self.read_all()
+        self.report.findings = list(self.findings)
+        return self.report
+
+    async def read_all(self) -> None:
+        start = self.position = await self.store.last_event()
         await self.read_orders()
         await self.read_indexes()
         await self.follow_changes()
         await self.read_products()
-        oldest = await self.store.oldest_event()
-        if start != "0-0" and _position(oldest) > _position(start):
+        newest = await self.store.last_event()
+        if event_position(newest) < event_position(self.position) or not await self.store.has_events_since(start):
             raise CannotTellError(
                 "more changed during the audit than the event stream holds: "
                 "raise HOLDFAST_EVENTS_MAX, or audit at a quieter time"
             )
-        return self.report
 
     def off(self, key: str, what: str) -> None:
-        self.report.findings.append(Finding(key, what))
+        self.findings[Finding(key, what)] = None
 
     async def read_orders(self) -> None:
         """Reads all orders and adds up their lines. Remembers which products there are."""
         product_prefix, order_prefix = keys.prefix(self.shop) + "product:", keys.prefix(self.shop) + "order:"
+        last_id = await self.last_order_id()
         async for names in self.store.scan_keys():
             self.product_ids.update(self.ids_in(names, product_prefix))
             order_ids = dict.fromkeys(self.ids_in(names, order_prefix))
-            if order_ids and max(order_ids) >= len(self.read_as):
-                last_id = await self.store.last_order_id()
-                for order_id in [order_id for order_id in order_ids if order_id > last_id]:
-                    key = keys.order(self.shop, order_id)
-                    self.off(key, f"was never handed out: {keys.order_ids(self.shop)} is {last_id}")
-                    del order_ids[order_id]
-                self.read_as.extend(bytes(last_id + 1 - len(self.read_as)))
-            # SCAN may show a key twice.
-            fresh = [order_id for order_id in order_ids if not self.read_as[order_id]]
-            for batch in _batches(fresh):
+            if order_ids and max(order_ids) > last_id:
+                last_id = await self.last_order_id()
+            for order_id in [order_id for order_id in order_ids if order_id > last_id]:
+                key = keys.order(self.shop, order_id)
+                self.off(key, f"was never handed out: {keys.order_ids(self.shop)} is {last_id}")
+                del order_ids[order_id]
+            for batch in _batches([order_id for order_id in order_ids if self.status_read(order_id) == "unread"]):
                 _, rows = await self.store.audit_orders(batch)
                 for order_id, row in zip(batch, rows, strict=True):
-                    self.count_order(order_id, row)
+                    status = self.count_order(order_id, row)
+                    self.read_as[order_id // _CHUNK][order_id % _CHUNK] = _STATUSES.index(status)
                 self.progress(len(batch))
+
+    async def last_order_id(self) -> int:
+        try:
+            return await self.store.last_order_id()
+        except ValueError as error:
+            self.off(keys.order_ids(self.shop), f"is no number: {error}")
+            return MAX_ID
+
+    def status_read(self, order_id: int) -> str:
+        return _STATUSES[self.read_as[order_id // _CHUNK][order_id % _CHUNK]]
 
     def ids_in(self, names: list[str], prefix: str) -> Iterator[int]:
         for name in names:
@@ -130,13 +152,14 @@ class _Audit:
                 else:
                     self.off(name, "does not end in an id")
 
-    def count_order(self, order_id: int, row: list[str | None]) -> None:
+    def count_order(self, order_id: int, row: list[str | None]) -> str:
+        """Adds an order's lines up, and gives its status."""
         key = keys.order(self.shop, order_id)
         self.report.orders += 1
         if len(row) == 1:
             self.off(key, f"cannot be read: {row[0]}")
-            return
-        own_id, status, total, products, expires_at, hold, pending = row
+            return "unreadable"
+        own_id, status, total, products, created_at, expires_at, hold, pending = row
         if own_id != str(order_id):
             self.off(key, f"has id {own_id}")
         lines: tuple[OrderLine, ...] = ()
@@ -149,24 +172,24 @@ class _Audit:
             right = sum(line.price * line.quantity for line in lines)
             if right != cents:
                 self.off(key, f"has total_price {total}, its lines come to {money(right)}")
-        if status not in _STATUSES[1:]:
+        self.check_number(key, "created_at", created_at)
+        if status not in _COUNTED:
             self.off(key, f"has status {status}")
-            return
-        self.read_as[order_id] = _STATUSES.index(status)
+            return "unreadable"
         self.add(status, lines, 1)
         if status == "pending":
             self.report.pending += 1
-            self.check_number(key, "expires_at", expires_at)
+            if self.check_number(key, "expires_at", expires_at) and hold is not None and not _same(hold, expires_at):
+                self.off(key, f"expires at {expires_at}, but {keys.holds(self.shop)} has {hold}")
             if hold is None:
                 self.off(key, f"is pending, but not in {keys.holds(self.shop)}: it would never expire")
-            elif expires_at is not None and _whole(hold) != _whole(expires_at):
-                self.off(key, f"expires at {expires_at}, but {keys.holds(self.shop)} has {hold}")
-            if _whole(pending) != order_id:
+            if not _same(pending, order_id):
                 self.off(key, f"is pending, but {keys.pending(self.shop)} has {pending or 'nothing'} for it")
         else:
             for index, score in ((keys.holds(self.shop), hold), (keys.pending(self.shop), pending)):
                 if score is not None:
                     self.off(key, f"is {status}, but in {index}")
+        return status
 
     async def read_indexes(self) -> None:
         """Looks for entries without an order. What is wrong between the two was found with the order."""
@@ -179,7 +202,7 @@ class _Audit:
                 for batch in _batches(order_ids):
                     _, rows = await self.store.audit_orders(batch)
                     for order_id, row in zip(batch, rows, strict=True):
-                        if len(row) > 1 and row[1] is None:
+                        if len(row) > 1 and not any(row[:6]):
                             self.off(index, f"has {order_id}, but there is no such order")
         async for members in self.store.scan_index(keys.products(self.shop)):
             for member in members:
@@ -196,12 +219,12 @@ class _Audit:
                 order_id, status, lines = change
                 ends[order_id] = status, lines
         for order_id, (status, lines) in ends.items():
-            if order_id < len(self.read_as):
-                self.add(_STATUSES[self.read_as[order_id]], lines, -1)
+            self.add(self.status_read(order_id), lines, -1)
             self.add(status, lines, 1)
 
     async def read_products(self) -> None:
-        for batch in _batches(sorted(self.product_ids)):
+        """Reads the products that there are, and those that orders or the index say there are."""
+        for batch in _batches(sorted({*self.product_ids, *self.held, *self.sold})):
             moment, rows = await self.store.audit_products(batch)
             async for event in self.events_until(moment):
                 if (change := _order_change(event)) is not None:
@@ -220,8 +243,13 @@ class _Audit:
             self.off(key, f"cannot be read: {row[0]}")
             return
         own_id, price, stock, held, sold, received, withdrawn, score = row
-        if own_id is None:
-            self.off(index, f"has {product_id}, but there is no such product")
+        if not any(row[:7]):
+            self.report.products -= 1
+            if score is not None:
+                self.off(index, f"has {product_id}, but there is no such product")
+            elif self.held[product_id] or self.sold[product_id]:
+                counts = f"orders hold {self.held[product_id]} of it, and {self.sold[product_id]} are sold"
+                self.off(key, f"no such product, but {counts}")
             return
         if own_id != str(product_id):
             self.off(key, f"has id {own_id}")
@@ -231,7 +259,7 @@ class _Audit:
             self.off(key, str(error))
         if withdrawn not in ("0", "1"):
             self.off(key, f"has withdrawn {withdrawn}")
-        elif withdrawn == "0" and _whole(score) != product_id:
+        elif withdrawn == "0" and not _same(score, product_id):
             self.off(key, f"is on sale, but {index} has {score or 'nothing'} for it")
         elif withdrawn == "1" and score is not None:
             self.off(key, f"is withdrawn, but in {index}")
@@ -261,7 +289,7 @@ class _Audit:
 
     async def events_until(self, end: str) -> AsyncIterator[Event]:
         """The events from `position` to `end`, where `position` is then."""
-        while _position(self.position) < _position(end):
+        while event_position(self.position) < event_position(end):
             events = await self.store.read_events(self.position, end)
             if not events:
                 break
@@ -272,26 +300,19 @@ class _Audit:
 
 
 def _order_change(event: Event) -> tuple[int, str, tuple[OrderLine, ...]] | None:
-    """Which order an event changed, to which status, and its lines."""
+    """Which order an event changed, to which status, and its lines. None if it changed none, or is not ours."""
     fields = event.fields
-    status = fields.get("status") if fields["event"] == "order_placed" else _AFTER_EVENT.get(fields["event"])
-    if status is None:
-        return None
-    return int(fields["order"]), status, parse_lines(fields["products"])
-
-
-def _position(event_id: str) -> tuple[int, int]:
-    """An event id as something that compares in the order of the stream."""
-    milliseconds, _, sequence = event_id.partition("-")
-    return int(milliseconds), int(sequence)
-
-
-def _whole(score: str | None) -> int | None:
-    """A score or a number as an integer, None where it is none."""
+    kind = fields.get("event", "")
+    status = fields.get("status", "") if kind == "order_placed" else _AFTER_EVENT.get(kind)
     try:
-        return None if score is None else int(float(score))
-    except (ValueError, OverflowError):
+        return None if status is None else (int(fields["order"]), status, parse_lines(fields["products"]))
+    except (KeyError, ValueError):
         return None
+
+
+def _same(score: str | None, number: int | str | None) -> bool:
+    """Whether a score, which is a double, is exactly this number."""
+    return score is not None and number is not None and float(score) == float(number)
 
 
 def _batches(ids: list[int]) -> Iterator[list[int]]:
@@ -299,5 +320,6 @@ def _batches(ids: list[int]) -> Iterator[list[int]]:
         yield ids[start : start + _BATCH]
 
 
+_COUNTED = ("pending", "completed", "cancelled", "expired")
 _ID = re.compile("[1-9][0-9]{0,15}")
 _NUMBER = re.compile("[0-9]{1,18}")

@@ -7,8 +7,10 @@ from typing import Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from service.documents import pointer, read_json, validate
 from service.errors import (
@@ -32,6 +34,39 @@ class State(TypedDict):
 
 Request = StarletteRequest[State]
 
+
+class Endpoint:
+    """A handler as the router's ASGI application.
+
+    Starlette would wrap a plain function to catch its exceptions. One layer around everything does that,
+    `telemetry.py`, for a tenth of a request's time.
+    """
+
+    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        self.handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.handler(StarletteRequest(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class JsonResponse(Response):
+    """An answer that is JSON already, with header fields that are bytes already."""
+
+    def __init__(self, body: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body.encode()
+        self.raw_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(self.body)).encode()),
+            *headers,
+        ]
+
+
+REPLAYED: Final = (b"idempotent-replayed", b"true")
+"""Header field of an answer that was given to the same Idempotency-Key before."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 JSON: Final = ("application/json",)
@@ -40,8 +75,9 @@ MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
 async def read_body(request: Request, model: type[ModelT], media_types: tuple[str, ...] = JSON) -> ModelT:
     """The body as `model`. Raises UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest."""
-    _check_media_type(request, media_types)
-    return validate(model, read_json(await _read_bytes(request)))
+    headers = dict(request.scope["headers"])
+    _check_media_type(headers, media_types)
+    return validate(model, read_json(await _read_bytes(request, headers)))
 
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
@@ -73,12 +109,13 @@ def read_idempotency_key(request: Request) -> str | None:
     A string of RFC 9651 in quotes, as draft-ietf-httpapi-idempotency-key-header has it, or the bare
     text, as most clients send it: `"k-1"` and `k-1` are the same key.
     """
-    values = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
-    if not values:
+    headers = request.scope["headers"]
+    value = dict(headers).get(b"idempotency-key")
+    if value is None:
         return None
-    if len(values) > 1:
+    if sum(name == b"idempotency-key" for name, _ in headers) > 1:
         raise InvalidIdempotencyKey("Idempotency-Key is given more than once.")
-    key: str = values[0].decode("latin-1")
+    key: str = value.decode("latin-1")
     if key.startswith('"'):
         if not re.fullmatch(r'"(?:[^"\\]|\\["\\])*"', key):
             raise InvalidIdempotencyKey("Idempotency-Key begins with a quote, but is no quoted string (RFC 9651).")
@@ -88,18 +125,13 @@ def read_idempotency_key(request: Request) -> str | None:
     return key
 
 
-def json_response(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer whose body is JSON already."""
-    return Response(body.encode(), status, headers, media_type="application/json")
-
-
 def page_response(request: Request, items: Iterable[str], next_page: Mapping[str, int]) -> Response:
     """A bare array, with a link to the next page (RFC 8288) if `next_page` has parameters for it."""
-    headers = {}
+    headers = []
     if next_page:
         parameters = urlencode({**request.query_params, **next_page})
-        headers["Link"] = f'<{request.scope["path"]}?{parameters}>; rel="next"'
-    return json_response(f"[{','.join(items)}]", headers=headers)
+        headers.append((b"link", f'<{request.scope["path"]}?{parameters}>; rel="next"'.encode()))
+    return JsonResponse(f"[{','.join(items)}]", headers=headers)
 
 
 async def share_page(request: Request, load: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -108,23 +140,28 @@ async def share_page(request: Request, load: Callable[[Request], Awaitable[Respo
     return await request.state["pages"].read(key, lambda: load(request))
 
 
-def _check_media_type(request: Request, media_types: tuple[str, ...]) -> None:
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() not in media_types:
+def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if content_type not in media_types and content_type.partition(";")[0].strip().lower() not in media_types:
         raise UnsupportedMediaType(f"Send the body with Content-Type: {media_types[0]}.", media_types)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.", media_types)
 
 
-async def _read_bytes(request: Request) -> bytes:
-    too_large = BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+async def _read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+    too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
     # Before the first byte is read: a client that waits for `100 Continue` then never sends it.
-    declared = request.headers.get("content-length", "0")
-    if not re.fullmatch("[0-9]{1,18}", declared) or int(declared) > MAX_BODY_BYTES:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    declared = headers.get(b"content-length", b"0")
+    if not re.fullmatch(b"[0-9]{1,18}", declared) or int(declared) > MAX_BODY_BYTES:
+        raise BodyTooLarge(too_large)
+    body = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
-            raise too_large
-    return bytes(body)
+            raise BodyTooLarge(too_large)
+    return body

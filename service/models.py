@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from json import JSONEncoder
 from typing import Annotated, Final, Literal
 
@@ -44,8 +45,12 @@ def money(cents: int) -> str:
 
 def timestamp(milliseconds: int) -> str:
     """Milliseconds since 1970 as a date and time of RFC 3339, in UTC."""
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 class OrderStatus(StrEnum):

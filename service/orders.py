@@ -4,8 +4,9 @@ from starlette.responses import Response
 
 from service.errors import OrderNotFound
 from service.http import (
+    REPLAYED,
+    JsonResponse,
     Request,
-    json_response,
     page_response,
     read_body,
     read_id,
@@ -31,22 +32,22 @@ async def place_order(request: Request) -> Response:
     """POST /orders: takes the stock of all lines, or of none."""
     key = read_idempotency_key(request)
     order, replayed = await request.state["store"].place_order(await read_body(request, NewOrder), key)
-    headers = {"Location": f"/orders/{order.id}"}
+    headers = [(b"location", f"/orders/{order.id}".encode())]
     if replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return json_response(order.json(), 201, headers)
+        headers.append(REPLAYED)
+    return JsonResponse(order.json(), 201, headers)
 
 
 async def get_order(request: Request) -> Response:
     """GET /orders/{id}."""
     order = await request.state["store"].get_order(_order_id(request))
-    return json_response(order.json())
+    return JsonResponse(order.json())
 
 
 async def complete_order(request: Request) -> Response:
     """POST /orders/{id}/complete: what a pending order holds is sold. Takes no body; one is ignored."""
     order = await request.state["store"].complete_order(_order_id(request))
-    return json_response(order.json())
+    return JsonResponse(order.json())
 
 
 async def cancel_order(request: Request) -> Response:

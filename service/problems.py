@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
+from starlette.types import Scope
 
 from service import errors
 from service.models import MAX_BODY_BYTES, MAX_LINES, MAX_STOCK, MAX_TOTAL, money
@@ -199,32 +200,32 @@ def problem_response(
     return Response(body, problem.status, headers, media_type="application/problem+json")
 
 
-async def answer_holdfast_error(request: Request, error: Exception) -> Response:
-    """Exception handler of the tree in `errors.py`."""
-    problem = PROBLEMS[type(error)]
-    detail, members, headers = _describe(error)
-    if isinstance(error, errors.StorageError | errors.Unfit):
-        log.warning(problem.name, reason=error.reason)
-    return problem_response(request.scope["request_id"], problem, detail, members, headers)
-
-
-async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """Exception handler of what Starlette's router raises: 404, and 405 with the methods of all routes of the path."""
-    assert isinstance(error, HTTPException)
-    request_id, path = request.scope["request_id"], request.scope["path"][:200]
-    if error.status_code != 405:
+def answer(error: Exception, scope: Scope) -> Response:
+    """What a client is told of an exception. What it could not cause is logged, with the id of the request."""
+    request_id, method, path = scope["request_id"], scope["method"], scope["path"][:200]
+    if isinstance(error, HTTPException):  # of Starlette's router
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_allowed_methods(scope))}
+            return problem_response(request_id, METHOD_NOT_ALLOWED, f"{method} does not apply to {path}.", {}, headers)
         return problem_response(request_id, NOT_FOUND, f"There is nothing at {path}.")
-    allowed = {
-        method
-        for route in request.app.routes
-        if route.matches(request.scope)[0] is not Match.NONE
-        for method in route.methods
-    }
-    headers = {"Allow": ", ".join(sorted(allowed))}
-    return problem_response(request_id, METHOD_NOT_ALLOWED, f"{request.method} does not apply to {path}.", {}, headers)
+    problem = PROBLEMS.get(type(error))
+    if problem is None:
+        log.error("internal_error", request_id=request_id, method=method, path=path, exc_info=error)
+        detail = "The fault was logged. Quote the request id when you report it."
+        return problem_response(request_id, INTERNAL_ERROR, detail)
+    if isinstance(error, errors.StorageError | errors.Unfit):
+        log.warning(problem.name, request_id=request_id, reason=error.reason)
+    detail, members, fields = _describe(error)
+    return problem_response(request_id, problem, detail, members, fields)
 
 
-async def explain_problem(request: Request) -> Response:
+def _allowed_methods(scope: Scope) -> list[str]:
+    """Of all routes of the path."""
+    routes = [route for route in scope["router"].routes if route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods})
+
+
+async def explain_problem(request: Request[Any]) -> Response:
     """GET /problems/{name}: the page that a problem's type leads to."""
     problem = _PAGES.get(request.path_params["name"])
     if problem is None:

@@ -5,8 +5,9 @@ from starlette.responses import Response
 from service.errors import ProductNotFound
 from service.http import (
     MERGE_PATCH,
+    REPLAYED,
+    JsonResponse,
     Request,
-    json_response,
     page_response,
     read_body,
     read_id,
@@ -31,13 +32,13 @@ async def _load_page(request: Request) -> Response:
 async def add_product(request: Request) -> Response:
     """POST /products: adds one."""
     product = await request.state["store"].add_product(await read_body(request, NewProduct))
-    return json_response(product.json(), 201, {"Location": f"/products/{product.id}"})
+    return JsonResponse(product.json(), 201, [(b"location", f"/products/{product.id}".encode())])
 
 
 async def get_product(request: Request) -> Response:
     """GET /products/{id}."""
     product = await request.state["store"].get_product(_product_id(request))
-    return json_response(product.json())
+    return JsonResponse(product.json())
 
 
 async def change_product(request: Request) -> Response:
@@ -45,7 +46,7 @@ async def change_product(request: Request) -> Response:
     product_id = _product_id(request)
     change = await read_body(request, ProductChange, MERGE_PATCH)
     product = await request.state["store"].change_product(product_id, change)
-    return json_response(product.json())
+    return JsonResponse(product.json())
 
 
 async def withdraw_product(request: Request) -> Response:
@@ -58,7 +59,7 @@ async def move_stock(request: Request) -> Response:
     """POST /products/{id}/stock: moves the stock by a signed amount."""
     product_id, key = _product_id(request), read_idempotency_key(request)
     product, replayed = await request.state["store"].move_stock(product_id, await read_body(request, StockMove), key)
-    return json_response(product.json(), headers={"Idempotent-Replayed": "true"} if replayed else {})
+    return JsonResponse(product.json(), headers=[REPLAYED] if replayed else [])
 
 
 def _product_id(request: Request) -> int:

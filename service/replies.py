@@ -104,6 +104,12 @@ def parse_event(entry: tuple[bytes, list[bytes]]) -> Event:
     return Event(event_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True)))
 
 
+def event_position(event_id: str) -> tuple[int, int]:
+    """An event id as something that compares in the order of the stream."""
+    milliseconds, _, sequence = event_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
 def as_text(reply: Any) -> Any:
     """A reply with all its strings as text."""
     match reply:

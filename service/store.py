@@ -7,7 +7,6 @@ A verb checks nothing that its script checks, and turns the script's reply into 
 import asyncio
 import math
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
@@ -36,6 +35,8 @@ from service.errors import (
     StorageUnavailable,
     Unfit,
 )
+from service.fitness import DURABILITY_SETTINGS, LAYOUT, check_durability, check_layout, check_version
+from service.ids import OrderIds
 from service.models import (
     MAX_ID,
     MAX_STOCK,
@@ -54,6 +55,7 @@ from service.models import (
 from service.replies import (
     Event,
     as_text,
+    event_position,
     move_fingerprint,
     order_fingerprint,
     parse_cents,
@@ -68,16 +70,8 @@ from service.settings import Durability
 
 log = structlog.get_logger()
 
-LAYOUT: Final = 1
-"""Version of the keys in DESIGN.md section 2, kept in `{shop}:meta`."""
-
 REFUSAL_LIFETIME_MS: Final = 24 * 60 * 60 * 1000
 """How long an Idempotency-Key remembers that its order was refused."""
-
-ORDER_ID_BLOCK: Final = 64
-"""Order ids a worker takes at a time. What it has not used when it stops is never used."""
-
-_LONGEST_BLOCK = 1_000_000
 
 SCAN_LIMIT: Final = 10_000
 """Keys that one page looks at, at the most. A page of a sparse filter ends there, and the next one goes on."""
@@ -130,7 +124,7 @@ class Store:
         self._events_max = events_max
         self._clock = clock
         self._scripts = load_scripts()
-        self._order_ids = _Ids(self)
+        self._order_ids = OrderIds(self._lease_order_ids)
         self._checked = False
 
     async def check(self) -> None:
@@ -146,16 +140,19 @@ class Store:
         self._checked = True
 
     async def _check_engine(self) -> None:
-        await self._check_version()
-        await self._check_durability()
+        """What its ACL user may not read is not checked, and said in the log."""
+        try:
+            check_version((await _answered(self._link.send("INFO", "server", repeatable=True))).decode())
+        except ResponseError as error:
+            log.warning("engine_version_unreadable", reason=str(error))
+        try:
+            reply = await _answered(self._link.send("CONFIG", "GET", *DURABILITY_SETTINGS, repeatable=True))
+            check_durability(as_text(reply), self._durability)
+        except ResponseError as error:
+            log.warning("durability_unreadable", expected=self._durability, reason=str(error))
         key = keys.meta(self._shop)
         await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
-        layout = int(await _answered(self._link.send("HGET", key, "layout", repeatable=True)))
-        if layout > LAYOUT:
-            raise Unfit(
-                f"the data of shop {self._shop!r} has layout {layout}, this program knows {LAYOUT}: "
-                "use the newer program that wrote it"
-            )
+        check_layout(int(await _answered(self._link.send("HGET", key, "layout", repeatable=True))))
 
     async def list_products(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
         """One page in id order, and the `after` of the next page if there may be one."""
@@ -444,10 +441,17 @@ class Store:
         newest = await self._send("XREVRANGE", keys.events(self._shop), "+", "-", "COUNT", 1, repeatable=True)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def oldest_event(self) -> str:
-        """Id of the oldest event that the stream still has, `0-0` if it has none."""
-        oldest = await self._send("XRANGE", keys.events(self._shop), "-", "+", "COUNT", 1, repeatable=True)
-        return oldest[0][0].decode() if oldest else "0-0"
+    async def has_events_since(self, event_id: str) -> bool:
+        """Whether the stream still has all events after this one. `0-0`: all there ever were."""
+        try:
+            info = await self._send("XINFO", "STREAM", keys.events(self._shop), repeatable=True)
+        except ResponseError:  # no such key
+            return event_id == "0-0"
+        facts = dict(zip(info[::2], info[1::2], strict=True))
+        if event_id == "0-0":
+            return bool(facts[b"entries-added"] == facts[b"length"])
+        oldest = facts[b"first-entry"]
+        return oldest is not None and event_position(oldest[0].decode()) <= event_position(event_id)
 
     async def read_events(self, after: str, until: str = "+", most: int = 1000) -> list[Event]:
         """The events that follow `after`, oldest first, up to and with `until`."""
@@ -509,6 +513,10 @@ class Store:
         reply = await self._send("TYPE", name, repeatable=True)
         return str(reply.decode())
 
+    async def count_keys(self) -> int:
+        """How many keys there are, of all shops."""
+        return int(await self._send("DBSIZE", repeatable=True))
+
     async def last_order_id(self) -> int:
         """The last id handed out to a worker, 0 before the first."""
         return int(await self._send("GET", keys.order_ids(self._shop), repeatable=True) or 0)
@@ -517,7 +525,7 @@ class Store:
         """How many products are on sale."""
         return int(await self._send("ZCARD", keys.products(self._shop), repeatable=True))
 
-    async def lease_order_ids(self, count: int) -> int:
+    async def _lease_order_ids(self, count: int) -> int:
         """The first of `count` order ids that nobody else gets."""
         last = int(await self._send("INCRBY", keys.order_ids(self._shop), count, repeatable=True))
         return last - count + 1
@@ -625,73 +633,6 @@ class Store:
             await self.check()
         return await _answered(self._link.send(*command, repeatable=repeatable))
 
-    async def _check_version(self) -> None:
-        try:
-            info = await _answered(self._link.send("INFO", "server", repeatable=True))
-        except ResponseError as error:
-            log.warning("engine_version_unreadable", reason=str(error))
-            return
-        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        name, oldest = ("valkey_version", 8) if "valkey_version" in facts else ("redis_version", 7)
-        if int(facts[name].partition(".")[0]) < oldest:
-            raise Unfit(f"the engine has {name} {facts[name]}, Holdfast needs {oldest}.0 or later")
-
-    async def _check_durability(self) -> None:
-        """Measured by cutting the file to its last synced byte, see DESIGN.md section 6."""
-        names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
-        try:
-            reply = await _answered(self._link.send("CONFIG", "GET", *names, repeatable=True))
-        except ResponseError as error:
-            log.warning("durability_unreadable", expected=self._durability, reason=str(error))
-            return
-        reply = [part.decode() for part in reply]
-        found = dict(zip(reply[::2], reply[1::2], strict=True))
-        # While the file is rewritten `no-appendfsync-on-rewrite` syncs nothing at all.
-        synced = found["appendonly"] == "yes" and found["no-appendfsync-on-rewrite"] == "no"
-        promised: Durability = "none"
-        if synced and found["appendfsync"] in ("always", "everysec"):
-            promised = "always" if found["appendfsync"] == "always" else "everysec"
-        if _DURABILITIES.index(promised) < _DURABILITIES.index(self._durability):
-            settings = ", ".join(f"{name} {found[name]}" for name in names)
-            raise Unfit(
-                f"HOLDFAST_DURABILITY is {self._durability}, but the engine promises {promised} ({settings}): "
-                "set up the engine for it, or say what you can bear to lose"
-            )
-
-
-class _Ids:
-    """Order ids of this worker, taken from the counter a block at a time.
-
-    So an id is known before the script runs, and the script can tell a repeated call from a new one.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = asyncio.Lock()
-        self._unused: deque[int] = deque()
-        self._first = 0
-        self._length = self._next_length = ORDER_ID_BLOCK
-
-    async def take(self) -> int:
-        while not self._unused:
-            async with self._lock:
-                if not self._unused:  # not refilled by another task while this one waited
-                    self._length, self._next_length = self._next_length, ORDER_ID_BLOCK
-                    self._first = await self._store.lease_order_ids(self._length)
-                    self._unused.extend(range(self._first, self._first + self._length))
-        return self._unused.popleft()
-
-    def give_back(self, order_id: int) -> None:
-        """The order of this id was refused: the next one gets it."""
-        self._unused.appendleft(order_id)
-
-    def skip(self, order_id: int) -> None:
-        """An order has this id: the counter was lost or set back. Ever longer blocks get past all orders."""
-        if order_id >= self._first:  # else a racing order has said so of this block before
-            self._unused.clear()
-            self._first = MAX_ID
-            self._next_length = min(2 * self._length, _LONGEST_BLOCK)
-
 
 async def _answered(reply: Awaitable[Any]) -> Any:
     """The reply. An error that says the command was not executed becomes StorageUnavailable."""
@@ -706,8 +647,6 @@ async def _answered(reply: Awaitable[Any]) -> Any:
 
 
 _READABLE = frozenset(OrderStatus)
-
-_DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
 
 # Errors that Redis replies with before it executes anything; LOADING is one of the first kind. Scripts
 # begin with `#!lua`, so these hold for them, too: they are refused before they start.

@@ -1,15 +1,18 @@
 """Request ids, logs, and the answer to what nobody foresaw: one pure-ASGI layer around everything."""
 
+import itertools
 import logging
 import re
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import INTERNAL_ERROR, problem_response
+from service.problems import answer
 
 log = structlog.get_logger()
 
@@ -17,7 +20,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
 class Telemetry:
-    """Gives each request an id, in the answer's X-Request-Id and in all that is logged meanwhile.
+    """Gives each request an id and each exception an answer, and logs both.
 
     A client's own X-Request-Id is kept if it fits into a log line. `/orders/` is taken for `/orders`.
     """
@@ -31,10 +34,11 @@ class Telemetry:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
-        scope["request_id"] = request_id
+        request_id = _request_id(scope["headers"])
+        scope["request_id"] = request_id.decode()
+        scope["app"] = self.app  # tells Starlette's router to raise its 404 and 405
         path: str = scope["path"]
-        if len(path) > 1 and path.endswith("/"):
+        if path[-1:] == "/" and path != "/":
             scope["path"] = path[:-1]
         status = 0
 
@@ -43,34 +47,40 @@ class Telemetry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # A new list: an answer may be shared by several requests.
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("internal_error", method=scope["method"], path=path)
-            if status == 0:
-                detail = "The fault was logged. Quote the request id when you report it."
-                await problem_response(request_id, INTERNAL_ERROR, detail)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # it went away with its body half sent: there is nobody to answer
+        except Exception as error:
+            response = answer(error, scope)
+            if status:
+                raise  # too late to say so: the server cuts the connection
+            await response(scope, receive, send_with_id)
         finally:
             if self.access_log:
-                milliseconds = round((time.perf_counter() - started) * 1000, 2)
-                log.info("request", method=scope["method"], path=path, status=status, ms=milliseconds)
+                ms = round((time.perf_counter() - started) * 1000, 2)
+                log.info(
+                    "request", request_id=scope["request_id"], method=scope["method"], path=path, status=status, ms=ms
+                )
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value.decode())
-    return secrets.token_hex(8)
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    given = dict(headers).get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return b"%s-%x" % (_PROCESS, next(_numbers))
+
+
+_PROCESS = secrets.token_hex(4).encode()
+_numbers = itertools.count(1)
 
 
 def configure_logging(level: str) -> None:
     """One JSON object a line on stderr: ours, uvicorn's and any library's."""
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ async def import_products(store: Store, path: Path, progress: Callable[[int], ob
             progress(size)
             if isinstance(row, NewProduct):
                 batch.append(row)
-            else:
+            elif row is not None:
                 report.bad.append((line_number, row))
             if len(batch) == _BATCH:
                 await _add(store, batch, report)
@@ -69,28 +70,41 @@ async def _add(store: Store, batch: list[NewProduct], report: ImportReport) -> N
                 report.added += 1
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, NewProduct | str, int]]:
+_Row = tuple[int, NewProduct | str | None, int]
+"""Line number, the product or what is wrong with it or None for an empty line, and bytes read."""
+
+
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
     with path.open("rb") as file:
         for line_number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield line_number, _product(read_json(line)), len(line)
-                except (MalformedJson, InvalidRequest) as error:
-                    yield line_number, _explain(error), len(line)
+            text = line.removeprefix(BOM_UTF8).strip() if line_number == 1 else line.strip()
+            try:
+                yield line_number, _product(read_json(text)) if text else None, len(line)
+            except (MalformedJson, InvalidRequest) as error:
+                yield line_number, _explain(error), len(line)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, NewProduct | str, int]]:
+def _csv_rows(path: Path) -> Iterator[_Row]:
     # Bytes that are no UTF-8 become lone surrogates, which are then refused in their row alone.
     with path.open("rb") as file, TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
         reader = csv.DictReader(text, restkey="(cells past the header)", strict=True)
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise NotImportableError(f"{path}: a column of the header is given twice")
         read = 0
-        for cells in reader:
-            size, read = file.tell() - read, file.tell()
-            document = {name: _cell(name, cell) for name, cell in cells.items() if cell is not None}
+        while True:
+            row: NewProduct | str
             try:
-                yield reader.line_num, _product(document), size
+                cells = next(reader)
+                row = _product({name: _cell(name, cell) for name, cell in cells.items() if cell is not None})
+            except StopIteration:
+                return
+            except csv.Error as error:  # of this row alone: the reader goes on after it
+                row = f"This is not CSV: {error}"
             except InvalidRequest as error:
-                yield reader.line_num, _explain(error), size
+                row = _explain(error)
+            size, read = file.tell() - read, file.tell()
+            yield reader.reader.line_num, row, size  # DictReader's own stays behind where a row fails
 
 
 def _cell(name: str, text: str) -> object:

@@ -85,9 +85,11 @@ class Wire:
     ) -> None:
         keeper, self._keeper = self._keeper, None
         assert keeper is not None
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
+        while not keeper.done():
+            # Again and again: before Python 3.12 wait_for(), which redis-py connects with, can lose a
+            # cancellation (https://github.com/python/cpython/issues/86296).
+            keeper.cancel()
+            await asyncio.wait([keeper], timeout=0.1)
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
@@ -179,6 +181,9 @@ class Wire:
                 if backoff == _FIRST_BACKOFF and self._writer is None:
                     log.warning("redis_unreachable", reason=str(error))
                 self._break(str(error))
+            except Exception as error:
+                log.exception("redis_connection_failed")  # a fault of ours or of redis-py: it must not be the last try
+                self._break(repr(error))
             finally:
                 with suppress(RedisError, OSError):
                     await connection.disconnect(nowait=True)

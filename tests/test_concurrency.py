@@ -10,7 +10,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service import keys
-from service.store import ORDER_ID_BLOCK
+from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.wire import Wire
 from tests.books import assert_books_balance, cents, whole
 from tests.conftest import SHOP, add_product, assert_problem, http_client, make_store, mug, place, stock_of

@@ -245,7 +245,10 @@ async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) 
     assert 200 <= length <= 300  # Redis trims by nodes of 100 entries
     kept = await store.read_events("0-0")
     assert kept[-1].fields["stock"] == "500"
-    assert kept[0].id == await store.oldest_event()
+    first_of_all = f"{int(kept[0].id.partition('-')[0]) - 100_000}-0"
+    assert await store.has_events_since(kept[0].id)
+    assert not await store.has_events_since(first_of_all)
+    assert not await store.has_events_since("0-0")
 
 
 async def some_events(store: Store, count: int) -> list[Event]:
@@ -274,11 +277,13 @@ async def test_events_are_read_up_to_and_with_the_last_one_wanted(store: Store) 
     assert await store.read_events(events[6].id, events[2].id) == []
 
 
-async def test_the_first_and_the_last_event_are_told(store: Store) -> None:
-    assert await store.oldest_event() == await store.last_event() == "0-0"
+async def test_the_last_event_is_told_and_that_all_are_there(store: Store) -> None:
+    assert await store.last_event() == "0-0"
+    assert await store.has_events_since("0-0")
     assert await store.read_events("0-0") == []
     events = await some_events(store, 3)
-    assert [await store.oldest_event(), await store.last_event()] == [events[0].id, events[-1].id]
+    assert await store.last_event() == events[-1].id
+    assert await store.has_events_since("0-0")
     assert await store.read_events(await store.last_event()) == []
 
 

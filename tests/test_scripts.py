@@ -10,9 +10,10 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from service import keys
 from service.errors import InsufficientStock, StorageUnavailable
+from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.models import MAX_ID, NewOrder, NewProduct, OrdersQuery
 from service.scripts import load_scripts
-from service.store import ORDER_ID_BLOCK, REFUSAL_LIFETIME_MS, Link, Store
+from service.store import REFUSAL_LIFETIME_MS, Link, Store
 from service.wire import Wire
 from tests.books import assert_books_balance, dump, events_at, hash_at, scores_at, text
 from tests.conftest import SHOP, make_store
