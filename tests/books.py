@@ -1,4 +1,4 @@
-"""The books of a shop, read from Redis directly, past the Store."""
+"""The books of a shop, read from Redis field by field: no verb of the Store has a hand in it."""
 
 import asyncio
 import re
@@ -14,11 +14,35 @@ _AMOUNT = re.compile(r"(\d+)\.(\d\d)", re.ASCII)
 _LINE = re.compile(r"(\d+): (\d+) x (\d+\.\d\d)", re.ASCII)
 
 
+class Account(NamedTuple):
+    """The units of one product."""
+
+    stock: int
+    held: int
+    sold: int
+    received: int
+
+
 class Books(NamedTuple):
     """All products and orders, by id, as `redis-cli HGETALL` shows them."""
 
     products: dict[int, dict[str, str]]
     orders: dict[int, dict[str, str]]
+
+    @property
+    def accounts(self) -> dict[int, Account]:
+        return {
+            product_id: Account(*(whole(product[name]) for name in Account._fields))
+            for product_id, product in self.products.items()
+        }
+
+    @property
+    def status_of(self) -> dict[int, str]:
+        return {order_id: order["status"] for order_id, order in self.orders.items()}
+
+    def statuses(self) -> Counter[str]:
+        """How many orders there are of each status."""
+        return Counter(self.status_of.values())
 
 
 async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
@@ -31,6 +55,7 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
     for order_id, order in books.orders.items():
         lines = order_lines(order["products"])
         assert order["id"] == str(order_id)
+        assert (order["status"] == "completed") == ("expires_at" not in order), "only a completed one has no deadline"
         assert cents(order["total_price"]) == sum(quantity * price for _, quantity, price in lines), order
         by_status[order["status"]].update({product_id: quantity for product_id, quantity, _ in lines})
         if "idempotency_key" in order:
@@ -39,16 +64,47 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
     for product_id, product in books.products.items():
         assert product.keys() == PRODUCT_FIELDS
         assert product["id"] == str(product_id)
-        stock, held, sold, received = (whole(product[name]) for name in ("stock", "held", "sold", "received"))
-        assert received == stock + held + sold, product
-        assert sold == by_status["completed"][product_id], product
-        assert held == by_status["pending"][product_id], product
+    for product_id, account in books.accounts.items():
+        assert account.received == account.stock + account.held + account.sold, (product_id, account)
+        assert account.held == by_status["pending"][product_id], (product_id, account)
+        assert account.sold == by_status["completed"][product_id], (product_id, account)
     on_sale = {product_id for product_id, product in books.products.items() if product["withdrawn"] == "0"}
     assert await scores_at(link, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
     pending = [order for order in books.orders.values() if order["status"] == "pending"]
     assert await scores_at(link, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
     assert await scores_at(link, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
     return books
+
+
+def retell(events: list[dict[str, str]]) -> dict[int, Account]:
+    """Every product's account, from nothing but the events since the first."""
+    stock, held, sold, received = (Counter[int]() for _ in range(4))
+    moves = {
+        ("order_placed", "pending"): (stock, held),
+        ("order_placed", "completed"): (stock, sold),
+        ("order_completed", None): (held, sold),
+        ("order_cancelled", None): (held, stock),
+        ("order_expired", None): (held, stock),
+    }
+    for event in events:
+        match event:
+            case {"event": "product_added", "product": product, "stock": amount}:
+                stock[int(product)] = received[int(product)] = int(amount)
+            case {"event": "stock_moved", "product": product, "change": change, "stock": balance}:
+                stock[int(product)] += int(change)
+                received[int(product)] += int(change)
+                assert stock[int(product)] == whole(balance), event
+            case {"event": kind, "order": _, "products": products}:
+                source, target = moves[kind, event.get("status")]
+                for product_id, quantity, _ in order_lines(products):
+                    source[product_id] -= quantity
+                    target[product_id] += quantity
+            case _:
+                assert event["event"] in ("product_changed", "product_withdrawn"), event
+    return {
+        product_id: Account(stock[product_id], held[product_id], sold[product_id], received[product_id])
+        for product_id in received
+    }
 
 
 async def dump(link: Link) -> dict[str, object]:
@@ -65,9 +121,7 @@ async def hash_at(link: Link, name: str) -> dict[str, str]:
 async def scores_at(link: Link, name: str) -> dict[str, int]:
     """A sorted set's members and scores; an absent one is empty."""
     reply = await link.send("ZRANGE", name, 0, -1, "WITHSCORES")
-    # fakeredis's client makes pairs of the flat reply.
-    pairs = reply if reply and isinstance(reply[0], list | tuple) else zip(reply[::2], reply[1::2], strict=True)
-    return {text(member): int(float(score)) for member, score in pairs}
+    return {text(member): int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
 
 
 async def events_at(link: Link, name: str) -> list[dict[str, str]]:
@@ -124,6 +178,4 @@ async def _stream(link: Link, name: str) -> list[tuple[str, dict[str, str]]]:
 
 
 def _fields(reply: Any) -> dict[str, str]:
-    # fakeredis's client makes a dictionary of the flat reply.
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {text(name): text(value) for name, value in pairs}
+    return {text(name): text(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}

@@ -85,6 +85,19 @@ def make_store(link: Link, **options: Any) -> Store:
     return Store(link, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
 
 
+class Clock:
+    """A Store's clock that only a test moves. In ms since 1970."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
+
+
 @pytest.fixture
 def store(link: Link) -> Store:
     """A Store on both kinds of Redis."""
@@ -113,6 +126,14 @@ def with_state(store: Store) -> ASGIApp:
         await app(scope, receive, send)
 
     return app_with_state
+
+
+async def release_all_due(store: Store, batch: int = 100) -> float:
+    """Sweeps until nothing is due, and gives the seconds until something is."""
+    for _ in range(1000):
+        if (due_in := await store.expire_orders(batch)) > 0:
+            return due_in
+    raise AssertionError("a thousand rounds, and there is still something due")
 
 
 def mug(**members: object) -> dict[str, object]:

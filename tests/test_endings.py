@@ -14,8 +14,8 @@ from service.errors import OrderCancelled, OrderCompleted, OrderExpired, Refused
 from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
 from service.store import Store
 from service.wire import Wire
-from tests.conftest import SHOP, make_store
-from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+from tests.books import Account, assert_books_balance
+from tests.conftest import SHOP, Clock, make_store, release_all_due
 
 WORKERS = 4
 HOLD = 900
@@ -88,12 +88,12 @@ async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(workers: Wo
         )
         # Now the one leaves first, now the other.
         pairs.append(await all_told(complete, cancel) if i // WORKERS % 2 else (await all_told(cancel, complete))[::-1])
-    ledger = await balanced_ledger(wire)
+    books = await assert_books_balance(wire)
     for order_id, pair in zip(order_ids, pairs, strict=True):
         expected = {"completed": ["done", "OrderCompleted"], "cancelled": ["OrderCancelled", "done"]}
-        assert pair == expected[ledger.orders[order_id]]
-    sold = 3 * ledger.statuses()["completed"]
-    assert ledger.products[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+        assert pair == expected[books.status_of[order_id]]
+    sold = 3 * books.statuses()["completed"]
+    assert books.accounts[mugs] == Account(10_000 - sold, 0, sold, 10_000)
     assert set((await ends_written(workers[0])).values()) == {1}
 
 
@@ -116,11 +116,11 @@ async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
         *(end_in_turn(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
         *(release_all_due(workers.late, batch) for batch in (2, 3)),
     )
-    ledger = await balanced_ledger(wire)
-    assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in ledger.orders.items()}
-    assert ledger.statuses().keys() <= {done, "expired"}
-    sold = 3 * ledger.statuses()["completed"]
-    assert ledger.products[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+    books = await assert_books_balance(wire)
+    assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in books.status_of.items()}
+    assert books.statuses().keys() <= {done, "expired"}
+    sold = 3 * books.statuses()["completed"]
+    assert books.accounts[mugs] == Account(10_000 - sold, 0, sold, 10_000)
     assert set((await ends_written(workers[0])).values()) == {1}
 
 
@@ -132,8 +132,8 @@ async def test_after_the_deadline_it_only_expires(workers: Workers, wire: Wire, 
         *(getattr(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
     )
     assert set(answers) == {"OrderExpired"}
-    ledger = await balanced_ledger(wire)
-    assert ledger.products[mugs] == Account(10_000, 0, 0, 10_000)
+    books = await assert_books_balance(wire)
+    assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
     assert await ends_written(workers[0]) == {("order_expired", str(order_id)): 1 for order_id in order_ids}
 
 
@@ -151,7 +151,7 @@ async def test_fifty_times_at_once_is_as_good_as_once(
     order_id = await place(workers[0], (mugs, 3))
     answers = await all_told(*(getattr(workers[i % WORKERS], verb)(order_id) for i in range(50)))
     assert answers == ["done"] * 50
-    assert (await balanced_ledger(wire)).products == {mugs: expected}
+    assert (await assert_books_balance(wire)).accounts == {mugs: expected}
     assert await ends_written(workers[0]) == {(event, str(order_id)): 1}
 
 
@@ -159,7 +159,7 @@ async def test_fifty_sweepers_at_once_return_the_stock_once(workers: Workers, wi
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
     await asyncio.gather(*(workers.late.expire_orders(100) for _ in range(50)))
-    assert (await balanced_ledger(wire)).products == {mugs: Account(10, 0, 0, 10)}
+    assert (await assert_books_balance(wire)).accounts == {mugs: Account(10, 0, 0, 10)}
     assert await ends_written(workers[0]) == {("order_expired", str(order_id)): 1}
 
 
@@ -177,7 +177,7 @@ async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wi
         )
     )
     assert set(answers) == {"done"}
-    assert (await balanced_ledger(wire)).products == {mugs: Account(400, 0, 0, 400)}
+    assert (await assert_books_balance(wire)).accounts == {mugs: Account(400, 0, 0, 400)}
 
 
 async def test_a_product_withdrawn_while_its_orders_end_keeps_its_books(workers: Workers, wire: Wire) -> None:
@@ -189,7 +189,7 @@ async def test_a_product_withdrawn_while_its_orders_end_keeps_its_books(workers:
     ]
     answers = await all_told(*endings[:30], workers[1].withdraw_product(mugs), *endings[30:])
     assert set(answers) == {"done"}
-    assert (await balanced_ledger(wire)).products == {mugs: Account(9910, 0, 90, 10_000)}
+    assert (await assert_books_balance(wire)).accounts == {mugs: Account(9910, 0, 90, 10_000)}
 
 
 async def test_a_repeated_key_racing_with_its_orders_end_makes_no_second_order(workers: Workers, wire: Wire) -> None:
@@ -199,7 +199,7 @@ async def test_a_repeated_key_racing_with_its_orders_end_makes_no_second_order(w
         *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].cancel_order(order_id)
     )
     assert set(answers) <= {"done", "OrderCancelled"}
-    assert (await balanced_ledger(wire)).orders == {order_id: "cancelled"}
+    assert (await assert_books_balance(wire)).status_of == {order_id: "cancelled"}
 
 
 async def test_an_order_completed_in_time_is_never_read_as_expired(engine_url: str, wire: Wire) -> None:
@@ -256,10 +256,10 @@ async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
             await workers.late.expire_orders(10)
 
     await asyncio.gather(*(live(random.Random(choose.random())) for _ in range(400)), move(), sweep_on(), sweep_on())
-    ledger = await balanced_ledger(wire)
-    assert ledger.orders.keys() == answers.keys()
+    books = await assert_books_balance(wire)
+    assert books.orders.keys() == answers.keys()
     assert len(answers) >= 100
-    for order_id, status in ledger.orders.items():
+    for order_id, status in books.status_of.items():
         ends = [(verb, outcome) for verb, outcome in answers[order_id] if verb != "get_order"]
         allowed = {
             "pending": set(),
@@ -273,6 +273,6 @@ async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
     end_of_time = Clock()
     end_of_time.forward(100_000)
     await release_all_due(make_store(wire, clock=end_of_time))
-    ledger = await balanced_ledger(wire)
-    assert ledger.statuses()["pending"] == 0
-    assert [account.held for account in ledger.products.values()] == [0] * 5
+    books = await assert_books_balance(wire)
+    assert books.statuses()["pending"] == 0
+    assert [account.held for account in books.accounts.values()] == [0] * 5

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -13,11 +12,11 @@ from httpx2 import AsyncClient
 from service import keys
 from service.errors import Refused
 from service.models import NewOrder, NewOrderLine, NewProduct, ProductChange, StockMove
-from service.replies import Event, parse_lines
+from service.replies import Event
 from service.store import Link, Store
 from service.wire import Wire
-from tests.conftest import SHOP, add_product, http_client, make_store, mug, place
-from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+from tests.books import assert_books_balance, retell
+from tests.conftest import SHOP, Clock, add_product, http_client, make_store, mug, place, release_all_due
 
 
 @pytest.fixture
@@ -199,40 +198,6 @@ async def test_a_change_and_its_event_are_one_command(link: Link) -> None:
     assert changes == ["EVALSHA"] * 8
 
 
-def retell(events: list[Event]) -> dict[int, Account]:
-    """Every product's account, from nothing but the events."""
-    stock, held, sold, received = (defaultdict[int, int](int) for _ in range(4))
-    products = set()
-    for event in events:
-        fields = event.fields
-        lines = (
-            [(line.product_id, line.quantity) for line in parse_lines(fields["products"])] if "order" in fields else []
-        )
-        for product_id, quantity in lines:
-            match fields["event"], fields.get("status"):
-                case "order_placed", "pending":
-                    stock[product_id] -= quantity
-                    held[product_id] += quantity
-                case "order_placed", "completed":
-                    stock[product_id] -= quantity
-                    sold[product_id] += quantity
-                case "order_completed", _:
-                    held[product_id] -= quantity
-                    sold[product_id] += quantity
-                case (("order_cancelled" | "order_expired"), _):
-                    held[product_id] -= quantity
-                    stock[product_id] += quantity
-        match fields:
-            case {"event": "product_added", "product": product, "stock": amount}:
-                products.add(int(product))
-                stock[int(product)] = received[int(product)] = int(amount)
-            case {"event": "stock_moved", "product": product, "change": change, "stock": balance}:
-                stock[int(product)] += int(change)
-                received[int(product)] += int(change)
-                assert stock[int(product)] == int(balance), event
-    return {p: Account(stock[p], held[p], sold[p], received[p]) for p in products}
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_events_tell_every_products_stock_again(store: Store, link: Link, clock: Clock, seed: int) -> None:
     choose = random.Random(seed)
@@ -265,10 +230,10 @@ async def test_the_events_tell_every_products_stock_again(store: Store, link: Li
             await (store.withdraw_product(products[0]) if i == withdraw_at else do_something())
         except Refused:
             continue
-    ledger = await balanced_ledger(link)
-    assert len(ledger.statuses()) >= 3
+    books = await assert_books_balance(link)
+    assert len(books.statuses()) >= 3
     events = await store.read_events("0-0", most=10_000)
-    assert retell(events) == ledger.products
+    assert retell([event.fields for event in events]) == books.accounts
 
 
 async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) -> None:

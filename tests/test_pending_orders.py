@@ -8,8 +8,8 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.store import Link, Store
-from tests.conftest import add_product, assert_problem, http_client, make_store, place, stock_of
-from tests.ledger import Account, Clock, balanced_ledger, release_all_due
+from tests.books import Account, assert_books_balance
+from tests.conftest import Clock, add_product, assert_problem, http_client, make_store, place, release_all_due, stock_of
 
 HOLD = 900
 """Seconds: what a pending order is held for if it does not say."""
@@ -56,7 +56,7 @@ async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, ho
 
 
 async def account_of(link: Link, product_id: int) -> Account:
-    return (await balanced_ledger(link)).products[product_id]
+    return (await assert_books_balance(link)).accounts[product_id]
 
 
 def moment(text: str) -> datetime:
@@ -81,7 +81,7 @@ async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncCli
     }
     assert response.headers["location"] == f"/orders/{order['id']}"
     assert (await client.get(response.headers["location"])).json() == order
-    assert (await balanced_ledger(link)).products == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
+    assert (await assert_books_balance(link)).accounts == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
     assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
 
 
@@ -97,7 +97,7 @@ async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, lin
 async def test_a_short_line_holds_nothing_of_the_others(client: AsyncClient, link: Link) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
-    assert (await balanced_ledger(link)).products == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+    assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_completing_sells_what_was_held_and_may_be_repeated(client: AsyncC
         response = await client.post(f"/orders/{order['id']}/complete{slash}")
         assert (response.status_code, response.json()) == (200, completed)
         assert (await client.get(f"/orders/{order['id']}")).json() == completed
-        assert (await balanced_ledger(link)).products == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
+        assert (await assert_books_balance(link)).accounts == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
 
 
 async def test_completing_takes_no_body_and_ignores_one(client: AsyncClient) -> None:
@@ -168,7 +168,7 @@ async def test_cancelling_returns_what_was_held_and_may_be_repeated(
     for _ in range(3):
         response = await client.delete(f"/orders/{order['id']}{slash}")
         assert (response.status_code, response.content) == (204, b"")
-        assert (await balanced_ledger(link)).products == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+        assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
 async def test_an_order_that_was_placed_completed_is_completed(client: AsyncClient) -> None:
@@ -248,8 +248,8 @@ async def test_cancelling_too_late_returns_the_stock_as_expired(client: AsyncCli
     order = await hold(client, (mugs, 3))
     clock.forward(HOLD)
     assert_problem(await cancel(client, order["id"]), 410, "order-expired")
-    ledger = await balanced_ledger(link)
-    assert (ledger.products[mugs], ledger.orders) == (Account(10, 0, 0, 10), {order["id"]: "expired"})
+    books = await assert_books_balance(link)
+    assert (books.accounts[mugs], books.status_of) == (Account(10, 0, 0, 10), {order["id"]: "expired"})
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
@@ -338,7 +338,7 @@ async def test_a_repeated_key_tells_that_its_order_is_gone(
     await end(client, store, clock, first["id"], how)
     for _ in range(2):
         assert_problem(await place(client, (mugs, 3), status="pending", key="k"), status, name)
-    assert (await balanced_ledger(link)).orders.keys() == {first["id"]}
+    assert (await assert_books_balance(link)).orders.keys() == {first["id"]}
 
 
 async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: Link) -> None:

@@ -6,8 +6,8 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.store import Link, Store
+from tests.books import Account, assert_books_balance
 from tests.conftest import add_product, assert_problem, place, stock_of
-from tests.ledger import Account, balanced_ledger
 
 MOST = 1_000_000_000
 
@@ -22,7 +22,7 @@ async def move(
 
 
 async def account_of(link: Link, product_id: int) -> Account:
-    return (await balanced_ledger(link)).products[product_id]
+    return (await assert_books_balance(link)).accounts[product_id]
 
 
 async def events_of(store: Store, name: str) -> list[dict[str, str]]:
@@ -56,7 +56,7 @@ async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: Li
     assert (await move(client, mugs, -4)).json()["stock"] == 1
     assert await account_of(link, mugs) == Account(1, 3, 2, 6)
     assert (await move(client, mugs, 100)).json()["stock"] == 101
-    assert (await balanced_ledger(link)).products == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
+    assert (await assert_books_balance(link)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
 
 
 async def test_the_received_figure_may_be_of_more_than_stock_may_have(client: AsyncClient, link: Link) -> None:
@@ -217,8 +217,8 @@ async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: 
     mugs = await add_product(client, stock=10)
     await move(client, mugs, change, key="k")
     assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")
-    ledger = await balanced_ledger(link)
-    assert (ledger.products[mugs].sold, ledger.orders) == (0, {})
+    books = await assert_books_balance(link)
+    assert (books.accounts[mugs].sold, books.status_of) == (0, {})
 
 
 @pytest.mark.parametrize(

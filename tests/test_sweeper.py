@@ -17,8 +17,9 @@ from service.models import NewOrder, NewOrderLine, NewProduct
 from service.store import Link, Store
 from service.sweeper import sweep
 from service.wire import Wire
-from tests.conftest import SHOP, http_client, make_store, place
-from tests.ledger import Account, Clock, balanced_ledger, eventually, release_all_due
+from tests.books import Account, assert_books_balance
+from tests.conftest import SHOP, Clock, http_client, make_store, place, release_all_due
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -100,10 +101,10 @@ async def test_the_next_deadline_is_told_in_seconds(store: Store, link: Link, cl
     assert await store.expire_orders(100) == 7
     clock.forward(6.999)
     assert await store.expire_orders(100) == 0.001
-    assert (await balanced_ledger(link)).statuses() == {"pending": 3}
+    assert (await assert_books_balance(link)).statuses() == {"pending": 3}
     clock.forward(0.001)
     assert await store.expire_orders(100) == 0
-    assert (await balanced_ledger(link)).statuses() == {"expired": 1, "pending": 2}
+    assert (await assert_books_balance(link)).statuses() == {"expired": 1, "pending": 2}
     assert await store.expire_orders(100) == 53
 
 
@@ -113,11 +114,11 @@ async def test_a_round_releases_no_more_than_its_batch(store: Store, link: Link,
     await hold_many(store, mugs, 30)
     clock.forward(900)
     for released in range(0, 30, most):
-        assert (await balanced_ledger(link)).statuses()["expired"] == released
+        assert (await assert_books_balance(link)).statuses()["expired"] == released
         assert await store.expire_orders(most) == 0
     assert await store.expire_orders(most) == math.inf
-    ledger = await balanced_ledger(link)
-    assert (ledger.products[mugs], ledger.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
+    books = await assert_books_balance(link)
+    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
 
 
 CORRUPTIONS = {
@@ -211,15 +212,15 @@ async def test_a_round_that_was_cut_off_is_finished_later(store: Store, link: Li
     with capture_logs():
         await release_all_due(make_store(Tap(link, every_other_script), clock=clock))
         await release_all_due(store)
-    ledger = await balanced_ledger(link)
-    assert (ledger.products[mugs], ledger.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
+    books = await assert_books_balance(link)
+    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
 
 
 async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wire: Wire) -> None:
     store, tap = make_store(wire), Tap(wire)
     mugs = await add_mugs(store)
     async with sweeping(make_store(tap)):
-        await eventually(lambda: asyncio.sleep(0, tap.sent["ZCOUNT"]), "a sweeper that sleeps, seeing nothing held")
+        await eventually(lambda: tap.sent["ZCOUNT"], "a sweeper that sleeps, seeing nothing held")
         order_id = await hold(store, mugs, seconds=1)
         placed = time.monotonic()
         assert (await store.get_product(mugs)).stock == 9999
@@ -249,8 +250,8 @@ async def test_sweepers_at_once_return_each_stock_once(engine_url: str, wire: Wi
                 return await count_holds(wire) == 0
 
             await eventually(is_over, "the end of the backlog")
-    ledger = await balanced_ledger(wire)
-    assert (ledger.products[mugs], ledger.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 500})
+    books = await assert_books_balance(wire)
+    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 500})
     events = await store.read_events("0-0", most=5000)
     assert sorted(int(event.fields["order"]) for event in events if event.fields["event"] == "order_expired") == orders
 
@@ -274,7 +275,7 @@ async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
     tap = Tap(wire, lambda command: error if is_down else None)
     with capture_logs() as logs:
         async with sweeping(make_store(tap, clock=clock)):
-            await eventually(lambda: asyncio.sleep(0, logs), "a line in the log")
+            await eventually(lambda: logs, "a line in the log")
             for _ in range(20):  # a while in which one that does not rest would try again
                 assert await count_holds(wire) == 3
             assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sweep_failed", level)]
@@ -284,8 +285,8 @@ async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
                 return await count_holds(wire) == 0
 
             await eventually(is_over, "the holds")
-    ledger = await balanced_ledger(wire)
-    assert (ledger.products[mugs], ledger.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
+    books = await assert_books_balance(wire)
+    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
 
 
 async def test_a_backlog_is_worked_off_while_requests_are_answered(engine_url: str, wire: Wire, clock: Clock) -> None:
@@ -305,6 +306,6 @@ async def test_a_backlog_is_worked_off_while_requests_are_answered(engine_url: s
             longest, answered = max(longest, time.monotonic() - started), answered + 1
     assert answered >= 30, "fewer than one request a batch"
     assert longest < 1
-    ledger = await balanced_ledger(wire)
-    assert ledger.statuses() == {"expired": 5000, "completed": answered}
-    assert ledger.products[mugs] == Account(10_000, 0, 0, 10_000)
+    books = await assert_books_balance(wire)
+    assert books.statuses() == {"expired": 5000, "completed": answered}
+    assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
