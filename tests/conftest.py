@@ -99,6 +99,12 @@ class Clock:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test moves it. For a module's own `store`."""
+    return Clock()
+
+
+@pytest.fixture
 def store(link: Link) -> Store:
     """A Store on both kinds of Redis."""
     return make_store(link)

@@ -20,11 +20,6 @@ from tests.conftest import SHOP, Clock, add_product, http_client, make_store, mu
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(link: Link, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)

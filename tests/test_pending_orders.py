@@ -16,11 +16,6 @@ HOLD = 900
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(link: Link, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)

@@ -23,11 +23,6 @@ from tests.waiting import eventually
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(link: Link, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
