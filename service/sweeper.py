@@ -10,8 +10,8 @@ from service.store import Store
 
 log = structlog.get_logger()
 
-BATCH = 100
-"""Holds released at a time: some milliseconds of Redis, so that no request waits longer for them."""
+BATCH = 20
+"""Holds released at a time: a millisecond or two of this worker. Of a hundred, the p99 of orders rose from 4 to 30 ms."""
 
 LONGEST_SLEEP = 1.0
 """Seconds. Another worker may have placed an order meanwhile that is due before all that we saw."""
