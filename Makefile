@@ -39,7 +39,7 @@ format: .venv/dev ## Format the code and mend what can be mended
 	.venv/bin/ruff format
 
 .PHONY: bench
-bench: .venv/bench ## Compare with a ceiling and the usual alternative, in 3 minutes; Debian: wrk redis-tools postgresql
+bench: .venv/bench ## Compare with a ceiling and the usual alternative, in some minutes; Debian: wrk redis-tools postgresql
 	.venv/bin/python -m bench
 
 .PHONY: bench-full

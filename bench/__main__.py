@@ -430,7 +430,7 @@ def main() -> int:
             started = time.monotonic()
             found: dict[str, Any] = {"title": title}
             try:
-                with at_most(600 if options.full else 90):
+                with at_most(600 if options.full else 180):
                     found["rows"] = step()
                 failed += any("failed" in one for one in found["rows"])
             except Exception as error:  # whatever it is: the other groups are worth having

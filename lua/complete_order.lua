@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Completes a pending order: what it held is sold.
 --
 -- KEYS 1    {shop}:order:<id>      hash

@@ -97,6 +97,8 @@ def main() -> None:
 def _run_command(settings: Settings, command: Audit | Events | Import | Export) -> int:
     with ExitStack() as stack:
         try:
+            if settings.redis_url is None and not isinstance(command, Import) and not settings.data_dir.exists():
+                raise EngineError(f"there is no data in {settings.data_dir}: see HOLDFAST_DATA_DIR, HOLDFAST_REDIS_URL")
             url = settings.redis_url or stack.enter_context(_local_engine(settings))
             return asyncio.run(_with_store(settings.model_copy(update={"redis_url": url}), command))
         except (EngineError, NotImportableError) as error:
@@ -106,6 +108,9 @@ def _run_command(settings: Settings, command: Audit | Events | Import | Export) 
         except BrokenPipeError:  # `holdfast events | head`
             sys.stdout = None
             return 0
+        except OSError as error:  # of the terminal or the file that the answer goes to
+            sys.stdout = None
+            fail(str(error))
         except KeyboardInterrupt:
             return 130
 

@@ -19,19 +19,19 @@ from service.wire import Wire
 
 ROUTES = [  # the router takes the first that fits: the busiest come first
     Route("/orders", Endpoint(orders.place_order), methods=["POST"]),
-    Route("/products", Endpoint(products.list_products), methods=["GET"]),
+    Route("/products", Endpoint(products.list_products, reads_query=True), methods=["GET"]),
     Route("/products", Endpoint(products.add_product), methods=["POST"]),
     Route("/products/{id}", Endpoint(products.get_product), methods=["GET"]),
     Route("/products/{id}", Endpoint(products.change_product), methods=["PATCH"]),
     Route("/products/{id}", Endpoint(products.withdraw_product), methods=["DELETE"]),
     Route("/products/{id}/stock", Endpoint(products.move_stock), methods=["POST"]),
-    Route("/orders", Endpoint(orders.list_orders), methods=["GET"]),
+    Route("/orders", Endpoint(orders.list_orders, reads_query=True), methods=["GET"]),
     Route("/orders/{id}", Endpoint(orders.get_order), methods=["GET"]),
     Route("/orders/{id}", Endpoint(orders.cancel_order), methods=["DELETE"]),
     Route("/orders/{id}/complete", Endpoint(orders.complete_order), methods=["POST"]),
-    Route("/livez", Endpoint(health.livez), methods=["GET"]),
-    Route("/readyz", Endpoint(health.readyz), methods=["GET"]),
-    Route("/problems/{name}", Endpoint(explain_problem), methods=["GET"]),
+    Route("/livez", Endpoint(health.livez, reads_query=True), methods=["GET"]),
+    Route("/readyz", Endpoint(health.readyz, reads_query=True), methods=["GET"]),
+    Route("/problems/{name}", Endpoint(explain_problem, reads_query=True), methods=["GET"]),
 ]
 
 

@@ -42,10 +42,16 @@ class Endpoint:
     `telemetry.py`, for a tenth of a request's time.
     """
 
-    def __init__(self, handler: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, handler: Callable[[Request], Awaitable[Response]], *, reads_query: bool = False) -> None:
+        """`reads_query`: the handler does. Else parameters are refused, so that a misplaced one is never ignored."""
         self.handler = handler
+        self.reads_query = reads_query
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] and not self.reads_query:
+            names = dict(_parameters(scope))
+            faults = [Fault(pointer((name,)), "This call takes no parameters", "query") for name in names]
+            raise InvalidRequest("The query does not fit: see errors.", faults)
         response = await self.handler(StarletteRequest(scope, receive, send))
         await response(scope, receive, send)
 
@@ -56,7 +62,7 @@ class JsonResponse(Response):
     def __init__(self, body: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.status_code = status
         self.background = None
-        self.body = body.encode()
+        self.body = body.encode() + b"\n"  # white space in JSON, and a prompt of its own in a terminal
         self.raw_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(self.body)).encode()),
@@ -82,7 +88,7 @@ async def read_body(request: Request, model: type[ModelT], media_types: tuple[st
 
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query parameters as `model`. Raises InvalidRequest, also for a parameter given twice."""
-    pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    pairs = _parameters(request.scope)
     repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     faults = [Fault(pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
     try:
@@ -93,6 +99,18 @@ def read_query(request: Request, model: type[ModelT]) -> ModelT:
     if faults:
         raise InvalidRequest("The query does not fit: see errors.", faults)
     return query
+
+
+def _parameters(scope: Scope) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
+        )
+    except ValueError:
+        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} parameters.", []) from None
+
+
+_MOST_PARAMETERS = 20
 
 
 def read_id(request: Request) -> int | None:
@@ -115,7 +133,7 @@ def read_idempotency_key(request: Request) -> str | None:
         return None
     if sum(name == b"idempotency-key" for name, _ in headers) > 1:
         raise InvalidIdempotencyKey("Idempotency-Key is given more than once.")
-    key: str = value.decode("latin-1")
+    key: str = value.decode("latin-1").strip(" \t")  # white space around a field's value is not part of it
     if key.startswith('"'):
         if not re.fullmatch(r'"(?:[^"\\]|\\["\\])*"', key):
             raise InvalidIdempotencyKey("Idempotency-Key begins with a quote, but is no quoted string (RFC 9651).")

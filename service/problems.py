@@ -196,7 +196,7 @@ def problem_response(
         "instance": request_id,
     }
     # dumps() answers in ASCII: a client's lone surrogate, quoted in a detail, has no UTF-8.
-    body = json.dumps(document)[:-1] + "".join(f', "{name}": {text}' for name, text in members.items()) + "}"
+    body = json.dumps(document)[:-1] + "".join(f', "{name}": {text}' for name, text in members.items()) + "}\n"
     return Response(body, problem.status, headers, media_type="application/problem+json")
 
 

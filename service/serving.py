@@ -14,11 +14,14 @@ from typing import NoReturn
 
 import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from service.app import create_app, open_store
 from service.engine import EngineError, run_engine
 from service.errors import StorageError, Unfit
+from service.protocol import BoundedHttpProtocol
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -57,14 +60,13 @@ def _run_uvicorn(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         proxy_headers=False,  # who the client is, and by what scheme, plays no part here
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
-        timeout_worker_healthcheck=30,  # a worker that takes long to start is not hung
     )
     try:
         listener = config.bind_socket()
@@ -90,8 +92,24 @@ class _Workers(Multiprocess):
         super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
-        with _signals_blocked():
-            super().keep_subprocess_alive()
+        """Replaces workers that have ended.
+
+        uvicorn also asks each whether it hangs, and waits for an answer while workers start or die: a stop
+        would wait with it.
+        """
+        if self.should_exit.is_set():
+            return
+        for index, worker in enumerate(self.processes):
+            if worker.process.is_alive():
+                continue
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:  # another one would fail in the same way
+                self.should_exit.set()
+                return
+            log.error("worker_ended", pid=worker.pid, code=worker.exitcode, then="it is replaced")
+            with _signals_blocked():
+                self.processes[index] = Process(self.config, self.sockets)
+                self.processes[index].start()
 
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

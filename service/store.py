@@ -160,8 +160,11 @@ class Store:
             else:
                 check(as_text(reply))
         key = keys.meta(self._shop)
-        await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
-        check_layout(int(await _answered(self._link.send("HGET", key, "layout", repeatable=True))))
+        layout = await _answered(self._link.send("HGET", key, "layout", repeatable=True))
+        if layout is None:  # a new shop. Else nothing is written: a full memory must not keep an audit from reading
+            await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
+        else:
+            check_layout(int(layout))
 
     async def list_products(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
         """One page in id order, and the `after` of the next page if there may be one."""

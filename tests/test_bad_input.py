@@ -561,3 +561,45 @@ async def test_after_bad_input_a_good_order_is_placed(client: AsyncClient) -> No
     for body in (b"{", b"[" * 60_000, b"x" * 70_000, b'{"products": [{"product_id": 1e999, "quantity": 1}]}'):
         assert (await send_json(client, "POST", "/orders", body)).status_code in (400, 413, 422)
     assert (await place(client, (1, 1))).json()["id"] == 1
+
+
+async def test_an_object_of_more_members_than_any_request_has_is_refused_as_a_whole(client: AsyncClient) -> None:
+    """Else 64 KiB of unknown members would be answered with a megabyte, seven thousand faults."""
+    line = {"product_id": 1, "quantity": 1, **{f"m{number}": 0 for number in range(70)}}
+    response = await client.post("/orders", json={"products": [line]})
+    problem = assert_problem(response, 400, "malformed-json")
+    assert "72 members" in problem["detail"]
+    assert len(response.content) < 1000
+
+
+async def test_more_parameters_than_any_call_takes_are_refused_as_a_whole(client: AsyncClient) -> None:
+    response = await client.get("/orders?" + "&".join(f"p{number}=1" for number in range(1000)))
+    assert_problem(response, 422, "invalid-request")
+    assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/orders?status=pending"),
+        ("POST", "/products?id=7"),
+        ("GET", "/products/1?limit=1"),
+        ("PATCH", "/products/1?price=5"),
+        ("DELETE", "/products/1?quantity=1"),
+        ("POST", "/products/1/stock?change=1"),
+        ("GET", "/orders/1?status=pending"),
+        ("DELETE", "/orders/1?reason=late"),
+        ("POST", "/orders/1/complete?at=once"),
+    ],
+)
+async def test_a_parameter_where_none_is_taken_is_refused_and_does_nothing(
+    client: AsyncClient, link: Link, method: str, path: str
+) -> None:
+    """`POST /orders?status=pending` would sell what its client wants held."""
+    await add_product(client, id=1)
+    await place(client, (1, 1), status="pending")
+    bodies = {"/orders": {"products": [{"product_id": 1, "quantity": 1}]}, "/products": mug()}
+    async with nothing_changes(link):
+        response = await client.request(method, path, json=bodies.get(path.partition("?")[0], {}))
+    problem = assert_problem(response, 422, "invalid-request")
+    assert [fault["in"] for fault in problem["errors"]] == ["query"]

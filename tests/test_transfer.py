@@ -409,7 +409,7 @@ async def test_exported_products_are_those_of_the_api_in_id_order(
     await store.withdraw_product(4)
     lines = await lines_of(store, "products")
     assert [json.loads(line)["id"] for line in lines] == [1, 2, 5, 7, 8, 9]
-    assert lines == [(await client.get(f"/products/{json.loads(line)['id']}")).text for line in lines]
+    assert lines == [(await client.get(f"/products/{json.loads(line)['id']}")).text.rstrip() for line in lines]
 
 
 async def test_exported_orders_are_those_of_the_api_newest_first(
@@ -427,7 +427,7 @@ async def test_exported_orders_are_those_of_the_api_newest_first(
     expected = [order["id"] for order in reversed(placed) if order != cancelled]
     lines = await lines_of(store, "orders")
     assert [json.loads(line)["id"] for line in lines] == expected
-    assert lines == [(await client.get(f"/orders/{order_id}")).text for order_id in expected]
+    assert lines == [(await client.get(f"/orders/{order_id}")).text.rstrip() for order_id in expected]
     assert [page for page in await pages(client, "/orders?limit=3") if page] == _in_threes(expected)
 
 
