@@ -2,10 +2,13 @@
 
 import asyncio
 import string
+from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from httpx2 import AsyncClient, Response
 
+from service.errors import StorageUnavailable
 from service.store import Link
 from tests.conftest import (
     SHOP,
@@ -297,3 +300,33 @@ async def test_the_name_of_the_header_may_be_written_in_any_case(client: AsyncCl
             "/orders", json={"products": [{"product_id": 1, "quantity": 1}]}, headers={name: string.ascii_letters}
         )
     assert response.headers["idempotent-replayed"] == "true"
+
+
+class LosesReads:
+    """A Link that has no answer for a script that only reads, once it is told to."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.loses = False
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        if self.loses and repeatable:
+            raise StorageUnavailable("lost")
+        return self.link.send(*command, repeatable=repeatable)
+
+
+async def test_a_repeated_key_whose_answer_cannot_be_read_is_not_told_that_nothing_was_done(link: Link) -> None:
+    """Else its client would order again, with a new key."""
+    loses = LosesReads(link)
+    async with http_client(make_store(loses)) as client:
+        product_id = await add_product(client, stock=10)
+        assert (await place(client, (product_id, 1), key="k")).status_code == 201
+        move = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
+        assert (await client.post(f"/products/{product_id}/stock", **move)).status_code == 200  # type: ignore[arg-type]
+        loses.loses = True
+        assert_problem(await place(client, (product_id, 1), key="k"), 503, "outcome-unknown")
+        again = await client.post(f"/products/{product_id}/stock", **move)  # type: ignore[arg-type]
+        assert_problem(again, 503, "outcome-unknown")
+        loses.loses = False
+        assert (await place(client, (product_id, 1), key="k")).headers["idempotent-replayed"] == "true"
+        assert await stock_of(client, product_id) == 14

@@ -611,6 +611,32 @@ async def test_the_bound_holds_while_redis_is_away(network: Network) -> None:
         assert await asyncio.gather(*calls) == [b"PONG"] * 3
 
 
+async def test_a_connection_that_is_slow_but_brings_replies_is_kept(network: Network, wire: Wire) -> None:
+    """Megabytes are on their way, and what waits behind them is overdue. Only that ends."""
+    await wire.send("SET", "large", b"x" * 4_000_000)
+    network.reply_bytes = 64 * 1024
+    network.replies_pass.clear()
+    async with far_wire(network, timeout=0.3) as far:
+        network.replies_pass.set()
+        assert await far.send("PING") == b"PONG"
+        network.replies_pass.clear()
+        large, counted = far.send("GET", "large", repeatable=True), far.send("INCR", "count")
+        with capture_logs() as logs:
+            while not counted.done():  # a piece now and then, so that it is never silent for long
+                network.replies_pass.set()
+                await asyncio.sleep(0)
+                network.replies_pass.clear()
+                await asyncio.wait([counted], timeout=0.05)
+            network.replies_pass.set()
+            assert await outcome(large) is StorageUnavailable
+            assert await outcome(counted) is OutcomeUnknown
+            while await outcome(far.send("PING", repeatable=True)) != b"PONG":
+                pass  # overdue replies are consumed first
+        assert not lost(logs)
+    assert network.accepted == 1
+    assert await count(wire) == 1
+
+
 # Kinds of connections
 
 
