@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,19 +101,27 @@ def _run_command(settings: Settings, command: Audit | Events | Import | Export) 
             if settings.redis_url is None and not isinstance(command, Import) and not settings.data_dir.exists():
                 raise EngineError(f"there is no data in {settings.data_dir}: see HOLDFAST_DATA_DIR, HOLDFAST_REDIS_URL")
             url = settings.redis_url or stack.enter_context(_local_engine(settings))
-            return asyncio.run(_with_store(settings.model_copy(update={"redis_url": url}), command))
+            code = asyncio.run(_with_store(settings.model_copy(update={"redis_url": url}), command))
+            sys.stdout.flush()  # here, where an error is caught, rather than at exit
+            return code
         except (EngineError, NotImportableError) as error:
-            fail(str(error))
+            fail(str(error), _CANNOT_TELL if isinstance(command, Audit) else 1)
         except (StorageError, Unfit) as error:
-            fail(error.reason)
+            fail(error.reason, _CANNOT_TELL if isinstance(command, Audit) else 1)
         except BrokenPipeError:  # `holdfast events | head`
-            sys.stdout = None
+            _drop_output()
             return 0
-        except OSError as error:  # of the terminal or the file that the answer goes to
-            sys.stdout = None
+        except OSError as error:  # of the file that the answer goes to
+            _drop_output()
             fail(str(error))
         except KeyboardInterrupt:
             return 130
+
+
+def _drop_output() -> None:
+    """What is left of it in a buffer would fail again at exit."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @contextmanager
@@ -162,12 +171,16 @@ async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     return 1
 
 
+_CANNOT_TELL = 3
+"""Exit code of an audit: neither 'they balance' nor 'they do not'."""
+
+
 def _cannot_tell(error: CannotTellError | StorageError | Unfit, command: Audit) -> int:
     reason = str(error) if isinstance(error, CannotTellError) else error.reason
     if command.json_:
         print(json.dumps({"balanced": None, "reason": reason}))
     print(f"holdfast: cannot tell: {reason}", file=sys.stderr)
-    return 3
+    return _CANNOT_TELL
 
 
 async def _events(store: Store, settings: Settings, command: Events) -> int:

@@ -155,7 +155,7 @@ def _ignore_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def fail(reason: str) -> NoReturn:
+def fail(reason: str, code: int = 1) -> NoReturn:
     """Ends the program with a line for the operator."""
     print(f"holdfast: {reason}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)

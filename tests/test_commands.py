@@ -399,6 +399,24 @@ def test_a_redis_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path, args
     assert_failed(command(*args), code, "127.0.0.1")
 
 
+@pytest.mark.parametrize(("args", "code"), [(("audit",), 3), (("events",), 1), (("export", "orders"), 1)])
+def test_where_there_are_no_data_none_are_made_up(tmp_path: Path, args: tuple[str, ...], code: int) -> None:
+    command = Command(tmp_path)
+    assert_failed(command(*args), code, "there is no data in data")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_told_in_one_line(outside: Outside) -> None:
+    outside.write("p.jsonl", 1)
+    outside("import", "p.jsonl")
+    with Path("/dev/full").open("w") as full:
+        done = outside("export", "products", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_audit_that_cannot_tell_says_so_in_json_as_well(tmp_path: Path) -> None:
     command = Command(tmp_path, HOLDFAST_REDIS_URL=f"redis://127.0.0.1:{free_port()}", HOLDFAST_REDIS_TIMEOUT="0.2")
     done = command("audit", "--json")
