@@ -16,7 +16,7 @@ _LARGEST_EXPONENT = 20
 """Above every limit of the contract: a larger number is out of range, whatever its digits."""
 
 
-_MOST_MEMBERS = 16
+_MOST_MEMBERS = 8
 """Some more than any request has. Each unknown member is answered, and 64 KiB hold seven thousand of them."""
 
 
@@ -38,7 +38,7 @@ def _no_constant(text: str) -> object:
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object. Of two members of one name readers keep this one or that one, so it is refused (RFC 7493, 2.3)."""
     if len(members) > _MOST_MEMBERS:
-        raise ValueError(f"an object of {len(members)} members, where no request has more than six")
+        raise ValueError(f"an object of {len(members)} members, where no request has more than five")
     result = dict(members)
     if len(result) != len(members):
         name = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
