@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -138,7 +139,11 @@ def _worker_app(settings: Settings) -> object:
     if settings.workers > 1:
         _end_with_parent()  # else workers go on serving when the parent is killed
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)  # uvicorn handles them by now
-    return create_app(settings)
+    app = create_app(settings)
+    # What is there now stays for good: a full collection need not look through it each time, for 30 ms.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 async def _check(settings: Settings) -> None:
