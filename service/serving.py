@@ -45,7 +45,8 @@ def serve(settings: Settings) -> None:
             settings = settings.model_copy(update={"redis_url": url})
             log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url)
         try:
-            asyncio.run(_check(settings))
+            with _signals_blocked():  # for as long as Redis may take: in an event loop, _exit would leave a traceback
+                asyncio.run(_check(settings))
         except Unfit as error:
             fail(error.reason)
         except StorageError as error:
