@@ -78,6 +78,8 @@ class Wire:
         self._reason = "not connected yet"
         self._flush_is_due = False
         self._watch_is_due = False
+        self._watch_at = 0.0
+        self._watch_was_late = False
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,7 +122,7 @@ class Wire:
             self._loop.call_soon(self._flush)
         if not self._watch_is_due:
             self._watch_is_due = True
-            self._loop.call_at(call.deadline, self._watch)
+            self._watch_again_at(call.deadline)
         return future
 
     def _flush(self) -> None:
@@ -136,6 +138,12 @@ class Wire:
     def _watch(self) -> None:
         """Ends the calls whose deadline has passed. Both queues are in the order of their deadlines."""
         now = self._loop.time()
+        if now > self._watch_at + _SHORTEST_WATCH and not self._watch_was_late:
+            # It is we who were held up, not Redis: first, what it has sent meanwhile is read.
+            self._watch_was_late = True
+            self._watch_again_at(now + _SHORTEST_WATCH)
+            return
+        self._watch_was_late = False
         if self._unanswered and self._unanswered[0].deadline <= now:
             if now - self._heard_at >= self._timeout:
                 # Redis hangs, or the network swallows. All that was sent is lost; what comes now is not
@@ -150,7 +158,11 @@ class Wire:
         heads = [calls[0].deadline for calls in (self._unanswered, self._unsent) if calls]
         self._watch_is_due = bool(heads)
         if heads:
-            self._loop.call_at(max(min(heads), now + _SHORTEST_WATCH), self._watch)
+            self._watch_again_at(max(min(heads), now + _SHORTEST_WATCH))
+
+    def _watch_again_at(self, moment: float) -> None:
+        self._watch_at = moment
+        self._loop.call_at(moment, self._watch)
 
     def _fail_overdue(self, call: _Call) -> None:
         reason = f"no reply within {self._timeout} s"

@@ -637,6 +637,20 @@ async def test_a_connection_that_is_slow_but_brings_replies_is_kept(network: Net
     assert await count(wire) == 1
 
 
+async def test_a_worker_that_was_held_up_itself_does_not_blame_redis(engine_url: str, wire: Wire) -> None:
+    """The reply came in time, but nobody was there to read it."""
+    timeout = 0.2
+    async with Wire(engine_url, timeout=timeout, max_in_flight=10) as held_up:
+        assert await held_up.send("PING") == b"PONG"
+        with capture_logs() as logs:
+            counted = held_up.send("INCR", "count")
+            await asyncio.sleep(0)  # it leaves
+            time.sleep(2 * timeout)  # noqa: ASYNC251
+            assert await counted == 1
+        assert not lost(logs)
+    assert await count(wire) == 1
+
+
 # Kinds of connections
 
 
