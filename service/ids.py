@@ -7,7 +7,7 @@ from typing import Final
 
 from service.models import MAX_ID
 
-BLOCK: Final = 64
+BLOCK: Final = 256
 """Ids a worker takes at a time. What it has not used when it stops is never used."""
 
 _LONGEST_BLOCK: Final = 1_000_000
@@ -26,18 +26,26 @@ class OrderIds:
 
     async def take(self) -> int:
         """An id that no order has, unless the counter was lost or set back. Raises what `lease` raises."""
+        if len(self._unused) < BLOCK // 2:
+            self._take_block()  # already now, so that hardly any order waits for it
         while not self._unused:
-            if self._refill is None:
-                self._refill = asyncio.create_task(self._take_block())
-            await asyncio.shield(self._refill)  # all who wait share it, and its error
+            await asyncio.shield(self._take_block())  # all who wait share it, and its error
         return self._unused.popleft()
 
-    async def _take_block(self) -> None:
+    def _take_block(self) -> asyncio.Task[None]:
+        if self._refill is None:
+            self._refill = asyncio.create_task(self._lease_block())
+            # asyncio would complain of an error that nobody waited for. The next order tries again.
+            self._refill.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._refill
+
+    async def _lease_block(self) -> None:
         try:
             length, self._next_length = self._next_length, BLOCK
-            self._first = await self._lease(length)
+            first = await self._lease(length)
+            self._first = min(self._first, first) if self._unused else first
             self._length = length
-            self._unused.extend(range(self._first, self._first + length))
+            self._unused.extend(range(first, first + length))
         finally:
             self._refill = None
 
@@ -47,7 +55,7 @@ class OrderIds:
 
     def skip(self, order_id: int) -> None:
         """An order has this id already. Ever longer blocks get past all that there are."""
-        if order_id >= self._first:  # else a racing order has said so of this block before
+        if order_id >= self._first:  # else a racing order has said so of these ids before
             self._unused.clear()
             self._first = MAX_ID
             self._next_length = min(2 * self._length, _LONGEST_BLOCK)

@@ -11,6 +11,7 @@ from pytest import MonkeyPatch  # noqa: PT013
 
 from service.audit import CannotTellError, Report, audit
 from service.errors import Refused
+from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
 from service.store import Link, Store
 from service.wire import Wire
@@ -370,7 +371,7 @@ CASES: dict[str, Case] = {
                 "1.00",
             )
         ],
-        {order_key(1000): f"was never handed out: {COUNTER} is 64"},
+        {order_key(1000): f"was never handed out: {COUNTER} is {ORDER_ID_BLOCK}"},
     ),
     "counter was set back": Case(
         [("SET", COUNTER, 4)], {OF_WITHDRAWN: "was never handed out", CUP: "has sold 1, the orders say 0"}

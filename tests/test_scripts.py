@@ -15,7 +15,7 @@ from service.models import MAX_ID, NewOrder, NewProduct, OrdersQuery
 from service.scripts import load_scripts
 from service.store import REFUSAL_LIFETIME_MS, Link, Store
 from service.wire import Wire
-from tests.books import assert_books_balance, dump, events_at, hash_at, scores_at, text
+from tests.books import assert_books_balance, dump, events_at, hash_at, scores_at
 from tests.conftest import SHOP, make_store
 
 SCRIPTS = load_scripts()
@@ -25,7 +25,7 @@ EVENTS, HOLDS, PENDING, PRODUCTS = keys.events(SHOP), keys.holds(SHOP), keys.pen
 
 
 async def run(link: Link, script: str, names: list[str], args: list[str | int]) -> list[str]:
-    return [text(part) for part in await link.send("EVAL", SCRIPTS[script].source, len(names), *names, *args)]
+    return [str(part) for part in await link.send("EVAL", SCRIPTS[script].source, len(names), *names, *args)]
 
 
 async def add(
@@ -98,7 +98,7 @@ async def test_the_largest_ids_are_listed_in_their_order(link: Link) -> None:
     for product_id in (MAX_ID, MAX_ID - 1, MAX_ID - 2):
         assert await add(link, product_id) == ["added"]
     listed = await link.send("ZRANGEBYSCORE", PRODUCTS, f"({MAX_ID - 2}", "+inf")
-    assert [text(product_id) for product_id in listed] == [str(MAX_ID - 1), str(MAX_ID)]
+    assert listed == [str(MAX_ID - 1), str(MAX_ID)]
 
 
 async def test_a_change_writes_and_announces_only_what_differs(link: Link) -> None:
@@ -596,6 +596,38 @@ async def test_order_ids_are_taken_from_the_counter_in_blocks(link: Link) -> Non
     assert ids[:4] == [1, block + 1, 2, block + 2]
     assert ids[4:] == [*range(3, block + 1), 2 * block + 1, 2 * block + 2]
     assert int(await link.send("GET", keys.order_ids(SHOP))) == 3 * block
+
+
+class OnceOnlyCounter:
+    """A link on which the counter of order ids answers once, and never again: each order has to do without it."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.asked = 0
+
+    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        if command[0] == "INCRBY" and command[1] == keys.order_ids(SHOP):
+            self.asked += 1
+            if self.asked > 1:
+                return refuse()
+        return self.link.send(*command, repeatable=repeatable)
+
+
+async def refuse() -> Any:
+    raise StorageUnavailable("not now")
+
+
+async def test_no_order_waits_for_the_counter_while_there_are_ids_left(link: Link) -> None:
+    product = await make_store(link).add_product(new_product())
+    counter = OnceOnlyCounter(link)
+    store = make_store(counter)
+    ids = [(await store.place_order(order_of((product.id, 1)))).order.id for _ in range(ORDER_ID_BLOCK)]
+    assert ids == list(range(1, ORDER_ID_BLOCK + 1))
+    assert counter.asked > 1  # for the next ones, in good time
+    with pytest.raises(StorageUnavailable):
+        await store.place_order(order_of((product.id, 1)))
+    counter.asked = 0
+    assert (await store.place_order(order_of((product.id, 1)))).order.id == ORDER_ID_BLOCK + 1
 
 
 async def test_the_store_has_a_refusal_remembered_for_a_day(link: Link) -> None:
