@@ -8,10 +8,11 @@ T = TypeVar("T")
 
 
 class SharedReads(Generic[T]):
-    """Loads the same thing once for all who ask while a load is under way: they share the next one.
+    """Loads the same thing once for all who ask before the load begins.
 
-    Never the one under way, which may have read before they asked. So nobody gets anything older than
-    their own request, and there are at most two loads of a thing at a time: one running, one waiting.
+    Who asks while one is under way shares the next one, never that one, which may have read before they
+    asked. So nobody gets anything older than their own request, and there are at most two loads of a thing
+    at a time: one running, one waiting.
     """
 
     def __init__(self, at_once: int = 4) -> None:
@@ -22,27 +23,25 @@ class SharedReads(Generic[T]):
 
     async def read(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         """What `load` gives when it is called after this. Raises what it raises, to all who share or await it."""
-        if key in self._waiting:
-            task = self._waiting[key]
-        elif key in self._running:
-            task = self._waiting[key] = asyncio.create_task(self._load_after(self._running[key], key, load))
-        else:
-            task = self._running[key] = asyncio.create_task(self._load(key, load))
+        task = self._waiting.get(key)
+        if task is None:
+            # As a task it begins after all requests that this tick has brought: they share it.
+            task = self._waiting[key] = asyncio.create_task(self._load(key, load, self._running.get(key)))
         # One who goes away must not take the load from the others.
         return await asyncio.shield(task)
 
-    async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
+    async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]], running: asyncio.Task[T] | None) -> T:
         try:
-            async with self._slots:
-                return await load()
+            if running is not None:
+                await asyncio.wait([running])
+                if not running.cancelled() and (error := running.exception()) is not None:
+                    raise error  # not another wait for a storage that just did not answer
+            await self._slots.acquire()
         finally:
-            if key not in self._waiting:
-                del self._running[key]
-
-    async def _load_after(self, running: asyncio.Task[T], key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        await asyncio.wait([running])
-        self._running[key] = self._waiting.pop(key)
-        if not running.cancelled() and (error := running.exception()) is not None:
+            task = self._waiting.pop(key)
+        self._running[key] = task
+        try:
+            return await load()
+        finally:
+            self._slots.release()
             del self._running[key]
-            raise error  # not another wait for a storage that just did not answer
-        return await self._load(key, load)

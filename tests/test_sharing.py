@@ -44,6 +44,37 @@ async def test_requests_that_arrive_during_a_load_share_the_next_one() -> None:
     assert await asyncio.gather(*others) == [1] * 50
 
 
+async def test_requests_of_one_tick_share_one_load() -> None:
+    source, reads = Source(), SharedReads[int]()
+    tasks = [asyncio.create_task(reads.read("page", source.load)) for _ in range(50)]
+    await settle()
+    assert len(source.loads) == 1
+    source.loads[0].set_result(None)
+    assert await asyncio.gather(*tasks) == [0] * 50
+
+
+async def test_a_load_that_has_to_wait_for_its_turn_is_shared_until_it_begins() -> None:
+    source, reads = Source(), SharedReads[int](at_once=1)
+    other = asyncio.create_task(reads.read("other page", source.load))
+    await settle()
+    first = asyncio.create_task(reads.read("page", source.load))
+    await settle()
+    source.value = 1
+    second = asyncio.create_task(reads.read("page", source.load))
+    await settle()
+    source.loads[0].set_result(None)
+    await settle()
+    source.value = 2  # after the load began: who asks now shares another
+    third = asyncio.create_task(reads.read("page", source.load))
+    await settle()
+    source.loads[1].set_result(None)
+    assert [await task for task in (other, first, second)] == [0, 1, 1]
+    await settle()
+    source.loads[2].set_result(None)
+    assert await third == 2
+    assert len(source.loads) == 3
+
+
 async def test_nobody_reads_older_than_their_own_request() -> None:
     source, reads = Source(), SharedReads[int]()
     asked: list[tuple[int, asyncio.Task[int]]] = []
