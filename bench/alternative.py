@@ -33,6 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from service.serving import collect_less
+
 metadata = MetaData()
 
 products = Table(
@@ -184,6 +186,7 @@ def create_app() -> FastAPI:
             created_at=order.created_at,
         )
 
+    collect_less()
     return app
 
 

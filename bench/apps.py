@@ -15,6 +15,7 @@ from bench.data import product_json
 from service.app import ROUTES
 from service.http import State
 from service.models import NewOrder
+from service.serving import collect_less
 from service.settings import Settings
 from service.sharing import SharedReads
 from service.store import Store
@@ -27,7 +28,9 @@ class PoolLink:
     """redis-py as it is used everywhere: each command takes a connection and waits for its own reply."""
 
     def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(url, max_connections=POOL_SIZE, timeout=60, protocol=2)
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=POOL_SIZE, timeout=60, protocol=2, decode_responses=True
+        )
         self.client = Redis(connection_pool=pool)
         self.client.response_callbacks.clear()  # the Store reads replies as Redis sends them
 
@@ -48,7 +51,9 @@ def holdfast_on_pool() -> ASGIApp:
         yield {"store": store, "pages": SharedReads()}
         await link.client.aclose()
 
-    return Telemetry(Router(ROUTES, redirect_slashes=False, lifespan=lifespan))
+    app = Telemetry(Router(ROUTES, redirect_slashes=False, lifespan=lifespan))
+    collect_less()
+    return app
 
 
 def ceiling() -> Starlette:
@@ -71,10 +76,12 @@ def ceiling() -> Starlette:
     async def get_product(request: Request) -> Response:
         return Response(one, media_type="application/json")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/products", list_products, methods=["GET"]),
             Route("/products/{id}", get_product, methods=["GET"]),
             Route("/orders", place_order, methods=["POST"]),
         ]
     )
+    collect_less()
+    return app

@@ -4,13 +4,12 @@ Money is a decimal at the edge and integer cents inside; it is never a float.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from json import JSONEncoder
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -192,8 +191,7 @@ class OrdersQuery(_Request):
     status: Annotated[OrderStatus, Field(strict=False)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(NamedTuple):
     """A product on sale. `price` in cents."""
 
     id: int
@@ -210,8 +208,7 @@ class Product:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLine:
+class OrderLine(NamedTuple):
     """What an order holds of one product. `price` of one unit in cents, at the moment of ordering."""
 
     product_id: int
@@ -223,8 +220,7 @@ class OrderLine:
         return f'{{"product_id":{self.product_id},"quantity":{self.quantity},"price":{money(self.price)}}}'
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A placed order. `total_price` in cents, times in ms since 1970; `expires_at` only while it is pending."""
 
     id: int

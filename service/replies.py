@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from service.errors import (
     CurrentPrice,
@@ -98,26 +99,15 @@ def _short_line(new: NewOrder, text: str) -> ShortLine:
     return ShortLine(index, int(product_id), int(requested), None if available == "unknown" else int(available))
 
 
-def parse_event(entry: tuple[bytes, list[bytes]]) -> Event:
+def parse_event(entry: tuple[str, list[str]]) -> Event:
     event_id, parts = entry
-    texts = [part.decode(errors="replace") for part in parts]
-    return Event(event_id.decode(), dict(zip(texts[::2], texts[1::2], strict=True)))
+    return Event(event_id, dict(zip(parts[::2], parts[1::2], strict=True)))
 
 
 def event_position(event_id: str) -> tuple[int, int]:
     """An event id as something that compares in the order of the stream."""
     milliseconds, _, sequence = event_id.partition("-")
     return int(milliseconds), int(sequence or 0)
-
-
-def as_text(reply: Any) -> Any:
-    """A reply with all its strings as text."""
-    match reply:
-        case bytes():
-            return reply.decode(errors="replace")
-        case list():
-            return [as_text(part) for part in reply]
-    return reply
 
 
 def parse_lines(text: str) -> tuple[OrderLine, ...]:
@@ -128,6 +118,7 @@ def parse_lines(text: str) -> tuple[OrderLine, ...]:
     return tuple(OrderLine(int(match[1]), int(match[2]), parse_cents(match[3])) for match in matches if match)
 
 
+@lru_cache(maxsize=10_000)  # most amounts are prices, and come again and again
 def parse_cents(text: str) -> int:
     """An amount as Redis holds it, `19.99`, in cents."""
     if not _AMOUNT.fullmatch(text):

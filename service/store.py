@@ -8,7 +8,6 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -56,7 +55,6 @@ from service.models import (
 )
 from service.replies import (
     Event,
-    as_text,
     event_position,
     move_fingerprint,
     order_fingerprint,
@@ -87,7 +85,10 @@ class Link(Protocol):
     """What the Store needs of a connection: `wire.Wire`, or a few lines around a redis-py client."""
 
     def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
-        """Sends a command, the awaitable brings its reply. `repeatable`: executing it twice does no harm."""
+        """Sends a command, the awaitable brings its reply, with `str` for strings.
+
+        `repeatable`: executing it twice does no harm.
+        """
         ...
 
 
@@ -152,17 +153,17 @@ class Store:
         ]
         for command, check in checks:
             try:
-                reply = await _answered(self._link.send(*command, repeatable=True))
+                reply = await self._send(*command, repeatable=True, unchecked=True)
             except ResponseError as error:
                 if command not in self._warned_of:
                     log.warning("engine_unreadable", command=command, reason=str(error))
                 self._warned_of.add(command)
             else:
-                check(as_text(reply))
+                check(reply)
         key = keys.meta(self._shop)
-        layout = await _answered(self._link.send("HGET", key, "layout", repeatable=True))
+        layout = await self._send("HGET", key, "layout", repeatable=True, unchecked=True)
         if layout is None:  # a new shop. Else nothing is written: a full memory must not keep an audit from reading
-            await _answered(self._link.send("HSETNX", key, "layout", LAYOUT, repeatable=True))
+            await self._send("HSETNX", key, "layout", LAYOUT, repeatable=True, unchecked=True)
         else:
             check_layout(int(layout))
 
@@ -353,7 +354,7 @@ class Store:
         reply = await self._run("complete_order", *self._ending(order_id, order.lines))
         match reply:
             case ["completed"]:
-                return replace(order, status="completed", expires_at=None)
+                return order._replace(status="completed", expires_at=None)
             case ["cancelled"]:
                 raise OrderCancelled(order_id)
             case ["expired"]:
@@ -408,7 +409,7 @@ class Store:
         if products is None:
             raise OrderNotFound(str(order_id))
         reply = await self._run("release_order", *self._ending(order_id, parse_lines(products), "expire"))
-        return reply[0]
+        return str(reply[0])
 
     async def move_stock(self, product_id: int, move: StockMove, idempotency_key: str | None = None) -> Moved:
         """Adds to the stock of a product or takes from it.
@@ -451,7 +452,7 @@ class Store:
     async def last_event(self) -> str:
         """Id of the newest event, `0-0` before the first."""
         newest = await self._send("XREVRANGE", keys.events(self._shop), "+", "-", "COUNT", 1, repeatable=True)
-        return newest[0][0].decode() if newest else "0-0"
+        return str(newest[0][0]) if newest else "0-0"
 
     async def has_events_since(self, event_id: str) -> bool:
         """Whether the stream still has all events after this one. `0-0`: all there ever were."""
@@ -461,9 +462,9 @@ class Store:
             return event_id == "0-0"
         facts = dict(zip(info[::2], info[1::2], strict=True))
         if event_id == "0-0":
-            return bool(facts[b"entries-added"] == facts[b"length"])
-        oldest = facts[b"first-entry"]
-        return oldest is not None and event_position(oldest[0].decode()) <= event_position(event_id)
+            return bool(facts["entries-added"] == facts["length"])
+        oldest = facts["first-entry"]
+        return oldest is not None and event_position(oldest[0]) <= event_position(event_id)
 
     async def read_events(self, after: str, until: str = "+", most: int = 1000) -> list[Event]:
         """The events that follow `after`, oldest first, up to and with `until`."""
@@ -486,7 +487,7 @@ class Store:
             keys.pending(self._shop),
             *(keys.order(self._shop, order_id) for order_id in order_ids),
         ]
-        _, last_event, *rows = await self._run_nested("audit_orders", names, order_ids)
+        _, last_event, *rows = await self._run("audit_orders", names, order_ids, repeatable=True)
         return last_event, rows
 
     async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[list[str | None]]]:
@@ -496,7 +497,7 @@ class Store:
             keys.products(self._shop),
             *(keys.product(self._shop, product_id) for product_id in product_ids),
         ]
-        _, last_event, *rows = await self._run_nested("audit_products", names, product_ids)
+        _, last_event, *rows = await self._run("audit_products", names, product_ids, repeatable=True)
         return last_event, rows
 
     async def scan_keys(self) -> AsyncIterator[list[str]]:
@@ -504,8 +505,7 @@ class Store:
         pattern = f"{keys.prefix(self._shop)}*"
         cursor = "0"
         while True:
-            reply = await self._send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, repeatable=True)
-            cursor, names = as_text(reply)
+            cursor, names = await self._send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, repeatable=True)
             yield names
             if cursor == "0":
                 return
@@ -514,16 +514,14 @@ class Store:
         """All members of a sorted set in bounded batches; one may come twice."""
         cursor = "0"
         while True:
-            reply = await self._send("ZSCAN", name, cursor, "COUNT", 1000, repeatable=True)
-            cursor, members = as_text(reply)
+            cursor, members = await self._send("ZSCAN", name, cursor, "COUNT", 1000, repeatable=True)
             yield members[::2]
             if cursor == "0":
                 return
 
     async def key_type(self, name: str) -> str:
         """`hash`, `zset`, ...; `none` if there is no such key."""
-        reply = await self._send("TYPE", name, repeatable=True)
-        return str(reply.decode())
+        return str(await self._send("TYPE", name, repeatable=True))
 
     async def count_keys(self) -> int:
         """How many keys there are, of all shops."""
@@ -619,31 +617,29 @@ class Store:
         if not names:
             return []
         rows: list[list[Any]]
-        _, *rows = await self._run_nested("read_hashes", names, fields)
+        _, *rows = await self._run("read_hashes", names, fields, repeatable=True)
         return rows
 
-    async def _run(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> list[str]:
-        """Runs a script whose reply is an array of strings."""
-        return [part.decode() for part in await self._run_script(name, names, args)]
-
-    async def _run_nested(self, name: str, names: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Runs a script that only reads, and whose reply has arrays within and nils."""
-        return as_text(await self._run_script(name, names, args, repeatable=True))
-
-    async def _run_script(
-        self, name: str, names: Sequence[str], args: Sequence[str | int], repeatable: bool = False
-    ) -> Any:
-        """Redis forgets scripts when it restarts: EVAL teaches it anew."""
+    async def _run(self, name: str, names: Sequence[str], args: Sequence[str | int], repeatable: bool = False) -> Any:
+        """Runs a script. Redis forgets scripts when it restarts: EVAL teaches it anew."""
         script = self._scripts[name]
         try:
             return await self._send("EVALSHA", script.sha, len(names), *names, *args, repeatable=repeatable)
         except NoScriptError:
             return await self._send("EVAL", script.source, len(names), *names, *args, repeatable=repeatable)
 
-    async def _send(self, *command: str | int, repeatable: bool = False) -> Any:
-        if not self._checked:
+    async def _send(self, *command: str | int, repeatable: bool = False, unchecked: bool = False) -> Any:
+        """The reply to a command. An error that says it was not executed becomes StorageUnavailable."""
+        if not (self._checked or unchecked):
             await self.check()
-        return await _answered(self._link.send(*command, repeatable=repeatable))
+        try:
+            return await self._link.send(*command, repeatable=repeatable)
+        except _NOT_EXECUTED as error:
+            raise StorageUnavailable(f"{type(error).__name__}: {error}") from error
+        except ResponseError as error:
+            if str(error).startswith(_NOT_EXECUTED_CODES):
+                raise StorageUnavailable(str(error)) from error
+            raise
 
 
 async def _replayed(answer: Awaitable[T]) -> T:
@@ -652,18 +648,6 @@ async def _replayed(answer: Awaitable[T]) -> T:
         return await answer
     except (StorageUnavailable, Overloaded) as error:
         raise OutcomeUnknown(error.reason) from error
-
-
-async def _answered(reply: Awaitable[Any]) -> Any:
-    """The reply. An error that says the command was not executed becomes StorageUnavailable."""
-    try:
-        return await reply
-    except _NOT_EXECUTED as error:
-        raise StorageUnavailable(f"{type(error).__name__}: {error}") from error
-    except ResponseError as error:
-        if str(error).startswith(_NOT_EXECUTED_CODES):
-            raise StorageUnavailable(str(error)) from error
-        raise
 
 
 _READABLE = frozenset(OrderStatus)

@@ -1,7 +1,7 @@
 """One connection to Redis, shared by all requests of a worker.
 
-The commands of one event-loop tick leave in one write; the replies come back in the same order and
-each wakes the call it belongs to. redis-py opens the connection (TLS, ACL, unix sockets, database);
+The commands of one event-loop tick leave in one write, or in a few; the replies come back in the same
+order, as text, and each wakes the call it belongs to. redis-py opens the connection (TLS, ACL, unix sockets, database);
 its asyncio client has no multiplexing (https://github.com/redis/redis-py/issues/3767).
 
 A call ends in exactly one of these ways:
@@ -34,6 +34,8 @@ from service.errors import OutcomeUnknown, Overloaded, StorageUnavailable, Unfit
 log = structlog.get_logger()
 
 _READ_SIZE = 256 * 1024
+_BATCH = 32
+"""Commands that leave before their tick ends: Redis begins with them while we go on. Half as many are as good."""
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.01, 1.0
 _SHORTEST_WATCH = 0.05
 _INCOMPLETE = object()
@@ -117,16 +119,21 @@ class Wire:
             self._fail(call, StorageUnavailable(self._reason))
             return future
         self._unsent.append(call)
-        if not self._flush_is_due:
+        if len(self._unsent) >= _BATCH:
+            self._flush()
+        elif not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_rest)
         if not self._watch_is_due:
             self._watch_is_due = True
             self._watch_again_at(call.deadline)
         return future
 
-    def _flush(self) -> None:
+    def _flush_rest(self) -> None:
         self._flush_is_due = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._writer is None or self._writer.transport.is_closing() or not self._unsent:
             return  # what is not sent now goes over the next connection
         # A caller that went away before its command left is not worth a command.
@@ -230,7 +237,15 @@ class Wire:
         reader, self._writer = connection._reader, connection._writer
         parse_error = connection._parser.parse_error
         assert reader is not None
-        replies = hiredis.Reader(protocolError=InvalidResponse, replyError=parse_error, notEnoughData=_INCOMPLETE)
+        assert self._writer is not None
+        self._writer.transport.set_write_buffer_limits(high=0)  # else uvloop keeps a write until the tick ends
+        replies = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=parse_error,
+            encoding="utf-8",
+            errors="replace",
+            notEnoughData=_INCOMPLETE,
+        )
         self._lost_at = None
         self._heard_at = self._loop.time()
         self._flush()

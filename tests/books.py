@@ -109,7 +109,7 @@ def retell(events: list[dict[str, str]]) -> dict[int, Account]:
 
 async def dump(link: Link) -> dict[str, object]:
     """Everything there is in Redis: each key's type and value, and whether it will expire."""
-    names = sorted(text(name) for name in await link.send("KEYS", "*"))
+    names = sorted(await link.send("KEYS", "*"))
     return dict(zip(names, await asyncio.gather(*(_value(link, name) for name in names)), strict=True))
 
 
@@ -121,7 +121,7 @@ async def hash_at(link: Link, name: str) -> dict[str, str]:
 async def scores_at(link: Link, name: str) -> dict[str, int]:
     """A sorted set's members and scores; an absent one is empty."""
     reply = await link.send("ZRANGE", name, 0, -1, "WITHSCORES")
-    return {text(member): int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+    return {member: int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
 
 
 async def events_at(link: Link, name: str) -> list[dict[str, str]]:
@@ -148,18 +148,14 @@ def whole(number: str) -> int:
     return int(number)
 
 
-def text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 async def _hashes(link: Link, prefix: str) -> dict[int, dict[str, str]]:
-    names = [text(name) for name in await link.send("KEYS", f"{prefix}*")]
+    names = await link.send("KEYS", f"{prefix}*")
     hashes = await asyncio.gather(*(hash_at(link, name) for name in names))
     return {int(name.removeprefix(prefix)): fields for name, fields in zip(names, hashes, strict=True)}
 
 
 async def _value(link: Link, name: str) -> object:
-    kind = text(await link.send("TYPE", name))
+    kind = await link.send("TYPE", name)
     value: object
     match kind:
         case "hash":
@@ -169,13 +165,13 @@ async def _value(link: Link, name: str) -> object:
         case "stream":
             value = await _stream(link, name)
         case _:
-            value = text(await link.send("GET", name))
+            value = await link.send("GET", name)
     return kind, value, await link.send("PTTL", name) > 0
 
 
 async def _stream(link: Link, name: str) -> list[tuple[str, dict[str, str]]]:
-    return [(text(entry_id), _fields(fields)) for entry_id, fields in await link.send("XRANGE", name, "-", "+")]
+    return [(entry_id, _fields(fields)) for entry_id, fields in await link.send("XRANGE", name, "-", "+")]
 
 
 def _fields(reply: Any) -> dict[str, str]:
-    return {text(name): text(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    return dict(zip(reply[::2], reply[1::2], strict=True))

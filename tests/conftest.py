@@ -29,7 +29,7 @@ class FakeLink:
     """fakeredis as the Store's link. It does not know the first line of our scripts, `#!lua`."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
-        self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2)
+        self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2, decode_responses=True)
         self.client.response_callbacks.clear()  # replies as Redis sends them, as Wire gives them
         self.lock = asyncio.Lock()  # one command at a time, as on one connection
         self.taught: set[str] = set()
@@ -191,10 +191,10 @@ async def dump(link: Link) -> dict[str, Any]:
         "stream": ("XRANGE", "-", "+"),
     }
     found = {}
-    for name in [key.decode() for key in await link.send("KEYS", "*")]:
+    for name in await link.send("KEYS", "*"):
         if name.startswith(f"{{{SHOP}}}:ids:"):
             continue
-        kind = (await link.send("TYPE", name)).decode()
+        kind = await link.send("TYPE", name)
         command, *arguments = read[kind]
         found[name] = (kind, await link.send(command, name, *arguments))
     return found

@@ -301,7 +301,7 @@ async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: W
     await waiting.check()
     for _ in range(3):
         wait = asyncio.ensure_future(waiting.wait_for_events(last.id, 9000))
-        while b"blocked_clients:1" not in await wire.send("INFO", "clients"):
+        while "blocked_clients:1" not in await wire.send("INFO", "clients"):
             assert not wait.done()
         await store.move_stock(1, StockMove(change=5, reason="delivery"))
         [last] = await wait

@@ -74,7 +74,7 @@ async def hold_many(store: Store, product_id: int, count: int) -> list[int]:
 
 async def status_of(link: Link, order_id: int) -> str:
     [status] = await link.send("HMGET", keys.order(SHOP, order_id), "status")
-    return str(status.decode())
+    return str(status)
 
 
 async def count_holds(link: Link) -> int:
@@ -153,7 +153,7 @@ async def test_a_poison_order_does_not_keep_the_others_from_release(
         for _ in range(3):
             await store.expire_orders(100)
     assert [await status_of(link, order_id) for order_id in before + after] == ["expired"] * 6
-    assert await link.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == [b"10000", b"0"]
+    assert await link.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
