@@ -8,11 +8,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bench.data import product_json
-from service.app import ROUTES
+from service.app import ROUTES, QuickRouter
 from service.http import State
 from service.models import NewOrder
 from service.serving import collect_less
@@ -51,7 +51,7 @@ def holdfast_on_pool() -> ASGIApp:
         yield {"store": store, "pages": SharedReads()}
         await link.client.aclose()
 
-    app = Telemetry(Router(ROUTES, redirect_slashes=False, lifespan=lifespan))
+    app = Telemetry(QuickRouter(ROUTES, lifespan))
     collect_less()
     return app
 

@@ -18,7 +18,7 @@ from bench.processes import cpu_seconds, ended_with_us, memory, stop
 Name = Literal["ceiling", "holdfast", "pool", "postgres"]
 
 # As `holdfast serve` sets up uvicorn.
-_UVICORN = ["--loop", "uvloop", "--http", "httptools", "--ws", "none", "--no-access-log", "--no-server-header"]
+_UVICORN = ["--loop", "uvloop", "--ws", "none", "--no-access-log", "--no-server-header"]
 _APPS = {
     "ceiling": "bench.apps:ceiling",
     "pool": "bench.apps:holdfast_on_pool",
@@ -74,7 +74,8 @@ def serve(name: Name, backend: Backend | None, workers: int, pool_size: int) -> 
         environment |= {"HOLDFAST_PORT": str(port), "HOLDFAST_WORKERS": str(workers)}
     else:
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers), "--log-level", "warning"]
-        command = [sys.executable, "-m", "uvicorn", "--factory", _APPS[name], *where, *_UVICORN]
+        protocol = "service.protocol:HttpProtocol" if name == "pool" else "httptools"
+        command = [sys.executable, "-m", "uvicorn", "--factory", _APPS[name], *where, *_UVICORN, "--http", protocol]
     process = subprocess.Popen(ended_with_us(command), env=environment, start_new_session=True)
     try:
         give_up = time.monotonic() + 30

@@ -21,6 +21,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.models import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
+from service.protocol import WHOLE_ANSWER
 from service.sharing import SharedReads
 from service.store import Store
 
@@ -52,8 +53,7 @@ class Endpoint:
             names = dict(_parameters(scope))
             faults = [Fault(pointer((name,)), "This call takes no parameters", "query") for name in names]
             raise InvalidRequest("The query does not fit: see errors.", faults)
-        response = await self.handler(StarletteRequest(scope, receive, send))
-        await response(scope, receive, send)
+        await respond(await self.handler(StarletteRequest(scope, receive, send)), scope, send)
 
 
 class JsonResponse(Response):
@@ -68,6 +68,16 @@ class JsonResponse(Response):
             (b"content-length", str(len(self.body)).encode()),
             *headers,
         ]
+
+
+async def respond(response: Response, scope: Scope, send: Send) -> None:
+    """Sends a whole answer, with the id of its request. The answer may be shared by several requests."""
+    scope["status"] = response.status_code
+    headers = [*response.raw_headers, (b"x-request-id", scope["request_id"].encode())]
+    answer_at_once = scope.get("extensions", {}).get(WHOLE_ANSWER)
+    if answer_at_once is None or not answer_at_once(response.status_code, headers, response.body):
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
 
 
 REPLAYED: Final = (b"idempotent-replayed", b"true")

@@ -1,11 +1,10 @@
-"""uvicorn's HTTP protocol with a bound on what comes before a body.
+"""uvicorn's HTTP protocol with a bound on what comes before a body, and a short way for whole answers."""
 
-Neither httptools nor uvicorn has one: a single connection with header fields without end took 4 GB in six seconds.
-"""
-
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields, four times what most proxies let pass."""
@@ -13,8 +12,19 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """Ends a connection whose request does not come to its body within MAX_HEAD_BYTES (RFC 6585, section 5)."""
+WHOLE_ANSWER: Final = "holdfast.whole_answer"
+"""ASGI extension: a function of status, header fields and body that answers at once.
+
+False if the client is slow or gone: then nothing was done, and send() does what is to be done.
+"""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Ends a connection whose request does not come to its body within MAX_HEAD_BYTES (RFC 6585, section 5).
+
+    Neither httptools nor uvicorn has a bound: a single connection with header fields without end took 4 GB in
+    six seconds.
+    """
 
     _head_bytes = 0
     _in_head = True
@@ -31,8 +41,33 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        self.scope["extensions"] = {WHOLE_ANSWER: partial(_answer, self.cycle)}  # type: ignore[dict-item]
 
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
+
+
+def _answer(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    """What two calls of cycle.send() do, in a quarter of their time.
+
+    They look for forbidden characters in header fields and count the bytes of the body. We write our fields
+    ourselves; what comes from a client is percent-encoded in Link, and checked by telemetry.py in X-Request-Id.
+    """
+    if cycle.disconnected or cycle.flow.write_paused:
+        return False
+    parts = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        parts += (name, b": ", value, b"\r\n")
+    if not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
+    cycle.transport.write(b"".join(parts))
+    cycle.waiting_for_100_continue = False
+    cycle.response_started = cycle.response_complete = True
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True

@@ -22,7 +22,7 @@ from uvicorn.supervisors.multiprocess import Process
 from service.app import create_app, open_store
 from service.engine import EngineError, run_engine
 from service.errors import StorageError, Unfit
-from service.protocol import BoundedHttpProtocol
+from service.protocol import HttpProtocol
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -62,7 +62,7 @@ def _run_uvicorn(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=BoundedHttpProtocol,
+        http=HttpProtocol,
         ws="none",
         proxy_headers=False,  # who the client is, and by what scheme, plays no part here
         log_config=None,

@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -259,7 +260,7 @@ class Store:
             keys.events(self._shop),
             keys.holds(self._shop),
             keys.pending(self._shop),
-            *(keys.product(self._shop, product_id) for product_id in quantities),
+            *[keys.product(self._shop, product_id) for product_id in quantities],
             *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
         )
         more_args = (
@@ -270,7 +271,7 @@ class Store:
             REFUSAL_LIFETIME_MS,
             self._events_max,
             self._test_time(),
-            *(part for line in quantities.items() for part in line),
+            *chain.from_iterable(quantities.items()),
         )
         while True:
             order_id = await self._order_ids.take()
@@ -284,10 +285,7 @@ class Store:
             # Any other error: the script may have run, or may still run late. The id is not used again.
             match reply:
                 case ["placed", total, created_at, expires_at, *prices]:
-                    lines = tuple(
-                        OrderLine(product_id, quantity, parse_cents(price))
-                        for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
-                    )
+                    lines = tuple(map(OrderLine, quantities, quantities.values(), map(parse_cents, prices)))
                     order = Order(
                         order_id,
                         lines,

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 import structlog
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.http import respond
 from service.problems import answer
 
 log = structlog.get_logger()
@@ -34,47 +35,41 @@ class Telemetry:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope["headers"])
-        scope["request_id"] = request_id.decode()
+        scope["request_id"] = _request_id(scope["headers"])
         scope["app"] = self.app  # tells Starlette's router to raise its 404 and 405
         path: str = scope["path"]
         if path[-1:] == "/" and path != "/":
             scope["path"] = path[:-1]
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                # A new list: an answer may be shared by several requests.
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            await send(message)
-
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive, send)
         except ClientDisconnect:
             pass  # it went away with its body half sent: there is nobody to answer
         except Exception as error:
             response = answer(error, scope)
-            if status:
+            if "status" in scope:
                 raise  # too late to say so: the server cuts the connection
-            await response(scope, receive, send_with_id)
+            await respond(response, scope, send)
         finally:
             if self.access_log:
                 ms = round((time.perf_counter() - started) * 1000, 2)
                 log.info(
-                    "request", request_id=scope["request_id"], method=scope["method"], path=path, status=status, ms=ms
+                    "request",
+                    request_id=scope["request_id"],
+                    method=scope["method"],
+                    path=path,
+                    status=scope.get("status", 0),
+                    ms=ms,
                 )
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     given = dict(headers).get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return b"%s-%x" % (_PROCESS, next(_numbers))
+        return given.decode()
+    return f"{_PROCESS}-{next(_numbers):x}"
 
 
-_PROCESS = secrets.token_hex(4).encode()
+_PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
 

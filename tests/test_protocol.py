@@ -1,29 +1,47 @@
-"""The bound on what comes before a body, on a real server."""
+"""The bound on what comes before a body, and the short way of answers, on a real server."""
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.protocol import MAX_HEAD_BYTES, BoundedHttpProtocol
-from service.store import Store
+from service.models import NewProduct
+from service.protocol import MAX_HEAD_BYTES, HttpProtocol
 from service.wire import Wire
-from tests.conftest import make_store, with_state
+from tests.conftest import make_store, mug, with_state
+from tests.waiting import eventually
 
 
-@pytest.fixture
-async def port(wire: Wire) -> AsyncIterator[int]:
+@asynccontextmanager
+async def serving(wire: Wire, protocol: type[HttpToolsProtocol]) -> AsyncIterator[uvicorn.Server]:
     """A server in this process, without signals of its own."""
-    store: Store = make_store(wire)
-    config = uvicorn.Config(with_state(store), port=0, http=BoundedHttpProtocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(with_state(make_store(wire)), port=0, http=protocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup()
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     await server.shutdown()
+
+
+def port_of(server: uvicorn.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+@pytest.fixture
+async def server(wire: Wire) -> AsyncIterator[uvicorn.Server]:
+    async with serving(wire, HttpProtocol) as server:
+        yield server
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    return port_of(server)
 
 
 async def exchange(port: int, *parts: bytes) -> bytes:
@@ -69,3 +87,58 @@ async def test_the_bound_is_for_each_request_of_a_connection(port: int) -> None:
     last = b"GET /livez HTTP/1.1\r\n" + CLOSE + field + b"\r\n"
     answer = await exchange(port, request, request, request, last)
     assert answer.count(b"HTTP/1.1 200 ") == 4
+
+
+PLACE = b"POST /orders HTTP/1.1\r\nHost: x\r\nX-Request-Id: r-1\r\nContent-Type: application/json\r\n"
+ORDER = b'{"products": [{"product_id": 1, "quantity": 100}]}'
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /products HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"HEAD /products HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"GET /products/1 HTTP/1.0\r\nX-Request-Id: r-1\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"HEAD /nothing HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"PUT /orders HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"GET /problems/overloaded HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"DELETE /products/1 HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        PLACE + b"Connection: close\r\nContent-Length: 50\r\n\r\n" + ORDER,
+        PLACE + b"Connection: close\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n" + ORDER,
+        PLACE + b"Connection: close\r\nContent-Length: 900000\r\nExpect: 100-continue\r\n\r\n",
+        PLACE + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n32\r\n" + ORDER + b"\r\n0\r\n\r\n",
+        (PLACE + b"Content-Length: 50\r\n\r\n" + ORDER) * 3
+        + b"HEAD /products/1 HTTP/1.1\r\nHost: x\r\nX-Request-Id: r-2\r\n\r\n"
+        + b"GET /livez HTTP/1.0\r\nX-Request-Id: r-3\r\n\r\n",
+    ],
+)
+async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(wire: Wire, request_bytes: bytes) -> None:
+    answers = []
+    for protocol in (HttpProtocol, HttpToolsProtocol):
+        await wire.send("FLUSHALL")
+        await make_store(wire).add_product(NewProduct.model_validate(mug(id=1, price=1999)))
+        async with serving(wire, protocol) as server:
+            answer = await exchange(port_of(server), request_bytes)
+        assert answer.startswith(b"HTTP/1.1 ")
+        answers.append(re.sub(rb"\r\ndate: [^\r]*", b"", answer))
+    assert answers[0] == answers[1]
+
+
+async def test_answers_wait_for_a_client_that_does_not_read_them(server: uvicorn.Server) -> None:
+    """Else a client could have the server keep answers for it without end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    count = 20_000
+    writer.write(b"GET /problems/overloaded HTTP/1.1\r\nHost: x\r\n\r\n" * (count - 1))
+    writer.write(b"GET /livez HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    await eventually(lambda: server.server_state.connections, "the connection")
+    [connection] = server.server_state.connections
+    assert isinstance(connection, HttpProtocol)
+    await eventually(lambda: connection.flow.write_paused, "a full buffer")
+    for _ in range(2000):  # an answer takes a few of these
+        await asyncio.sleep(0)
+    buffered = connection.transport.get_write_buffer_size()
+    received = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    assert buffered < 200_000  # uvicorn's bound and one answer more
+    assert received.count(b"HTTP/1.1 200 OK") == count
