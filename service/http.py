@@ -74,7 +74,8 @@ async def respond(response: Response, scope: Scope, send: Send) -> None:
     """Sends a whole answer, with the id of its request. The answer may be shared by several requests."""
     scope["status"] = response.status_code
     headers = [*response.raw_headers, (b"x-request-id", scope["request_id"].encode())]
-    answer_at_once = scope.get("extensions", {}).get(WHOLE_ANSWER)
+    # Taken out: it knows the request, which knows its scope, and only a garbage collection would end that ring.
+    answer_at_once = scope.get("extensions", {}).pop(WHOLE_ANSWER, None)
     if answer_at_once is None or not answer_at_once(response.status_code, headers, response.body):
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})

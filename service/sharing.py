@@ -27,8 +27,11 @@ class SharedReads(Generic[T]):
         if task is None:
             # As a task it begins after all requests that this tick has brought: they share it.
             task = self._waiting[key] = asyncio.create_task(self._load(key, load, self._running.get(key)))
-        # One who goes away must not take the load from the others.
-        return await asyncio.shield(task)
+        try:
+            # One who goes away must not take the load from the others.
+            return await asyncio.shield(task)
+        finally:
+            del task  # else an error, its traceback and the task keep each other, for the garbage collector
 
     async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]], running: asyncio.Task[T] | None) -> T:
         try:
@@ -37,9 +40,10 @@ class SharedReads(Generic[T]):
                 if not running.cancelled() and (error := running.exception()) is not None:
                     raise error  # not another wait for a storage that just did not answer
             await self._slots.acquire()
-        finally:
-            task = self._waiting.pop(key)
-        self._running[key] = task
+        except BaseException:
+            del self._waiting[key]
+            raise
+        self._running[key] = self._waiting.pop(key)
         try:
             return await load()
         finally:
