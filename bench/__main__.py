@@ -75,6 +75,7 @@ def groups(full: bool) -> list[Group]:
                 [
                     *(Case(server, products=1000) for server in ALL),
                     *(Case(server, workers=2, products=1000) for server in ("holdfast", "postgres")),
+                    Case("holdfast", "product", workers=2, products=1000),
                     *(Case(server, "page", products=1000) for server in ("ceiling", "holdfast", "postgres")),
                     Case("holdfast", "pages", products=1000),
                     *(Case(server, "product", products=1000) for server in ("ceiling", "holdfast", "postgres")),
@@ -102,7 +103,10 @@ def groups(full: bool) -> list[Group]:
         Group(
             "workers",
             "Workers",
-            [Case(s, workers=workers) for workers in (1, 2, 4) for s in ("ceiling", "holdfast", "postgres")],
+            [
+                *(Case(s, workers=workers) for workers in (1, 2, 4) for s in ("ceiling", "holdfast", "postgres")),
+                *(Case("holdfast", "product", workers=workers) for workers in (1, 2, 4)),
+            ],
             3,
         ),
         Group(
@@ -221,6 +225,8 @@ class Bench:
         """One run: full speed, or at a rate."""
         settle(*server.pids)
         load = Load(case.load, case.lines, case.products)
+        engine = server.backend if isinstance(server.backend, Engine) else None
+        busy_before = engine.busy_seconds() if engine else 0.0
         before, own_before, begin = server.cpu_seconds(), os.times(), time.monotonic()
         if rate is None:
             run = at_full_speed(server.port, load, case.connections, seconds, self.load_cores)
@@ -234,6 +240,7 @@ class Bench:
             **run,
             "server_us": used[0],
             "backend_us": used[1] if len(used) > 1 else 0.0,
+            "engine_busy": (engine.busy_seconds() - busy_before) / elapsed if engine else 0.0,
             "load_generator_core": own_seconds / elapsed,
         }
 

@@ -105,6 +105,10 @@ class Engine:
 
         return asyncio.run(run())
 
+    def busy_seconds(self) -> float:
+        """For how long its one thread has not waited for work: CPU time, and the time of its fsyncs."""
+        return float(self.client.info("cpu")["used_active_time_main_thread"])
+
     def memory(self) -> int:
         """Bytes that the engine has for its data."""
         return int(self.client.info("memory")["used_memory"])

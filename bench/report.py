@@ -97,7 +97,7 @@ def _group_table(rows: list[Row]) -> str:
     varying = [name for name in _CASE if len({row[name] for row in rows}) > 1]
     header = (
         *("case", "server", "requests/s", "(least to most)", "accepted/s", "refused/s"),
-        *("p50 ms", "p99 ms", "p99.9 ms", "server µs", "engine µs"),
+        *("p50 ms", "p99 ms", "p99.9 ms", "server µs", "engine µs", "engine busy"),
         *("of the ceiling", "× pool", "× PostgreSQL"),
     )
     lines: list[tuple[str, ...]] = []
@@ -124,6 +124,7 @@ def _group_table(rows: list[Row]) -> str:
                 *(f"{median[name]:.1f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
                 f"{median['server_us']:.0f}",
                 _or_none("{:.0f}", median["backend_us"]),
+                _or_none("{:.0%}", median["engine_busy"]),
                 _or_none("{:.0%}", ratio(row, peers.get("ceiling"))),
                 *(_or_none("{:.1f}", ratio(row, peers.get(name))) for name in ("pool", "postgres")),
             )
@@ -244,11 +245,18 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{name} {_or_none('{:.2f} ×', cost)}" for name, cost in zip(("server", "engine"), costs, strict=True)
         ),
     )
-    scale = [(count, ratio(find("workers", workers=count), find("workers", load="orders"))) for count in (2, 4)]
-    yield (
-        "workers add up until a core runs out",
-        " · ".join(f"{count} workers {_or_none('{:.2f} ×', factor)}" for count, factor in scale),
-    )
+    for load in ("orders", "product"):
+        rows = [(count, find("workers", load=load, workers=count)) for count in (2, 4)]
+        one = find("workers", load=load)
+        yield (
+            f"workers add up until a core runs out: {_SAYS['load'](load)}",
+            " · ".join(
+                f"{count} workers {ratio(row, one):.2f} ×, the engine's thread {row['median']['engine_busy']:.0%} busy"
+                for count, row in rows
+                if row and "failed" not in row
+            )
+            or "–",
+        )
     engine = find("engine", durability="off")
     yield (
         "the engine alone: at least 33,000 orders/s",
@@ -331,7 +339,9 @@ def _draw_scales(axes: Any, found: list[tuple[list[Row], str, str]]) -> None:
 
 def _draw_scale(axis: Any, rows: list[Row], name: str, label: str) -> None:
     for server in SERVERS:
-        points = [(row[name], row["median"]["rate"]) for row in rows if row["server"] == server]
+        points = [
+            (row[name], row["median"]["rate"]) for row in rows if row["server"] == server and row["load"] == "orders"
+        ]
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", color=_COLOURS[server], label=SERVERS[server])
     ticks = sorted({row[name] for row in rows})

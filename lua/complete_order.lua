@@ -33,7 +33,7 @@ redis.call('ZCARD', KEYS[4])
 local updates = {}
 for i = 1, #ARGV - 3 do
   local quantity, found = tonumber(ARGV[3 + i]), redis.call('HMGET', KEYS[4 + i], 'held', 'sold')
-  updates[i] = {string.format('%.0f', tonumber(found[1]) - quantity), string.format('%.0f', tonumber(found[2]) + quantity)}
+  updates[i] = {tonumber(found[1]) - quantity, tonumber(found[2]) + quantity}
 end
 
 -- Write. XADD first: it is the only one that may still fail, on a key of another type.

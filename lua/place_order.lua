@@ -53,7 +53,7 @@ for i = 1, (#ARGV - 8) / 2 do
     faults[#faults + 1] = string.format('%s %.0f %.0f', product, quantity, stock)
   else
     prices[i], readable[i] = found[3], string.format('%s: %.0f x %s', product, quantity, found[3])
-    updates[i] = {string.format('%.0f', stock - quantity), string.format('%.0f', tonumber(found[2]) + quantity)}
+    updates[i] = {stock - quantity, tonumber(found[2]) + quantity} -- redis.call() writes integers exactly
     -- Exact: a price has 11 digits at the most, the double is off by far less than half a cent.
     cents = cents + math.floor(tonumber(found[3]) * 100 + 0.5) * quantity
   end

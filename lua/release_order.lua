@@ -37,7 +37,7 @@ redis.call('ZCARD', KEYS[4])
 local status, updates = overdue and 'expired' or 'cancelled', {}
 for i = 1, #ARGV - 4 do
   local quantity, found = tonumber(ARGV[4 + i]), redis.call('HMGET', KEYS[4 + i], 'stock', 'held')
-  updates[i] = {string.format('%.0f', tonumber(found[1]) + quantity), string.format('%.0f', tonumber(found[2]) - quantity)}
+  updates[i] = {tonumber(found[1]) + quantity, tonumber(found[2]) - quantity}
 end
 
 -- Write. XADD first: it is the only one that may still fail, on a key of another type.
