@@ -8,7 +8,7 @@ from typing import Final
 from service.models import MAX_ID
 
 BLOCK: Final = 256
-"""Ids a worker takes at a time. What it has not used when it stops is never used."""
+"""Ids a worker takes at a time, more if more orders wait. What it has not used when it stops is never used."""
 
 _LONGEST_BLOCK: Final = 1_000_000
 
@@ -21,6 +21,7 @@ class OrderIds:
         self._lease = lease
         self._refill: asyncio.Task[None] | None = None
         self._unused: deque[int] = deque()
+        self._waiting = 0
         self._first = 0
         self._length = self._next_length = BLOCK
 
@@ -29,7 +30,11 @@ class OrderIds:
         if len(self._unused) < BLOCK // 2:
             self._take_block()  # already now, so that hardly any order waits for it
         while not self._unused:
-            await asyncio.shield(self._take_block())  # all who wait share it, and its error
+            self._waiting += 1
+            try:
+                await asyncio.shield(self._take_block())  # all who wait share it, and its error
+            finally:
+                self._waiting -= 1
         return self._unused.popleft()
 
     def _take_block(self) -> asyncio.Task[None]:
@@ -41,7 +46,7 @@ class OrderIds:
 
     async def _lease_block(self) -> None:
         try:
-            length, self._next_length = self._next_length, BLOCK
+            length, self._next_length = max(self._next_length, self._waiting), BLOCK
             first = await self._lease(length)
             self._first = min(self._first, first) if self._unused else first
             self._length = length

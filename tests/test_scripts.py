@@ -1,5 +1,6 @@
 """lua/*.lua, called without the Store between: each reply, each field written, and nothing written on failure."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -611,6 +612,19 @@ class OnceOnlyCounter:
             if self.asked > 1:
                 return refuse()
         return self.link.send(*command, repeatable=repeatable)
+
+
+async def test_orders_that_wait_for_ids_get_them_together(wire: Wire) -> None:
+    product = await make_store(wire).add_product(new_product(stock=5000))
+    store = make_store(wire)
+    before = await wire.send("INFO", "commandstats")
+    placed = await asyncio.gather(*(store.place_order(order_of((product.id, 1))) for _ in range(4000)))
+    after = await wire.send("INFO", "commandstats")
+    calls = [
+        int(found[1]) if (found := re.search(r"cmdstat_incrby:calls=(\d+)", text)) else 0 for text in (before, after)
+    ]
+    assert calls[1] - calls[0] <= 3
+    assert len({order.id for order, _ in placed}) == 4000
 
 
 async def refuse() -> Any:
