@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.serving import collect_less
+from service.collector import collect_less
 
 metadata = MetaData()
 

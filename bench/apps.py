@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 
 from bench.data import product_json
 from service.app import ROUTES, QuickRouter
+from service.collector import collect_less
 from service.http import State
 from service.models import NewOrder
-from service.serving import collect_less
 from service.settings import Settings
 from service.sharing import SharedReads
 from service.store import Store

@@ -3,7 +3,7 @@
 Where all connections wait for answers, requests queue, and that is part of their latency: a server that
 stalls is charged for everything that became due meanwhile (no coordinated omission). How late requests
 left though a connection was free is our own fault, and reported, too. What was due in the first half
-second is sent, but does not count: with it, opening the connections would be most of a short run's p99.
+second is sent, but does not count: with it, the first requests of new connections would be most of a short run's p99.
 
 Plain sockets rather than an event loop, whose timers know milliseconds only.
 """

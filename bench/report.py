@@ -251,7 +251,8 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield (
             f"workers add up until a core runs out: {_SAYS['load'](load)}",
             " · ".join(
-                f"{count} workers {ratio(row, one):.2f} ×, the engine's thread {row['median']['engine_busy']:.0%} busy"
+                f"{count} workers {_or_none('{:.2f} ×', ratio(row, one))}, "
+                f"the engine's thread {row['median']['engine_busy']:.0%} busy"
                 for count, row in rows
                 if row and "failed" not in row
             )

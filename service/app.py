@@ -18,7 +18,7 @@ from service.sweeper import sweep
 from service.telemetry import Telemetry
 from service.wire import Wire
 
-ROUTES = [  # the router takes the first that fits: the busiest come first
+ROUTES = [  # of those with a parameter the router takes the first that fits: the busiest come first
     Route("/orders", Endpoint(orders.place_order), methods=["POST"]),
     Route("/products", Endpoint(products.list_products, reads_query=True), methods=["GET"]),
     Route("/products", Endpoint(products.add_product), methods=["POST"]),

@@ -14,11 +14,13 @@ _DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
 
 
 def check_version(info: str) -> None:
-    """`info`: the reply to INFO server. Raises Unfit below Redis 7.0 and Valkey 8."""
+    """`info`: the reply to INFO server. Raises Unfit below Redis 7.0 and Valkey 8, and on 32 bits."""
     facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     name, oldest = ("valkey_version", 8) if "valkey_version" in facts else ("redis_version", 7)
     if int(facts[name].partition(".")[0]) < oldest:
         raise Unfit(f"the engine has {name} {facts[name]}, Holdfast needs {oldest}.0 or later")
+    if facts.get("arch_bits") == "32":
+        raise Unfit("the engine is built for 32 bits, where its scripts cannot write numbers from 2^31 on")
 
 
 def check_settings(reply: list[str], expected: Durability) -> None:

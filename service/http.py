@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypedDict, TypeVar
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -74,8 +74,7 @@ async def respond(response: Response, scope: Scope, send: Send) -> None:
     """Sends a whole answer, with the id of its request. The answer may be shared by several requests."""
     scope["status"] = response.status_code
     headers = [*response.raw_headers, (b"x-request-id", scope["request_id"].encode())]
-    # Taken out: it knows the request, which knows its scope, and only a garbage collection would end that ring.
-    answer_at_once = scope.get("extensions", {}).pop(WHOLE_ANSWER, None)
+    answer_at_once = scope.get("extensions", {}).get(WHOLE_ANSWER)
     if answer_at_once is None or not answer_at_once(response.status_code, headers, response.body):
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
@@ -159,7 +158,7 @@ def page_response(request: Request, items: Iterable[str], next_page: Mapping[str
     headers = []
     if next_page:
         parameters = urlencode({**request.query_params, **next_page})
-        headers.append((b"link", f'<{request.scope["path"]}?{parameters}>; rel="next"'.encode()))
+        headers.append((b"link", f'<{quote(request.scope["path"])}?{parameters}>; rel="next"'.encode()))
     return JsonResponse(f"[{','.join(items)}]", headers=headers)
 
 

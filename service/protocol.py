@@ -12,6 +12,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+_LARGE: Final = 16 * 1024
+
 WHOLE_ANSWER: Final = "holdfast.whole_answer"
 """ASGI extension: a function of status, header fields and body that answers at once.
 
@@ -54,6 +56,7 @@ def _answer(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[by
 
     They look for forbidden characters in header fields and count the bytes of the body. We write our fields
     ourselves; what comes from a client is percent-encoded in Link, and checked by telemetry.py in X-Request-Id.
+    A large body is handed on as it is: it may be shared, by clients that take long to read it.
     """
     if cycle.disconnected or cycle.flow.write_paused:
         return False
@@ -62,10 +65,17 @@ def _answer(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[by
         parts += (name, b": ", value, b"\r\n")
     if not cycle.keep_alive:
         parts.append(b"connection: close\r\n")
-    parts += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
-    cycle.transport.write(b"".join(parts))
+    parts.append(b"\r\n")
+    if cycle.scope["method"] == "HEAD":
+        body = b""
+    cycle.response_started = True
+    if len(body) > _LARGE:
+        cycle.transport.writelines((b"".join(parts), body))
+    else:
+        parts.append(body)
+        cycle.transport.write(b"".join(parts))
     cycle.waiting_for_100_continue = False
-    cycle.response_started = cycle.response_complete = True
+    cycle.response_complete = True
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import multiprocessing
 import os
 import signal
@@ -20,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from service.app import create_app, open_store
+from service.collector import collect_less
 from service.engine import EngineError, run_engine
 from service.errors import StorageError, Unfit
 from service.protocol import HttpProtocol
@@ -143,18 +143,6 @@ def _worker_app(settings: Settings) -> object:
     app = create_app(settings)
     collect_less()
     return app
-
-
-def collect_less() -> None:
-    """Has Python's garbage collector look at what requests leave behind, seldom, and at nothing else.
-
-    What is there now stays for good: a full collection need not go through it each time, for 30 ms. And what
-    hundreds of requests have under way is no garbage: looking for some after each 700 objects took a
-    twelfth of all time. Cycles, which alone wait for it, are left by errors only.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
 
 
 async def _check(settings: Settings) -> None:

@@ -37,8 +37,12 @@ class SharedReads(Generic[T]):
         try:
             if running is not None:
                 await asyncio.wait([running])
-                if not running.cancelled() and (error := running.exception()) is not None:
-                    raise error  # not another wait for a storage that just did not answer
+                error = None if running.cancelled() else running.exception()
+                if error is not None:
+                    try:
+                        raise error  # not another wait for a storage that just did not answer
+                    finally:
+                        del error, running  # as above
             await self._slots.acquire()
         except BaseException:
             del self._waiting[key]

@@ -285,7 +285,8 @@ class Store:
             # Any other error: the script may have run, or may still run late. The id is not used again.
             match reply:
                 case ["placed", total, created_at, expires_at, *prices]:
-                    lines = tuple(map(OrderLine, quantities, quantities.values(), map(parse_cents, prices)))
+                    bought = zip(quantities.items(), prices, strict=True)
+                    lines = tuple([OrderLine(*line, parse_cents(price)) for line, price in bought])
                     order = Order(
                         order_id,
                         lines,

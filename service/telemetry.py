@@ -47,9 +47,11 @@ class Telemetry:
         except Exception as error:
             response = answer(error, scope)
             if "status" in scope:
-                raise  # too late to say so: the server cuts the connection
+                raise  # perhaps too late to say so: the server ends it
             await respond(response, scope, send)
         finally:
+            # Its function knows the request, which knows this scope: a ring, until the garbage collector comes round.
+            scope.pop("extensions", None)
             if self.access_log:
                 ms = round((time.perf_counter() - started) * 1000, 2)
                 log.info(

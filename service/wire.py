@@ -237,8 +237,6 @@ class Wire:
         reader, self._writer = connection._reader, connection._writer
         parse_error = connection._parser.parse_error
         assert reader is not None
-        assert self._writer is not None
-        self._writer.transport.set_write_buffer_limits(high=0)  # else uvloop keeps a write until the tick ends
         replies = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=parse_error,

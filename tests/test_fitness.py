@@ -36,6 +36,11 @@ def test_an_older_engine_is_refused(info: str) -> None:
         check_version(info)
 
 
+def test_an_engine_of_32_bits_is_refused() -> None:
+    with pytest.raises(Unfit, match="32 bits"):
+        check_version("redis_version:7.2.4\r\narch_bits:32\r\n")
+
+
 def test_valkey_8_may_be_used_whatever_redis_it_says_it_is() -> None:
     check_version("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.0\r\n")
 

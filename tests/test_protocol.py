@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.models import NewProduct
 from service.protocol import MAX_HEAD_BYTES, HttpProtocol
@@ -99,6 +99,7 @@ ORDER = b'{"products": [{"product_id": 1, "quantity": 100}]}'
     [
         b"GET /products HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
         b"HEAD /products HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
+        b"GET /products%0a?limit=1 HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
         b"GET /products/1 HTTP/1.0\r\nX-Request-Id: r-1\r\n\r\n",
         b"GET /nothing HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
         b"HEAD /nothing HTTP/1.1\r\n" + CLOSE + b"X-Request-Id: r-1\r\n\r\n",
@@ -118,7 +119,9 @@ async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(wire: Wire, req
     answers = []
     for protocol in (HttpProtocol, HttpToolsProtocol):
         await wire.send("FLUSHALL")
-        await make_store(wire).add_product(NewProduct.model_validate(mug(id=1, price=1999)))
+        for number in range(1, 6):  # a page of 25 KB: more than is copied
+            product = mug(id=number, price=1999, description="d" * 5000)
+            await make_store(wire).add_product(NewProduct.model_validate(product))
         async with serving(wire, protocol) as server:
             answer = await exchange(port_of(server), request_bytes)
         assert answer.startswith(b"HTTP/1.1 ")
@@ -141,6 +144,26 @@ async def test_requests_leave_nothing_to_the_garbage_collector(port: int) -> Non
             gc.enable()
         assert answer.count(b"HTTP/1.1 ") == count
         assert left < count
+
+
+async def test_clients_that_leave_with_their_body_half_sent_leave_nothing_either(server: uvicorn.Server) -> None:
+    async def leave() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        writer.write(PLACE + b"Content-Length: 50\r\n\r\n" + ORDER[:20])
+        await eventually(lambda: server.server_state.tasks, "the request")
+        writer.close()
+        await eventually(lambda: not server.server_state.tasks, "its end")
+
+    await leave()  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await leave()
+        left = [kept for kept in gc.get_objects() if isinstance(kept, RequestResponseCycle)]
+    finally:
+        gc.enable()
+    assert len(left) <= 1
 
 
 async def test_answers_wait_for_a_client_that_does_not_read_them(server: uvicorn.Server) -> None:

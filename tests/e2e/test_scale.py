@@ -21,7 +21,7 @@ async def test_all_three_replicas_serve(stack: Stack) -> None:
     """Each takes order ids in blocks of its own, so an id tells who made it."""
     assert len(stack.containers("api")) == 3
     async with stack.client() as client:
-        mugs = await add_product(client, 100)
+        mugs = await add_product(client, ORDER_ID_BLOCK)
         answers = [await order(client, mugs) for _ in range(ORDER_ID_BLOCK // 2)]
     assert {status for status, _ in answers} == {201}
     assert len({(order_id - 1) // ORDER_ID_BLOCK for _, order_id in answers}) == 3
