@@ -1,9 +1,11 @@
 """uvicorn's HTTP protocol with a bound on what comes before a body, and a short way for whole answers."""
 
+import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -11,8 +13,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-
 _LARGE: Final = 16 * 1024
+"""Bytes of a body that are too many to copy for each client."""
 
 WHOLE_ANSWER: Final = "holdfast.whole_answer"
 """ASGI extension: a function of status, header fields and body that answers at once.
@@ -31,21 +33,51 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
 
+    _data = _again = b""
+
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._again = data
+        while self._again:  # more than once only where an offer to upgrade is ignored
+            self._data, self._again = self._again, b""
+            super().data_received(self._data)
         # After, not before: what was just read may hold a whole request, body and all.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Ignores an offer to upgrade (RFC 9110, section 7.8): the request is parsed again without it.
+
+        Each request of a Java client and of `curl --http2` has one, and uvicorn would lose its body
+        (https://github.com/Kludex/uvicorn/issues/2722). uvicorn calls this while it handles httptools' exception.
+        """
+        upgrade = sys.exc_info()[1]
+        if not self._ignores_upgrade() or not isinstance(upgrade, HttpParserUpgrade):
+            super()._unsupported_upgrade_warning()
+            return
+        fields = [field for field in self.headers if field[0] not in (b"connection", b"upgrade", b"http2-settings")]
+        version = self.parser.get_http_version().encode()
+        parts = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in fields:
+            parts += (name, b": ", value, b"\r\n")
+        self.parser = HttpRequestParser(self)
+        self._again = b"".join(parts) + b"\r\n" + self._data[upgrade.args[0] :]
+
+    def _ignores_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
     def on_headers_complete(self) -> None:
+        if self._ignores_upgrade():
+            return
         self._in_head = False
         super().on_headers_complete()
         self.scope["extensions"] = {WHOLE_ANSWER: partial(_answer, self.cycle)}  # type: ignore[dict-item]
 
     def on_message_complete(self) -> None:
+        if self._ignores_upgrade():
+            return
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()

@@ -129,6 +129,29 @@ async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(wire: Wire, req
     assert answers[0] == answers[1]
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("pause", [False, True])
+async def test_an_offer_to_upgrade_is_ignored_and_its_body_read(port: int, wire: Wire, pause: bool) -> None:
+    """As Java clients and `curl --http2` send it, with all that follows on the connection."""
+    await make_store(wire).add_product(NewProduct.model_validate(mug(id=1, price=1999, stock=1000)))
+    order = PLACE + OFFER + b"Content-Length: 50\r\n\r\n", ORDER
+    chunked = PLACE + OFFER + b"Transfer-Encoding: chunked\r\n\r\n", b"32\r\n" + ORDER + b"\r\n0\r\n\r\n"
+    parts = [*order, *chunked, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n", *order]
+    parts.append(b"GET /products/1 HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    answer = await exchange(port, *(parts if pause else [b"".join(parts)]))
+    assert answer.count(b"HTTP/1.1 201 ") == 3
+    assert answer.count(b"HTTP/1.1 ") == 5
+    assert b'"stock":700' in answer
+
+
+async def test_thousands_of_offers_to_upgrade_at_once_are_ignored_one_by_one(port: int) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n"
+    answer = await exchange(port, request * 2000 + b"GET /livez HTTP/1.1\r\n" + CLOSE + b"\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == 2001
+
+
 async def test_requests_leave_nothing_to_the_garbage_collector(port: int) -> None:
     """It is made to run seldom, see serving.py: rings of objects would pile up, and take 40 ms when it runs."""
     count = 100
