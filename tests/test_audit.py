@@ -15,7 +15,9 @@ from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
 from service.store import Link, Store
 from service.wire import Wire
-from tests.conftest import SHOP, FakeLink, make_store
+from tests.support.clock import Clock
+from tests.support.fake_redis import FakeRedis
+from tests.support.shop import SHOP, make_store, new_mug
 
 Change = Callable[[], Awaitable[object]]
 Command = tuple[str | int, ...]
@@ -38,16 +40,6 @@ def order_key(order_id: int) -> str:
 MUG, POT, CUP, SPOON = (product_key(product_id) for product_id in (1, 2, 3, 4))
 COMPLETED, PENDING_ORDER, CANCELLED, EXPIRED, OF_WITHDRAWN = (order_key(order_id) for order_id in (1, 2, 3, 4, 5))
 """The orders of `fill`."""
-
-
-class Clock:
-    """The time that the scripts are told, so that holds end without anybody waiting."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> int:
-        return self.now
 
 
 class Shop(NamedTuple):
@@ -73,7 +65,7 @@ def order(*lines: tuple[int, int], hold: int | None = None) -> NewOrder:
 
 
 def product(product_id: int | None = None, price: int = 1999, stock: int = 10) -> NewProduct:
-    return NewProduct.model_construct(id=product_id, name="Mug", description="", price=price, stock=stock)
+    return new_mug(id=product_id, price=price / 100, stock=stock)
 
 
 def move(change: int) -> StockMove:
@@ -81,7 +73,7 @@ def move(change: int) -> StockMove:
 
 
 def open_shop(link: Link, **options: Any) -> Shop:
-    clock = Clock()
+    clock = Clock(NOON)
     return Shop(link, clock, make_store(link, clock=clock, **options))
 
 
@@ -527,7 +519,7 @@ CHANGES: dict[str, tuple[int | None, Callable[[Shop, int], Awaitable[object]]]] 
 async def test_a_change_between_any_two_reads_raises_no_alarm(
     hold: int | None, change: Callable[[Shop, int], Awaitable[object]]
 ) -> None:
-    shop = await fill(open_shop(FakeLink()))
+    shop = await fill(open_shop(FakeRedis()))
     await shop.store.move_stock(1, move(1000))
     await shop.store.move_stock(2, move(1000))
     for _ in range(4):
@@ -553,7 +545,7 @@ async def test_a_change_between_any_two_reads_raises_no_alarm(
 @pytest.mark.parametrize("seed", range(5))
 async def test_changes_before_every_read_raise_no_alarm_and_hide_nothing(seed: int) -> None:
     rng = random.Random(seed)
-    shop = await fill(open_shop(FakeLink()))
+    shop = await fill(open_shop(FakeRedis()))
     customer = Customer(shop.store, shop.clock, rng)
 
     async def before(sent: int) -> None:

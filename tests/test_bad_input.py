@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.store import Link
-from tests.conftest import add_product, assert_faults, assert_problem, mug, nothing_changes, place, send_json, stock_of
+from tests.support.problems import assert_field_errors, assert_problem
+from tests.support.redis_content import nothing_changes
+from tests.support.shop import add_product, mug, place, send_json, stock_of
 
 LINE = {"product_id": 1, "quantity": 1}
 ORDER: dict[str, object] = {"products": [LINE]}
@@ -44,8 +46,10 @@ NO_AMOUNTS += ["true", "false", '"5"', '"19.99"', '""', "[]", "{}", "1" + "0" * 
 async def test_what_is_no_price_is_refused(client: AsyncClient, link: Link, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
-        assert_faults(await send_json(client, "POST", "/products", with_token(mug(price="?"), token)), "#/price")
-        assert_faults(await send_json(client, "PATCH", "/products/1", with_token({"price": "?"}, token)), "#/price")
+        assert_field_errors(await send_json(client, "POST", "/products", with_token(mug(price="?"), token)), "#/price")
+        assert_field_errors(
+            await send_json(client, "PATCH", "/products/1", with_token({"price": "?"}, token)), "#/price"
+        )
 
 
 @pytest.mark.parametrize("token", [*NO_AMOUNTS, "90071992547409.92", "90071992547409.911", "1e20"])
@@ -53,7 +57,7 @@ async def test_what_is_no_total_is_refused(client: AsyncClient, link: Link, toke
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/orders", with_token({**ORDER, "total_price": "?"}, token))
-    assert_faults(response, "#/total_price")
+    assert_field_errors(response, "#/total_price")
 
 
 @pytest.mark.parametrize("token", [*NO_INTEGERS, "null", "-1", "1000000001", "1e10", "1000000000.5", str(2**64)])
@@ -61,7 +65,7 @@ async def test_what_is_no_stock_is_refused(client: AsyncClient, link: Link, toke
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/products", with_token(mug(stock="?"), token))
-    assert_faults(response, "#/stock")
+    assert_field_errors(response, "#/stock")
 
 
 @pytest.mark.parametrize("token", [*NO_INTEGERS, "null", "0", "-0", "-1", "1000001", "1e7", str(2**64)])
@@ -70,7 +74,7 @@ async def test_what_is_no_quantity_is_refused(client: AsyncClient, link: Link, t
     body = with_token({"products": [LINE, {"product_id": 1, "quantity": "?"}]}, token)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/orders", body)
-    assert_faults(response, "#/products/1/quantity")
+    assert_field_errors(response, "#/products/1/quantity")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +84,8 @@ async def test_what_is_no_id_is_refused(client: AsyncClient, link: Link, token: 
     await add_product(client)
     body = with_token({"products": [{"product_id": "?", "quantity": 1}]}, token)
     async with nothing_changes(link):
-        assert_faults(await send_json(client, "POST", "/products", with_token(mug(id="?"), token)), "#/id")
-        assert_faults(await send_json(client, "POST", "/orders", body), "#/products/0/product_id")
+        assert_field_errors(await send_json(client, "POST", "/products", with_token(mug(id="?"), token)), "#/id")
+        assert_field_errors(await send_json(client, "POST", "/orders", body), "#/products/0/product_id")
 
 
 @pytest.mark.parametrize("units", [1, 10**9])
@@ -99,8 +103,8 @@ NO_TEXT = ["null", "5", "true", "[]", "{}", r'"\ud800"', r'"\udc00"', r'"\udc00\
 async def test_what_is_no_name_is_refused(client: AsyncClient, link: Link, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
-        assert_faults(await send_json(client, "POST", "/products", with_token(mug(name="?"), token)), "#/name")
-        assert_faults(await send_json(client, "PATCH", "/products/1", with_token({"name": "?"}, token)), "#/name")
+        assert_field_errors(await send_json(client, "POST", "/products", with_token(mug(name="?"), token)), "#/name")
+        assert_field_errors(await send_json(client, "PATCH", "/products/1", with_token({"name": "?"}, token)), "#/name")
 
 
 @pytest.mark.parametrize("token", [*NO_TEXT, f'"{"x" * 5001}"', f'"{chr(0x1F600) * 5001}"'])
@@ -108,7 +112,7 @@ async def test_what_is_no_description_is_refused(client: AsyncClient, link: Link
     await add_product(client)
     body = with_token(mug(description="?"), token)
     async with nothing_changes(link):
-        assert_faults(await send_json(client, "POST", "/products", body), "#/description")
+        assert_field_errors(await send_json(client, "POST", "/products", body), "#/description")
 
 
 @pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f600", "\x00", '"'])
@@ -129,7 +133,7 @@ async def test_a_description_may_be_empty(client: AsyncClient) -> None:
 async def test_a_product_lacks_none_of_its_members(client: AsyncClient, member: str) -> None:
     product = mug()
     del product[member]
-    assert_faults(await client.post("/products", json=product), f"#/{member}")
+    assert_field_errors(await client.post("/products", json=product), f"#/{member}")
 
 
 @pytest.mark.parametrize(
@@ -159,13 +163,13 @@ async def test_what_is_no_order_is_refused(
 ) -> None:
     await add_product(client)
     async with nothing_changes(link):
-        assert_faults(await client.post("/orders", json=body), *pointers)
+        assert_field_errors(await client.post("/orders", json=body), *pointers)
 
 
 async def test_all_faults_of_a_product_are_listed_at_once(client: AsyncClient) -> None:
     body = {"id": 0, "name": " ", "price": 1.005, "stock": True, "colour": "red", "size": {"width": 1}}
     response = await client.post("/products", json=body)
-    assert_faults(response, "#/id", "#/name", "#/description", "#/price", "#/stock", "#/colour", "#/size")
+    assert_field_errors(response, "#/id", "#/name", "#/description", "#/price", "#/stock", "#/colour", "#/size")
 
 
 async def test_all_faults_of_an_order_are_listed_at_once(client: AsyncClient) -> None:
@@ -173,7 +177,7 @@ async def test_all_faults_of_an_order_are_listed_at_once(client: AsyncClient) ->
     response = await client.post(
         "/orders", json={"products": lines, "status": "lost", "total_price": -1, "note": "Hello"}
     )
-    assert_faults(
+    assert_field_errors(
         response,
         "#/products/0/product_id",
         "#/products/0/quantity",
@@ -206,7 +210,7 @@ async def test_all_faults_of_an_order_are_listed_at_once(client: AsyncClient) ->
     ],
 )
 async def test_a_pointer_escapes_what_it_must(client: AsyncClient, member: str, pointer: str) -> None:
-    assert_faults(await client.post("/orders", json={**ORDER, member: 1}), pointer)
+    assert_field_errors(await client.post("/orders", json={**ORDER, member: 1}), pointer)
 
 
 @pytest.mark.parametrize("member", [r"\ud800", r"a\udfff/~", r"\udc00\ud800"])
@@ -221,7 +225,7 @@ async def test_a_lone_surrogate_in_the_name_of_a_member_is_refused(
 @pytest.mark.parametrize("token", ["5", "-1.5", "true", "null", '"text"', "[]", "[{}]", json.dumps([ORDER])])
 @pytest.mark.parametrize("path", ["/products", "/orders"])
 async def test_a_body_that_is_no_object_is_refused(client: AsyncClient, path: str, token: str) -> None:
-    assert_faults(await send_json(client, "POST", path, token), "#")
+    assert_field_errors(await send_json(client, "POST", path, token), "#")
 
 
 # Not JSON
@@ -317,7 +321,7 @@ async def test_the_refusal_of_a_long_integer_says_nothing_of_python(client: Asyn
 
 async def test_nesting_that_can_be_read_is_refused_for_what_it_is(client: AsyncClient) -> None:
     body = '{"products": ' + "[" * 200 + "]" * 200 + ', "deep": ' + '{"a":' * 200 + "1" + "}" * 201
-    assert_faults(await send_json(client, "POST", "/orders", body), "#/products/0", "#/deep")
+    assert_field_errors(await send_json(client, "POST", "/orders", body), "#/products/0", "#/deep")
 
 
 # How the body comes

@@ -17,9 +17,10 @@ from urllib.parse import unquote
 import pytest
 import redis
 
-from tests.conftest import mug
-from tests.processes import free_port, kill_processes_in
-from tests.waiting import PATIENCE
+from tests.support.processes import free_port, kill_processes_in
+from tests.support.products import product_hash
+from tests.support.shop import mug
+from tests.support.waiting import PATIENCE
 
 HOLDFAST = [sys.executable, "-W", "error", "-m", "service"]
 CHECKOUT = Path(__file__).parent.parent
@@ -69,10 +70,9 @@ class Outside(Command):
 
     def add_products(self, *product_ids: int) -> None:
         """Ten mugs each, as their script writes them. Quicker than a command."""
-        numbers = {"price": "19.99", "stock": "10", "held": "0", "sold": "0", "received": "10", "withdrawn": "0"}
         with self.redis.pipeline(transaction=False) as pipeline:
             for product_id in product_ids:
-                fields = {"id": str(product_id), "name": "Mug", "description": "Holds coffee.", **numbers}
+                fields = product_hash(product_id)
                 pipeline.hset(f"{{cli}}:product:{product_id}", mapping=fields)  # type: ignore[arg-type]
                 pipeline.zadd("{cli}:products", {str(product_id): product_id})
             pipeline.execute()

@@ -12,8 +12,9 @@ from httpx2 import AsyncClient, Response
 from service import keys
 from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.wire import Wire
-from tests.books import assert_books_balance, cents, whole
-from tests.conftest import SHOP, add_product, assert_problem, http_client, make_store, mug, place, stock_of
+from tests.support.books import assert_books_balance, cents, whole
+from tests.support.problems import assert_problem
+from tests.support.shop import SHOP, add_product, http_client, make_store, mug, pages, place, stock_of
 
 WORKERS = 4
 
@@ -240,17 +241,6 @@ async def test_scripts_that_are_forgotten_in_a_storm_lose_no_order(workers: list
     assert "errorstat_NOSCRIPT" in await wire.send("INFO", "errorstats")  # else this was no storm
     books = await assert_books_balance(wire)
     assert (books.products[mugs]["sold"], books.products[pots]["sold"]) == ("204", "408")
-
-
-async def pages(client: AsyncClient, path: str) -> list[list[int]]:
-    """Follows the links from page to page."""
-    found = []
-    while path:
-        response = await client.get(path)
-        assert response.status_code == 200
-        found.append([item["id"] for item in response.json()])
-        path = response.links["next"]["url"] if "next" in response.links else ""
-    return found
 
 
 async def test_paging_while_products_are_added_shows_each_once_and_in_order(

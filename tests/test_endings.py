@@ -11,11 +11,12 @@ import pytest
 
 from service import keys
 from service.errors import OrderCancelled, OrderCompleted, OrderExpired, Refused
-from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
+from service.models import StockMove
 from service.store import Store
 from service.wire import Wire
-from tests.books import Account, assert_books_balance
-from tests.conftest import SHOP, Clock, make_store, release_all_due
+from tests.support.books import Account, assert_books_balance
+from tests.support.clock import Clock
+from tests.support.shop import SHOP, add_mugs, make_store, new_order, release_all_due
 
 WORKERS = 4
 HOLD = 900
@@ -43,14 +44,9 @@ async def workers(engine_url: str, wire: Wire) -> AsyncIterator[Workers]:
         yield workers
 
 
-async def add_mugs(store: Store, stock: int = 10_000) -> int:
-    return (await store.add_product(NewProduct(name="Mug", description="", price=5, stock=stock))).id
-
-
 async def place(store: Store, *lines: tuple[int, int], key: str | None = None, **members: Any) -> int:
     """Places an order, pending unless told otherwise, and gives its id."""
-    products = [NewOrderLine(product_id=product_id, quantity=quantity) for product_id, quantity in lines]
-    new = NewOrder(products=products, **{"status": "pending", **members})
+    new = new_order(*lines, **{"status": "pending", **members})
     return (await store.place_order(new, key)).order.id
 
 

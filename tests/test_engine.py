@@ -18,7 +18,7 @@ from redis import Redis
 
 from service.engine import EngineError, run_engine
 from service.settings import Durability
-from tests.processes import kill_processes_in, processes_in, wait_for_no_processes_in
+from tests.support.processes import kill_processes_in, processes_in, wait_for_no_processes_in
 
 CHILD = """
 import sys

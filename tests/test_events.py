@@ -11,12 +11,14 @@ from httpx2 import AsyncClient
 
 from service import keys
 from service.errors import Refused
-from service.models import NewOrder, NewOrderLine, NewProduct, ProductChange, StockMove
+from service.models import NewOrder, NewOrderLine, ProductChange, StockMove
 from service.replies import Event
 from service.store import Link, Store
 from service.wire import Wire
-from tests.books import assert_books_balance, retell
-from tests.conftest import SHOP, Clock, add_product, http_client, make_store, mug, place, release_all_due
+from tests.support.books import assert_books_balance, retell
+from tests.support.clock import Clock
+from tests.support.products import as_text, product_added
+from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, mug, place, release_all_due
 
 
 @pytest.fixture
@@ -65,18 +67,15 @@ async def shop(client: AsyncClient, store: Store, clock: Clock) -> Shop:
     return shop
 
 
-ADD = "POST /products " + json.dumps(mug(id=11, name="Böcher\n", price=0.5, stock=3))
+ADDED: dict[str, object] = {"name": "Böcher\n", "price": 0.5, "stock": 3}
+ADD = "POST /products " + json.dumps(mug(id=11, **ADDED))
 LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quantity": 1}]'
 
 
 @pytest.mark.parametrize(
     ("what", "status", "event"),
     [
-        (
-            ADD,
-            201,
-            {"event": "product_added", "product": "11", "name": "Böcher\n", "price": "0.50", "stock": "3"},
-        ),
+        (ADD, 201, as_text(product_added(11, **ADDED))),
         (
             'PATCH /products/7 {"price": 5}',
             200,
@@ -196,9 +195,7 @@ async def test_a_change_and_its_event_are_one_command(link: Link) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_events_tell_every_products_stock_again(store: Store, link: Link, clock: Clock, seed: int) -> None:
     choose = random.Random(seed)
-    products = [
-        (await store.add_product(NewProduct(name="Mug", description="", price=199, stock=60))).id for _ in range(6)
-    ]
+    products = [await add_mugs(store, stock=60) for _ in range(6)]
 
     async def do_something() -> None:
         product_id, order_id = choose.choice(products), choose.randint(1, 120)
@@ -233,9 +230,9 @@ async def test_the_events_tell_every_products_stock_again(store: Store, link: Li
 
 async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) -> None:
     store = make_store(link, events_max=200)
-    product = await store.add_product(NewProduct(name="Mug", description="", price=0, stock=0))
+    mugs = await add_mugs(store, stock=0)
     for _ in range(500):
-        await store.move_stock(product.id, StockMove(change=1, reason="x"))
+        await store.move_stock(mugs, StockMove(change=1, reason="x"))
     length = await link.send("XLEN", keys.events(SHOP))
     assert 200 <= length <= 300  # Redis trims by nodes of 100 entries
     kept = await store.read_events("0-0")
@@ -248,9 +245,9 @@ async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) 
 
 async def some_events(store: Store, count: int) -> list[Event]:
     """So many changes, as their events."""
-    product = await store.add_product(NewProduct(name="Mug", description="", price=0, stock=0))
+    mugs = await add_mugs(store, stock=0)
     for _ in range(count - 1):
-        await store.move_stock(product.id, StockMove(change=1, reason="x"))
+        await store.move_stock(mugs, StockMove(change=1, reason="x"))
     return await store.read_events("0-0")
 
 
@@ -335,7 +332,7 @@ async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> No
         for event, members in zip(
             events,
             [
-                {"event": "product_added", "product": 11, "name": "Böcher\n", "price": 0.5, "stock": 3},
+                product_added(11, **ADDED),
                 {"event": "order_placed", "order": 4, "status": "pending", "total_price": 33.99, "products": lines},
                 {"event": "order_completed", "order": 4, "products": lines},
                 {

@@ -6,7 +6,7 @@ from service.errors import Unfit
 from service.fitness import LAYOUT, check_layout, check_settings, check_version
 from service.settings import Durability
 from service.wire import Wire
-from tests.conftest import make_store
+from tests.support.shop import make_store
 
 SAFE = {
     "appendonly": "yes",

@@ -35,9 +35,12 @@ from service.models import (
 )
 from service.store import Moved, Placed, Store
 from service.wire import Wire
-from tests.books import assert_books_balance, events_at, hash_at, retell, scores_at
-from tests.conftest import SHOP, Clock, FakeLink, make_store
-from tests.model import Model, ModelKey, Move, Request
+from tests.support.books import assert_books_balance, retell
+from tests.support.clock import Clock
+from tests.support.fake_redis import FakeRedis
+from tests.support.model import Model, ModelKey, Move, Request
+from tests.support.redis_content import events_at, hash_at, scores_at
+from tests.support.shop import SHOP, make_store, new_mug
 
 T = TypeVar("T", int, str)
 F = TypeVar("F", bound=Callable[..., None])
@@ -133,9 +136,9 @@ class Shop(RuleBasedStateMachine):
         self.link = self.run(self.connect(url))
         self.stores = [make_store(self.link, clock=self.clock) for _ in range(2)]
 
-    async def connect(self, url: str | None) -> FakeLink | Wire:
+    async def connect(self, url: str | None) -> FakeRedis | Wire:
         if url is None:
-            link = FakeLink()
+            link = FakeRedis()
             self.resources.push_async_callback(link.client.aclose)
             return link
         wire = await self.resources.enter_async_context(Wire(url, timeout=10, max_in_flight=10_000))
@@ -268,8 +271,8 @@ class Shop(RuleBasedStateMachine):
     def time_passes(self, seconds: float, forget: bool) -> None:
         """`forget`: the engine loses all scripts, as when it restarts."""
         self.clock.forward(seconds)
-        if forget and isinstance(self.link, FakeLink):
-            self.link.taught.clear()
+        if forget and isinstance(self.link, FakeRedis):
+            self.link.forget_scripts()
         elif forget:
             self.run(flush_scripts(self.link))
 
@@ -484,8 +487,7 @@ def kind_of(found: object) -> str:
 
 
 def new_product(name: str, price: int, stock: int, **members: int) -> NewProduct:
-    document = {"name": name, "description": "", "price": Decimal(money(price)), "stock": stock, **members}
-    return NewProduct.model_validate(document)
+    return new_mug(name=name, price=money(price), stock=stock, **members)
 
 
 def new_order(lines: Lines, hold: int | None, total: int | None) -> NewOrder:

@@ -8,19 +8,9 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.store import Link
-from tests.conftest import (
-    SHOP,
-    add_product,
-    assert_faults,
-    assert_problem,
-    http_client,
-    make_store,
-    nothing_changes,
-    pages,
-    place,
-    send_json,
-    stock_of,
-)
+from tests.support.problems import assert_field_errors, assert_problem
+from tests.support.redis_content import nothing_changes
+from tests.support.shop import SHOP, add_product, http_client, make_store, pages, place, send_json, stock_of
 
 MAX_ID = 2**53 - 1
 
@@ -166,7 +156,7 @@ async def test_a_hundred_lines_of_one_product_are_placed_as_one(client: AsyncCli
 async def test_an_order_of_more_than_a_hundred_lines_is_refused(client: AsyncClient, link: Link) -> None:
     await add_product(client, stock=1000)
     async with nothing_changes(link):
-        assert_faults(await place(client, *[(1, 1)] * 101), "#/products")
+        assert_field_errors(await place(client, *[(1, 1)] * 101), "#/products")
 
 
 async def test_a_hundred_faulty_lines_are_all_reported(client: AsyncClient, link: Link) -> None:

@@ -8,8 +8,10 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.store import Link, Store
-from tests.books import Account, assert_books_balance
-from tests.conftest import Clock, add_product, assert_problem, http_client, make_store, place, release_all_due, stock_of
+from tests.support.books import Account, account_of, assert_books_balance
+from tests.support.clock import Clock
+from tests.support.problems import assert_problem
+from tests.support.shop import add_product, http_client, make_store, pages, place, release_all_due, stock_of
 
 HOLD = 900
 """Seconds: what a pending order is held for if it does not say."""
@@ -48,10 +50,6 @@ async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, ho
         case "expired":
             clock.forward(HOLD)
             await release_all_due(store)
-
-
-async def account_of(link: Link, product_id: int) -> Account:
-    return (await assert_books_balance(link)).accounts[product_id]
 
 
 def moment(text: str) -> datetime:
@@ -372,17 +370,6 @@ async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient,
     assert assert_problem(again, 409, "insufficient-stock")["errors"][0]["available"] == 1
     assert again.headers["idempotent-replayed"] == "true"
     assert await account_of(link, mugs) == Account(11, 0, 0, 11)
-
-
-async def pages(client: AsyncClient, url: str) -> list[list[int]]:
-    """The order ids of a page and of all that its Links lead to."""
-    found = []
-    while url:
-        response = await client.get(url)
-        assert response.status_code == 200
-        found.append([order["id"] for order in response.json()])
-        url = response.links.get("next", {}).get("url", "")
-    return found
 
 
 async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:

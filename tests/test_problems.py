@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 from service.app import ROUTES
 from service.problems import INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS
 from service.store import Link
-from tests.conftest import SHOP, add_product, assert_problem, mug, nothing_changes, place
+from tests.support.problems import assert_problem
+from tests.support.redis_content import nothing_changes
+from tests.support.shop import SHOP, add_product, mug, place
 
 ALL_PROBLEMS = {problem.name for problem in (*PROBLEMS.values(), NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL_ERROR)}
 

@@ -11,11 +11,10 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.models import NewProduct
 from service.protocol import MAX_HEAD_BYTES, HttpProtocol
 from service.wire import Wire
-from tests.conftest import make_store, mug, with_state
-from tests.waiting import eventually
+from tests.support.shop import make_store, new_mug, with_state
+from tests.support.waiting import eventually
 
 
 @asynccontextmanager
@@ -120,8 +119,7 @@ async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(wire: Wire, req
     for protocol in (HttpProtocol, HttpToolsProtocol):
         await wire.send("FLUSHALL")
         for number in range(1, 6):  # a page of 25 KB: more than is copied
-            product = mug(id=number, price=1999, description="d" * 5000)
-            await make_store(wire).add_product(NewProduct.model_validate(product))
+            await make_store(wire).add_product(new_mug(id=number, description="d" * 5000))
         async with serving(wire, protocol) as server:
             answer = await exchange(port_of(server), request_bytes)
         assert answer.startswith(b"HTTP/1.1 ")
@@ -135,7 +133,7 @@ OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings:
 @pytest.mark.parametrize("pause", [False, True])
 async def test_an_offer_to_upgrade_is_ignored_and_its_body_read(port: int, wire: Wire, pause: bool) -> None:
     """As Java clients and `curl --http2` send it, with all that follows on the connection."""
-    await make_store(wire).add_product(NewProduct.model_validate(mug(id=1, price=1999, stock=1000)))
+    await make_store(wire).add_product(new_mug(id=1, stock=1000))
     order = PLACE + OFFER + b"Content-Length: 50\r\n\r\n", ORDER
     chunked = PLACE + OFFER + b"Transfer-Encoding: chunked\r\n\r\n", b"32\r\n" + ORDER + b"\r\n0\r\n\r\n"
     parts = [*order, *chunked, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n", *order]

@@ -13,63 +13,15 @@ from service import keys
 from service.errors import InsufficientStock, StorageUnavailable
 from service.ids import BLOCK as ORDER_ID_BLOCK
 from service.models import MAX_ID, NewOrder, NewProduct, OrdersQuery
-from service.scripts import load_scripts
 from service.store import REFUSAL_LIFETIME_MS, Link, Store
 from service.wire import Wire
-from tests.books import assert_books_balance, dump, events_at, hash_at, scores_at
-from tests.conftest import SHOP, make_store
+from tests.support.books import assert_books_balance
+from tests.support.products import as_text, product_added, product_answer, product_hash
+from tests.support.redis_content import dump, events_at, hash_at, scores_at
+from tests.support.scripts import NOW, SCRIPTS, add, change, place, withdraw
+from tests.support.shop import SHOP, make_store, new_mug, new_order
 
-SCRIPTS = load_scripts()
-NOW = 1_754_000_000_123
-"""ms since 1970, where a test sets the clock."""
 EVENTS, HOLDS, PENDING, PRODUCTS = keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP), keys.products(SHOP)
-
-
-async def run(link: Link, script: str, names: list[str], args: list[str | int]) -> list[str]:
-    return [str(part) for part in await link.send("EVAL", SCRIPTS[script].source, len(names), *names, *args)]
-
-
-async def add(
-    link: Link, product_id: int, *, stock: int = 10, price: str = "19.99", events_max: int = 1000
-) -> list[str]:
-    names = [keys.product(SHOP, product_id), PRODUCTS, EVENTS]
-    return await run(link, "add_product", names, [product_id, "Mug", "Holds coffee.", price, stock, events_max])
-
-
-async def change(link: Link, product_id: int, *pairs: str, events_max: int = 1000) -> list[str]:
-    names = [keys.product(SHOP, product_id), EVENTS]
-    return await run(link, "change_product", names, [product_id, events_max, *pairs])
-
-
-async def withdraw(link: Link, product_id: int, events_max: int = 1000) -> list[str]:
-    names = [keys.product(SHOP, product_id), PRODUCTS, EVENTS]
-    return await run(link, "withdraw_product", names, [product_id, events_max])
-
-
-async def place(
-    link: Link,
-    *lines: tuple[int, int],
-    order_id: int = 41,
-    hold: int | None = None,
-    expected: int | None = None,
-    key: str = "",
-    fingerprint: str = "f1",
-    refusal_lifetime: int = 60_000,
-    events_max: int = 1000,
-    now: int | None = NOW,
-) -> list[str]:
-    names = [
-        keys.order(SHOP, order_id),
-        EVENTS,
-        HOLDS,
-        PENDING,
-        *(keys.product(SHOP, product_id) for product_id, _ in lines),
-    ]
-    names += [keys.idempotency(SHOP, key)] if key else []
-    options = ["" if value is None else value for value in (hold, expected)]
-    clock = "" if now is None else now
-    args = [order_id, *options, key, fingerprint if key else "", refusal_lifetime, events_max, clock]
-    return await run(link, "place_order", names, [*args, *(part for line in lines for part in line)])
 
 
 # What is written.
@@ -77,21 +29,9 @@ async def place(
 
 async def test_a_product_is_added_in_plain_values(link: Link) -> None:
     assert await add(link, 7) == ["added"]
-    assert await hash_at(link, keys.product(SHOP, 7)) == {
-        "id": "7",
-        "name": "Mug",
-        "description": "Holds coffee.",
-        "price": "19.99",
-        "stock": "10",
-        "held": "0",
-        "sold": "0",
-        "received": "10",
-        "withdrawn": "0",
-    }
+    assert await hash_at(link, keys.product(SHOP, 7)) == product_hash(7)
     assert await scores_at(link, PRODUCTS) == {"7": 7}
-    assert await events_at(link, EVENTS) == [
-        {"event": "product_added", "product": "7", "name": "Mug", "price": "19.99", "stock": "10"}
-    ]
+    assert await events_at(link, EVENTS) == [as_text(product_added(7))]
     assert (await dump(link)).keys() == {keys.product(SHOP, 7), PRODUCTS, EVENTS}
 
 
@@ -106,7 +46,7 @@ async def test_a_change_writes_and_announces_only_what_differs(link: Link) -> No
     await add(link, 7)
     before = await hash_at(link, keys.product(SHOP, 7))
     reply = await change(link, 7, "name", "Mug", "price", "5.00")
-    assert reply == ["changed", "Mug", "Holds coffee.", "5.00", "10"]
+    assert reply == product_answer("changed", price="5.00")
     assert await hash_at(link, keys.product(SHOP, 7)) == {**before, "price": "5.00"}
     assert (await events_at(link, EVENTS))[1:] == [{"event": "product_changed", "product": "7", "price": "5.00"}]
 
@@ -114,8 +54,8 @@ async def test_a_change_writes_and_announces_only_what_differs(link: Link) -> No
 async def test_all_members_of_a_product_change_at_once(link: Link) -> None:
     await add(link, 7)
     pairs = ("name", "Cup", "description", "Hält Tee.\n☕", "price", "0.00")
-    assert await change(link, 7, *pairs) == ["changed", "Cup", "Hält Tee.\n☕", "0.00", "10"]
     changed = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    assert await change(link, 7, *pairs) == product_answer("changed", **changed)
     assert (await hash_at(link, keys.product(SHOP, 7))).items() >= changed.items()
     assert (await events_at(link, EVENTS))[-1] == {"event": "product_changed", "product": "7", **changed}
 
@@ -202,8 +142,8 @@ async def test_without_a_test_clock_the_time_is_that_of_redis(link: Link) -> Non
 NOTHING_CHANGES: list[tuple[Callable[[Link], Awaitable[list[str]]], list[str]]] = [
     (lambda link: add(link, 7, stock=99), ["taken"]),
     (lambda link: add(link, 8, stock=99), ["taken"]),
-    (lambda link: change(link, 7), ["changed", "Mug", "Holds coffee.", "19.99", "10"]),
-    (lambda link: change(link, 7, "price", "19.99"), ["changed", "Mug", "Holds coffee.", "19.99", "10"]),
+    (lambda link: change(link, 7), product_answer("changed")),
+    (lambda link: change(link, 7, "price", "19.99"), product_answer("changed")),
     (lambda link: change(link, 8, "price", "5.00"), ["absent"]),
     (lambda link: change(link, 99, "price", "5.00"), ["absent"]),
     (lambda link: withdraw(link, 8), ["withdrawn"]),
@@ -561,12 +501,11 @@ def test_a_script_touches_only_keys_it_is_given(name: str) -> None:
 
 
 def order_of(*lines: tuple[int, int], **members: Any) -> NewOrder:
-    products = [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines]
-    return NewOrder.model_validate({"products": products, **members})
+    return new_order(*lines, **members)
 
 
 def new_product(**members: Any) -> NewProduct:
-    return NewProduct.model_validate({"name": "Mug", "description": "", "price": 5, "stock": 1000, **members})
+    return new_mug(**{"price": 5, "stock": 1000, **members})
 
 
 async def test_the_id_of_a_refused_order_is_used_for_the_next(store: Store) -> None:

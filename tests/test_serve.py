@@ -22,9 +22,9 @@ from httpx2 import AsyncClient, Client, HTTPError, Limits, Response
 from redis import Redis
 
 from service.engine import run_engine
-from tests.conftest import mug
-from tests.processes import free_port, kill_processes_in, processes_in, wait_for_no_processes_in
-from tests.waiting import eventually, wait_until
+from tests.support.processes import free_port, kill_processes_in, processes_in, wait_for_no_processes_in
+from tests.support.shop import mug
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.process
 

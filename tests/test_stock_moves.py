@@ -6,8 +6,10 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.store import Link, Store
-from tests.books import Account, assert_books_balance
-from tests.conftest import add_product, assert_problem, place, stock_of
+from tests.support.books import Account, account_of, assert_books_balance
+from tests.support.problems import assert_problem
+from tests.support.products import product_response
+from tests.support.shop import add_product, place, stock_of
 
 MOST = 1_000_000_000
 
@@ -19,10 +21,6 @@ async def move(
     headers = {} if key is None else {"Idempotency-Key": key}
     body = {"change": change, "reason": "stocktaking", **members}
     return await client.post(f"/products/{product_id}/stock", json=body, headers=headers)
-
-
-async def account_of(link: Link, product_id: int) -> Account:
-    return (await assert_books_balance(link)).accounts[product_id]
 
 
 async def events_of(store: Store, name: str) -> list[dict[str, str]]:
@@ -37,13 +35,7 @@ async def test_stock_moves_by_a_signed_amount(
     mugs = await add_product(client, stock=10)
     response = await client.post(f"/products/{mugs}/stock{slash}", json={"change": change, "reason": "delivery"})
     assert response.status_code == 200
-    assert response.json() == {
-        "id": mugs,
-        "name": "Mug",
-        "description": "Holds coffee.",
-        "price": 19.99,
-        "stock": stock,
-    }
+    assert response.json() == product_response(mugs, stock=stock)
     assert "idempotent-replayed" not in response.headers
     assert (await client.get(f"/products/{mugs}")).json() == response.json()
     assert await account_of(link, mugs) == Account(stock, 0, 0, stock)

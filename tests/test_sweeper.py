@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 
 from service import keys
 from service.errors import OutcomeUnknown, StorageUnavailable
-from service.models import NewOrder, NewOrderLine, NewProduct
 from service.store import Link, Store
 from service.sweeper import sweep
 from service.wire import Wire
-from tests.books import Account, assert_books_balance
-from tests.conftest import SHOP, Clock, http_client, make_store, place, release_all_due
-from tests.waiting import eventually
+from tests.support.books import Account, assert_books_balance
+from tests.support.clock import Clock
+from tests.support.shop import SHOP, add_mugs, http_client, make_store, new_order, place, release_all_due
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -58,14 +58,10 @@ async def sweeping(*stores: Store) -> AsyncIterator[None]:
             await task
 
 
-async def add_mugs(store: Store, stock: int = 10_000) -> int:
-    return (await store.add_product(NewProduct(name="Mug", description="", price=0, stock=stock))).id
-
-
 async def hold(store: Store, product_id: int, quantity: int = 1, seconds: int = 900) -> int:
     """Places a pending order and gives its id."""
-    line = NewOrderLine(product_id=product_id, quantity=quantity)
-    return (await store.place_order(NewOrder(products=[line], status="pending", hold_seconds=seconds))).order.id
+    new = new_order((product_id, quantity), status="pending", hold_seconds=seconds)
+    return (await store.place_order(new)).order.id
 
 
 async def hold_many(store: Store, product_id: int, count: int) -> list[int]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from httpx2 import AsyncClient
 
-from service.models import NewOrder, NewOrderLine, NewProduct, Product, ProductsQuery
+from service.models import Product, ProductsQuery
 from service.store import Link, Store
 from service.transfer import ImportReport, NotImportableError, export, import_products
-from tests.conftest import FakeLink, add_product, http_client, make_store, mug, pages, place
+from tests.support.fake_redis import FakeRedis
+from tests.support.products import product_value
+from tests.support.shop import add_mugs, add_product, http_client, make_store, mug, new_mug, new_order, pages, place
 
 HEADER = "id,name,description,price,stock\n"
 
@@ -47,7 +49,7 @@ async def lines_of(store: Store, what: str) -> list[str]:
 @pytest.fixture
 def fake_store() -> Store:
     """Where it is all about the file."""
-    return make_store(FakeLink())
+    return make_store(FakeRedis())
 
 
 # --- Good rows --------------------------------------------------------------------------------------------------------
@@ -75,8 +77,8 @@ async def test_good_rows_become_products(store: Store, tmp_path: Path, name: str
     report = await load(store, write(tmp_path, content, name))
     assert report == ImportReport(added=2)
     assert await listing(store) == [
-        Product(3, "Löffel", "", 7, 0),
-        Product(7, 'Mug, "big"', "Holds\ncoffee.", 1999, 120),
+        product_value(3, name="Löffel", description="", price=0.07, stock=0),
+        product_value(7, name='Mug, "big"', description="Holds\ncoffee.", price=19.99, stock=120),
     ]
 
 
@@ -313,7 +315,7 @@ async def test_a_second_run_changes_nothing(store: Store, link: Link, tmp_path: 
 
 async def test_a_product_that_is_there_is_left_as_it_is(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path, row(1, name="Cup", price=1, stock=99) + row(2))
-    kept = await store.add_product(NewProduct(id=1, name="Mug", description="", price=19, stock=3))
+    kept = await store.add_product(new_mug(id=1, stock=3))
     assert await load(store, path) == ImportReport(added=1, present=1)
     assert (await listing(store))[0] == kept
 
@@ -436,11 +438,10 @@ def _in_threes(ids: list[int]) -> Iterable[list[int]]:
 
 
 async def test_orders_on_both_sides_of_many_unused_ids_are_exported(store: Store, link: Link) -> None:
-    await store.add_product(NewProduct(id=1, name="Mug", description="", price=0, stock=10))
+    await add_mugs(store, id=1)
     orders = []
     for _ in range(2):
-        new = NewOrder(products=[NewOrderLine(product_id=1, quantity=1)])
-        orders.append((await make_store(link).place_order(new)).order.id)
+        orders.append((await make_store(link).place_order(new_order((1, 1)))).order.id)
         await link.send("INCRBY", "{test}:ids:orders", 12_000)
     assert [json.loads(line)["id"] for line in await lines_of(store, "orders")] == orders[::-1]
 

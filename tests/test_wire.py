@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from service.engine import run_engine
 from service.errors import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
 from service.wire import Wire
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 TIMEOUT = 0.3
 """Of the calls, where a test waits for it to pass."""

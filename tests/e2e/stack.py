@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from httpx2 import AsyncClient, Client, HTTPError, Limits, TransportError
+
+from tests.support.processes import free_port
+from tests.support.shop import mug
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "holdfast-e2e"
@@ -42,7 +44,7 @@ class Stack:
         self.environment = {
             "HOLDFAST_REDIS_PASSWORD": secrets.token_hex(24),
             "REDIS_ADMIN_PASSWORD": secrets.token_hex(24),
-            "HOLDFAST_PORT": str(_free_port()),
+            "HOLDFAST_PORT": str(free_port()),
         }
         self.url = f"http://127.0.0.1:{self.environment['HOLDFAST_PORT']}"
 
@@ -212,8 +214,7 @@ async def assert_nothing_lost(stack: Stack, client: AsyncClient, load: Load) -> 
 
 
 async def add_product(client: AsyncClient, stock: int) -> int:
-    product = {"name": "Mug", "description": "Holds coffee.", "price": 19.99, "stock": stock}
-    response = await client.post("/products", json=product)
+    response = await client.post("/products", json=mug(stock=stock))
     assert response.status_code == 201, response.text
     return int(response.json()["id"])
 
@@ -225,9 +226,3 @@ async def in_thread(call: Callable[..., Any], *args: str) -> Any:
 
 def assert_only(load: Load, *expected: int | str) -> None:
     assert set(load.answers) <= set(expected), f"{load.answers} {load.errors}, expected only {expected}"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -1,8 +1,12 @@
-"""The shop in a few dictionaries: what the Store must answer, and what must be in the books afterwards."""
+"""A model of the shop in a few dictionaries: what the Store must return, and what Redis must hold afterwards.
+
+Of the code under test, it uses values and errors only.
+"""
 
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from service.errors import (
     CurrentPrice,
@@ -43,30 +47,31 @@ Event = dict[str, str]
 
 @dataclass
 class ModelProduct:
+    """What was added, and the four counters. Stock is a counter: it moves."""
+
     id: int
-    name: str
-    description: str
-    price: int
+    added: dict[str, Any]
+    """All other fields, as they are now. The price is in cents."""
     stock: int
     received: int
     held: int = 0
     sold: int = 0
     on_sale: bool = True
 
+    @property
+    def price(self) -> int:
+        return int(self.added["price"])
+
     def seen(self) -> Product:
-        return Product(self.id, self.name, self.description, self.price, self.stock)
+        return Product(id=self.id, stock=self.stock, **self.added)
 
     def fields(self) -> dict[str, str]:
-        """As Redis has it."""
+        """Return the hash in Redis."""
+        counters = {"stock": self.stock, "held": self.held, "sold": self.sold, "received": self.received}
         return {
             "id": str(self.id),
-            "name": self.name,
-            "description": self.description,
-            "price": money(self.price),
-            "stock": str(self.stock),
-            "held": str(self.held),
-            "sold": str(self.sold),
-            "received": str(self.received),
+            **stored_fields(self.added),
+            **{name: str(units) for name, units in counters.items()},
             "withdrawn": "0" if self.on_sale else "1",
         }
 
@@ -78,7 +83,7 @@ class ModelOrder:
     status: str
     created_at: int
     expires_at: int | None
-    """Stays when it is cancelled or expires; a completed order has none."""
+    """A cancelled or expired order keeps its deadline; a completed order has none."""
     key: str | None
 
     @property
@@ -93,7 +98,7 @@ class ModelOrder:
         return Order(self.id, self.lines, self.total, self.status, self.created_at, self.expires_at)
 
     def fields(self) -> dict[str, str]:
-        """As Redis has it."""
+        """Return the hash in Redis."""
         return {
             "id": str(self.id),
             "status": self.status,
@@ -114,21 +119,21 @@ class Move:
 
 
 Request = NewOrder | Move
-"""One that may come with an Idempotency-Key."""
+"""A request that may have an Idempotency-Key."""
 
 
 @dataclass
 class ModelKey:
-    """The first request with an Idempotency-Key, and what became of it."""
+    """The first request with an Idempotency-Key, and its outcome."""
 
     first: Request
     outcome: int | Refused
-    """The id of the order or the product, or why not."""
+    """The id of the order or the product, or the refusal."""
 
 
 @dataclass
 class Model:
-    """Its verbs are the Store's: they give the same, and raise the same errors. Amounts in cents."""
+    """Has the verbs of the Store, with the same results and the same errors. Amounts in cents."""
 
     clock: Callable[[], int]
     products: dict[int, ModelProduct] = field(default_factory=dict)
@@ -139,12 +144,13 @@ class Model:
     # Products
 
     def add_product(self, new: NewProduct, product_id: int) -> Product:
-        """`product_id`: its own, or what the Store has assigned to it."""
+        """Add a product. `product_id` is its own, or the id that the Store assigned."""
         if product_id in self.products:
             raise ProductIdTaken(product_id)
-        product = ModelProduct(product_id, new.name, new.description, new.price, new.stock, received=new.stock)
-        self.products[product_id] = product
-        self.tell("product_added", product=product_id, name=new.name, price=money(new.price), stock=new.stock)
+        added = new.model_dump(exclude={"id", "stock"})
+        product = self.products[product_id] = ModelProduct(product_id, added, new.stock, received=new.stock)
+        told = {name: value for name, value in stored_fields(added).items() if name != "description"}
+        self.tell("product_added", product=product_id, **told, stock=new.stock)
         return product.seen()
 
     def get_product(self, product_id: int) -> Product:
@@ -153,15 +159,11 @@ class Model:
     def change_product(self, product_id: int, change: ProductChange) -> Product:
         product = self.on_sale(product_id)
         changes = {
-            name: value
-            for name, value in change.model_dump(exclude_unset=True).items()
-            if getattr(product, name) != value
+            name: value for name, value in change.model_dump(exclude_unset=True).items() if product.added[name] != value
         }
-        for name, value in changes.items():
-            setattr(product, name, value)
+        product.added |= changes
         if changes:
-            shown = {name: money(value) if name == "price" else value for name, value in changes.items()}
-            self.tell("product_changed", product=product_id, **shown)
+            self.tell("product_changed", product=product_id, **stored_fields(changes))
         return product.seen()
 
     def withdraw_product(self, product_id: int) -> None:
@@ -194,7 +196,7 @@ class Model:
         return Moved(product.seen(), replayed=False)
 
     def list_products(self, in_stock: bool | None) -> list[Product]:
-        """All pages."""
+        """Return all pages as one list."""
         return [
             product.seen()
             for _, product in sorted(self.products.items())
@@ -209,7 +211,7 @@ class Model:
     # Orders
 
     def place_order(self, new: NewOrder, key: str | None, order_id: int) -> Placed:
-        """`order_id`: what the Store has assigned to it."""
+        """Place an order. `order_id` is the id that the Store assigned."""
         known = self.known(key, new)
         if isinstance(known, int):
             return Placed(self.get_order(known), replayed=True)
@@ -238,7 +240,7 @@ class Model:
         return Placed(order.seen(), replayed=False)
 
     def refusal(self, new: NewOrder) -> OrderRefused | None:
-        """Why the order cannot be placed now, or None."""
+        """Return the refusal of an order placed now, or None."""
         wanted = new.quantities()
         faults: list[ShortLine] = []
         unknown = False
@@ -289,7 +291,7 @@ class Model:
                 self.end(order_id, "cancelled")
 
     def end(self, order_id: int, status: str) -> None:
-        """Of a pending order: sells what it holds, or gives it back."""
+        """End a pending order: sell the units that it holds, or give them back."""
         order = self.orders[order_id]
         order.status = status
         for line in order.lines:
@@ -304,7 +306,7 @@ class Model:
         self.tell(f"order_{status}", order=order_id, products=order.products)
 
     def list_orders(self, status: str | None) -> list[Order]:
-        """All pages."""
+        """Return all pages as one list."""
         return [
             order.seen()
             for order_id, order in sorted(self.orders.items(), reverse=True)
@@ -312,7 +314,7 @@ class Model:
         ]
 
     def state(self, order_id: int) -> str:
-        """The status, where `overdue` is a pending order that the sweeper has not come to; or `absent`."""
+        """Return the status, or `overdue` for a pending order past its deadline, or `absent`."""
         if order_id not in self.orders:
             return "absent"
         order = self.orders[order_id]
@@ -326,7 +328,7 @@ class Model:
     # Idempotency-Keys and events
 
     def known(self, key: str | None, request: Request) -> int | Refused | None:
-        """What became of the request when it came first; None if it comes first now."""
+        """Return the outcome of the first request with this key, or None if this is the first."""
         if key is None or key not in self.keys:
             return None
         if meaning(request) != meaning(self.keys[key].first):
@@ -341,6 +343,13 @@ class Model:
         self.events.append({"event": event, **{name: str(value) for name, value in fields.items()}})
 
 
+def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
+    """Return a product's fields as Redis keeps them; a field without a value is not kept."""
+    return {
+        name: money(value) if name == "price" else str(value) for name, value in fields.items() if value is not None
+    }
+
+
 def meaning(request: Request) -> object:
     if isinstance(request, Move):
         return "move", request.product_id, request.move.change, request.move.reason
@@ -349,7 +358,7 @@ def meaning(request: Request) -> object:
 
 
 def said_again(refusal: Refused, new: NewOrder) -> Refused:
-    """The refusal of before: the very figures of then, pointing at the lines of now."""
+    """Return the first refusal again: its figures are kept, its lines are numbered as in the repeated request."""
     match refusal:
         case UnknownProducts() | InsufficientStock():
             lines = [replace(line, index=first_line(new, line.product_id)) for line in refusal.lines]

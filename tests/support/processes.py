@@ -1,4 +1,4 @@
-"""Processes that tests start and kill: which of them live, by the directory they work in."""
+"""Processes that tests start and kill, found by the directory they work in."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def processes_in(folder: Path) -> list[int]:
-    """The processes whose working directory is in `folder`: engines work in their data directory."""
+    """Return the processes whose working directory is in `folder`. An engine's is its data directory."""
     folder = folder.resolve()
     if Path("/proc/self/cwd").exists():
         found = []
         for process in Path("/proc").iterdir():
             if process.name.isdecimal():
-                with contextlib.suppress(OSError):  # it ended, or is not ours
+                with contextlib.suppress(OSError):  # the process ended, or belongs to another user
                     if (process / "cwd").readlink().is_relative_to(folder):
                         found.append(int(process.name))
         return found
@@ -32,12 +32,12 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def wait_for_no_processes_in(folder: Path) -> None:
-    """Passes when all of them have ended by themselves."""
+    """Wait until all of them have ended by themselves."""
     wait_until(lambda: not processes_in(folder), f"the end of the processes in {folder}")
 
 
 def kill_processes_in(folder: Path) -> None:
-    """For the end of a test, whatever it left."""
+    """Kill what a test left behind."""
     for pid in processes_in(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -45,6 +45,7 @@ def kill_processes_in(folder: Path) -> None:
 
 
 def free_port() -> int:
+    """Return a TCP port that no process listens on."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])

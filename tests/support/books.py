@@ -1,21 +1,21 @@
-"""The books of a shop, read from Redis field by field: no verb of the Store has a hand in it."""
+"""The books of a shop: the units of each product against the orders, read from Redis without the Store."""
 
 import asyncio
 import re
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from service import keys
 from service.store import Link
-from tests.conftest import SHOP
+from tests.support.redis_content import hash_at, scores_at
+from tests.support.shop import SHOP
 
-PRODUCT_FIELDS = {"id", "name", "description", "price", "stock", "held", "sold", "received", "withdrawn"}
 _AMOUNT = re.compile(r"(\d+)\.(\d\d)", re.ASCII)
 _LINE = re.compile(r"(\d+): (\d+) x (\d+\.\d\d)", re.ASCII)
 
 
 class Account(NamedTuple):
-    """The units of one product."""
+    """The units of one product. All that were ever received are in stock, held or sold."""
 
     stock: int
     held: int
@@ -41,12 +41,12 @@ class Books(NamedTuple):
         return {order_id: order["status"] for order_id, order in self.orders.items()}
 
     def statuses(self) -> Counter[str]:
-        """How many orders there are of each status."""
+        """Return how many orders there are of each status."""
         return Counter(self.status_of.values())
 
 
 async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
-    """The conservation law over all products, and against all orders. Gives the books for further questions."""
+    """Assert that each product's units add up and agree with all orders. Return the books."""
     books = Books(
         await _hashes(link, keys.product(shop, 0)[:-1]),
         await _hashes(link, keys.order(shop, 0)[:-1]),
@@ -55,14 +55,15 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
     for order_id, order in books.orders.items():
         lines = order_lines(order["products"])
         assert order["id"] == str(order_id)
-        assert (order["status"] == "completed") == ("expires_at" not in order), "only a completed one has no deadline"
+        assert (order["status"] == "completed") == ("expires_at" not in order), "only a completed order has no deadline"
         assert cents(order["total_price"]) == sum(quantity * price for _, quantity, price in lines), order
         by_status[order["status"]].update({product_id: quantity for product_id, quantity, _ in lines})
         if "idempotency_key" in order:
             known = await hash_at(link, keys.idempotency(shop, order["idempotency_key"]))
             assert known["order"] == str(order_id)
     for product_id, product in books.products.items():
-        assert product.keys() == PRODUCT_FIELDS
+        # Other fields are not part of the books: the tests about products check them.
+        assert product.keys() >= {"id", "name", "description", "price", "withdrawn", *Account._fields}
         assert product["id"] == str(product_id)
     for product_id, account in books.accounts.items():
         assert account.received == account.stock + account.held + account.sold, (product_id, account)
@@ -76,8 +77,13 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
     return books
 
 
+async def account_of(link: Link, product_id: int) -> Account:
+    """Assert that the books balance. Return the units of one product."""
+    return (await assert_books_balance(link)).accounts[product_id]
+
+
 def retell(events: list[dict[str, str]]) -> dict[int, Account]:
-    """Every product's account, from nothing but the events since the first."""
+    """Return every product's units, computed from all events since the first."""
     stock, held, sold, received = (Counter[int]() for _ in range(4))
     moves = {
         ("order_placed", "pending"): (stock, held),
@@ -107,43 +113,22 @@ def retell(events: list[dict[str, str]]) -> dict[int, Account]:
     }
 
 
-async def dump(link: Link) -> dict[str, object]:
-    """Everything there is in Redis: each key's type and value, and whether it will expire."""
-    names = sorted(await link.send("KEYS", "*"))
-    return dict(zip(names, await asyncio.gather(*(_value(link, name) for name in names)), strict=True))
-
-
-async def hash_at(link: Link, name: str) -> dict[str, str]:
-    """A hash; an absent one is empty."""
-    return _fields(await link.send("HGETALL", name))
-
-
-async def scores_at(link: Link, name: str) -> dict[str, int]:
-    """A sorted set's members and scores; an absent one is empty."""
-    reply = await link.send("ZRANGE", name, 0, -1, "WITHSCORES")
-    return {member: int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
-
-
-async def events_at(link: Link, name: str) -> list[dict[str, str]]:
-    """A stream's entries, oldest first, without their ids."""
-    return [entry for _, entry in await _stream(link, name)]
-
-
 def order_lines(products: str) -> list[tuple[int, int, int]]:
-    """The readable lines of an order, as product id, quantity and price in cents."""
+    """Return the readable lines of an order as product id, quantity and price in cents."""
     matches = [_LINE.fullmatch(line) for line in products.split("\n")]
     assert all(matches), products
     return [(int(match[1]), int(match[2]), cents(match[3])) for match in matches if match]
 
 
 def cents(amount: str) -> int:
+    """Return an amount such as `19.99` in cents."""
     match = _AMOUNT.fullmatch(amount)
     assert match, f"not an amount: {amount!r}"
     return int(match[1]) * 100 + int(match[2])
 
 
 def whole(number: str) -> int:
-    """A number in plain digits: no `1e+15`, no `5.0`, no sign."""
+    """Return a number written in plain digits: no `1e+15`, no `5.0`, no sign."""
     assert re.fullmatch("0|[1-9][0-9]*", number), f"not a plain whole number: {number!r}"
     return int(number)
 
@@ -152,26 +137,3 @@ async def _hashes(link: Link, prefix: str) -> dict[int, dict[str, str]]:
     names = await link.send("KEYS", f"{prefix}*")
     hashes = await asyncio.gather(*(hash_at(link, name) for name in names))
     return {int(name.removeprefix(prefix)): fields for name, fields in zip(names, hashes, strict=True)}
-
-
-async def _value(link: Link, name: str) -> object:
-    kind = await link.send("TYPE", name)
-    value: object
-    match kind:
-        case "hash":
-            value = await hash_at(link, name)
-        case "zset":
-            value = await scores_at(link, name)
-        case "stream":
-            value = await _stream(link, name)
-        case _:
-            value = await link.send("GET", name)
-    return kind, value, await link.send("PTTL", name) > 0
-
-
-async def _stream(link: Link, name: str) -> list[tuple[str, dict[str, str]]]:
-    return [(entry_id, _fields(fields)) for entry_id, fields in await link.send("XRANGE", name, "-", "+")]
-
-
-def _fields(reply: Any) -> dict[str, str]:
-    return dict(zip(reply[::2], reply[1::2], strict=True))

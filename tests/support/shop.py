@@ -1,0 +1,117 @@
+"""A shop for a test: its Store, the application over HTTP, and the calls that most tests make."""
+
+from decimal import Decimal
+from typing import Any
+
+from httpx2 import ASGITransport, AsyncClient, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.app import create_app
+from service.http import State
+from service.models import NewOrder, NewProduct
+from service.settings import Settings
+from service.sharing import SharedReads
+from service.store import Link, Store
+
+SHOP = "test"
+
+
+def make_store(link: Link, **options: Any) -> Store:
+    """Return a Store of the shop SHOP, or with other `options`."""
+    return Store(link, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
+
+
+def http_client(store: Store) -> AsyncClient:
+    """Return a client that calls the application in this process."""
+    return AsyncClient(transport=ASGITransport(with_state(store)), base_url="http://holdfast")
+
+
+def with_state(store: Store) -> ASGIApp:
+    """Return the application as a server runs it, with the state of the lifespan in every request."""
+    app = create_app(Settings())
+    state: State = {"store": store, "pages": SharedReads()}
+
+    async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = dict(state)
+        await app(scope, receive, send)
+
+    return app_with_state
+
+
+# Requests
+
+
+def mug(**fields: object) -> dict[str, object]:
+    """Return the body of POST /products: ten mugs at 19.99, with these fields added or replaced.
+
+    Every product of a test begins here, so a field that all products must have is added in one place.
+    """
+    return {"name": "Mug", "description": "Holds coffee.", "price": 19.99, "stock": 10, **fields}
+
+
+def new_mug(**fields: object) -> NewProduct:
+    """Return `mug(**fields)` as the Store takes it. The price is an amount as in JSON, not in cents."""
+    body = mug(**fields)
+    return NewProduct.model_validate({**body, "price": Decimal(str(body["price"]))})
+
+
+def new_order(*lines: tuple[int, int], **fields: object) -> NewOrder:
+    """Return an order of `(product id, quantity)` lines as the Store takes it."""
+    return NewOrder.model_validate({"products": _order_lines(lines), **fields})
+
+
+def _order_lines(lines: tuple[tuple[int, int], ...]) -> list[dict[str, int]]:
+    return [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines]
+
+
+# Through the Store
+
+
+async def add_mugs(store: Store, stock: int = 10_000, **fields: object) -> int:
+    """Add mugs and return their id."""
+    return (await store.add_product(new_mug(stock=stock, **fields))).id
+
+
+async def release_all_due(store: Store, batch: int = 100) -> float:
+    """Expire overdue orders until none is left. Return the seconds until the next deadline."""
+    for _ in range(1000):
+        if (due_in := await store.expire_orders(batch)) > 0:
+            return due_in
+    raise AssertionError("after a thousand calls there is still an overdue order")
+
+
+# Over HTTP
+
+
+async def add_product(client: AsyncClient, **fields: object) -> int:
+    """Add `mug(**fields)` and return its id."""
+    response = await client.post("/products", json=mug(**fields))
+    assert response.status_code == 201, response.text
+    return int(response.json()["id"])
+
+
+async def place(client: AsyncClient, *lines: tuple[int, int], key: str | None = None, **fields: object) -> Response:
+    """Order `(product id, quantity)` lines and return the response."""
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await client.post("/orders", json={"products": _order_lines(lines), **fields}, headers=headers)
+
+
+async def send_json(client: AsyncClient, method: str, path: str, body: str | bytes) -> Response:
+    """Send exactly these bytes as JSON."""
+    return await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+
+async def pages(client: AsyncClient, path: str) -> list[list[int]]:
+    """Return the ids on each page, from `path` along the links to the last page."""
+    found = []
+    while path:
+        response = await client.get(path)
+        assert response.status_code == 200, response.text
+        found.append([item["id"] for item in response.json()])
+        path = response.links.get("next", {}).get("url", "")
+    return found
+
+
+async def stock_of(client: AsyncClient, product_id: int) -> int:
+    response = await client.get(f"/products/{product_id}")
+    return int(response.json()["stock"])
