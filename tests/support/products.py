@@ -3,19 +3,10 @@
 Each form carries all fields of `mug(**fields)`, so a new field changes nothing here unless a place shows it otherwise.
 """
 
-from typing import Any
-
-from service.models import Product
-from tests.support.shop import mug, new_mug
+from tests.support.shop import mug
 
 ANSWERED = ("name", "description", "price", "stock")
 """The fields that tests ask the scripts for, in this order."""
-
-
-def product_value(product_id: int, **fields: object) -> Product:
-    """Return the product as a Store gives it, after `mug(**fields)` was added."""
-    added: dict[str, Any] = new_mug(**fields).model_dump()
-    return Product(**{**added, "id": product_id})
 
 
 def product_response(product_id: int, **fields: object) -> dict[str, object]:
