@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from service.collector import collect_less
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -32,8 +33,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.asyncio import create_async_engine
-
-from service.collector import collect_less
 
 metadata = MetaData()
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from service.collector import collect_less
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,14 +13,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bench.data import product_json
-from service.app import ROUTES, QuickRouter
-from service.collector import collect_less
-from service.http import State
-from service.models import NewOrder
+from service.api.coalescing import RequestCoalescer
+from service.api.middleware import RequestMiddleware
+from service.api.request import State
+from service.api.router import CallRouter
+from service.api.routes import CALLS
+from service.domain.requests import NewOrder
 from service.settings import Settings
-from service.sharing import SharedReads
-from service.store import Store
-from service.telemetry import Telemetry
+from service.storage.store import Store
 
 POOL_SIZE: Final = 64
 
@@ -34,7 +35,7 @@ class PoolLink:
         self.client = Redis(connection_pool=pool)
         self.client.response_callbacks.clear()  # the Store reads replies as Redis sends them
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
         reply: Awaitable[Any] = self.client.execute_command(*command)  # type: ignore[no-untyped-call]
         return reply
 
@@ -48,10 +49,10 @@ def holdfast_on_pool() -> ASGIApp:
         assert settings.redis_url is not None
         link = PoolLink(settings.redis_url)
         store = Store(link, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
-        yield {"store": store, "pages": SharedReads()}
+        yield {"store": store, "pages": RequestCoalescer()}
         await link.client.aclose()
 
-    app = Telemetry(QuickRouter(ROUTES, lifespan))
+    app = RequestMiddleware(CallRouter(CALLS, lifespan))
     collect_less()
     return app
 

@@ -24,11 +24,11 @@ from bench import alternative
 from bench.apps import PoolLink
 from bench.data import DESCRIPTION, PLENTY, PRICE, product_name
 from bench.processes import ended_with_us, stop
-from service import keys
 from service.audit import audit
+from service.domain.requests import NewOrder, NewProduct, StockMove
 from service.engine import run_engine
-from service.models import NewOrder, NewProduct, StockMove
-from service.store import Store
+from service.storage import keys
+from service.storage.store import Store
 
 Durability = Literal["off", "everysec", "always"]
 """PostgreSQL knows two: synchronous_commit off and, for `always`, on."""
@@ -88,7 +88,7 @@ class Engine:
         async def run() -> None:
             link = PoolLink(self.url)
             move = StockMove.model_validate({"change": amount, "reason": "flash sale"})
-            await self._store(link, SHOP).move_stock(1, move)
+            await self._store(link, SHOP).stock.move(1, move)
             await link.client.aclose()
 
         asyncio.run(run())
@@ -118,7 +118,7 @@ class Engine:
 
         async def run() -> int:
             link = PoolLink(self.url)
-            product = await self._store(link, SHOP).get_product(product_id)
+            product = await self._store(link, SHOP).products.get(product_id)
             await link.client.aclose()
             return PLENTY - product.stock
 
@@ -142,11 +142,11 @@ class Engine:
         store = self._store(link, shop)
         await link.send("SET", keys.order_ids(shop), _ORDER - 1)
         for line in range(1, lines + 1):
-            await store.add_product(_template_product(_PRODUCT + line, PLENTY))
+            await store.products.add(_template_product(_PRODUCT + line, PLENTY))
         ordered = [{"product_id": _PRODUCT + line, "quantity": 1} for line in range(1, lines + 1)]
-        await store.place_order(NewOrder.model_validate({"products": ordered}))
+        await store.orders.place(NewOrder.model_validate({"products": ordered}))
         place_order = link.last
-        await store.add_product(_template_product(_PRODUCT, stock))
+        await store.products.add(_template_product(_PRODUCT, stock))
         add_product = link.last
         await link.client.aclose()
         return add_product, place_order
@@ -195,12 +195,12 @@ class _Recorder(PoolLink):
     last: list[bytes]
     sha: bytes | str | int
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Any:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Any:
         if command[0] == "EVALSHA":
             self.sha = command[1]
         if command[0] in ("EVALSHA", "EVAL"):
             self.last = [str(part).encode() for part in ("EVALSHA", self.sha, *command[2:])]
-        return super().send(*command, repeatable=repeatable)
+        return super().send(*command, idempotent=idempotent)
 
 
 def _template_product(number: int, stock: int) -> NewProduct:

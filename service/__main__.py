@@ -14,14 +14,14 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, get_subcommand
 from tqdm import tqdm
 
-from service.app import open_store
 from service.audit import CannotTellError, audit
+from service.domain.errors.storage import StorageError, UnsupportedRedis
 from service.engine import EngineError, run_engine, running_engine
-from service.errors import StorageError, Unfit
+from service.logs import configure_logging
 from service.serving import fail, serve
 from service.settings import Settings
-from service.store import Store
-from service.telemetry import configure_logging
+from service.storage.opening import open_store
+from service.storage.store import Store
 from service.transfer import NotImportableError, export, import_products
 
 log = structlog.get_logger()
@@ -106,7 +106,7 @@ def _run_command(settings: Settings, command: Audit | Events | Import | Export) 
             return code
         except (EngineError, NotImportableError) as error:
             fail(str(error), _CANNOT_TELL if isinstance(command, Audit) else 1)
-        except (StorageError, Unfit) as error:
+        except (StorageError, UnsupportedRedis) as error:
             fail(error.reason, _CANNOT_TELL if isinstance(command, Audit) else 1)
         except BrokenPipeError:  # `holdfast events | head`
             _drop_output()
@@ -150,13 +150,13 @@ async def _with_store(settings: Settings, command: Audit | Events | Import | Exp
 
 async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     try:
-        total = await store.count_keys()
-    except (StorageError, Unfit) as error:
+        total = await store.inspection.count_keys()
+    except (StorageError, UnsupportedRedis) as error:
         return _cannot_tell(error, command)
     with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
         try:
             report = await audit(store, settings.shop, bar.update)
-        except (CannotTellError, StorageError, Unfit) as error:
+        except (CannotTellError, StorageError, UnsupportedRedis) as error:
             return _cannot_tell(error, command)
     if command.json_:
         print(json.dumps(report.as_dict()))
@@ -175,7 +175,7 @@ _CANNOT_TELL = 3
 """Exit code of an audit: neither 'they balance' nor 'they do not'."""
 
 
-def _cannot_tell(error: CannotTellError | StorageError | Unfit, command: Audit) -> int:
+def _cannot_tell(error: CannotTellError | StorageError | UnsupportedRedis, command: Audit) -> int:
     reason = str(error) if isinstance(error, CannotTellError) else error.reason
     if command.json_:
         print(json.dumps({"balanced": None, "reason": reason}))
@@ -185,14 +185,14 @@ def _cannot_tell(error: CannotTellError | StorageError | Unfit, command: Audit) 
 
 async def _events(store: Store, settings: Settings, command: Events) -> int:
     after = command.after
-    if not await store.has_events_since(after) and after != "0-0":
+    if not await store.events.has_since(after) and after != "0-0":
         print(f"holdfast: some events after {after} are gone already, see HOLDFAST_EVENTS_MAX", file=sys.stderr)
     # Shorter than the wire's own patience, which would take the silence for a broken connection.
     patience = int(min(settings.redis_timeout / 2, 1) * 1000)
     while True:
-        events = await store.read_events(after)
+        events = await store.events.read(after)
         if not events and command.follow:
-            events = await store.wait_for_events(after, patience)
+            events = await store.events.wait(after, patience)
         elif not events:
             return 0
         for event in events:
@@ -211,7 +211,7 @@ async def _import(store: Store, command: Import) -> int:
 
 
 async def _export(store: Store, command: Export) -> int:
-    total = await (store.count_products() if command.what == "products" else store.last_order_id())
+    total = await (store.inspection.count_products() if command.what == "products" else store.orders.last_id())
     with tqdm(total=total, unit=f" {command.what}", unit_scale=True, disable=None, leave=False) as bar:
         async for line in export(store, command.what):
             print(line)

@@ -17,10 +17,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
-from service import keys
-from service.models import MAX_ID, OrderLine, money
-from service.replies import Event, event_position, parse_cents, parse_lines
-from service.store import Store
+from service.domain.event import Event, event_position
+from service.domain.limits import MAX_ID
+from service.domain.money import format_cents, parse_cents
+from service.domain.order import OrderLine, parse_lines
+from service.storage import keys
+from service.storage.store import Store
 
 _BATCH = 500
 
@@ -90,7 +92,7 @@ class _Audit:
             keys.order_ids(self.shop): ("string", "a number"),
         }
         for name, (right, text) in types.items():
-            kind = await self.store.key_type(name)
+            kind = await self.store.inspection.key_type(name)
             if kind not in (right, "none"):
                 self.off(name, f"is a {kind}, not {text}")
         if not self.findings:
@@ -99,13 +101,13 @@ class _Audit:
         return self.report
 
     async def read_all(self) -> None:
-        start = self.position = await self.store.last_event()
+        start = self.position = await self.store.events.last_id()
         await self.read_orders()
         await self.read_indexes()
         await self.follow_changes()
         await self.read_products()
-        newest = await self.store.last_event()
-        if event_position(newest) < event_position(self.position) or not await self.store.has_events_since(start):
+        newest = await self.store.events.last_id()
+        if event_position(newest) < event_position(self.position) or not await self.store.events.has_since(start):
             raise CannotTellError(
                 "more changed during the audit than the event stream holds: "
                 "raise HOLDFAST_EVENTS_MAX, or audit at a quieter time"
@@ -118,7 +120,7 @@ class _Audit:
         """Reads all orders and adds up their lines. Remembers which products there are."""
         product_prefix, order_prefix = keys.prefix(self.shop) + "product:", keys.prefix(self.shop) + "order:"
         last_id = await self.last_order_id()
-        async for names in self.store.scan_keys():
+        async for names in self.store.inspection.scan_keys():
             self.product_ids.update(self.ids_in(names, product_prefix))
             order_ids = dict.fromkeys(self.ids_in(names, order_prefix))
             if order_ids and max(order_ids) > last_id:
@@ -128,7 +130,7 @@ class _Audit:
                 self.off(key, f"was never handed out: {keys.order_ids(self.shop)} is {last_id}")
                 del order_ids[order_id]
             for batch in _batches([order_id for order_id in order_ids if self.status_read(order_id) == "unread"]):
-                _, rows = await self.store.audit_orders(batch)
+                _, rows = await self.store.inspection.audit_orders(batch)
                 for order_id, row in zip(batch, rows, strict=True):
                     status = self.count_order(order_id, row)
                     self.read_as[order_id // _CHUNK][order_id % _CHUNK] = _STATUSES.index(status)
@@ -136,7 +138,7 @@ class _Audit:
 
     async def last_order_id(self) -> int:
         try:
-            return await self.store.last_order_id()
+            return await self.store.orders.last_id()
         except ValueError as error:
             self.off(keys.order_ids(self.shop), f"is no number: {error}")
             return MAX_ID
@@ -171,7 +173,7 @@ class _Audit:
         else:
             right = sum(line.price * line.quantity for line in lines)
             if right != cents:
-                self.off(key, f"has total_price {total}, its lines come to {money(right)}")
+                self.off(key, f"has total_price {total}, its lines come to {format_cents(right)}")
         self.check_number(key, "created_at", created_at)
         if status not in _COUNTED:
             self.off(key, f"has status {status}")
@@ -194,17 +196,17 @@ class _Audit:
     async def read_indexes(self) -> None:
         """Looks for entries without an order. What is wrong between the two was found with the order."""
         for index in (keys.holds(self.shop), keys.pending(self.shop)):
-            async for members in self.store.scan_index(index):
+            async for members in self.store.inspection.scan_index(index):
                 for member in members:
                     if not _ID.fullmatch(member):
                         self.off(index, f"has {member!r}, which is no id")
                 order_ids = [int(member) for member in members if _ID.fullmatch(member)]
                 for batch in _batches(order_ids):
-                    _, rows = await self.store.audit_orders(batch)
+                    _, rows = await self.store.inspection.audit_orders(batch)
                     for order_id, row in zip(batch, rows, strict=True):
                         if len(row) > 1 and not any(row[:6]):
                             self.off(index, f"has {order_id}, but there is no such order")
-        async for members in self.store.scan_index(keys.products(self.shop)):
+        async for members in self.store.inspection.scan_index(keys.products(self.shop)):
             for member in members:
                 if _ID.fullmatch(member):
                     self.product_ids.add(int(member))
@@ -214,7 +216,7 @@ class _Audit:
     async def follow_changes(self) -> None:
         """Puts the orders that changed since the beginning into the state after the last of their changes."""
         ends: dict[int, tuple[str, tuple[OrderLine, ...]]] = {}
-        async for event in self.events_until(await self.store.last_event()):
+        async for event in self.events_until(await self.store.events.last_id()):
             if (change := _order_change(event)) is not None:
                 order_id, status, lines = change
                 ends[order_id] = status, lines
@@ -225,7 +227,7 @@ class _Audit:
     async def read_products(self) -> None:
         """Reads the products that there are, and those that orders or the index say there are."""
         for batch in _batches(sorted({*self.product_ids, *self.held, *self.sold})):
-            moment, rows = await self.store.audit_products(batch)
+            moment, rows = await self.store.inspection.audit_products(batch)
             async for event in self.events_until(moment):
                 if (change := _order_change(event)) is not None:
                     _, status, lines = change
@@ -290,7 +292,7 @@ class _Audit:
     async def events_until(self, end: str) -> AsyncIterator[Event]:
         """The events from `position` to `end`, where `position` is then."""
         while event_position(self.position) < event_position(end):
-            events = await self.store.read_events(self.position, end)
+            events = await self.store.events.read(self.position, end)
             if not events:
                 break
             for event in events:

@@ -8,6 +8,8 @@ from typing import Final
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.api.responses import SEND_WHOLE_RESPONSE
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and header fields, four times what most proxies let pass."""
 
@@ -15,12 +17,6 @@ _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-le
 
 _LARGE: Final = 16 * 1024
 """Bytes of a body that are too many to copy for each client."""
-
-WHOLE_ANSWER: Final = "holdfast.whole_answer"
-"""ASGI extension: a function of status, header fields and body that answers at once.
-
-False if the client is slow or gone: then nothing was done, and send() does what is to be done.
-"""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -73,7 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         super().on_headers_complete()
-        self.scope["extensions"] = {WHOLE_ANSWER: partial(_answer, self.cycle)}  # type: ignore[dict-item]
+        self.scope["extensions"] = {SEND_WHOLE_RESPONSE: partial(_answer, self.cycle)}  # type: ignore[dict-item]
 
     def on_message_complete(self) -> None:
         if self._ignores_upgrade():

@@ -18,13 +18,14 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from service.app import create_app, open_store
-from service.collector import collect_less
+from service.app import create_app
+from service.domain.errors.storage import StorageError, UnsupportedRedis
 from service.engine import EngineError, run_engine
-from service.errors import StorageError, Unfit
+from service.logs import configure_logging
+from service.collector import collect_less
 from service.protocol import HttpProtocol
 from service.settings import Settings
-from service.telemetry import configure_logging
+from service.storage.opening import open_store
 
 log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ def serve(settings: Settings) -> None:
         try:
             with _signals_blocked():  # for as long as Redis may take: in an event loop, _exit would leave a traceback
                 asyncio.run(_check(settings))
-        except Unfit as error:
+        except UnsupportedRedis as error:
             fail(error.reason)
         except StorageError as error:
             log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until it is")

@@ -10,10 +10,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal
 
-from service.documents import read_json, validate
-from service.errors import Fault, InvalidRequest, MalformedJson, ProductIdTaken
-from service.models import MAX_PAGE, NewProduct, OrdersQuery, ProductsQuery
-from service.store import Store
+from service.domain.decoding import read_json, validate
+from service.domain.errors.refusals import ProductIdTaken
+from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson
+from service.domain.limits import MAX_PAGE
+from service.domain.requests import NewProduct, OrdersQuery, ProductsQuery
+from service.storage.store import Store
 
 _BATCH = 500
 
@@ -59,7 +61,7 @@ async def import_products(store: Store, path: Path, progress: Callable[[int], ob
 
 
 async def _add(store: Store, batch: list[NewProduct], report: ImportReport) -> None:
-    results = await asyncio.gather(*(store.add_product(product) for product in batch), return_exceptions=True)
+    results = await asyncio.gather(*(store.products.add(product) for product in batch), return_exceptions=True)
     for result in results:
         match result:
             case ProductIdTaken():
@@ -119,14 +121,14 @@ def _product(document: object) -> NewProduct:
     product = validate(NewProduct, document, source="row")
     if product.id is None:
         detail = "Member is required: without it, a second run would add the product again"
-        raise InvalidRequest("The row does not fit.", [Fault("#/id", detail)])
+        raise InvalidRequest("The row does not fit.", [FieldError("#/id", detail)])
     return product
 
 
 def _explain(error: MalformedJson | InvalidRequest) -> str:
     if isinstance(error, InvalidRequest):
-        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.faults)
-    return error.detail
+        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.field_errors)
+    return error.explanation
 
 
 async def export(store: Store, what: Literal["products", "orders"]) -> AsyncIterator[str]:
@@ -134,13 +136,13 @@ async def export(store: Store, what: Literal["products", "orders"]) -> AsyncIter
     if what == "products":
         after: int | None = 0
         while after is not None:
-            products, after = await store.list_products(ProductsQuery.model_construct(limit=MAX_PAGE, after=after))
+            products, after = await store.products.list(ProductsQuery.model_construct(limit=MAX_PAGE, after=after))
             for product in products:
                 yield product.json()
     else:
         before: int | None = None
         while True:
-            orders, before = await store.list_orders(OrdersQuery.model_construct(limit=MAX_PAGE, before=before))
+            orders, before = await store.orders.list(OrdersQuery.model_construct(limit=MAX_PAGE, before=before))
             for order in orders:
                 yield order.json()
             if before is None:

@@ -7,8 +7,9 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.engine import run_engine
-from service.store import Link, Store
-from service.wire import Wire
+from service.storage.connection import MultiplexedConnection
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
@@ -29,19 +30,19 @@ def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def wire(engine_url: str) -> AsyncIterator[Wire]:
+async def wire(engine_url: str) -> AsyncIterator[MultiplexedConnection]:
     """A connection to an empty real engine."""
-    async with Wire(engine_url, timeout=10, max_in_flight=100_000) as wire:
+    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as wire:
         await wire.send("FLUSHALL")
         yield wire
 
 
 @pytest.fixture(params=["fakeredis", "engine"])
-def link(request: pytest.FixtureRequest) -> Link:
+def link(request: pytest.FixtureRequest) -> CommandSender:
     """An empty Redis: once fakeredis, which is fast, and once a real engine."""
     if request.param == "fakeredis":
         return FakeRedis()
-    wire: Wire = request.getfixturevalue("wire")
+    wire: MultiplexedConnection = request.getfixturevalue("wire")
     return wire
 
 
@@ -52,7 +53,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(link: Link) -> Store:
+def store(link: CommandSender) -> Store:
     """A Store on both kinds of Redis."""
     return make_store(link)
 

@@ -10,11 +10,12 @@ import pytest
 from pytest import MonkeyPatch  # noqa: PT013
 
 from service.audit import CannotTellError, Report, audit
-from service.errors import Refused
-from service.ids import BLOCK as ORDER_ID_BLOCK
-from service.models import NewOrder, NewOrderLine, NewProduct, StockMove
-from service.store import Link, Store
-from service.wire import Wire
+from service.domain.errors.refusals import Refusal
+from service.domain.requests import NewOrder, NewOrderLine, NewProduct, StockMove
+from service.storage.connection import MultiplexedConnection
+from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import SHOP, make_store, new_mug
@@ -45,7 +46,7 @@ COMPLETED, PENDING_ORDER, CANCELLED, EXPIRED, OF_WITHDRAWN = (order_key(order_id
 class Shop(NamedTuple):
     """A shop with the audit's view of it."""
 
-    link: Link
+    link: CommandSender
     clock: Clock
     store: Store
 
@@ -53,7 +54,7 @@ class Shop(NamedTuple):
         return await audit(self.store, SHOP, progress)
 
     async def place(self, *lines: tuple[int, int], hold: int | None = None) -> int:
-        return (await self.store.place_order(order(*lines, hold=hold))).order.id
+        return (await self.store.orders.place(order(*lines, hold=hold))).order.id
 
 
 def order(*lines: tuple[int, int], hold: int | None = None) -> NewOrder:
@@ -72,7 +73,7 @@ def move(change: int) -> StockMove:
     return StockMove(change=change, reason="counted")
 
 
-def open_shop(link: Link, **options: Any) -> Shop:
+def open_shop(link: CommandSender, **options: Any) -> Shop:
     clock = Clock(NOON)
     return Shop(link, clock, make_store(link, clock=clock, **options))
 
@@ -80,22 +81,22 @@ def open_shop(link: Link, **options: Any) -> Shop:
 async def fill(shop: Shop) -> Shop:
     """Four products, one of them withdrawn, and an order in every status."""
     for new in (product(1), product(2, price=500), product(3, price=7, stock=3), product(4, price=0, stock=0)):
-        await shop.store.add_product(new)
+        await shop.store.products.add(new)
     assert await shop.place((1, 2), (2, 1)) == 1
     assert await shop.place((1, 3), (3, 1), hold=900) == 2
     assert await shop.place((2, 2), hold=900) == 3
-    await shop.store.cancel_order(3)
+    await shop.store.holds.cancel(3)
     assert await shop.place((2, 1), hold=1) == 4
-    shop.clock.now += 1000
-    await shop.store.expire_orders(10)
+    shop.clock.forward(1)
+    await shop.store.holds.expire_due(10)
     assert await shop.place((3, 1)) == 5
-    await shop.store.withdraw_product(3)
-    await shop.store.move_stock(1, move(5))
+    await shop.store.products.withdraw(3)
+    await shop.store.stock.move(1, move(5))
     return shop
 
 
 @pytest.fixture
-async def shop(link: Link) -> Shop:
+async def shop(link: CommandSender) -> Shop:
     return await fill(open_shop(link))
 
 
@@ -113,7 +114,7 @@ async def test_a_shop_with_every_kind_of_order_and_product_balances(shop: Shop) 
     assert (report.products, report.orders, report.pending, report.events_followed) == (4, 5, 1, 0)
 
 
-async def test_an_empty_shop_balances(link: Link) -> None:
+async def test_an_empty_shop_balances(link: CommandSender) -> None:
     report = await open_shop(link).audit()
     assert_balanced(report)
     assert report.as_dict() == {
@@ -147,7 +148,7 @@ async def test_another_shop_on_the_same_redis_is_not_looked_at(shop: Shop) -> No
 @pytest.mark.parametrize("ids", [64, 100_000, 2**52])
 async def test_ids_that_were_taken_and_never_used_are_no_finding(shop: Shop, ids: int) -> None:
     await shop.link.send("INCRBY", COUNTER, ids)
-    await make_store(shop.link, clock=shop.clock).place_order(order((1, 1)))
+    await make_store(shop.link, clock=shop.clock).orders.place(order((1, 1)))
     assert_balanced(await shop.audit())
 
 
@@ -442,8 +443,8 @@ async def test_keys_that_a_scan_shows_twice_count_once(
 
     if corruption is not None:
         await shop.link.send(*corruption)
-    monkeypatch.setattr(shop.store, "scan_keys", twice(shop.store.scan_keys))
-    monkeypatch.setattr(shop.store, "scan_index", twice(shop.store.scan_index))
+    monkeypatch.setattr(shop.store, "scan_keys", twice(shop.store.inspection.scan_keys))
+    monkeypatch.setattr(shop.store, "scan_index", twice(shop.store.inspection.scan_index))
     report = await shop.audit()
     assert (report.products, report.orders, report.pending) == (4, 5, 1)
     assert [finding.key for finding in report.findings] == off
@@ -455,13 +456,15 @@ async def test_keys_that_a_scan_shows_twice_count_once(
 class SmallPages:
     """A link that reads a few at a time, so that much can happen between two reads, and lets it happen."""
 
-    def __init__(self, link: Link, before: Callable[[int], Awaitable[object]] | None = None, page: int = 20) -> None:
+    def __init__(
+        self, link: CommandSender, before: Callable[[int], Awaitable[object]] | None = None, page: int = 20
+    ) -> None:
         self.link = link
         self.before = before
         self.page = page
         self.sent = 0
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
         return asyncio.ensure_future(self._send(*command))
 
     async def _send(self, *command: bytes | str | int) -> Any:
@@ -479,36 +482,36 @@ def small_batches(monkeypatch: MonkeyPatch) -> None:
 
 
 async def _place_and_complete(shop: Shop) -> None:
-    await shop.store.complete_order(await shop.place((1, 1), (2, 1), hold=900))
+    await shop.store.holds.complete(await shop.place((1, 1), (2, 1), hold=900))
 
 
 async def _place_and_cancel(shop: Shop) -> None:
-    await shop.store.cancel_order(await shop.place((1, 1), hold=900))
+    await shop.store.holds.cancel(await shop.place((1, 1), hold=900))
 
 
 async def _expire(shop: Shop, order_id: int) -> None:
-    shop.clock.now += 1000
-    await shop.store.expire_orders(100)
-    with pytest.raises(Refused):
-        await shop.store.get_order(order_id)
+    shop.clock.forward(1)
+    await shop.store.holds.expire_due(100)
+    with pytest.raises(Refusal):
+        await shop.store.orders.get(order_id)
 
 
 async def _add_sell_and_withdraw(shop: Shop) -> None:
-    added = await shop.store.add_product(product())
+    added = await shop.store.products.add(product())
     await shop.place((added.id, 1))
-    await shop.store.withdraw_product(added.id)
+    await shop.store.products.withdraw(added.id)
 
 
 CHANGES: dict[str, tuple[int | None, Callable[[Shop, int], Awaitable[object]]]] = {
     "a completed order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3))),
     "a pending order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3), hold=900)),
-    "a pending order is completed": (900, lambda shop, order_id: shop.store.complete_order(order_id)),
-    "a pending order is cancelled": (900, lambda shop, order_id: shop.store.cancel_order(order_id)),
+    "a pending order is completed": (900, lambda shop, order_id: shop.store.holds.complete(order_id)),
+    "a pending order is cancelled": (900, lambda shop, order_id: shop.store.holds.cancel(order_id)),
     "a pending order expires": (1, _expire),
     "an order is placed and completed": (None, lambda shop, _: _place_and_complete(shop)),
     "an order is placed and cancelled": (None, lambda shop, _: _place_and_cancel(shop)),
-    "stock is added": (None, lambda shop, _: shop.store.move_stock(1, move(3))),
-    "a product is added": (None, lambda shop, _: shop.store.add_product(product())),
+    "stock is added": (None, lambda shop, _: shop.store.stock.move(1, move(3))),
+    "a product is added": (None, lambda shop, _: shop.store.products.add(product())),
     "a product is added, sold and withdrawn": (None, lambda shop, _: _add_sell_and_withdraw(shop)),
 }
 """Seconds for which the order is held that the change is about, if any, and the change."""
@@ -520,10 +523,10 @@ async def test_a_change_between_any_two_reads_raises_no_alarm(
     hold: int | None, change: Callable[[Shop, int], Awaitable[object]]
 ) -> None:
     shop = await fill(open_shop(FakeRedis()))
-    await shop.store.move_stock(1, move(1000))
-    await shop.store.move_stock(2, move(1000))
+    await shop.store.stock.move(1, move(1000))
+    await shop.store.stock.move(2, move(1000))
     for _ in range(4):
-        await shop.store.add_product(product())
+        await shop.store.products.add(product())
         await shop.place((1, 1))
     moment, reads = 0, 1
     while moment < reads:
@@ -593,15 +596,15 @@ class Customer:
         acts = [
             (8, self.place),
             (5, self.hold),
-            (3, lambda: self.end(self.store.complete_order)),
-            (2, lambda: self.end(self.store.cancel_order)),
+            (3, lambda: self.end(self.store.holds.complete)),
+            (2, lambda: self.end(self.store.holds.cancel)),
             (1, self.expire),
             (3, self.move),
             (1, self.add),
             (1, self.withdraw),
         ]
         [(_, act)] = self.rng.choices(acts, [weight for weight, _ in acts])
-        with suppress(Refused):
+        with suppress(Refusal):
             await act()
         self.done += 1
 
@@ -610,10 +613,10 @@ class Customer:
         return [(product_id, self.rng.randint(1, 3)) for product_id in self.rng.sample(choices, min(2, len(choices)))]
 
     async def place(self) -> None:
-        await self.store.place_order(order(*self.lines()))
+        await self.store.orders.place(order(*self.lines()))
 
     async def hold(self) -> None:
-        placed = await self.store.place_order(order(*self.lines(), hold=self.rng.randint(1, 5)))
+        placed = await self.store.orders.place(order(*self.lines(), hold=self.rng.randint(1, 5)))
         self.pending.append(placed.order.id)
 
     async def end(self, how: Callable[[int], Awaitable[object]]) -> None:
@@ -621,26 +624,29 @@ class Customer:
             await how(self.pending.pop(self.rng.randrange(len(self.pending))))
 
     async def expire(self) -> None:
-        self.clock.now += 1000
-        await self.store.expire_orders(10)
+        self.clock.forward(1)
+        await self.store.holds.expire_due(10)
 
     async def move(self) -> None:
-        await self.store.move_stock(self.rng.choice([1, 2]), move(self.rng.choice([-1, 4, 10])))
+        await self.store.stock.move(self.rng.choice([1, 2]), move(self.rng.choice([-1, 4, 10])))
 
     async def add(self) -> None:
-        self.added.append((await self.store.add_product(product(stock=50))).id)
+        self.added.append((await self.store.products.add(product(stock=50))).id)
 
     async def withdraw(self) -> None:
         if len(self.added) > 2:
-            await self.store.withdraw_product(self.added.pop(self.rng.randrange(len(self.added))))
+            await self.store.products.withdraw(self.added.pop(self.rng.randrange(len(self.added))))
 
 
 @pytest.fixture
-async def workers(wire: Wire, engine_url: str) -> AsyncIterator[list[Shop]]:
+async def workers(wire: MultiplexedConnection, engine_url: str) -> AsyncIterator[list[Shop]]:
     """A filled shop on the real engine and four workers, each with a connection of its own, on one clock."""
     shop = await fill(open_shop(wire))
     async with AsyncExitStack() as stack:
-        links = [await stack.enter_async_context(Wire(engine_url, timeout=10, max_in_flight=100_000)) for _ in range(4)]
+        links = [
+            await stack.enter_async_context(MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000))
+            for _ in range(4)
+        ]
         yield [Shop(link, shop.clock, make_store(link, clock=shop.clock)) for link in links]
 
 
@@ -653,7 +659,7 @@ async def _work(shop: Shop, seed: int, stop: asyncio.Event) -> int:
 
 @pytest.mark.parametrize("corrupted", [False, True], ids=["balanced", "one thing off"])
 async def test_the_audit_of_a_busy_shop_says_what_the_audit_of_a_quiet_one_would(
-    wire: Wire, workers: list[Shop], corrupted: bool, monkeypatch: MonkeyPatch
+    wire: MultiplexedConnection, workers: list[Shop], corrupted: bool, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.audit._BATCH", 20)
     stop = asyncio.Event()
@@ -680,7 +686,7 @@ async def test_the_audit_of_a_busy_shop_says_what_the_audit_of_a_quiet_one_would
 
 def before_products(store: Store, change: Change, monkeypatch: MonkeyPatch) -> None:
     """Makes a change once, after the orders were read and before the first products are."""
-    read, changes = store.audit_products, [change]
+    read, changes = store.inspection.audit_products, [change]
 
     async def audit_products(product_ids: list[int]) -> tuple[str, list[list[str | None]]]:
         if changes:
@@ -693,17 +699,17 @@ def before_products(store: Store, change: Change, monkeypatch: MonkeyPatch) -> N
 async def _many_orders(shop: Shop) -> None:
     """More than a stream of one entry keeps: Redis cuts whole blocks of a hundred."""
     store = make_store(shop.link, clock=shop.clock, events_max=1)
-    await store.move_stock(2, move(300))
+    await store.stock.move(2, move(300))
     for _ in range(300):
-        await store.place_order(order((2, 1)))
+        await store.orders.place(order((2, 1)))
 
 
 async def test_many_changes_meanwhile_are_counted_where_the_stream_keeps_them(
     shop: Shop, monkeypatch: MonkeyPatch
 ) -> None:
     async def change() -> None:
-        await shop.store.move_stock(2, move(1200))
-        await asyncio.gather(*(shop.store.place_order(order((2, 1))) for _ in range(1200)))
+        await shop.store.stock.move(2, move(1200))
+        await asyncio.gather(*(shop.store.orders.place(order((2, 1))) for _ in range(1200)))
 
     before_products(shop.store, change, monkeypatch)
     report = await shop.audit()

@@ -10,7 +10,7 @@ from httpx2 import AsyncClient, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.store import Link
+from service.storage.sender import CommandSender
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import add_product, mug, place, send_json, stock_of
@@ -43,7 +43,7 @@ NO_AMOUNTS += ["true", "false", '"5"', '"19.99"', '""', "[]", "{}", "1" + "0" * 
 
 
 @pytest.mark.parametrize("token", [*NO_AMOUNTS, "null", "1e9", "1000000000", "999999999.991", "1000000000.00"])
-async def test_what_is_no_price_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_price_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         assert_field_errors(await send_json(client, "POST", "/products", with_token(mug(price="?"), token)), "#/price")
@@ -53,7 +53,7 @@ async def test_what_is_no_price_is_refused(client: AsyncClient, link: Link, toke
 
 
 @pytest.mark.parametrize("token", [*NO_AMOUNTS, "90071992547409.92", "90071992547409.911", "1e20"])
-async def test_what_is_no_total_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_total_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/orders", with_token({**ORDER, "total_price": "?"}, token))
@@ -61,7 +61,7 @@ async def test_what_is_no_total_is_refused(client: AsyncClient, link: Link, toke
 
 
 @pytest.mark.parametrize("token", [*NO_INTEGERS, "null", "-1", "1000000001", "1e10", "1000000000.5", str(2**64)])
-async def test_what_is_no_stock_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_stock_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/products", with_token(mug(stock="?"), token))
@@ -69,7 +69,7 @@ async def test_what_is_no_stock_is_refused(client: AsyncClient, link: Link, toke
 
 
 @pytest.mark.parametrize("token", [*NO_INTEGERS, "null", "0", "-0", "-1", "1000001", "1e7", str(2**64)])
-async def test_what_is_no_quantity_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_quantity_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client, stock=10**9)
     body = with_token({"products": [LINE, {"product_id": 1, "quantity": "?"}]}, token)
     async with nothing_changes(link):
@@ -80,7 +80,7 @@ async def test_what_is_no_quantity_is_refused(client: AsyncClient, link: Link, t
 @pytest.mark.parametrize(
     "token", [*NO_INTEGERS, "0", "-1", str(2**53), str(2**53 + 1), f"{2**53 + 1}.0", "9007199254740993e0", str(2**64)]
 )
-async def test_what_is_no_id_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_id_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     body = with_token({"products": [{"product_id": "?", "quantity": 1}]}, token)
     async with nothing_changes(link):
@@ -100,7 +100,7 @@ NO_TEXT = ["null", "5", "true", "[]", "{}", r'"\ud800"', r'"\udc00"', r'"\udc00\
     "token",
     [*NO_TEXT, '""', '" "', r'"\t\n\r "', '"\u00a0\u2003\u3000"', f'"{"x" * 201}"', f'"{chr(0x1F600) * 201}"'],
 )
-async def test_what_is_no_name_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_name_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         assert_field_errors(await send_json(client, "POST", "/products", with_token(mug(name="?"), token)), "#/name")
@@ -108,7 +108,7 @@ async def test_what_is_no_name_is_refused(client: AsyncClient, link: Link, token
 
 
 @pytest.mark.parametrize("token", [*NO_TEXT, f'"{"x" * 5001}"', f'"{chr(0x1F600) * 5001}"'])
-async def test_what_is_no_description_is_refused(client: AsyncClient, link: Link, token: str) -> None:
+async def test_what_is_no_description_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
     await add_product(client)
     body = with_token(mug(description="?"), token)
     async with nothing_changes(link):
@@ -159,7 +159,7 @@ async def test_a_product_lacks_none_of_its_members(client: AsyncClient, member: 
     ],
 )
 async def test_what_is_no_order_is_refused(
-    client: AsyncClient, link: Link, body: dict[str, object], pointers: list[str]
+    client: AsyncClient, link: CommandSender, body: dict[str, object], pointers: list[str]
 ) -> None:
     await add_product(client)
     async with nothing_changes(link):
@@ -283,7 +283,7 @@ VALID = json.dumps(ORDER).encode()
     ],
     ids=lambda body: repr(body[:70]),
 )
-async def test_what_is_not_json_is_refused(client: AsyncClient, link: Link, body: bytes) -> None:
+async def test_what_is_not_json_is_refused(client: AsyncClient, link: CommandSender, body: bytes) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/orders", body)
@@ -304,7 +304,7 @@ async def test_what_is_not_json_is_refused(client: AsyncClient, link: Link, body
     ids=lambda token: token[:6],
 )
 @pytest.mark.parametrize("member", ["price", "stock", "id", "unknown"])
-async def test_a_monstrous_number_is_refused(client: AsyncClient, link: Link, member: str, token: str) -> None:
+async def test_a_monstrous_number_is_refused(client: AsyncClient, link: CommandSender, member: str, token: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/products", with_token(mug(**{member: "?"}), token))
@@ -356,7 +356,7 @@ async def test_a_body_may_come_in_chunks(client: AsyncClient, chunk: int) -> Non
     assert response.status_code == 201
 
 
-async def test_a_body_that_declares_to_be_too_large_is_not_read(client: AsyncClient, link: Link) -> None:
+async def test_a_body_that_declares_to_be_too_large_is_not_read(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     upload = Upload(VALID.ljust(5_000_000), 10_000)
     async with nothing_changes(link):
@@ -367,7 +367,7 @@ async def test_a_body_that_declares_to_be_too_large_is_not_read(client: AsyncCli
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(
-    client: AsyncClient, link: Link, method: str
+    client: AsyncClient, link: CommandSender, method: str
 ) -> None:
     await add_product(client)
     upload = Upload(b" " * 5_000_000, 10_000)
@@ -379,7 +379,9 @@ async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(
 
 
 @pytest.mark.parametrize("length", ["65537", "9" * 19, "9" * 4300, "9" * 5000, "-1", "abc", "1e3", "\u00b2"])
-async def test_a_declared_length_that_cannot_be_is_refused(client: AsyncClient, link: Link, length: str) -> None:
+async def test_a_declared_length_that_cannot_be_is_refused(
+    client: AsyncClient, link: CommandSender, length: str
+) -> None:
     await add_product(client)
     headers = [(b"content-type", b"application/json"), (b"content-length", length.encode("latin-1"))]
     async with nothing_changes(link):
@@ -393,7 +395,7 @@ NO_JSON += ["application/jsonx", "application", "application/json-patch+json", "
 
 @pytest.mark.parametrize("media_type", [*NO_JSON, "application/merge-patch+json"])
 async def test_an_order_that_is_not_declared_as_json_is_refused(
-    client: AsyncClient, link: Link, media_type: str | None
+    client: AsyncClient, link: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
     async with nothing_changes(link):
@@ -406,7 +408,7 @@ async def test_an_order_that_is_not_declared_as_json_is_refused(
 
 @pytest.mark.parametrize("media_type", NO_JSON)
 async def test_a_patch_that_is_not_declared_as_one_is_refused(
-    client: AsyncClient, link: Link, media_type: str | None
+    client: AsyncClient, link: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
     async with nothing_changes(link):
@@ -425,7 +427,7 @@ async def test_json_may_be_declared_in_several_ways(client: AsyncClient, media_t
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip", "nonsense"])
-async def test_an_encoded_body_is_refused(client: AsyncClient, link: Link, encoding: str) -> None:
+async def test_an_encoded_body_is_refused(client: AsyncClient, link: CommandSender, encoding: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await client.post("/orders", content=VALID, headers={**JSON, "Content-Encoding": encoding})
@@ -597,7 +599,7 @@ async def test_more_parameters_than_any_call_takes_are_refused_as_a_whole(client
     ],
 )
 async def test_a_parameter_where_none_is_taken_is_refused_and_does_nothing(
-    client: AsyncClient, link: Link, method: str, path: str
+    client: AsyncClient, link: CommandSender, method: str, path: str
 ) -> None:
     """`POST /orders?status=pending` would sell what its client wants held."""
     await add_product(client, id=1)

@@ -9,9 +9,9 @@ from itertools import cycle
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service import keys
-from service.ids import BLOCK as ORDER_ID_BLOCK
-from service.wire import Wire
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
 from tests.support.books import assert_books_balance, cents, whole
 from tests.support.problems import assert_problem
 from tests.support.shop import SHOP, add_product, http_client, make_store, mug, pages, place, stock_of
@@ -20,12 +20,14 @@ WORKERS = 4
 
 
 @pytest.fixture
-async def workers(engine_url: str, wire: Wire) -> AsyncIterator[list[AsyncClient]]:
+async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[list[AsyncClient]]:
     """Clients of as many workers: each with its own application, Store and connection, all on one engine."""
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(WORKERS):
-            own_wire = await stack.enter_async_context(Wire(engine_url, timeout=10, max_in_flight=100_000))
+            own_wire = await stack.enter_async_context(
+                MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000)
+            )
             clients.append(await stack.enter_async_context(http_client(make_store(own_wire))))
         yield clients
 
@@ -38,7 +40,9 @@ def statuses(responses: Iterable[Response]) -> Counter[int]:
     return Counter(response.status_code for response in responses)
 
 
-async def test_two_hundred_clients_for_fifty_units_get_fifty(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_two_hundred_clients_for_fifty_units_get_fifty(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=50)
     responses = await at_once(place(client, (mugs, 1)) for client, _ in zip(cycle(workers), range(200), strict=False))
     assert statuses(responses) == {201: 50, 409: 150}
@@ -55,7 +59,7 @@ async def test_two_hundred_clients_for_fifty_units_get_fifty(workers: list[Async
 
 
 async def test_orders_with_their_lines_in_opposite_order_do_not_block_each_other(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     products = [await add_product(workers[0], stock=1000) for _ in range(5)]
     there = [(product_id, position + 1) for position, product_id in enumerate(products)]
@@ -66,7 +70,9 @@ async def test_orders_with_their_lines_in_opposite_order_do_not_block_each_other
     await assert_books_balance(wire)
 
 
-async def test_lines_of_one_product_cannot_sell_twelve_of_ten(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_lines_of_one_product_cannot_sell_twelve_of_ten(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=10)
     refused = await at_once(place(client, (mugs, 6), (mugs, 6)) for client in workers * 10)
     for response in refused:
@@ -76,7 +82,9 @@ async def test_lines_of_one_product_cannot_sell_twelve_of_ten(workers: list[Asyn
     assert (await assert_books_balance(wire)).products[mugs]["sold"] == "10"
 
 
-async def test_racing_requests_for_several_products_take_all_or_nothing(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_racing_requests_for_several_products_take_all_or_nothing(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     plenty, scarce = await add_product(workers[0], stock=1000), await add_product(workers[0], stock=17)
     responses = await at_once(
         place(workers[i % WORKERS], *(((plenty, 3), (scarce, 2)) if i % 2 else ((scarce, 2), (plenty, 3))))
@@ -87,7 +95,9 @@ async def test_racing_requests_for_several_products_take_all_or_nothing(workers:
     assert (books.products[plenty]["stock"], books.products[scarce]["stock"]) == (str(1000 - 8 * 3), "1")
 
 
-async def test_fifty_racing_requests_with_one_key_make_one_order(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_fifty_racing_requests_with_one_key_make_one_order(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=100)
     responses = await at_once(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
     assert statuses(responses) == {201: 50}
@@ -99,7 +109,9 @@ async def test_fifty_racing_requests_with_one_key_make_one_order(workers: list[A
     assert (books.products[mugs]["stock"], books.products[mugs]["sold"]) == ("98", "2")
 
 
-async def test_a_refusal_is_given_to_all_racing_requests_of_its_key(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_a_refusal_is_given_to_all_racing_requests_of_its_key(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=1)
     responses = await at_once(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
     problems = [assert_problem(response, 409, "insufficient-stock") for response in responses]
@@ -108,7 +120,9 @@ async def test_a_refusal_is_given_to_all_racing_requests_of_its_key(workers: lis
     assert (await assert_books_balance(wire)).orders == {}
 
 
-async def test_of_different_bodies_racing_with_one_key_one_wins(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_of_different_bodies_racing_with_one_key_one_wins(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=1000)
     # Neighbours race for one worker with different bodies, and each body comes over every worker.
     quantities = [1 + i // WORKERS % 10 for i in range(80)]
@@ -129,7 +143,9 @@ async def test_of_different_bodies_racing_with_one_key_one_wins(workers: list[As
     assert books.products[mugs]["sold"] == str(*winners)
 
 
-async def test_of_racing_products_with_one_id_one_is_added(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_of_racing_products_with_one_id_one_is_added(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     responses = await at_once(
         workers[i % WORKERS].post("/products", json=mug(id=7, name=f"Mug {i}", stock=i)) for i in range(40)
     )
@@ -144,7 +160,7 @@ async def test_of_racing_products_with_one_id_one_is_added(workers: list[AsyncCl
 
 
 async def test_racing_products_without_ids_get_one_each_past_those_of_clients(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     own = [workers[i % WORKERS].post("/products", json=mug(id=2 * i + 1)) for i in range(20)]
     assigned = [workers[i % WORKERS].post("/products", json=mug()) for i in range(40)]
@@ -159,7 +175,7 @@ async def test_racing_products_without_ids_get_one_each_past_those_of_clients(
 
 
 async def test_an_order_guarded_with_a_total_is_placed_at_that_total_or_not_at_all(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000, price=5)
     prices = [5, 6, 7]
@@ -194,7 +210,9 @@ async def test_an_order_guarded_with_a_total_is_placed_at_that_total_or_not_at_a
     assert len((await assert_books_balance(wire)).orders) == outcomes[201]
 
 
-async def test_no_order_is_placed_once_its_product_is_withdrawn(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_no_order_is_placed_once_its_product_is_withdrawn(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs = await add_product(workers[0], stock=1000)
     withdrawn = asyncio.Event()
 
@@ -223,7 +241,9 @@ async def test_no_order_is_placed_once_its_product_is_withdrawn(workers: list[As
     assert (whole(books.products[mugs]["sold"]), len(books.orders)) == (placed, placed)
 
 
-async def test_scripts_that_are_forgotten_in_a_storm_lose_no_order(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_scripts_that_are_forgotten_in_a_storm_lose_no_order(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     mugs, pots = [await add_product(workers[0], stock=1000) for _ in range(2)]
     for client in workers:
         assert (await place(client, (mugs, 1), (pots, 2))).status_code == 201
@@ -244,7 +264,7 @@ async def test_scripts_that_are_forgotten_in_a_storm_lose_no_order(workers: list
 
 
 async def test_paging_while_products_are_added_shows_each_once_and_in_order(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     before = [await add_product(workers[i % WORKERS]) for i in range(30)]
 
@@ -266,7 +286,7 @@ async def test_paging_while_products_are_added_shows_each_once_and_in_order(
 
 
 async def test_paging_while_orders_are_placed_shows_each_once_and_newest_first(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000)
     before = [(await place(workers[i % WORKERS], (mugs, 1))).json()["id"] for i in range(30)]
@@ -287,7 +307,7 @@ async def test_paging_while_orders_are_placed_shows_each_once_and_newest_first(
 
 
 async def test_orders_racing_after_their_counter_was_lost_overwrite_none_and_stay_in_sight(
-    workers: list[AsyncClient], wire: Wire
+    workers: list[AsyncClient], wire: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=10 * ORDER_ID_BLOCK)
     await at_once(place(workers[0], (mugs, 1)) for _ in range(ORDER_ID_BLOCK))
@@ -306,7 +326,9 @@ async def test_orders_racing_after_their_counter_was_lost_overwrite_none_and_sta
     assert newest == [later[-1].json()]
 
 
-async def test_a_storm_of_everything_leaves_balanced_books(workers: list[AsyncClient], wire: Wire) -> None:
+async def test_a_storm_of_everything_leaves_balanced_books(
+    workers: list[AsyncClient], wire: MultiplexedConnection
+) -> None:
     products = [await add_product(workers[0], stock=stock, price=price) for stock, price in [(40, 1), (60, 2), (9, 3)]]
     requests: list[Awaitable[Response]] = []
     for i in range(300):

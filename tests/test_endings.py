@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from service import keys
-from service.errors import OrderCancelled, OrderCompleted, OrderExpired, Refused
-from service.models import StockMove
-from service.store import Store
-from service.wire import Wire
+from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, Refusal
+from service.domain.requests import StockMove
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.store import Store
 from tests.support.books import Account, assert_books_balance
 from tests.support.clock import Clock
 from tests.support.shop import SHOP, add_mugs, make_store, new_order, release_all_due
@@ -30,13 +30,13 @@ class Workers(list[Store]):
 
 
 @pytest.fixture
-async def workers(engine_url: str, wire: Wire) -> AsyncIterator[Workers]:
+async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Workers]:
     """On one engine, with clocks that stand still: `late` at the deadline, the others a millisecond before it."""
     early, late = Clock(), Clock()
     late.forward(HOLD)
     async with AsyncExitStack() as stack:
         links = [
-            await stack.enter_async_context(Wire(engine_url, timeout=10, max_in_flight=100_000))
+            await stack.enter_async_context(MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000))
             for _ in range(WORKERS + 1)
         ]
         workers = Workers(make_store(link, clock=early) for link in links[:-1])
@@ -47,14 +47,14 @@ async def workers(engine_url: str, wire: Wire) -> AsyncIterator[Workers]:
 async def place(store: Store, *lines: tuple[int, int], key: str | None = None, **members: Any) -> int:
     """Places an order, pending unless told otherwise, and gives its id."""
     new = new_order(*lines, **{"status": "pending", **members})
-    return (await store.place_order(new, key)).order.id
+    return (await store.orders.place(new, key)).order.id
 
 
 async def told(call: Awaitable[object]) -> str:
     """What the client is told: `done`, or the name of the refusal."""
     try:
         await call
-    except Refused as refusal:
+    except Refusal as refusal:
         return type(refusal).__name__
     return "done"
 
@@ -65,7 +65,7 @@ async def all_told(*calls: Awaitable[object]) -> list[str]:
 
 async def ends_written(store: Store) -> Counter[tuple[str, str]]:
     """How often each order has ended how, by the event stream."""
-    events = await store.read_events("0-0", most=100_000)
+    events = await store.events.read("0-0", limit=100_000)
     return Counter(
         (event.fields["event"], event.fields["order"])
         for event in events
@@ -73,14 +73,16 @@ async def ends_written(store: Store) -> Counter[tuple[str, str]]:
     )
 
 
-async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(workers: Workers, wire: Wire) -> None:
+async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(
+    workers: Workers, wire: MultiplexedConnection
+) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
     pairs = []
     for i, order_id in enumerate(order_ids):
         complete, cancel = (
-            workers[i % WORKERS].complete_order(order_id),
-            workers[-1 - i % WORKERS].cancel_order(order_id),
+            workers[i % WORKERS].holds.complete(order_id),
+            workers[-1 - i % WORKERS].holds.cancel(order_id),
         )
         # Now the one leaves first, now the other.
         pairs.append(await all_told(complete, cancel) if i // WORKERS % 2 else (await all_told(cancel, complete))[::-1])
@@ -98,7 +100,7 @@ async def test_of_complete_and_cancel_one_wins_and_the_other_is_told(workers: Wo
     [("complete_order", "completed"), ("cancel_order", "cancelled")],
 )
 async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
-    workers: Workers, wire: Wire, verb: str, done: str
+    workers: Workers, wire: MultiplexedConnection, verb: str, done: str
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(90)]
@@ -121,7 +123,7 @@ async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
 
 
 @pytest.mark.parametrize("verb", ["complete_order", "cancel_order"])
-async def test_after_the_deadline_it_only_expires(workers: Workers, wire: Wire, verb: str) -> None:
+async def test_after_the_deadline_it_only_expires(workers: Workers, wire: MultiplexedConnection, verb: str) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(30)]
     *answers, _ = await all_told(
@@ -141,7 +143,7 @@ async def test_after_the_deadline_it_only_expires(workers: Workers, wire: Wire, 
     ],
 )
 async def test_fifty_times_at_once_is_as_good_as_once(
-    workers: Workers, wire: Wire, verb: str, event: str, expected: Account
+    workers: Workers, wire: MultiplexedConnection, verb: str, event: str, expected: Account
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3))
@@ -151,15 +153,15 @@ async def test_fifty_times_at_once_is_as_good_as_once(
     assert await ends_written(workers[0]) == {(event, str(order_id)): 1}
 
 
-async def test_fifty_sweepers_at_once_return_the_stock_once(workers: Workers, wire: Wire) -> None:
+async def test_fifty_sweepers_at_once_return_the_stock_once(workers: Workers, wire: MultiplexedConnection) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
-    await asyncio.gather(*(workers.late.expire_orders(100) for _ in range(50)))
+    await asyncio.gather(*(workers.late.holds.expire_due(100) for _ in range(50)))
     assert (await assert_books_balance(wire)).accounts == {mugs: Account(10, 0, 0, 10)}
     assert await ends_written(workers[0]) == {("order_expired", str(order_id)): 1}
 
 
-async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wire: Wire) -> None:
+async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wire: MultiplexedConnection) -> None:
     mugs = await add_mugs(workers[0], stock=300)
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(100)]
     answers = await all_told(
@@ -167,8 +169,8 @@ async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wi
             call
             for i, order_id in enumerate(order_ids)
             for call in (
-                workers[i % WORKERS].cancel_order(order_id),
-                workers[-1 - i % WORKERS].move_stock(mugs, StockMove(change=1, reason="delivery")),
+                workers[i % WORKERS].holds.cancel(order_id),
+                workers[-1 - i % WORKERS].stock.move(mugs, StockMove(change=1, reason="delivery")),
             )
         )
     )
@@ -176,29 +178,35 @@ async def test_a_restock_while_stock_returns_counts_in_full(workers: Workers, wi
     assert (await assert_books_balance(wire)).accounts == {mugs: Account(400, 0, 0, 400)}
 
 
-async def test_a_product_withdrawn_while_its_orders_end_keeps_its_books(workers: Workers, wire: Wire) -> None:
+async def test_a_product_withdrawn_while_its_orders_end_keeps_its_books(
+    workers: Workers, wire: MultiplexedConnection
+) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
     endings = [
-        (workers[i % WORKERS].complete_order if i % 2 else workers[i % WORKERS].cancel_order)(order_id)
+        (workers[i % WORKERS].holds.complete if i % 2 else workers[i % WORKERS].holds.cancel)(order_id)
         for i, order_id in enumerate(order_ids)
     ]
-    answers = await all_told(*endings[:30], workers[1].withdraw_product(mugs), *endings[30:])
+    answers = await all_told(*endings[:30], workers[1].products.withdraw(mugs), *endings[30:])
     assert set(answers) == {"done"}
     assert (await assert_books_balance(wire)).accounts == {mugs: Account(9910, 0, 90, 10_000)}
 
 
-async def test_a_repeated_key_racing_with_its_orders_end_makes_no_second_order(workers: Workers, wire: Wire) -> None:
+async def test_a_repeated_key_racing_with_its_orders_end_makes_no_second_order(
+    workers: Workers, wire: MultiplexedConnection
+) -> None:
     mugs = await add_mugs(workers[0])
     order_id = await place(workers[0], (mugs, 3), key="k")
     *answers, _ = await all_told(
-        *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].cancel_order(order_id)
+        *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].holds.cancel(order_id)
     )
     assert set(answers) <= {"done", "OrderCancelled"}
     assert (await assert_books_balance(wire)).status_of == {order_id: "cancelled"}
 
 
-async def test_an_order_completed_in_time_is_never_read_as_expired(engine_url: str, wire: Wire) -> None:
+async def test_an_order_completed_in_time_is_never_read_as_expired(
+    engine_url: str, wire: MultiplexedConnection
+) -> None:
     clock = Clock()
     other = make_store(wire, clock=clock)
     mugs = await add_mugs(other)
@@ -208,22 +216,22 @@ async def test_an_order_completed_in_time_is_never_read_as_expired(engine_url: s
     class SlowLink:
         """The order is completed, in time, while the reply with the pending one is on its way."""
 
-        def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+        def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
             return asyncio.ensure_future(self.send_slowly(*command))
 
         async def send_slowly(self, *command: bytes | str | int) -> Any:
             reply = await wire.send(*command)
             if command[:2] == ("HMGET", keys.order(SHOP, order_id)):
-                await other.complete_order(order_id)
+                await other.holds.complete(order_id)
                 clock.forward(0.001)
             return reply
 
-    assert (await told(make_store(SlowLink(), clock=clock).get_order(order_id))) == "done"
+    assert (await told(make_store(SlowLink(), clock=clock).orders.get(order_id))) == "done"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
-    workers: Workers, wire: Wire, seed: int
+    workers: Workers, wire: MultiplexedConnection, seed: int
 ) -> None:
     choose = random.Random(seed)
     products = [await add_mugs(workers[0], stock=150) for _ in range(5)]
@@ -236,7 +244,7 @@ async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
         try:
             # Some are due by the clock of the late one, who sweeps; most are not.
             order_id = await place(worker, *lines, hold_seconds=seeds.choice([HOLD, HOLD + 1, 86_400]))
-        except Refused:
+        except Refusal:
             return
         verbs = seeds.choices(["complete_order", "cancel_order", "get_order"], k=seeds.randint(0, 3))
         outcomes = await all_told(*(getattr(seeds.choice(workers), verb)(order_id) for verb in verbs))
@@ -245,11 +253,11 @@ async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
     async def move() -> None:
         for _ in range(40):
             change = choose.choice([-2, -1, 1, 2, 3])
-            await told(choose.choice(workers).move_stock(choose.choice(products), StockMove(change=change, reason="x")))
+            await told(choose.choice(workers).stock.move(choose.choice(products), StockMove(change=change, reason="x")))
 
     async def sweep_on() -> None:
         for _ in range(20):
-            await workers.late.expire_orders(10)
+            await workers.late.holds.expire_due(10)
 
     await asyncio.gather(*(live(random.Random(choose.random())) for _ in range(400)), move(), sweep_on(), sweep_on())
     books = await assert_books_balance(wire)

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from service import keys
-from service.errors import Refused
-from service.models import NewOrder, NewOrderLine, ProductChange, StockMove
-from service.replies import Event
-from service.store import Link, Store
-from service.wire import Wire
+from service.domain.errors.refusals import Refusal
+from service.domain.event import Event
+from service.domain.money import Cents
+from service.domain.requests import NewOrder, NewOrderLine, ProductChange, StockMove
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.books import assert_books_balance, retell
 from tests.support.clock import Clock
 from tests.support.products import as_text, product_added
@@ -22,7 +24,7 @@ from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_st
 
 
 @pytest.fixture
-def store(link: Link, clock: Clock) -> Store:
+def store(link: CommandSender, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
 
@@ -41,7 +43,7 @@ class Shop:
         for product_id, status in ((7, "pending"), (7, "pending"), (9, "completed")):
             assert (await place(self.client, (product_id, 1), status=status)).status_code == 201
         assert (await self.client.delete("/orders/2")).status_code == 204
-        self.opened = await self.store.last_event()
+        self.opened = await self.store.events.last_id()
 
     async def call(self, what: str) -> int:
         """Makes a request such as `POST /orders {...}`, or lets time pass; and gives the status."""
@@ -57,7 +59,7 @@ class Shop:
 
     async def news(self) -> list[dict[str, str]]:
         """What was written since the shop opened."""
-        return [event.fields for event in await self.store.read_events(self.opened)]
+        return [event.fields for event in await self.store.events.read(self.opened)]
 
 
 @pytest.fixture
@@ -170,14 +172,14 @@ async def test_a_repeated_key_writes_no_second_event(shop: Shop) -> None:
     assert [fields["event"] for fields in await shop.news()] == ["order_placed", "stock_moved"]
 
 
-async def test_a_change_and_its_event_are_one_command(link: Link) -> None:
+async def test_a_change_and_its_event_are_one_command(link: CommandSender) -> None:
     changes: list[str] = []
 
     class Tap:
-        def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
-            if not repeatable:
+        def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+            if not idempotent:
                 changes.append(str(command[0]))
-            return link.send(*command, repeatable=repeatable)
+            return link.send(*command, idempotent=idempotent)
 
     async with http_client(make_store(Tap())) as client:
         for _ in range(2):  # the first time Redis learns the scripts, by EVAL
@@ -193,7 +195,9 @@ async def test_a_change_and_its_event_are_one_command(link: Link) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_the_events_tell_every_products_stock_again(store: Store, link: Link, clock: Clock, seed: int) -> None:
+async def test_the_events_tell_every_products_stock_again(
+    store: Store, link: CommandSender, clock: Clock, seed: int
+) -> None:
     choose = random.Random(seed)
     products = [await add_mugs(store, stock=60) for _ in range(6)]
 
@@ -203,52 +207,52 @@ async def test_the_events_tell_every_products_stock_again(store: Store, link: Li
             case 0 | 1 | 2 | 3:
                 lines = [NewOrderLine(product_id=p, quantity=choose.randint(1, 4)) for p in choose.sample(products, 3)]
                 status: Any = choose.choice(["pending", "pending", "completed"])
-                await store.place_order(NewOrder(products=lines, status=status))
+                await store.orders.place(NewOrder(products=lines, status=status))
             case 4:
-                await store.complete_order(order_id)
+                await store.holds.complete(order_id)
             case 5:
-                await store.cancel_order(order_id)
+                await store.holds.cancel(order_id)
             case 6 | 7:
-                await store.move_stock(product_id, StockMove(change=choose.choice([-3, 2, 9]), reason="x"))
+                await store.stock.move(product_id, StockMove(change=choose.choice([-3, 2, 9]), reason="x"))
             case 8:
-                await store.change_product(product_id, ProductChange(price=choose.randint(0, 500)))
+                await store.products.change(product_id, ProductChange(price=Cents(choose.randint(0, 500))))
             case 9:
                 clock.forward(choose.choice([1, 300]))
-                await store.expire_orders(2)
+                await store.holds.expire_due(2)
 
     withdraw_at = choose.randint(100, 200)
     for i in range(300):
         try:
-            await (store.withdraw_product(products[0]) if i == withdraw_at else do_something())
-        except Refused:
+            await (store.products.withdraw(products[0]) if i == withdraw_at else do_something())
+        except Refusal:
             continue
     books = await assert_books_balance(link)
     assert len(books.statuses()) >= 3
-    events = await store.read_events("0-0", most=10_000)
+    events = await store.events.read("0-0", limit=10_000)
     assert retell([event.fields for event in events]) == books.accounts
 
 
-async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: Link) -> None:
+async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: CommandSender) -> None:
     store = make_store(link, events_max=200)
     mugs = await add_mugs(store, stock=0)
     for _ in range(500):
-        await store.move_stock(mugs, StockMove(change=1, reason="x"))
+        await store.stock.move(mugs, StockMove(change=1, reason="x"))
     length = await link.send("XLEN", keys.events(SHOP))
     assert 200 <= length <= 300  # Redis trims by nodes of 100 entries
-    kept = await store.read_events("0-0")
+    kept = await store.events.read("0-0")
     assert kept[-1].fields["stock"] == "500"
     first_of_all = f"{int(kept[0].id.partition('-')[0]) - 100_000}-0"
-    assert await store.has_events_since(kept[0].id)
-    assert not await store.has_events_since(first_of_all)
-    assert not await store.has_events_since("0-0")
+    assert await store.events.has_since(kept[0].id)
+    assert not await store.events.has_since(first_of_all)
+    assert not await store.events.has_since("0-0")
 
 
 async def some_events(store: Store, count: int) -> list[Event]:
     """So many changes, as their events."""
     mugs = await add_mugs(store, stock=0)
     for _ in range(count - 1):
-        await store.move_stock(mugs, StockMove(change=1, reason="x"))
-    return await store.read_events("0-0")
+        await store.stock.move(mugs, StockMove(change=1, reason="x"))
+    return await store.events.read("0-0")
 
 
 async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
@@ -256,7 +260,7 @@ async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
     assert [event.fields.get("change", "added") for event in events] == ["added"] + ["1"] * 24
     assert [event.fields["stock"] for event in events] == [str(stock) for stock in range(25)]
     found: list[Event] = []
-    while page := await store.read_events(found[-1].id if found else "0-0", most=10):
+    while page := await store.events.read(found[-1].id if found else "0-0", limit=10):
         assert len(page) == min(10, 25 - len(found))
         found += page
     assert found == events
@@ -264,50 +268,50 @@ async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
 
 async def test_events_are_read_up_to_and_with_the_last_one_wanted(store: Store) -> None:
     events = await some_events(store, 10)
-    assert await store.read_events(events[2].id, events[6].id) == events[3:7]
-    assert await store.read_events(events[2].id, events[6].id, 2) == events[3:5]
-    assert await store.read_events(events[6].id, events[2].id) == []
+    assert await store.events.read(events[2].id, events[6].id) == events[3:7]
+    assert await store.events.read(events[2].id, events[6].id, 2) == events[3:5]
+    assert await store.events.read(events[6].id, events[2].id) == []
 
 
 async def test_the_last_event_is_told_and_that_all_are_there(store: Store) -> None:
-    assert await store.last_event() == "0-0"
-    assert await store.has_events_since("0-0")
-    assert await store.read_events("0-0") == []
+    assert await store.events.last_id() == "0-0"
+    assert await store.events.has_since("0-0")
+    assert await store.events.read("0-0") == []
     events = await some_events(store, 3)
-    assert await store.last_event() == events[-1].id
-    assert await store.has_events_since("0-0")
-    assert await store.read_events(await store.last_event()) == []
+    assert await store.events.last_id() == events[-1].id
+    assert await store.events.has_since("0-0")
+    assert await store.events.read(await store.events.last_id()) == []
 
 
 @pytest.fixture
-async def waiting(engine_url: str, wire: Wire) -> AsyncIterator[Store]:
+async def waiting(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Store]:
     """A Store with a connection of its own: who waits keeps the connection."""
-    async with Wire(engine_url, timeout=10, max_in_flight=100) as own:
+    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as own:
         yield make_store(own)
 
 
-async def test_who_waits_gets_at_once_what_is_there(waiting: Store, wire: Wire) -> None:
+async def test_who_waits_gets_at_once_what_is_there(waiting: Store, wire: MultiplexedConnection) -> None:
     events = await some_events(make_store(wire), 5)
-    assert await waiting.wait_for_events("0-0", 5000) == events
-    assert await waiting.wait_for_events(events[3].id, 5000) == events[4:]
+    assert await waiting.events.wait("0-0", 5000) == events
+    assert await waiting.events.wait(events[3].id, 5000) == events[4:]
 
 
-async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: Wire) -> None:
+async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: MultiplexedConnection) -> None:
     store = make_store(wire)
     [*_, last] = await some_events(store, 3)
     await waiting.check()
     for _ in range(3):
-        wait = asyncio.ensure_future(waiting.wait_for_events(last.id, 9000))
+        wait = asyncio.ensure_future(waiting.events.wait(last.id, 9000))
         while "blocked_clients:1" not in await wire.send("INFO", "clients"):
             assert not wait.done()
-        await store.move_stock(1, StockMove(change=5, reason="delivery"))
+        await store.stock.move(1, StockMove(change=5, reason="delivery"))
         [last] = await wait
-        assert (last.fields["reason"], last.id) == ("delivery", await store.last_event())
+        assert (last.fields["reason"], last.id) == ("delivery", await store.events.last_id())
 
 
-async def test_who_waits_in_vain_gets_nothing(waiting: Store, wire: Wire) -> None:
+async def test_who_waits_in_vain_gets_nothing(waiting: Store, wire: MultiplexedConnection) -> None:
     [last] = await some_events(make_store(wire), 1)
-    assert await waiting.wait_for_events(last.id, 20) == []
+    assert await waiting.events.wait(last.id, 20) == []
 
 
 async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> None:
@@ -320,7 +324,7 @@ async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> No
         "DELETE /products/11",
     ):
         await shop.call(what)
-    events = await shop.store.read_events(shop.opened)
+    events = await shop.store.events.read(shop.opened)
     texts = [event.json() for event in events]
     assert not any("\n" in text for text in texts), "JSON lines: an event a line"
     lines = [

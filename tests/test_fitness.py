@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.errors import Unfit
-from service.fitness import LAYOUT, check_layout, check_settings, check_version
+from service.domain.errors.storage import UnsupportedRedis
 from service.settings import Durability
-from service.wire import Wire
+from service.storage.connection import MultiplexedConnection
+from service.storage.requirements import SCHEMA_VERSION, check_schema_version, check_settings, check_version
 from tests.support.shop import make_store
 
 SAFE = {
@@ -32,12 +32,12 @@ def test_redis_from_7_on_may_be_used(info: str) -> None:
     "info", ["redis_version:6.2.14\r\n", "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:7.2.5\r\n"]
 )
 def test_an_older_engine_is_refused(info: str) -> None:
-    with pytest.raises(Unfit, match="needs"):
+    with pytest.raises(UnsupportedRedis, match="needs"):
         check_version(info)
 
 
 def test_an_engine_of_32_bits_is_refused() -> None:
-    with pytest.raises(Unfit, match="32 bits"):
+    with pytest.raises(UnsupportedRedis, match="32 bits"):
         check_version("redis_version:7.2.4\r\narch_bits:32\r\n")
 
 
@@ -66,13 +66,15 @@ def test_an_engine_that_promises_less_than_is_expected_is_refused(
     if order.index(promised) >= order.index(expected):
         check_settings(reply(**changes), expected)
     else:
-        with pytest.raises(Unfit, match=f"HOLDFAST_DURABILITY is {expected}, but the engine promises {promised}"):
+        with pytest.raises(
+            UnsupportedRedis, match=f"HOLDFAST_DURABILITY is {expected}, but the engine promises {promised}"
+        ):
             check_settings(reply(**changes), expected)
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-ttl", None])
 def test_an_engine_that_throws_keys_away_is_refused_at_any_durability(policy: str | None) -> None:
-    with pytest.raises(Unfit, match="noeviction"):
+    with pytest.raises(UnsupportedRedis, match="noeviction"):
         check_settings(reply(maxmemory="1000000", maxmemory_policy=policy), "none")
 
 
@@ -81,26 +83,28 @@ def test_an_engine_without_a_bound_of_memory_throws_nothing_away() -> None:
 
 
 def test_a_newer_layout_is_refused() -> None:
-    check_layout(LAYOUT)
-    with pytest.raises(Unfit, match=f"layout {LAYOUT + 1}"):
-        check_layout(LAYOUT + 1)
+    check_schema_version(SCHEMA_VERSION)
+    with pytest.raises(UnsupportedRedis, match=f"layout {SCHEMA_VERSION + 1}"):
+        check_schema_version(SCHEMA_VERSION + 1)
 
 
-async def test_a_store_refuses_an_engine_that_became_unfit_until_it_is_fit_again(wire: Wire) -> None:
+async def test_a_store_refuses_an_engine_that_became_unfit_until_it_is_fit_again(wire: MultiplexedConnection) -> None:
     store = make_store(wire)
     await store.check()
     await wire.send("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
     try:
-        with pytest.raises(Unfit):
+        with pytest.raises(UnsupportedRedis):
             await store.check()
-        with pytest.raises(Unfit):
-            await store.last_order_id()
+        with pytest.raises(UnsupportedRedis):
+            await store.orders.last_id()
     finally:
         await wire.send("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
-    assert await store.last_order_id() == 0
+    assert await store.orders.last_id() == 0
 
 
-async def test_a_check_of_a_known_shop_writes_nothing_so_that_it_works_with_memory_full(wire: Wire) -> None:
+async def test_a_check_of_a_known_shop_writes_nothing_so_that_it_works_with_memory_full(
+    wire: MultiplexedConnection,
+) -> None:
     await make_store(wire).check()
     await wire.send("CONFIG", "SET", "maxmemory", "1")
     try:

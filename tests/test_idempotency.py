@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.errors import StorageUnavailable
-from service.store import Link
+from service.domain.errors.storage import StorageUnavailable
+from service.storage.sender import CommandSender
 from tests.support.problems import assert_problem
 from tests.support.redis_content import dump, nothing_changes, without_id_counters
 from tests.support.shop import SHOP, add_product, http_client, make_store, pages, place, stock_of
@@ -41,7 +41,9 @@ BODY = '{"products": [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quant
         r'{"\u0070roducts": [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quantity": 1}]}',
     ],
 )
-async def test_the_same_key_and_meaning_give_the_one_order(client: AsyncClient, link: Link, repetition: str) -> None:
+async def test_the_same_key_and_meaning_give_the_one_order(
+    client: AsyncClient, link: CommandSender, repetition: str
+) -> None:
     for _ in range(2):
         await add_product(client)
     first = await order(client, BODY, "k-1")
@@ -84,7 +86,7 @@ async def test_the_same_total_may_be_written_in_another_way(client: AsyncClient,
         '{"products": [{"product_id": 1, "quantity": 1000000}]}',
     ],
 )
-async def test_a_key_cannot_be_used_for_another_order(client: AsyncClient, link: Link, other: str) -> None:
+async def test_a_key_cannot_be_used_for_another_order(client: AsyncClient, link: CommandSender, other: str) -> None:
     for _ in range(2):
         await add_product(client)
     await order(client, BODY, "k-1")
@@ -114,7 +116,7 @@ async def test_an_order_is_replayed_as_it_was_whatever_happened_since(client: As
     assert second.text == first.text
 
 
-async def test_another_worker_knows_the_key(client: AsyncClient, link: Link) -> None:
+async def test_another_worker_knows_the_key(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     first = await place(client, (1, 1), key="k")
     async with http_client(make_store(link)) as other:
@@ -123,7 +125,7 @@ async def test_another_worker_knows_the_key(client: AsyncClient, link: Link) -> 
     assert second.text == first.text
 
 
-async def test_requests_of_one_key_at_the_same_time_make_one_order(client: AsyncClient, link: Link) -> None:
+async def test_requests_of_one_key_at_the_same_time_make_one_order(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     async with http_client(make_store(link)) as other:
         responses = await asyncio.gather(*(place((client, other)[i % 2], (1, 1), key="k") for i in range(20)))
@@ -137,7 +139,7 @@ async def test_requests_of_one_key_at_the_same_time_make_one_order(client: Async
 
 
 @pytest.mark.parametrize("cause", ["short", "unknown", "price", "total"])
-async def test_a_refusal_is_final_for_its_key(client: AsyncClient, link: Link, cause: str) -> None:
+async def test_a_refusal_is_final_for_its_key(client: AsyncClient, link: CommandSender, cause: str) -> None:
     await add_product(client, id=1, stock=10**6, price=999_999_999.99 if cause == "total" else 5)
     if cause == "short":
         await add_product(client, id=2, stock=0)
@@ -171,7 +173,7 @@ async def test_a_refusal_is_final_for_its_key(client: AsyncClient, link: Link, c
     assert (await place(client, *lines, key="another", **members)).status_code == 201
 
 
-async def test_a_refused_key_cannot_be_used_for_another_order(client: AsyncClient, link: Link) -> None:
+async def test_a_refused_key_cannot_be_used_for_another_order(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=1)
     await place(client, (1, 5), key="k")
     async with nothing_changes(link):
@@ -201,7 +203,7 @@ async def test_a_replayed_refusal_points_into_the_repeated_request(client: Async
     ],
 )
 async def test_a_request_that_cannot_be_read_leaves_its_key_unused(
-    client: AsyncClient, link: Link, body: bytes, headers: dict[str, str], status: int
+    client: AsyncClient, link: CommandSender, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     for _ in range(2):
         await add_product(client)
@@ -276,7 +278,7 @@ async def test_a_key_may_be_bare_or_in_quotes(client: AsyncClient, key: str) -> 
     ],
     ids=repr,
 )
-async def test_what_is_no_key_is_refused(client: AsyncClient, link: Link, keys: tuple[bytes, ...]) -> None:
+async def test_what_is_no_key_is_refused(client: AsyncClient, link: CommandSender, keys: tuple[bytes, ...]) -> None:
     for _ in range(2):
         await add_product(client)
     async with nothing_changes(link):
@@ -294,19 +296,21 @@ async def test_the_name_of_the_header_may_be_written_in_any_case(client: AsyncCl
 
 
 class LosesReads:
-    """A Link that has no answer for a script that only reads, once it is told to."""
+    """A CommandSender that has no answer for a script that only reads, once it is told to."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: CommandSender) -> None:
         self.link = link
         self.loses = False
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
-        if self.loses and repeatable:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+        if self.loses and idempotent:
             raise StorageUnavailable("lost")
-        return self.link.send(*command, repeatable=repeatable)
+        return self.link.send(*command, idempotent=idempotent)
 
 
-async def test_a_repeated_key_whose_answer_cannot_be_read_is_not_told_that_nothing_was_done(link: Link) -> None:
+async def test_a_repeated_key_whose_answer_cannot_be_read_is_not_told_that_nothing_was_done(
+    link: CommandSender,
+) -> None:
     """Else its client would order again, with a new key."""
     loses = LosesReads(link)
     async with http_client(make_store(loses)) as client:

@@ -18,23 +18,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service import keys
 from service.audit import audit
-from service.errors import IdempotencyKeyReused, Refused, StockTooHigh
-from service.models import (
-    MAX_PRICE,
-    MAX_STOCK,
-    MAX_TOTAL,
-    NewOrder,
-    NewProduct,
-    OrdersQuery,
-    ProductChange,
-    ProductsQuery,
-    StockMove,
-    money,
-)
-from service.store import Moved, Placed, Store
-from service.wire import Wire
+from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockTooHigh
+from service.domain.limits import MAX_PRICE, MAX_STOCK, MAX_TOTAL
+from service.domain.money import Cents, format_cents
+from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockMove
+from service.domain.times import Milliseconds
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.orders import Placed
+from service.storage.stock import Moved
+from service.storage.store import Store
 from tests.support.books import assert_books_balance, retell
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
@@ -136,12 +130,12 @@ class Shop(RuleBasedStateMachine):
         self.link = self.run(self.connect(url))
         self.stores = [make_store(self.link, clock=self.clock) for _ in range(2)]
 
-    async def connect(self, url: str | None) -> FakeRedis | Wire:
+    async def connect(self, url: str | None) -> FakeRedis | MultiplexedConnection:
         if url is None:
             link = FakeRedis()
             self.resources.push_async_callback(link.client.aclose)
             return link
-        wire = await self.resources.enter_async_context(Wire(url, timeout=10, max_in_flight=10_000))
+        wire = await self.resources.enter_async_context(MultiplexedConnection(url, timeout=10, max_in_flight=10_000))
         await wire.send("FLUSHALL")
         return wire
 
@@ -191,11 +185,11 @@ class Shop(RuleBasedStateMachine):
             self.add_assigned(self.stores[worker], name, price, stock)
         else:
             new = new_product(name, price, stock, id=own_id)
-            self.both(self.stores[worker].add_product(new), lambda: self.model.add_product(new, own_id))
+            self.both(self.stores[worker].products.add(new), lambda: self.model.add_product(new, own_id))
 
     def add_assigned(self, store: Store, name: str, price: int, stock: int) -> None:
         new = new_product(name, price, stock)
-        product = self.ask(store.add_product(new))
+        product = self.ask(store.products.add(new))
         assert product.id > 0
         assert_same(product, answer(lambda: self.model.add_product(new, product.id)))
 
@@ -205,16 +199,16 @@ class Shop(RuleBasedStateMachine):
         changes=st.fixed_dictionaries({}, optional={"name": names, "description": names, "price": prices}),
     )
     def change(self, worker: int, product_id: int, changes: dict[str, Any]) -> None:
-        members = {**changes, "price": Decimal(money(changes["price"]))} if "price" in changes else changes
+        members = {**changes, "price": Decimal(format_cents(changes["price"]))} if "price" in changes else changes
         change = ProductChange.model_validate(members)
         self.both(
-            self.stores[worker].change_product(product_id, change),
+            self.stores[worker].products.change(product_id, change),
             lambda: self.model.change_product(product_id, change),
         )
 
     @action(worker=workers, product_id=ids_to_withdraw)
     def withdraw(self, worker: int, product_id: int) -> None:
-        self.both(self.stores[worker].withdraw_product(product_id), lambda: self.model.withdraw_product(product_id))
+        self.both(self.stores[worker].products.withdraw(product_id), lambda: self.model.withdraw_product(product_id))
 
     @action(worker=workers, product_id=ids, amount=amounts, reason=reasons, keyed=st.booleans())
     def move_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
@@ -262,9 +256,9 @@ class Shop(RuleBasedStateMachine):
             return
         order_id = data.draw(st.sampled_from(held), label="order")
         deadline = self.model.orders[order_id].expires_at or 0
-        self.clock.now = deadline - 1
+        self.clock.now = Milliseconds(deadline - 1)
         self.call(just_before, order_id, "a millisecond before its deadline")
-        self.clock.now = deadline
+        self.clock.now = Milliseconds(deadline)
         self.call(just_then, order_id, "at its deadline")
 
     @action(seconds=st.sampled_from([0, 0.001, 0.5, 1, 59, 900]), forget=st.booleans())
@@ -282,7 +276,7 @@ class Shop(RuleBasedStateMachine):
         self.clock.forward(seconds)
         due, held = self.model.in_state("overdue"), self.model.in_state("pending")
         expected = min(most, len(due))
-        due_in = self.ask(self.stores[worker].expire_orders(most))
+        due_in = self.ask(self.stores[worker].holds.expire_due(most))
         events = self.run(events_at(self.link, keys.events(SHOP)))[len(self.model.events) :]
         expired = [int(event["order"]) for event in events]
         assert len(set(expired)) == len(expired) == expected
@@ -317,12 +311,12 @@ class Shop(RuleBasedStateMachine):
 
     @action(worker=workers, product_id=ids, limit=limits, in_stock=st.sampled_from([None, "true", "false"]))
     def read_products(self, worker: int, product_id: int, limit: int, in_stock: str | None) -> None:
-        self.both(self.stores[worker].get_product(product_id), lambda: self.model.get_product(product_id))
+        self.both(self.stores[worker].products.get(product_id), lambda: self.model.get_product(product_id))
         members = {"limit": str(limit), **({} if in_stock is None else {"in_stock": in_stock})}
         found, after = [], 0
         while True:
             query = ProductsQuery.model_validate({**members, "after": str(after)})
-            page, next_after = self.run(self.stores[worker].list_products(query))
+            page, next_after = self.run(self.stores[worker].products.list(query))
             assert len(page) <= limit
             found += page
             if next_after is None:
@@ -336,7 +330,7 @@ class Shop(RuleBasedStateMachine):
         members = {"limit": str(limit), **({} if status is None else {"status": status})}
         found = []
         while True:
-            page, before = self.run(self.stores[worker].list_orders(OrdersQuery.model_validate(members)))
+            page, before = self.run(self.stores[worker].orders.list(OrdersQuery.model_validate(members)))
             assert len(page) <= limit
             found += page
             if before is None:
@@ -405,18 +399,18 @@ class Shop(RuleBasedStateMachine):
                 self.reached[f"{verb} {state}, {when}"] += 1
             match verb:
                 case "get":
-                    self.both(store.get_order(order_id), lambda: self.model.get_order(order_id))
+                    self.both(store.orders.get(order_id), lambda: self.model.get_order(order_id))
                 case "complete":
-                    self.both(store.complete_order(order_id), lambda: self.model.complete_order(order_id))
+                    self.both(store.holds.complete(order_id), lambda: self.model.complete_order(order_id))
                 case "cancel":
                     if state in ("pending", "overdue"):
                         self.note_withdrawn(order_id)
-                    self.both(store.cancel_order(order_id), lambda: self.model.cancel_order(order_id))
+                    self.both(store.holds.cancel(order_id), lambda: self.model.cancel_order(order_id))
 
     def became_of(self, key: str) -> str:
         """What a replay of this key's request gives."""
         known = self.model.keys[key]
-        if isinstance(known.outcome, Refused):
+        if isinstance(known.outcome, Refusal):
             return kind_of(known.outcome)
         if isinstance(known.first, NewOrder):
             return self.model.state(known.outcome)
@@ -426,7 +420,7 @@ class Shop(RuleBasedStateMachine):
         return f"k-{len(self.model.keys) + 1}"
 
     def place(self, worker: int, new: NewOrder, key: str | None) -> None:
-        found = self.ask(self.stores[worker].place_order(new, key))
+        found = self.ask(self.stores[worker].orders.place(new, key))
         order_id = found.order.id if isinstance(found, Placed) else 0
         known = None if key is None else self.model.keys.get(key)
         assert_same(found, answer(lambda: self.model.place_order(new, key, order_id)))
@@ -435,7 +429,7 @@ class Shop(RuleBasedStateMachine):
     def move(self, worker: int, request: Move, key: str | None) -> None:
         known = None if key is None else self.model.keys.get(key)
         found = self.both(
-            self.stores[worker].move_stock(request.product_id, request.move, key),
+            self.stores[worker].stock.move(request.product_id, request.move, key),
             lambda: self.model.move_stock(request.product_id, request.move, key),
         )
         self.note_keyed("move", "on sale" if isinstance(found, Moved) else kind_of(found), key, known, found)
@@ -470,13 +464,13 @@ def answer(call: Callable[[], object]) -> Any:
     """What it gives, or the refusal it raises."""
     try:
         return call()
-    except Refused as refusal:
+    except Refusal as refusal:
         return refusal
 
 
 def assert_same(found: object, expected: object) -> None:
     """Refusals are the same if they are of one kind and say the same."""
-    if isinstance(found, Refused) and isinstance(expected, Refused):
+    if isinstance(found, Refusal) and isinstance(expected, Refusal):
         assert (type(found), vars(found)) == (type(expected), vars(expected))
     else:
         assert found == expected
@@ -487,7 +481,7 @@ def kind_of(found: object) -> str:
 
 
 def new_product(name: str, price: int, stock: int, **members: int) -> NewProduct:
-    return new_mug(name=name, price=money(price), stock=stock, **members)
+    return new_mug(name=name, price=format_cents(price), stock=stock, **members)
 
 
 def new_order(lines: Lines, hold: int | None, total: int | None) -> NewOrder:
@@ -498,7 +492,7 @@ def new_order(lines: Lines, hold: int | None, total: int | None) -> NewOrder:
     if hold is not None:
         document |= {"status": "pending", "hold_seconds": hold}
     if total is not None:
-        document["total_price"] = Decimal(money(total))
+        document["total_price"] = Decimal(format_cents(total))
     return NewOrder.model_validate(document)
 
 
@@ -542,7 +536,7 @@ def another_order(first: NewOrder, variant: int) -> NewOrder:
         case 1:
             hold = 61 if hold is None else None if hold == 60 else 60
         case _:
-            total = 5 if total is None else None
+            total = Cents(5) if total is None else None
     return new_order(lines, hold, total)
 
 
@@ -564,7 +558,7 @@ def hold_of(order: NewOrder) -> int | None:
     return order.hold_seconds if order.status == "pending" else None
 
 
-async def flush_scripts(wire: Wire) -> None:
+async def flush_scripts(wire: MultiplexedConnection) -> None:
     await wire.send("SCRIPT", "FLUSH")
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 from httpx2 import AsyncClient
 
-from service.store import Link
+from service.storage.sender import CommandSender
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import SHOP, add_product, http_client, make_store, pages, place, send_json, stock_of
@@ -59,7 +59,7 @@ async def test_an_order_tells_when_it_was_placed(client: AsyncClient) -> None:
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)
 
 
-async def test_all_stock_can_be_sold_and_not_one_more(client: AsyncClient, link: Link) -> None:
+async def test_all_stock_can_be_sold_and_not_one_more(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=10)
     assert (await place(client, (1, 10))).status_code == 201
     async with nothing_changes(link):
@@ -85,7 +85,7 @@ async def test_lines_of_one_product_become_one_line(client: AsyncClient) -> None
     assert (await client.get("/orders/1")).json() == response.json()
 
 
-async def test_lines_of_one_product_are_short_together(client: AsyncClient, link: Link) -> None:
+async def test_lines_of_one_product_are_short_together(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=10)
     await add_product(client, stock=10)
     async with nothing_changes(link):
@@ -96,7 +96,7 @@ async def test_lines_of_one_product_are_short_together(client: AsyncClient, link
     ]
 
 
-async def test_every_short_and_every_unknown_line_is_reported(client: AsyncClient, link: Link) -> None:
+async def test_every_short_and_every_unknown_line_is_reported(client: AsyncClient, link: CommandSender) -> None:
     for stock in (10, 5, 0):
         await add_product(client, stock=stock)
     async with nothing_changes(link):
@@ -128,7 +128,7 @@ async def test_every_short_and_every_unknown_line_is_reported(client: AsyncClien
 
 @pytest.mark.parametrize("lines", [[(1, 11), (9, 1)], [(9, 1), (1, 11)]], ids=repr)
 async def test_an_unknown_product_outweighs_a_short_one(
-    client: AsyncClient, link: Link, lines: list[tuple[int, int]]
+    client: AsyncClient, link: CommandSender, lines: list[tuple[int, int]]
 ) -> None:
     await add_product(client, stock=10)
     async with nothing_changes(link):
@@ -153,13 +153,13 @@ async def test_a_hundred_lines_of_one_product_are_placed_as_one(client: AsyncCli
     assert '"total_price":7.00,' in response.text
 
 
-async def test_an_order_of_more_than_a_hundred_lines_is_refused(client: AsyncClient, link: Link) -> None:
+async def test_an_order_of_more_than_a_hundred_lines_is_refused(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=1000)
     async with nothing_changes(link):
         assert_field_errors(await place(client, *[(1, 1)] * 101), "#/products")
 
 
-async def test_a_hundred_faulty_lines_are_all_reported(client: AsyncClient, link: Link) -> None:
+async def test_a_hundred_faulty_lines_are_all_reported(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, id=1000, stock=1)
     async with nothing_changes(link):
         response = await place(client, *((product_id, 1) for product_id in range(1, 101)))
@@ -203,7 +203,7 @@ async def test_an_order_at_the_expected_total_is_placed(client: AsyncClient, tot
 
 @pytest.mark.parametrize("expected", [0, 1, 53.97, 53.99, 90071992547409.91])
 async def test_an_order_at_another_total_is_refused_with_the_current_prices(
-    client: AsyncClient, link: Link, expected: float
+    client: AsyncClient, link: CommandSender, expected: float
 ) -> None:
     await add_product(client, price=19.99)
     await add_product(client, price=7)
@@ -214,7 +214,7 @@ async def test_an_order_at_another_total_is_refused_with_the_current_prices(
     assert problem["prices"] == [{"product_id": 2, "price": 7.0}, {"product_id": 1, "price": 19.99}]
 
 
-async def test_a_price_that_changed_meanwhile_is_noticed(client: AsyncClient, link: Link) -> None:
+async def test_a_price_that_changed_meanwhile_is_noticed(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, price=19.99)
     await client.patch("/products/1", json={"price": 20})
     async with nothing_changes(link):
@@ -245,7 +245,7 @@ async def test_totals_are_exact_up_to_the_largest_exact_integer_of_cents(client:
     "lines", [[(1, 10**6), (2, 1)], [(2, 2), (1, 10**6)], [(3, 10**6)], [(3, 10**6)] * 100], ids=repr
 )
 async def test_a_total_past_exact_integers_is_refused(
-    client: AsyncClient, link: Link, lines: list[tuple[int, int]]
+    client: AsyncClient, link: CommandSender, lines: list[tuple[int, int]]
 ) -> None:
     await add_product(client, price=90_071_992.54, stock=10**9)
     await add_product(client, price=7_409.92)
@@ -323,7 +323,7 @@ async def test_a_page_of_orders_ends_before_the_given_id_whether_it_exists_or_no
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_ids_that_no_order_has_are_passed_over(client: AsyncClient, link: Link, limit: int) -> None:
+async def test_ids_that_no_order_has_are_passed_over(client: AsyncClient, link: CommandSender, limit: int) -> None:
     await add_product(client, stock=1000)
     placed = []
     for _ in range(3):  # each worker takes a block of ids, and uses two of them
@@ -333,7 +333,7 @@ async def test_ids_that_no_order_has_are_passed_over(client: AsyncClient, link: 
     assert list(chain(*await pages(client, f"/orders?limit={limit}"))) == placed[::-1]
 
 
-async def test_a_gap_of_thousands_of_ids_hides_no_order(client: AsyncClient, link: Link) -> None:
+async def test_a_gap_of_thousands_of_ids_hides_no_order(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     first = (await place(client, (1, 1))).json()["id"]
     await link.send("INCRBY", f"{{{SHOP}}}:ids:orders", 12_000)
@@ -351,7 +351,7 @@ async def test_the_id_of_a_refused_order_is_used_for_the_next_one(client: AsyncC
     assert (await place(client, (1, 1))).json()["id"] == 2
 
 
-async def test_an_id_counter_that_was_set_back_overwrites_no_order(client: AsyncClient, link: Link) -> None:
+async def test_an_id_counter_that_was_set_back_overwrites_no_order(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=1000)
     first = (await place(client, (1, 1))).json()
     await link.send("DEL", f"{{{SHOP}}}:ids:orders")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.store import Link, Store
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.books import Account, account_of, assert_books_balance
 from tests.support.clock import Clock
 from tests.support.problems import assert_problem
@@ -18,7 +19,7 @@ HOLD = 900
 
 
 @pytest.fixture
-def store(link: Link, clock: Clock) -> Store:
+def store(link: CommandSender, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
 
@@ -56,7 +57,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncClient, link: Link) -> None:
+async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncClient, link: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5, price=7)
     response = await place(client, (mugs, 2), (pots, 1), (mugs, 1), status="pending")
     assert response.status_code == 201
@@ -78,7 +79,7 @@ async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncCli
     assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
 
 
-async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, link: Link) -> None:
+async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     await hold(client, (mugs, 8))
     for status in ("completed", "pending"):
@@ -87,7 +88,7 @@ async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, lin
     assert await account_of(link, mugs) == Account(2, 8, 0, 10)
 
 
-async def test_a_short_line_holds_nothing_of_the_others(client: AsyncClient, link: Link) -> None:
+async def test_a_short_line_holds_nothing_of_the_others(client: AsyncClient, link: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
     assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
@@ -135,7 +136,9 @@ async def test_an_order_cannot_be_placed_in_any_other_status(client: AsyncClient
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_completing_sells_what_was_held_and_may_be_repeated(client: AsyncClient, link: Link, slash: str) -> None:
+async def test_completing_sells_what_was_held_and_may_be_repeated(
+    client: AsyncClient, link: CommandSender, slash: str
+) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     order = await hold(client, (mugs, 3), (pots, 1))
     completed = {name: value for name, value in order.items() if name != "expires_at"} | {"status": "completed"}
@@ -154,7 +157,7 @@ async def test_completing_takes_no_body_and_ignores_one(client: AsyncClient) -> 
 
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_cancelling_returns_what_was_held_and_may_be_repeated(
-    client: AsyncClient, link: Link, slash: str
+    client: AsyncClient, link: CommandSender, slash: str
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     order = await hold(client, (mugs, 3), (pots, 1))
@@ -188,7 +191,7 @@ async def test_an_order_that_was_placed_completed_is_completed(client: AsyncClie
 )
 async def test_an_end_is_final(
     client: AsyncClient,
-    link: Link,
+    link: CommandSender,
     store: Store,
     clock: Clock,
     how: str,
@@ -236,7 +239,9 @@ async def test_the_deadline_itself_is_too_late(
     assert response.status_code == status
 
 
-async def test_cancelling_too_late_returns_the_stock_as_expired(client: AsyncClient, link: Link, clock: Clock) -> None:
+async def test_cancelling_too_late_returns_the_stock_as_expired(
+    client: AsyncClient, link: CommandSender, clock: Clock
+) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 3))
     clock.forward(HOLD)
@@ -247,7 +252,7 @@ async def test_cancelling_too_late_returns_the_stock_as_expired(client: AsyncCli
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
 async def test_returned_stock_is_there_for_the_next_order(
-    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str
+    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = await hold(client, (mugs, 10))
@@ -259,7 +264,7 @@ async def test_returned_stock_is_there_for_the_next_order(
     assert await account_of(link, mugs) == Account(0, 0, 10, 10)
 
 
-async def test_without_a_test_clock_the_servers_clock_decides(link: Link) -> None:
+async def test_without_a_test_clock_the_servers_clock_decides(link: CommandSender) -> None:
     async with http_client(make_store(link)) as client:
         seconds, microseconds = map(int, await link.send("TIME"))
         order = await hold(client, (await add_product(client), 1), hold_seconds=60)
@@ -290,7 +295,7 @@ async def test_a_held_order_is_sold_at_the_price_of_its_ordering(client: AsyncCl
     [("completed", Account(7, 0, 3, 10)), ("cancelled", Account(10, 0, 0, 10)), ("expired", Account(10, 0, 0, 10))],
 )
 async def test_a_held_order_of_a_withdrawn_product_ends_like_any_other(
-    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str, expected: Account
+    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, expected: Account
 ) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 3))
@@ -302,7 +307,7 @@ async def test_a_held_order_of_a_withdrawn_product_ends_like_any_other(
     assert (await client.get("/products")).json() == []
 
 
-async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, link: Link) -> None:
+async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = await place(client, (mugs, 3), status="pending", key="k")
     assert "idempotent-replayed" not in first.headers
@@ -324,7 +329,7 @@ async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, li
     ],
 )
 async def test_a_repeated_key_tells_that_its_order_is_gone(
-    client: AsyncClient, link: Link, store: Store, clock: Clock, how: str, status: int, name: str
+    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, status: int, name: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = (await place(client, (mugs, 3), status="pending", key="k")).json()
@@ -334,7 +339,7 @@ async def test_a_repeated_key_tells_that_its_order_is_gone(
     assert (await assert_books_balance(link)).orders.keys() == {first["id"]}
 
 
-async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: Link) -> None:
+async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = (await place(client, (mugs, 3), status="pending", key="k")).json()
     completed = (await complete(client, first["id"])).json()
@@ -354,7 +359,7 @@ async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncCl
     ],
 )
 async def test_a_key_belongs_to_one_status_and_one_hold(
-    client: AsyncClient, link: Link, first: dict[str, object], second: dict[str, object]
+    client: AsyncClient, link: CommandSender, first: dict[str, object], second: dict[str, object]
 ) -> None:
     mugs = await add_product(client, stock=10)
     assert (await place(client, (mugs, 3), key="k", **first)).status_code == 201
@@ -362,7 +367,7 @@ async def test_a_key_belongs_to_one_status_and_one_hold(
     assert (await account_of(link, mugs)).stock == 7
 
 
-async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient, link: Link) -> None:
+async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=1)
     assert_problem(await place(client, (mugs, 3), status="pending", key="k"), 409, "insufficient-stock")
     await client.post(f"/products/{mugs}/stock", json={"change": 10, "reason": "delivery"})

@@ -6,14 +6,14 @@ import pytest
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from service.app import ROUTES
-from service.problems import INTERNAL_ERROR, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEMS
-from service.store import Link
+from service.api.routes import CALLS
+from service.domain.errors.catalog import all_problems
+from service.storage.sender import CommandSender
 from tests.support.problems import assert_problem
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import SHOP, add_product, mug, place
 
-ALL_PROBLEMS = {problem.name for problem in (*PROBLEMS.values(), NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL_ERROR)}
+ALL_PROBLEMS = {problem.name for problem in all_problems()}
 
 STORAGE_PROBLEMS = {"overloaded", "storage-unavailable", "outcome-unknown"}
 """Provoked with a broken Redis, by the tests of the wire and the store."""
@@ -47,7 +47,7 @@ PROVOCATIONS: dict[str, tuple[int, str, str, dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", PROVOCATIONS)
 async def test_a_refused_request_is_explained_and_leaves_nothing_behind(
-    client: AsyncClient, link: Link, name: str
+    client: AsyncClient, link: CommandSender, name: str
 ) -> None:
     await add_product(client, id=1, stock=10)
     await add_product(client, id=2, stock=1_000_000, price=999_999_999.99)
@@ -96,10 +96,9 @@ async def test_a_doubled_slash_is_not_redirected(client: AsyncClient, path: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     sorted(
-        (method, re.sub(r"\{name\}", "not-found", re.sub(r"\{id\}", "1", route.path)))
-        for route in ROUTES
-        for method in route.methods or ()
-        if route.path != "/"
+        (method, call.path.replace("{name}", "not-found").replace("{id}", "1"))
+        for call in CALLS
+        for method in {call.method, "HEAD" if call.method == "GET" else call.method}
     ),
 )
 async def test_every_path_answers_with_a_slash_at_its_end_as_well(client: AsyncClient, method: str, path: str) -> None:
@@ -200,7 +199,7 @@ async def test_an_unusable_request_id_is_replaced(client: AsyncClient, request_i
     ],
 )
 async def test_corrupt_data_is_an_internal_error_that_changes_and_betrays_nothing(
-    client: AsyncClient, link: Link, method: str, path: str, key: str, corruption: tuple[str, ...]
+    client: AsyncClient, link: CommandSender, method: str, path: str, key: str, corruption: tuple[str, ...]
 ) -> None:
     await add_product(client, stock=10)
     await place(client, (1, 1))
@@ -222,7 +221,7 @@ async def test_corrupt_data_is_an_internal_error_that_changes_and_betrays_nothin
     assert entry["exc_info"]
 
 
-async def test_after_an_internal_error_the_next_request_is_served(client: AsyncClient, link: Link) -> None:
+async def test_after_an_internal_error_the_next_request_is_served(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2)
     await link.send("HSET", f"{{{SHOP}}}:product:1", "price", "corrupt")

@@ -7,8 +7,8 @@ from itertools import chain
 import pytest
 from httpx2 import AsyncClient
 
-from service.models import ProductChange
-from service.store import Link
+from service.domain.requests import ProductChange
+from service.storage.sender import CommandSender
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.products import product_response
 from tests.support.redis_content import nothing_changes
@@ -46,7 +46,7 @@ async def test_an_id_of_null_is_an_id_not_given(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("withdrawn", [False, True])
-async def test_an_id_is_never_given_twice(client: AsyncClient, link: Link, withdrawn: bool) -> None:
+async def test_an_id_is_never_given_twice(client: AsyncClient, link: CommandSender, withdrawn: bool) -> None:
     await add_product(client, id=7)
     if withdrawn:
         await client.delete("/products/7")
@@ -71,7 +71,7 @@ async def test_a_thousand_ids_taken_by_clients_are_skipped(client: AsyncClient) 
     assert await add_product(client) > 1000
 
 
-async def test_two_workers_never_give_one_id_to_two_products(client: AsyncClient, link: Link) -> None:
+async def test_two_workers_never_give_one_id_to_two_products(client: AsyncClient, link: CommandSender) -> None:
     async with http_client(make_store(link)) as other:
         ids = [await add_product(worker) for worker in (client, other, other, client)]
     assert len(set(ids)) == 4
@@ -146,7 +146,7 @@ async def test_a_whole_number_is_an_integer_however_it_is_written(client: AsyncC
 )
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_there_is_no_product_of_an_unknown_or_impossible_id(
-    client: AsyncClient, link: Link, method: str, product_id: str
+    client: AsyncClient, link: CommandSender, method: str, product_id: str
 ) -> None:
     await add_product(client, id=1)
     async with nothing_changes(link):
@@ -264,7 +264,7 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(client: AsyncClien
     "change", [{}, {"name": mug()["name"]}, {name: mug()[name] for name in ProductChange.model_fields}]
 )
 async def test_a_patch_that_changes_nothing_writes_nothing(
-    client: AsyncClient, link: Link, change: dict[str, object]
+    client: AsyncClient, link: CommandSender, change: dict[str, object]
 ) -> None:
     product = (await client.post("/products", json=mug())).json()
     async with nothing_changes(link):
@@ -297,7 +297,7 @@ async def test_a_patch_that_changes_nothing_writes_nothing(
     ],
 )
 async def test_a_patch_that_does_not_fit_changes_nothing(
-    client: AsyncClient, link: Link, change: object, pointers: list[str]
+    client: AsyncClient, link: CommandSender, change: object, pointers: list[str]
 ) -> None:
     await add_product(client)
     async with nothing_changes(link):
@@ -318,7 +318,7 @@ async def test_a_new_price_counts_for_new_orders_and_leaves_placed_ones_alone(cl
 # Withdrawing
 
 
-async def test_a_withdrawn_product_is_gone_from_sale(client: AsyncClient, link: Link) -> None:
+async def test_a_withdrawn_product_is_gone_from_sale(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2)
     response = await client.delete("/products/1")
@@ -332,7 +332,7 @@ async def test_a_withdrawn_product_is_gone_from_sale(client: AsyncClient, link: 
     assert [fault["pointer"] for fault in problem["errors"]] == ["#/products/1/product_id"]
 
 
-async def test_withdrawing_again_is_harmless(client: AsyncClient, link: Link) -> None:
+async def test_withdrawing_again_is_harmless(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     await client.delete("/products/1")
     async with nothing_changes(link):

@@ -12,13 +12,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.protocol import MAX_HEAD_BYTES, HttpProtocol
-from service.wire import Wire
+from service.storage.connection import MultiplexedConnection
 from tests.support.shop import make_store, new_mug, with_state
 from tests.support.waiting import eventually
 
 
 @asynccontextmanager
-async def serving(wire: Wire, protocol: type[HttpToolsProtocol]) -> AsyncIterator[uvicorn.Server]:
+async def serving(wire: MultiplexedConnection, protocol: type[HttpToolsProtocol]) -> AsyncIterator[uvicorn.Server]:
     """A server in this process, without signals of its own."""
     config = uvicorn.Config(with_state(make_store(wire)), port=0, http=protocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
@@ -34,7 +34,7 @@ def port_of(server: uvicorn.Server) -> int:
 
 
 @pytest.fixture
-async def server(wire: Wire) -> AsyncIterator[uvicorn.Server]:
+async def server(wire: MultiplexedConnection) -> AsyncIterator[uvicorn.Server]:
     async with serving(wire, HttpProtocol) as server:
         yield server
 
@@ -114,12 +114,14 @@ ORDER = b'{"products": [{"product_id": 1, "quantity": 100}]}'
         + b"GET /livez HTTP/1.0\r\nX-Request-Id: r-3\r\n\r\n",
     ],
 )
-async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(wire: Wire, request_bytes: bytes) -> None:
+async def test_an_answer_by_the_short_way_is_the_same_as_by_asgi(
+    wire: MultiplexedConnection, request_bytes: bytes
+) -> None:
     answers = []
     for protocol in (HttpProtocol, HttpToolsProtocol):
         await wire.send("FLUSHALL")
         for number in range(1, 6):  # a page of 25 KB: more than is copied
-            await make_store(wire).add_product(new_mug(id=number, description="d" * 5000))
+            await make_store(wire).products.add(new_mug(id=number, description="d" * 5000))
         async with serving(wire, protocol) as server:
             answer = await exchange(port_of(server), request_bytes)
         assert answer.startswith(b"HTTP/1.1 ")
@@ -131,9 +133,11 @@ OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings:
 
 
 @pytest.mark.parametrize("pause", [False, True])
-async def test_an_offer_to_upgrade_is_ignored_and_its_body_read(port: int, wire: Wire, pause: bool) -> None:
+async def test_an_offer_to_upgrade_is_ignored_and_its_body_read(
+    port: int, wire: MultiplexedConnection, pause: bool
+) -> None:
     """As Java clients and `curl --http2` send it, with all that follows on the connection."""
-    await make_store(wire).add_product(new_mug(id=1, stock=1000))
+    await make_store(wire).products.add(new_mug(id=1, stock=1000))
     order = PLACE + OFFER + b"Content-Length: 50\r\n\r\n", ORDER
     chunked = PLACE + OFFER + b"Transfer-Encoding: chunked\r\n\r\n", b"32\r\n" + ORDER + b"\r\n0\r\n\r\n"
     parts = [*order, *chunked, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n", *order]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.sharing import SharedReads
+from service.api.coalescing import RequestCoalescer
 
 
 class Source:
@@ -29,7 +29,7 @@ async def settle() -> None:
 
 
 async def test_requests_that_arrive_during_a_load_share_the_next_one() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     first = asyncio.create_task(reads.read("page", source.load))
     await settle()
     others = [asyncio.create_task(reads.read("page", source.load)) for _ in range(50)]
@@ -45,7 +45,7 @@ async def test_requests_that_arrive_during_a_load_share_the_next_one() -> None:
 
 
 async def test_requests_of_one_tick_share_one_load() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     tasks = [asyncio.create_task(reads.read("page", source.load)) for _ in range(50)]
     await settle()
     assert len(source.loads) == 1
@@ -54,7 +54,7 @@ async def test_requests_of_one_tick_share_one_load() -> None:
 
 
 async def test_a_load_that_has_to_wait_for_its_turn_is_shared_until_it_begins() -> None:
-    source, reads = Source(), SharedReads[int](at_once=1)
+    source, reads = Source(), RequestCoalescer[int](max_concurrent=1)
     other = asyncio.create_task(reads.read("other page", source.load))
     await settle()
     first = asyncio.create_task(reads.read("page", source.load))
@@ -76,7 +76,7 @@ async def test_a_load_that_has_to_wait_for_its_turn_is_shared_until_it_begins() 
 
 
 async def test_nobody_reads_older_than_their_own_request() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     asked: list[tuple[int, asyncio.Task[int]]] = []
     for step in range(30):
         source.value = step
@@ -94,7 +94,7 @@ async def test_nobody_reads_older_than_their_own_request() -> None:
 
 
 async def test_different_keys_do_not_wait_for_each_other() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     tasks = [asyncio.create_task(reads.read(key, source.load)) for key in "abc"]
     await settle()
     assert len(source.loads) == 3
@@ -104,7 +104,7 @@ async def test_different_keys_do_not_wait_for_each_other() -> None:
 
 
 async def test_an_error_reaches_all_who_share_it_and_the_next_load_is_a_new_one() -> None:
-    reads = SharedReads[int]()
+    reads = RequestCoalescer[int]()
     fails = True
 
     async def load() -> int:
@@ -120,7 +120,7 @@ async def test_an_error_reaches_all_who_share_it_and_the_next_load_is_a_new_one(
 
 
 async def test_one_who_goes_away_does_not_take_the_load_from_the_others() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     leaver = asyncio.create_task(reads.read("page", source.load))
     await settle()
     stayer, second_leaver = (asyncio.create_task(reads.read("page", source.load)) for _ in range(2))
@@ -136,7 +136,7 @@ async def test_one_who_goes_away_does_not_take_the_load_from_the_others() -> Non
 
 
 async def test_nothing_is_kept_when_all_have_their_answer() -> None:
-    source, reads = Source(), SharedReads[int]()
+    source, reads = Source(), RequestCoalescer[int]()
     task = asyncio.create_task(reads.read("page", source.load))
     await settle()
     source.value = 1

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from service.store import Link, Store
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.books import Account, account_of, assert_books_balance
 from tests.support.problems import assert_problem
 from tests.support.products import product_response
@@ -24,13 +25,13 @@ async def move(
 
 
 async def events_of(store: Store, name: str) -> list[dict[str, str]]:
-    return [event.fields for event in await store.read_events("0-0") if event.fields["event"] == name]
+    return [event.fields for event in await store.events.read("0-0") if event.fields["event"] == name]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
 @pytest.mark.parametrize(("change", "stock"), [(5, 15), (-3, 7), (-10, 0), (5.0, 15), (-1e1, 0), (MOST - 10, MOST)])
 async def test_stock_moves_by_a_signed_amount(
-    client: AsyncClient, link: Link, change: float, stock: int, slash: str
+    client: AsyncClient, link: CommandSender, change: float, stock: int, slash: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     response = await client.post(f"/products/{mugs}/stock{slash}", json={"change": change, "reason": "delivery"})
@@ -41,7 +42,7 @@ async def test_stock_moves_by_a_signed_amount(
     assert await account_of(link, mugs) == Account(stock, 0, 0, stock)
 
 
-async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: Link) -> None:
+async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await place(client, (mugs, 2))
     await place(client, (mugs, 3), status="pending")
@@ -51,7 +52,7 @@ async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: Li
     assert (await assert_books_balance(link)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
 
 
-async def test_the_received_figure_may_be_of_more_than_stock_may_have(client: AsyncClient, link: Link) -> None:
+async def test_the_received_figure_may_be_of_more_than_stock_may_have(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=MOST)
     for _ in range(3):
         assert (await place(client, (mugs, 1_000_000))).status_code == 201
@@ -108,7 +109,9 @@ async def test_a_move_is_an_event_with_its_reason_and_the_balance(
 
 
 @pytest.mark.parametrize("change", [-6, -MOST])
-async def test_stock_never_falls_below_zero(client: AsyncClient, link: Link, store: Store, change: int) -> None:
+async def test_stock_never_falls_below_zero(
+    client: AsyncClient, link: CommandSender, store: Store, change: int
+) -> None:
     mugs = await add_product(client, stock=10)
     await place(client, (mugs, 5), status="pending")
     problem = assert_problem(await move(client, mugs, change), 409, "insufficient-stock")
@@ -119,7 +122,7 @@ async def test_stock_never_falls_below_zero(client: AsyncClient, link: Link, sto
     assert not await events_of(store, "stock_moved")
 
 
-async def test_stock_never_grows_past_its_limit_when_all_holds_return(client: AsyncClient, link: Link) -> None:
+async def test_stock_never_grows_past_its_limit_when_all_holds_return(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=MOST)
     held = (await place(client, (mugs, 100), status="pending")).json()
     await place(client, (mugs, 10))
@@ -139,7 +142,7 @@ async def test_there_is_no_stock_to_move_of_an_unknown_product(client: AsyncClie
 
 @pytest.mark.parametrize("change", [5, -5])
 async def test_the_stock_of_a_withdrawn_product_stays(
-    client: AsyncClient, link: Link, store: Store, change: int
+    client: AsyncClient, link: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     await client.delete(f"/products/{mugs}")
@@ -149,7 +152,9 @@ async def test_the_stock_of_a_withdrawn_product_stays(
 
 
 @pytest.mark.parametrize("change", [5, -3])
-async def test_a_repeated_key_moves_the_stock_once(client: AsyncClient, link: Link, store: Store, change: int) -> None:
+async def test_a_repeated_key_moves_the_stock_once(
+    client: AsyncClient, link: CommandSender, store: Store, change: int
+) -> None:
     mugs = await add_product(client, stock=10)
     first = await move(client, mugs, change, key="k")
     assert "idempotent-replayed" not in first.headers
@@ -194,7 +199,7 @@ async def test_a_key_belongs_to_the_move_of_one_product(client: AsyncClient) -> 
 
 
 @pytest.mark.parametrize("stock", [10, 0])
-async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: Link, stock: int) -> None:
+async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: CommandSender, stock: int) -> None:
     mugs = await add_product(client, stock=stock)  # of 0 the order is refused, which uses the key, too
     placed = await place(client, (mugs, 1), key="k")
     assert_problem(await move(client, mugs, 5, key="k"), 422, "idempotency-key-reused")
@@ -205,7 +210,7 @@ async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: Li
 
 
 @pytest.mark.parametrize("change", [5, -20])
-async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: Link, change: int) -> None:
+async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: CommandSender, change: int) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, change, key="k")
     assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service import keys
-from service.errors import OutcomeUnknown, StorageUnavailable
-from service.store import Link, Store
-from service.sweeper import sweep
-from service.wire import Wire
+from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.sender import CommandSender
+from service.storage.store import Store
+from service.storage.sweeper import sweep
 from tests.support.books import Account, assert_books_balance
 from tests.support.clock import Clock
 from tests.support.shop import SHOP, add_mugs, http_client, make_store, new_order, place, release_all_due
@@ -23,33 +24,33 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def store(link: Link, clock: Clock) -> Store:
+def store(link: CommandSender, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
 
 
 class Tap:
-    """A Link that counts the commands, and fails those that `fault` gives an error for."""
+    """A CommandSender that counts the commands, and fails those that `fault` gives an error for."""
 
-    def __init__(self, link: Link, fault: Callable[[str], Exception | None] = lambda command: None) -> None:
+    def __init__(self, link: CommandSender, fault: Callable[[str], Exception | None] = lambda command: None) -> None:
         self.link = link
         self.fault = fault
         self.sent: Counter[str] = Counter()
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
         name = str(command[0])
         self.sent[name] += 1
         if error := self.fault(name):
             lost = asyncio.get_running_loop().create_future()
             lost.set_exception(error)
             return lost
-        return self.link.send(*command, repeatable=repeatable)
+        return self.link.send(*command, idempotent=idempotent)
 
 
 @asynccontextmanager
 async def sweeping(*stores: Store) -> AsyncIterator[None]:
     """A sweeper on each store. None may end by itself."""
-    tasks = [asyncio.create_task(sweep(store)) for store in stores]
+    tasks = [asyncio.create_task(sweep(store.holds)) for store in stores]
     yield
     assert not any(task.done() for task in tasks)
     for task in tasks:
@@ -61,53 +62,55 @@ async def sweeping(*stores: Store) -> AsyncIterator[None]:
 async def hold(store: Store, product_id: int, quantity: int = 1, seconds: int = 900) -> int:
     """Places a pending order and gives its id."""
     new = new_order((product_id, quantity), status="pending", hold_seconds=seconds)
-    return (await store.place_order(new)).order.id
+    return (await store.orders.place(new)).order.id
 
 
 async def hold_many(store: Store, product_id: int, count: int) -> list[int]:
     return await asyncio.gather(*(hold(store, product_id) for _ in range(count)))
 
 
-async def status_of(link: Link, order_id: int) -> str:
+async def status_of(link: CommandSender, order_id: int) -> str:
     [status] = await link.send("HMGET", keys.order(SHOP, order_id), "status")
     return str(status)
 
 
-async def count_holds(link: Link) -> int:
+async def count_holds(link: CommandSender) -> int:
     return int(await link.send("ZCARD", keys.holds(SHOP)))
 
 
 async def test_where_nothing_is_held_nothing_is_ever_due(store: Store) -> None:
-    assert await store.expire_orders(100) == math.inf
+    assert await store.holds.expire_due(100) == math.inf
     mugs = await add_mugs(store)
-    await store.complete_order(await hold(store, mugs))
-    await store.cancel_order(await hold(store, mugs))
-    assert await store.expire_orders(100) == math.inf
+    await store.holds.complete(await hold(store, mugs))
+    await store.holds.cancel(await hold(store, mugs))
+    assert await store.holds.expire_due(100) == math.inf
 
 
-async def test_the_next_deadline_is_told_in_seconds(store: Store, link: Link, clock: Clock) -> None:
+async def test_the_next_deadline_is_told_in_seconds(store: Store, link: CommandSender, clock: Clock) -> None:
     mugs = await add_mugs(store)
     for seconds in (60, 7, 900):
         await hold(store, mugs, seconds=seconds)
-    assert await store.expire_orders(100) == 7
+    assert await store.holds.expire_due(100) == 7
     clock.forward(6.999)
-    assert await store.expire_orders(100) == 0.001
+    assert await store.holds.expire_due(100) == 0.001
     assert (await assert_books_balance(link)).statuses() == {"pending": 3}
     clock.forward(0.001)
-    assert await store.expire_orders(100) == 0
+    assert await store.holds.expire_due(100) == 0
     assert (await assert_books_balance(link)).statuses() == {"expired": 1, "pending": 2}
-    assert await store.expire_orders(100) == 53
+    assert await store.holds.expire_due(100) == 53
 
 
 @pytest.mark.parametrize("most", [1, 7, 100, 1000])
-async def test_a_round_releases_no_more_than_its_batch(store: Store, link: Link, clock: Clock, most: int) -> None:
+async def test_a_round_releases_no_more_than_its_batch(
+    store: Store, link: CommandSender, clock: Clock, most: int
+) -> None:
     mugs = await add_mugs(store)
     await hold_many(store, mugs, 30)
     clock.forward(900)
     for released in range(0, 30, most):
         assert (await assert_books_balance(link)).statuses()["expired"] == released
-        assert await store.expire_orders(most) == 0
-    assert await store.expire_orders(most) == math.inf
+        assert await store.holds.expire_due(most) == 0
+    assert await store.holds.expire_due(most) == math.inf
     books = await assert_books_balance(link)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
 
@@ -130,14 +133,14 @@ CORRUPTIONS = {
 }
 
 
-async def corrupt(link: Link, what: str, order_id: int, product_id: int) -> None:
+async def corrupt(link: CommandSender, what: str, order_id: int, product_id: int) -> None:
     names = {"{order}": keys.order(SHOP, order_id), "{product}": keys.product(SHOP, product_id)}
     await link.send(*(names.get(part, part) for part in CORRUPTIONS[what]))
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
 async def test_a_poison_order_does_not_keep_the_others_from_release(
-    store: Store, link: Link, clock: Clock, what: str
+    store: Store, link: CommandSender, clock: Clock, what: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     before = await hold_many(store, mugs, 3)
@@ -147,14 +150,14 @@ async def test_a_poison_order_does_not_keep_the_others_from_release(
     clock.forward(900)
     with capture_logs():
         for _ in range(3):
-            await store.expire_orders(100)
+            await store.holds.expire_due(100)
     assert [await status_of(link, order_id) for order_id in before + after] == ["expired"] * 6
     assert await link.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
 
 
 @pytest.mark.parametrize("what", CORRUPTIONS)
 async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
-    store: Store, link: Link, clock: Clock, what: str
+    store: Store, link: CommandSender, clock: Clock, what: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     poison = await hold(store, pots)
@@ -162,23 +165,23 @@ async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
     await corrupt(link, what, poison, pots)
     clock.forward(900)
     with capture_logs():
-        rounds = [await store.expire_orders(100) for _ in range(3)]
+        rounds = [await store.holds.expire_due(100) for _ in range(3)]
     assert rounds[-1] == 5
 
 
-async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: Link, clock: Clock) -> None:
+async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: CommandSender, clock: Clock) -> None:
     mugs = await add_mugs(store)
     await corrupt(link, "a product without figures", await hold(store, mugs), mugs)
     clock.forward(900)
     with capture_logs() as logs:
-        await store.expire_orders(100)
+        await store.holds.expire_due(100)
     assert [(entry["event"], entry["log_level"], entry["count"]) for entry in logs if "count" in entry] == [
         ("holds_not_released", "error", 1)
     ]
 
 
 async def test_more_poison_than_a_batch_does_not_keep_the_others_from_release_for_long(
-    store: Store, link: Link, clock: Clock
+    store: Store, link: CommandSender, clock: Clock
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     await hold_many(store, pots, 6)
@@ -187,11 +190,11 @@ async def test_more_poison_than_a_batch_does_not_keep_the_others_from_release_fo
     clock.forward(900)
     with capture_logs():
         for _ in range(200):  # at random places of the backlog: 1 in 10^13 that one place is never looked at
-            await store.expire_orders(3)
+            await store.holds.expire_due(3)
     assert [await status_of(link, order_id) for order_id in healthy] == ["expired"] * 3
 
 
-async def test_a_round_that_was_cut_off_is_finished_later(store: Store, link: Link, clock: Clock) -> None:
+async def test_a_round_that_was_cut_off_is_finished_later(store: Store, link: CommandSender, clock: Clock) -> None:
     mugs = await add_mugs(store)
     await hold_many(store, mugs, 20)
     clock.forward(900)
@@ -207,17 +210,17 @@ async def test_a_round_that_was_cut_off_is_finished_later(store: Store, link: Li
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
 
 
-async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wire: Wire) -> None:
+async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wire: MultiplexedConnection) -> None:
     store, tap = make_store(wire), Tap(wire)
     mugs = await add_mugs(store)
     async with sweeping(make_store(tap)):
         await eventually(lambda: tap.sent["ZCOUNT"], "a sweeper that sleeps, seeing nothing held")
         order_id = await hold(store, mugs, seconds=1)
         placed = time.monotonic()
-        assert (await store.get_product(mugs)).stock == 9999
+        assert (await store.products.get(mugs)).stock == 9999
 
         async def is_back() -> bool:
-            return (await store.get_product(mugs)).stock == 10_000
+            return (await store.products.get(mugs)).stock == 10_000
 
         await eventually(is_back, "the stock")
         # A second of the hold, a second of sleep at the most, and room for a busy machine.
@@ -226,13 +229,15 @@ async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wir
     assert tap.sent.total() < 50, "the sweeper polls instead of sleeping"
 
 
-async def test_sweepers_at_once_return_each_stock_once(engine_url: str, wire: Wire, clock: Clock) -> None:
+async def test_sweepers_at_once_return_each_stock_once(
+    engine_url: str, wire: MultiplexedConnection, clock: Clock
+) -> None:
     store = make_store(wire, clock=clock)
     mugs = await add_mugs(store)
     orders = await hold_many(store, mugs, 500)
     async with (
-        Wire(engine_url, timeout=10, max_in_flight=1000) as one,
-        Wire(engine_url, timeout=10, max_in_flight=1000) as two,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as one,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as two,
     ):
         clock.forward(900)
         async with sweeping(*(make_store(link, clock=clock) for link in (one, two, one, two))):
@@ -243,7 +248,7 @@ async def test_sweepers_at_once_return_each_stock_once(engine_url: str, wire: Wi
             await eventually(is_over, "the end of the backlog")
     books = await assert_books_balance(wire)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 500})
-    events = await store.read_events("0-0", most=5000)
+    events = await store.events.read("0-0", limit=5000)
     assert sorted(int(event.fields["order"]) for event in events if event.fields["event"] == "order_expired") == orders
 
 
@@ -256,7 +261,7 @@ async def test_sweepers_at_once_return_each_stock_once(engine_url: str, wire: Wi
     ],
 )
 async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
-    wire: Wire, clock: Clock, error: Exception, level: str
+    wire: MultiplexedConnection, clock: Clock, error: Exception, level: str
 ) -> None:
     store = make_store(wire, clock=clock)
     mugs = await add_mugs(store)
@@ -280,14 +285,16 @@ async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
 
 
-async def test_a_backlog_is_worked_off_while_requests_are_answered(engine_url: str, wire: Wire, clock: Clock) -> None:
+async def test_a_backlog_is_worked_off_while_requests_are_answered(
+    engine_url: str, wire: MultiplexedConnection, clock: Clock
+) -> None:
     store = make_store(wire, clock=clock)
     mugs, pots = await add_mugs(store), await add_mugs(store)
     await hold_many(store, mugs, 5000)
     clock.forward(900)
     longest, answered = 0.0, 0
     async with (
-        Wire(engine_url, timeout=10, max_in_flight=100_000) as own,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as own,
         http_client(store) as client,
         sweeping(make_store(own, clock=clock)),
     ):

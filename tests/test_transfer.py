@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from httpx2 import AsyncClient
 
-from service.models import Product, ProductsQuery
-from service.store import Link, Store
+from service.domain.product import Product
+from service.domain.requests import ProductsQuery
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 from service.transfer import ImportReport, NotImportableError, export, import_products
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import add_mugs, add_product, http_client, make_store, mug, new_mug, new_order, pages, place
@@ -36,7 +38,7 @@ async def load(store: Store, path: Path) -> ImportReport:
 
 
 async def listing(store: Store) -> list[Product]:
-    products, after = await store.list_products(ProductsQuery())
+    products, after = await store.products.list(ProductsQuery())
     assert after is None
     return products
 
@@ -303,7 +305,7 @@ async def test_a_file_that_cannot_be_read_is_told_so(fake_store: Store, tmp_path
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
-async def test_a_second_run_changes_nothing(store: Store, link: Link, tmp_path: Path, name: str) -> None:
+async def test_a_second_run_changes_nothing(store: Store, link: CommandSender, tmp_path: Path, name: str) -> None:
     content = row(1) + row(2) if name == "p.jsonl" else HEADER + "1,Mug,,5,10\n2,Pot,,5,10\n"
     path = write(tmp_path, content, name)
     assert await load(store, path) == ImportReport(added=2)
@@ -316,7 +318,7 @@ async def test_a_second_run_changes_nothing(store: Store, link: Link, tmp_path: 
 
 async def test_a_product_that_is_there_is_left_as_it_is(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path, row(1, name="Cup", price=1, stock=99) + row(2))
-    kept = await store.add_product(new_mug(id=1, stock=3))
+    kept = await store.products.add(new_mug(id=1, stock=3))
     assert await load(store, path) == ImportReport(added=1, present=1)
     assert (await listing(store))[0] == kept
 
@@ -324,7 +326,7 @@ async def test_a_product_that_is_there_is_left_as_it_is(store: Store, tmp_path: 
 async def test_a_withdrawn_product_stays_withdrawn(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path, row(1))
     await load(store, path)
-    await store.withdraw_product(1)
+    await store.products.withdraw(1)
     assert await load(store, path) == ImportReport(present=1)
     assert await listing(store) == []
 
@@ -343,7 +345,7 @@ async def test_more_rows_than_a_batch_are_all_added(store: Store, tmp_path: Path
     report = await load(store, path)
     assert (report.added, report.present) == (1200, 0)
     assert [line_number for line_number, _ in report.bad] == [500 + line for line in range(bad)]
-    assert await store.count_products() == 1200
+    assert await store.inspection.count_products() == 1200
     assert (await load(store, path)).present == 1200
 
 
@@ -374,13 +376,13 @@ async def test_progress_adds_up_to_the_size_of_the_file(
 
 
 async def test_products_taken_to_another_shop_are_listed_alike(
-    store: Store, link: Link, client: AsyncClient, tmp_path: Path
+    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
 ) -> None:
     odd = {"name": 'Löffel "é"\u2028\U0001f944', "description": 'a\n\tb\\ "c" \x00,;'}
     for members in ({}, odd, {"price": 0.07, "stock": 0}, {"price": 999_999_999.99}, {"id": 2**53 - 1}):
         await add_product(client, **members)
     gone = await add_product(client)
-    await store.withdraw_product(gone)
+    await store.products.withdraw(gone)
     content = "".join(f"{line}\n" for line in await lines_of(store, "products"))
     other = make_store(link, shop="other")
     assert await load(other, write(tmp_path, content)) == ImportReport(added=5)
@@ -389,7 +391,7 @@ async def test_products_taken_to_another_shop_are_listed_alike(
 
 
 async def test_an_export_turned_into_csv_can_be_imported_too(
-    store: Store, link: Link, client: AsyncClient, tmp_path: Path
+    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
 ) -> None:
     await add_product(client, name='Mug, "big"', description="a\r\nb\n")
     await add_product(client, price=0.07)
@@ -409,7 +411,7 @@ async def test_exported_products_are_those_of_the_api_in_id_order(
     monkeypatch.setattr("service.transfer.MAX_PAGE", 3)
     for product_id in (9, 4, 1, 8, 2, 7, 5):
         await add_product(client, id=product_id)
-    await store.withdraw_product(4)
+    await store.products.withdraw(4)
     lines = await lines_of(store, "products")
     assert [json.loads(line)["id"] for line in lines] == [1, 2, 5, 7, 8, 9]
     assert lines == [(await client.get(f"/products/{json.loads(line)['id']}")).text.rstrip() for line in lines]
@@ -438,11 +440,11 @@ def _in_threes(ids: list[int]) -> Iterable[list[int]]:
     return [ids[start : start + 3] for start in range(0, len(ids), 3)]
 
 
-async def test_orders_on_both_sides_of_many_unused_ids_are_exported(store: Store, link: Link) -> None:
+async def test_orders_on_both_sides_of_many_unused_ids_are_exported(store: Store, link: CommandSender) -> None:
     await add_mugs(store, id=1)
     orders = []
     for _ in range(2):
-        orders.append((await make_store(link).place_order(new_order((1, 1)))).order.id)
+        orders.append((await make_store(link).orders.place(new_order((1, 1)))).order.id)
         await link.send("INCRBY", "{test}:ids:orders", 12_000)
     assert [json.loads(line)["id"] for line in await lines_of(store, "orders")] == orders[::-1]
 

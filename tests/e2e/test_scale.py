@@ -4,7 +4,7 @@ import asyncio
 
 from httpx2 import AsyncClient
 
-from service.ids import BLOCK as ORDER_ID_BLOCK
+from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
 from tests.e2e.stack import Stack, add_product, assert_only, docker, facts, in_thread, under_load
 
 COMPOSE_FILES = ["docker-compose.yml", "docker-compose.scale.yml"]

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from service import keys
-from service.store import Link
+from service.storage import keys
+from service.storage.sender import CommandSender
 from tests.support.redis_content import hash_at, scores_at
 from tests.support.shop import SHOP
 
@@ -45,7 +45,7 @@ class Books(NamedTuple):
         return Counter(self.status_of.values())
 
 
-async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
+async def assert_books_balance(link: CommandSender, shop: str = SHOP) -> Books:
     """Assert that each product's units add up and agree with all orders. Return the books."""
     books = Books(
         await _hashes(link, keys.product(shop, 0)[:-1]),
@@ -77,7 +77,7 @@ async def assert_books_balance(link: Link, shop: str = SHOP) -> Books:
     return books
 
 
-async def account_of(link: Link, product_id: int) -> Account:
+async def account_of(link: CommandSender, product_id: int) -> Account:
     """Assert that the books balance. Return the units of one product."""
     return (await assert_books_balance(link)).accounts[product_id]
 
@@ -133,7 +133,7 @@ def whole(number: str) -> int:
     return int(number)
 
 
-async def _hashes(link: Link, prefix: str) -> dict[int, dict[str, str]]:
+async def _hashes(link: CommandSender, prefix: str) -> dict[int, dict[str, str]]:
     names = await link.send("KEYS", f"{prefix}*")
     hashes = await asyncio.gather(*(hash_at(link, name) for name in names))
     return {int(name.removeprefix(prefix)): fields for name, fields in zip(names, hashes, strict=True)}

@@ -6,9 +6,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 from fakeredis import FakeAsyncRedis, FakeServer
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
-from service.scripts import load_scripts
+from service.storage.scripts import load_scripts
+from service.storage.sender import ErrorReply
 
 
 class FakeRedis:
@@ -16,7 +17,7 @@ class FakeRedis:
 
     def __init__(self, server: FakeServer | None = None) -> None:
         self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2, decode_responses=True)
-        self.client.response_callbacks.clear()  # replies as Redis sends them, as Wire gives them
+        self.client.response_callbacks.clear()  # replies as Redis sends them, as MultiplexedConnection gives them
         self.lock = asyncio.Lock()  # one command at a time, as on one connection
         self.loaded: set[str] = set()
         self.source_of = {script.sha: script.source for script in load_scripts().values()}
@@ -25,16 +26,19 @@ class FakeRedis:
         """Lose all scripts, as an engine that restarts."""
         self.loaded.clear()
 
-    def send(self, *command: bytes | str | int, repeatable: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
         return asyncio.ensure_future(self._send(*command))
 
     async def _send(self, name: Any, *args: Any) -> Any:
         if name == "EVALSHA":
             if args[0] not in self.loaded:
-                raise NoScriptError("No matching script.")
+                raise ErrorReply("NOSCRIPT No matching script.")
             name, args = "EVAL", (self.source_of[args[0]], *args[1:])
         if name == "EVAL":
             self.loaded |= {sha for sha, source in self.source_of.items() if source == args[0]}
             args = (re.sub("^#!lua.*", "", args[0]), *args[1:])
         async with self.lock:
-            return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
+            try:
+                return await self.client.execute_command(name, *args)  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                raise ErrorReply(str(error)) from error

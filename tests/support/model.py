@@ -8,7 +8,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from service.errors import (
+from service.domain.errors.refusals import (
     CurrentPrice,
     IdempotencyKeyReused,
     InsufficientStock,
@@ -20,27 +20,22 @@ from service.errors import (
     PriceChanged,
     ProductIdTaken,
     ProductNotFound,
-    Refused,
-    ShortLine,
+    Refusal,
     StockRefused,
     StockTooHigh,
     StockTooLow,
     TotalTooLarge,
+    UnavailableLine,
     UnknownProducts,
 )
-from service.models import (
-    MAX_STOCK,
-    MAX_TOTAL,
-    NewOrder,
-    NewProduct,
-    Order,
-    OrderLine,
-    Product,
-    ProductChange,
-    StockMove,
-    money,
-)
-from service.store import Moved, Placed
+from service.domain.limits import MAX_STOCK, MAX_TOTAL
+from service.domain.money import Cents, format_cents
+from service.domain.order import Order, OrderLine
+from service.domain.product import Product
+from service.domain.requests import NewOrder, NewProduct, ProductChange, StockMove
+from service.domain.times import Milliseconds
+from service.storage.orders import Placed
+from service.storage.stock import Moved
 
 Event = dict[str, str]
 
@@ -59,8 +54,8 @@ class ModelProduct:
     on_sale: bool = True
 
     @property
-    def price(self) -> int:
-        return int(self.added["price"])
+    def price(self) -> Cents:
+        return Cents(int(self.added["price"]))
 
     def seen(self) -> Product:
         return Product(id=self.id, stock=self.stock, **self.added)
@@ -81,18 +76,18 @@ class ModelOrder:
     id: int
     lines: tuple[OrderLine, ...]
     status: str
-    created_at: int
-    expires_at: int | None
+    created_at: Milliseconds
+    expires_at: Milliseconds | None
     """A cancelled or expired order keeps its deadline; a completed order has none."""
     key: str | None
 
     @property
-    def total(self) -> int:
-        return sum(line.quantity * line.price for line in self.lines)
+    def total(self) -> Cents:
+        return Cents(sum(line.quantity * line.price for line in self.lines))
 
     @property
     def products(self) -> str:
-        return "\n".join(f"{line.product_id}: {line.quantity} x {money(line.price)}" for line in self.lines)
+        return "\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in self.lines)
 
     def seen(self) -> Order:
         return Order(self.id, self.lines, self.total, self.status, self.created_at, self.expires_at)
@@ -102,7 +97,7 @@ class ModelOrder:
         return {
             "id": str(self.id),
             "status": self.status,
-            "total_price": money(self.total),
+            "total_price": format_cents(self.total),
             "products": self.products,
             "created_at": str(self.created_at),
             **({} if self.expires_at is None else {"expires_at": str(self.expires_at)}),
@@ -127,7 +122,7 @@ class ModelKey:
     """The first request with an Idempotency-Key, and its outcome."""
 
     first: Request
-    outcome: int | Refused
+    outcome: int | Refusal
     """The id of the order or the product, or the refusal."""
 
 
@@ -135,7 +130,7 @@ class ModelKey:
 class Model:
     """Has the verbs of the Store, with the same results and the same errors. Amounts in cents."""
 
-    clock: Callable[[], int]
+    clock: Callable[[], Milliseconds]
     products: dict[int, ModelProduct] = field(default_factory=dict)
     orders: dict[int, ModelOrder] = field(default_factory=dict)
     keys: dict[str, ModelKey] = field(default_factory=dict)
@@ -186,7 +181,7 @@ class Model:
                 raise StockTooLow(False, product_id, move.change, product.stock)
             if move.change > 0 and product.stock + product.held + move.change > MAX_STOCK:
                 raise StockTooHigh(False, product_id, move.change, product.stock, product.held)
-        except Refused as refusal:
+        except Refusal as refusal:
             self.remember(key, request, refusal)
             raise
         product.stock += move.change
@@ -225,7 +220,7 @@ class Model:
             OrderLine(product_id, quantity, self.products[product_id].price)
             for product_id, quantity in new.quantities().items()
         )
-        expires_at = self.clock() + new.hold_seconds * 1000 if new.status == "pending" else None
+        expires_at = Milliseconds(self.clock() + new.hold_seconds * 1000) if new.status == "pending" else None
         order = self.orders[order_id] = ModelOrder(order_id, lines, new.status, self.clock(), expires_at, key)
         for line in lines:
             product = self.products[line.product_id]
@@ -235,29 +230,30 @@ class Model:
             else:
                 product.sold += line.quantity
         self.remember(key, new, order_id)
-        total = money(order.total)
+        total = format_cents(order.total)
         self.tell("order_placed", order=order_id, status=new.status, total_price=total, products=order.products)
         return Placed(order.seen(), replayed=False)
 
     def refusal(self, new: NewOrder) -> OrderRefused | None:
         """Return the refusal of an order placed now, or None."""
         wanted = new.quantities()
-        faults: list[ShortLine] = []
+        unavailable: list[UnavailableLine] = []
         unknown = False
         for product_id, quantity in wanted.items():
             product = self.products.get(product_id)
             if product is None or not product.on_sale:
                 unknown = True
-                faults.append(ShortLine(first_line(new, product_id), product_id, quantity, None))
+                unavailable.append(UnavailableLine(first_line(new, product_id), product_id, quantity, None))
             elif product.stock < quantity:
-                faults.append(ShortLine(first_line(new, product_id), product_id, quantity, product.stock))
-        if faults:
-            return UnknownProducts(False, faults) if unknown else InsufficientStock(False, faults)
-        total = sum(quantity * self.products[product_id].price for product_id, quantity in wanted.items())
+                unavailable.append(UnavailableLine(first_line(new, product_id), product_id, quantity, product.stock))
+        if unavailable:
+            return UnknownProducts(False, unavailable) if unknown else InsufficientStock(False, unavailable)
+        total = Cents(sum(quantity * self.products[product_id].price for product_id, quantity in wanted.items()))
         if total > MAX_TOTAL:
-            return TotalTooLarge(False)
+            return TotalTooLarge(False, [])
         if new.total_price not in (None, total):
-            return PriceChanged(False, total, [CurrentPrice(p, self.products[p].price) for p in wanted])
+            prices = [CurrentPrice(first_line(new, p), p, self.products[p].price) for p in wanted]
+            return PriceChanged(False, prices, total)
         return None
 
     def get_order(self, order_id: int) -> Order:
@@ -327,7 +323,7 @@ class Model:
 
     # Idempotency-Keys and events
 
-    def known(self, key: str | None, request: Request) -> int | Refused | None:
+    def known(self, key: str | None, request: Request) -> int | Refusal | None:
         """Return the outcome of the first request with this key, or None if this is the first."""
         if key is None or key not in self.keys:
             return None
@@ -335,7 +331,7 @@ class Model:
             raise IdempotencyKeyReused
         return self.keys[key].outcome
 
-    def remember(self, key: str | None, request: Request, outcome: int | Refused) -> None:
+    def remember(self, key: str | None, request: Request, outcome: int | Refusal) -> None:
         if key is not None:
             self.keys[key] = ModelKey(request, outcome)
 
@@ -346,7 +342,9 @@ class Model:
 def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
     """Return a product's fields as Redis keeps them; a field without a value is not kept."""
     return {
-        name: money(value) if name == "price" else str(value) for name, value in fields.items() if value is not None
+        name: format_cents(value) if name == "price" else str(value)
+        for name, value in fields.items()
+        if value is not None
     }
 
 
@@ -357,7 +355,7 @@ def meaning(request: Request) -> object:
     return "order", request.quantities(), hold, request.total_price
 
 
-def said_again(refusal: Refused, new: NewOrder) -> Refused:
+def said_again(refusal: Refusal, new: NewOrder) -> Refusal:
     """Return the first refusal again: its figures are kept, its lines are numbered as in the repeated request."""
     match refusal:
         case UnknownProducts() | InsufficientStock():

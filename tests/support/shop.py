@@ -6,17 +6,18 @@ from typing import Any
 from httpx2 import ASGITransport, AsyncClient, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.coalescing import RequestCoalescer
+from service.api.request import State
 from service.app import create_app
-from service.http import State
-from service.models import NewOrder, NewProduct
+from service.domain.requests import NewOrder, NewProduct
 from service.settings import Settings
-from service.sharing import SharedReads
-from service.store import Link, Store
+from service.storage.sender import CommandSender
+from service.storage.store import Store
 
 SHOP = "test"
 
 
-def make_store(link: Link, **options: Any) -> Store:
+def make_store(link: CommandSender, **options: Any) -> Store:
     """Return a Store of the shop SHOP, or with other `options`."""
     return Store(link, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
 
@@ -29,7 +30,7 @@ def http_client(store: Store) -> AsyncClient:
 def with_state(store: Store) -> ASGIApp:
     """Return the application as a server runs it, with the state of the lifespan in every request."""
     app = create_app(Settings())
-    state: State = {"store": store, "pages": SharedReads()}
+    state: State = {"store": store, "pages": RequestCoalescer()}
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)
@@ -69,13 +70,13 @@ def _order_lines(lines: tuple[tuple[int, int], ...]) -> list[dict[str, int]]:
 
 async def add_mugs(store: Store, stock: int = 10_000, **fields: object) -> int:
     """Add mugs and return their id."""
-    return (await store.add_product(new_mug(stock=stock, **fields))).id
+    return (await store.products.add(new_mug(stock=stock, **fields))).id
 
 
 async def release_all_due(store: Store, batch: int = 100) -> float:
     """Expire overdue orders until none is left. Return the seconds until the next deadline."""
     for _ in range(1000):
-        if (due_in := await store.expire_orders(batch)) > 0:
+        if (due_in := await store.holds.expire_due(batch)) > 0:
             return due_in
     raise AssertionError("after a thousand calls there is still an overdue order")
 

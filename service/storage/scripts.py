@@ -1,4 +1,4 @@
-"""The Lua scripts of `lua/`: one file a verb, named like the Store's method."""
+"""The Lua scripts of `lua/`: one file per verb of the Store."""
 
 from hashlib import sha1
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 
 class Script(NamedTuple):
-    """A script's source, and the SHA-1 that Redis knows it by."""
+    """The source of a script, and the SHA-1 by which Redis knows it."""
 
     source: str
     sha: str
 
 
 def load_scripts() -> dict[str, Script]:
-    """All scripts by name. In a wheel they lie beside the package's modules, in a checkout beside the package."""
-    package = Path(__file__).parent
+    """Return all scripts by name. A wheel has them in the package, a checkout has them beside the package."""
+    package = Path(__file__).parents[1]
     folder = next(folder for folder in (package / "lua", package.parent / "lua") if folder.is_dir())
     sources = {path.stem: path.read_text() for path in sorted(folder.glob("*.lua"))}
     return {

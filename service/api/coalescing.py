@@ -1,4 +1,4 @@
-"""Shared reads: requests for the same thing that arrive together cost one load."""
+"""Request coalescing: requests for the same page that come together share one load."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -7,31 +7,34 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class SharedReads(Generic[T]):
-    """Loads the same thing once for all who ask before the load begins.
+class RequestCoalescer(Generic[T]):
+    """Loads the same thing once for all callers that ask before the load begins.
 
-    Who asks while one is under way shares the next one, never that one, which may have read before they
-    asked. So nobody gets anything older than their own request, and there are at most two loads of a thing
-    at a time: one running, one waiting.
+    A caller that arrives while a load is running waits for the next load, because the running load may have read
+    older data. So no caller gets anything older than its own request, and there are at most two loads of a thing at
+    a time: one running, one waiting.
     """
 
-    def __init__(self, at_once: int = 4) -> None:
-        """`at_once`: loads of different things under way. More would keep smaller requests waiting for long."""
-        self._slots = asyncio.Semaphore(at_once)
+    def __init__(self, max_concurrent: int = 4) -> None:
+        """Take the number of loads that may run at a time. With more, small requests would wait longer."""
+        self._slots = asyncio.Semaphore(max_concurrent)
         self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, asyncio.Task[T]] = {}
 
     async def read(self, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
-        """What `load` gives when it is called after this. Raises what it raises, to all who share or await it."""
+        """Return what `load` returns when it is called after this moment.
+
+        If `load` raises an error, all callers that share it get that error.
+        """
         task = self._waiting.get(key)
         if task is None:
-            # As a task it begins after all requests that this tick has brought: they share it.
+            # As a task, the load begins after all requests of this round of the event loop: they share it.
             task = self._waiting[key] = asyncio.create_task(self._load(key, load, self._running.get(key)))
         try:
-            # One who goes away must not take the load from the others.
+            # A cancelled caller must not cancel the shared load.
             return await asyncio.shield(task)
         finally:
-            del task  # else an error, its traceback and the task keep each other, for the garbage collector
+            del task  # otherwise an error, its traceback and the task form a reference cycle
 
     async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]], running: asyncio.Task[T] | None) -> T:
         try:
@@ -40,7 +43,7 @@ class SharedReads(Generic[T]):
                 error = None if running.cancelled() else running.exception()
                 if error is not None:
                     try:
-                        raise error  # not another wait for a storage that just did not answer
+                        raise error  # not another wait for a storage that has just failed
                     finally:
                         del error, running  # as above
             await self._slots.acquire()

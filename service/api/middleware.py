@@ -1,0 +1,63 @@
+"""The layer around all calls: request ids, the answer to every exception, the access log."""
+
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Iterable
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.problems import problem_for
+from service.api.request import RequestInfo
+from service.api.responses import send_response
+
+log = structlog.get_logger()
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+
+
+class RequestMiddleware:
+    """Gives each request an id and each exception an answer, and logs both.
+
+    It keeps an X-Request-Id of the client if that fits into a log line. It treats `/orders/` like `/orders`.
+    """
+
+    def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
+        self.app = app
+        self.access_log = access_log
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        info = scope["request_info"] = RequestInfo(self._request_id(scope["headers"]))
+        path: str = scope["path"]
+        if path[-1:] == "/" and path != "/":
+            scope["path"] = path[:-1]
+        try:
+            await self.app(scope, receive, send)
+        except ClientDisconnect:
+            pass  # the client closed the connection before it had sent its whole body
+        except Exception as error:
+            response = problem_for(error, info.id, scope["method"], scope["path"])
+            if info.status:
+                raise  # an answer has begun, so the problem cannot be sent: the server closes the connection
+            await send_response(response, scope, send)
+        finally:
+            # The extension refers to the request, and the request to this scope: a reference cycle.
+            scope.pop("extensions", None)
+            if self.access_log:
+                ms = round((time.perf_counter() - started) * 1000, 2)
+                log.info("request", request_id=info.id, method=scope["method"], path=path, status=info.status, ms=ms)
+
+    def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        given = dict(headers).get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode()
+        return f"{self._prefix}-{next(self._numbers):x}"

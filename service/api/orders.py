@@ -1,0 +1,41 @@
+"""The calls under /orders."""
+
+from starlette.responses import Response
+
+from service.api.request import Request, store_of
+from service.api.responses import created, no_content, ok, page_response, share_page
+from service.domain.requests import NewOrder, OrdersQuery
+
+
+async def list_orders(request: Request, query: OrdersQuery) -> Response:
+    """GET /orders: a page, newest first."""
+    return await share_page(request, lambda: _load_page(request, query))
+
+
+async def _load_page(request: Request, query: OrdersQuery) -> Response:
+    orders, before = await store_of(request).orders.list(query)
+    return page_response(request, [order.json() for order in orders], {} if before is None else {"before": before})
+
+
+async def place_order(request: Request, new: NewOrder) -> Response:
+    """POST /orders: take the stock of all lines, or of none."""
+    order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
+    return created(f"/orders/{order.id}", order.json(), replayed=replayed)
+
+
+async def get_order(request: Request, order_id: int) -> Response:
+    """GET /orders/{id}."""
+    order = await store_of(request).orders.get(order_id)
+    return ok(order.json())
+
+
+async def complete_order(request: Request, order_id: int) -> Response:
+    """POST /orders/{id}/complete: sell what a pending order holds. The call takes no body; a body is ignored."""
+    order = await store_of(request).holds.complete(order_id)
+    return ok(order.json())
+
+
+async def cancel_order(request: Request, order_id: int) -> Response:
+    """DELETE /orders/{id}: release what a pending order holds."""
+    await store_of(request).holds.cancel(order_id)
+    return no_content()

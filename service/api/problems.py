@@ -1,0 +1,31 @@
+"""From an error to an RFC 9457 problem. There is no table: each class of `service.domain.errors` has its problem."""
+
+import json
+
+import structlog
+from starlette.responses import Response
+
+from service.domain.errors.base import HoldfastError, InternalError
+from service.domain.errors.storage import StorageError
+
+log = structlog.get_logger()
+
+
+def problem_for(error: Exception, request_id: str, method: str, path: str) -> Response:
+    """Return the answer to an error. An error that a client cannot cause is logged, with the id of the request."""
+    if not isinstance(error, HoldfastError):
+        log.error("internal_error", request_id=request_id, method=method, path=path[:200], exc_info=error)
+        error = InternalError()
+    elif isinstance(error, StorageError):
+        log.warning(error.problem.name, request_id=request_id, reason=error.reason)
+    problem = error.problem
+    document = {
+        "type": f"/problems/{problem.name}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": error.detail(),
+        "instance": request_id,
+    }
+    # dumps() writes ASCII: a lone surrogate of a client, quoted in a detail, has no UTF-8.
+    body = json.dumps(document)[:-1] + "".join(f', "{name}": {text}' for name, text in error.members().items()) + "}\n"
+    return Response(body, problem.status, error.headers(), media_type="application/problem+json")

@@ -1,0 +1,169 @@
+"""Reading a request: its id, its Idempotency-Key, its body and its query. What cannot be read is refused."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final, TypedDict, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+
+from service.api.coalescing import RequestCoalescer
+from service.domain.decoding import pointer, read_json, validate
+from service.domain.errors.request import (
+    BodyTooLarge,
+    FieldError,
+    InvalidIdempotencyKey,
+    InvalidRequest,
+    UnsupportedMediaType,
+)
+from service.domain.limits import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
+from service.storage.store import Store
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+JSON: Final = ("application/json",)
+MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
+
+_MAX_PARAMETERS: Final = 20
+
+_MAX_CACHED_QUERY: Final = 200
+"""In bytes. Longer than any useful query."""
+
+
+class State(TypedDict):
+    """What the lifespan hands to every request."""
+
+    store: Store
+    pages: RequestCoalescer[Response]
+
+
+class RequestInfo:
+    """What the middleware knows of a request. `status` of the answer is 0 until the answer is sent."""
+
+    __slots__ = ("id", "status")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.status = 0
+
+
+class Request(StarletteRequest[State]):
+    """A request. `idempotency_key` is read for calls that take one."""
+
+    idempotency_key: str | None = None
+
+
+def store_of(request: Request) -> Store:
+    """Return the Store of the shop that the request is for."""
+    store: Store = request.scope["state"]["store"]
+    return store
+
+
+def read_id(text: str) -> int | None:
+    """Return the id in a path, or None if the text cannot be an id: `0`, `007`, `1e3`, `abc`."""
+    if re.fullmatch("[1-9][0-9]{0,15}", text) and int(text) <= MAX_ID:
+        return int(text)
+    return None
+
+
+def read_idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the Idempotency-Key, or None. Raise InvalidIdempotencyKey.
+
+    The header is a quoted string (RFC 9651), as draft-ietf-httpapi-idempotency-key-header says, or the bare text, as
+    most clients send it: `"k-1"` and `k-1` are the same key.
+    """
+    values = [value for name, value in headers if name == b"idempotency-key"]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidIdempotencyKey("Idempotency-Key is given more than once.")
+    key = values[0].decode("latin-1").strip(" \t")  # white space around the value of a header is not part of it
+    if key.startswith('"'):
+        if not re.fullmatch(r'"(?:[^"\\]|\\["\\])*"', key):
+            raise InvalidIdempotencyKey("Idempotency-Key begins with a quote, but is no quoted string (RFC 9651).")
+        key = re.sub(r"\\(.)", r"\1", key[1:-1])
+    if not re.fullmatch(f"[\x21-\x7e]{{1,{MAX_IDEMPOTENCY_KEY}}}", key):
+        raise InvalidIdempotencyKey(f"Idempotency-Key takes 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters.")
+    return key
+
+
+async def read_body(request: Request, model: type[ModelT], media_types: tuple[str, ...]) -> ModelT:
+    """Return the body as `model`. Raise UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest."""
+    headers = dict(request.scope["headers"])
+    _check_media_type(headers, media_types)
+    return validate(model, read_json(await _read_bytes(request, headers)))
+
+
+def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if content_type not in media_types and content_type.partition(";")[0].strip().lower() not in media_types:
+        raise UnsupportedMediaType(f"Send the body with Content-Type: {media_types[0]}.", media_types)
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.", media_types)
+
+
+async def _read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+    too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
+    # Before the first byte is read: then a client that waits for `100 Continue` never sends the body.
+    declared = headers.get(b"content-length", b"0")
+    if not re.fullmatch(b"[0-9]{1,18}", declared) or int(declared) > MAX_BODY_BYTES:
+        raise BodyTooLarge(too_large)
+    body = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(too_large)
+    return body
+
+
+def read_query(query_string: bytes, model: type[ModelT]) -> ModelT:
+    """Return the query parameters as `model`. Raise InvalidRequest, also if a parameter is given twice."""
+    if len(query_string) > _MAX_CACHED_QUERY:
+        return _parse_query(query_string, model)
+    query = _cached_query(query_string, model)
+    assert isinstance(query, model)
+    return query
+
+
+def _parse_query(query_string: bytes, model: type[ModelT]) -> ModelT:
+    pairs = _parse_parameters(query_string)
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    errors = [FieldError(pointer((name,)), "Parameter is given more than once", "query") for name in repeated]
+    try:
+        query = validate(model, dict(pairs), source="query")
+    except InvalidRequest as error:
+        known = {field_error.pointer for field_error in errors}
+        errors += [field_error for field_error in error.field_errors if field_error.pointer not in known]
+        raise InvalidRequest(error.explanation, errors) from None
+    if errors:
+        raise InvalidRequest("The query does not fit: see errors.", errors)
+    return query
+
+
+@lru_cache(maxsize=1000)  # many requests for the same page come together: validating each took 2 us
+def _cached_query(query_string: bytes, model: type[BaseModel]) -> BaseModel:
+    return _parse_query(query_string, model)
+
+
+def refuse_parameters(query_string: bytes) -> None:
+    """Raise InvalidRequest: this call takes no query parameters. So a misplaced parameter is never ignored."""
+    names = dict(_parse_parameters(query_string))
+    errors = [FieldError(pointer((name,)), "This call takes no parameters", "query") for name in names]
+    raise InvalidRequest("The query does not fit: see errors.", errors)
+
+
+def _parse_parameters(query_string: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        raise InvalidRequest(f"The query has more than {_MAX_PARAMETERS} parameters.", []) from None

@@ -1,0 +1,77 @@
+"""Answers in JSON, and how an answer is sent."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from starlette.responses import Response
+from starlette.types import Scope, Send
+
+from service.api.request import Request, RequestInfo
+
+SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
+"""ASGI extension of our server: a function of status, header fields and body that sends a response in one call.
+
+It returns False if the client is slow or gone. Then it has sent nothing, and send() must be used.
+"""
+
+_REPLAYED: Final = (b"idempotent-replayed", b"true")
+"""Header field of an answer that the same Idempotency-Key got before."""
+
+
+class JsonResponse(Response):
+    """An answer whose body is a JSON text, and whose header fields are bytes."""
+
+    def __init__(self, body: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body.encode() + b"\n"  # in a terminal, the prompt then begins on its own line
+        self.raw_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(self.body)).encode()),
+            *headers,
+        ]
+
+
+def ok(body: str, *, replayed: bool = False) -> Response:
+    """Return a 200 answer."""
+    return JsonResponse(body, headers=[_REPLAYED] if replayed else ())
+
+
+def created(location: str, body: str, *, replayed: bool = False) -> Response:
+    """Return a 201 answer."""
+    headers = [(b"location", location.encode())]
+    if replayed:
+        headers.append(_REPLAYED)
+    return JsonResponse(body, 201, headers)
+
+
+def no_content() -> Response:
+    """Return a 204 answer."""
+    return Response(status_code=204)
+
+
+def page_response(request: Request, items: Iterable[str], next_page: Mapping[str, int]) -> Response:
+    """Return a JSON array, with a link to the next page (RFC 8288) if `next_page` has parameters for it."""
+    headers = []
+    if next_page:
+        parameters = urlencode({**request.query_params, **next_page})
+        headers.append((b"link", f'<{quote(request.scope["path"])}?{parameters}>; rel="next"'.encode()))
+    return JsonResponse(f"[{','.join(items)}]", headers=headers)
+
+
+async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) -> Response:
+    """Return the answer of `load`: one answer for all requests for the same path and query that come together."""
+    key = (request.scope["path"], request.scope["query_string"])
+    return await request.scope["state"]["pages"].read(key, load)  # type: ignore[no-any-return]
+
+
+async def send_response(response: Response, scope: Scope, send: Send) -> None:
+    """Send a whole answer, with the id of its request. Several requests may share one answer."""
+    info: RequestInfo = scope["request_info"]
+    info.status = response.status_code
+    headers = [*response.raw_headers, (b"x-request-id", info.id.encode())]
+    send_whole = scope.get("extensions", {}).get(SEND_WHOLE_RESPONSE)
+    if send_whole is None or not send_whole(response.status_code, headers, response.body):
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,42 @@
+"""Finds the call of a path and a method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.routing import Match, Route, Router
+from starlette.types import Lifespan, Receive, Scope, Send
+
+from service.api.call import Call, Endpoint
+from service.domain.errors.request import MethodNotAllowed, PathNotFound
+
+
+class CallRouter(Router):
+    """Starlette's router with a table of the paths without parameters: Starlette tries its routes one by one."""
+
+    def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any]) -> None:
+        routes = [_CallRoute(call.path, Endpoint(call), methods=[call.method]) for call in calls]
+        # The middleware removes one slash at the end. A path with two slashes at its end does not exist.
+        super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
+        plain = [route for route in routes if not route.param_convertors]
+        self._plain = {(method, route.path): route.app for route in plain for method in route.methods or ()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._plain.get((scope.get("method", ""), scope.get("path", "")), super().__call__)
+        await app(scope, receive, send)
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raise PathNotFound. Starlette calls this if no route fits."""
+        raise PathNotFound(scope["path"])
+
+
+class _CallRoute(Route):
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in (self.methods or ()):
+            raise MethodNotAllowed(scope["method"], scope["path"], _allowed_methods(scope))
+        await self.app(scope, receive, send)
+
+
+def _allowed_methods(scope: Scope) -> list[str]:
+    """Return the methods of all routes of the path."""
+    routes = [route for route in scope["router"].routes if route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods})

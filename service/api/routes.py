@@ -1,0 +1,59 @@
+"""The table of calls: one row per call of the API."""
+
+from typing import Final
+
+from service.api import health, orders, pages, products
+from service.api.call import Call
+from service.api.request import MERGE_PATCH
+from service.domain.errors.refusals import (
+    ORDER_REFUSALS,
+    STOCK_REFUSALS,
+    IdempotencyKeyReused,
+    OrderCancelled,
+    OrderCompleted,
+    OrderExpired,
+    OrderNotFound,
+    ProductIdTaken,
+    ProductNotFound,
+)
+from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockMove
+
+# The router takes the first row that fits a path with a parameter: the busiest rows come first.
+CALLS: Final = (
+    Call(
+        "POST", "/orders", orders.place_order, body=NewOrder, keyed=True,
+        refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
+    ),
+    Call("GET", "/products", products.list_products, query=ProductsQuery),
+    Call("POST", "/products", products.add_product, body=NewProduct, refuses=(ProductIdTaken,)),
+    Call(
+        "GET", "/products/{id}", products.get_product, missing=ProductNotFound, refuses=(ProductNotFound,)
+    ),
+    Call(
+        "PATCH", "/products/{id}", products.change_product, missing=ProductNotFound,
+        body=ProductChange, media_types=MERGE_PATCH, refuses=(ProductNotFound,),
+    ),
+    Call(
+        "DELETE", "/products/{id}", products.withdraw_product, missing=ProductNotFound, refuses=(ProductNotFound,)
+    ),
+    Call(
+        "POST", "/products/{id}/stock", products.move_stock, missing=ProductNotFound, body=StockMove, keyed=True,
+        refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
+    ),
+    Call("GET", "/orders", orders.list_orders, query=OrdersQuery),
+    Call(
+        "GET", "/orders/{id}", orders.get_order, missing=OrderNotFound,
+        refuses=(OrderNotFound, OrderCancelled, OrderExpired),
+    ),
+    Call(
+        "DELETE", "/orders/{id}", orders.cancel_order, missing=OrderNotFound,
+        refuses=(OrderNotFound, OrderCompleted, OrderExpired),
+    ),
+    Call(
+        "POST", "/orders/{id}/complete", orders.complete_order, missing=OrderNotFound,
+        refuses=(OrderNotFound, OrderCancelled, OrderExpired),
+    ),
+    Call("GET", "/livez", health.livez, any_query=True),
+    Call("GET", "/readyz", health.readyz, any_query=True),
+    Call("GET", "/problems/{name}", pages.explain_problem, any_query=True),
+)  # fmt: skip

@@ -1,0 +1,94 @@
+"""From JSON to a request model: numbers are read exactly, and all field errors are reported together."""
+
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+from json import JSONDecoder
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson, RequestPart
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_MAX_EXPONENT: Final = 20
+"""Larger than every limit of the contract: a number past it is out of range, whatever its digits are."""
+
+_MAX_FIELDS: Final = 8
+"""A few more than any request has. Each unknown field gets an answer, and 64 KiB have room for 7,000 of them."""
+
+
+def _number(text: str) -> int | Decimal:
+    """Return a JSON number that has a fraction or an exponent, exactly. `5.0` and `5e0` are the integer 5."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent of 19 digits
+        raise ValueError(f"the number {text[:20]}... cannot be represented") from None
+    if number.adjusted() < _MAX_EXPONENT and number == number.to_integral_value():
+        return int(number)
+    return number
+
+
+def _refuse_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Refuse a field that is given twice: readers disagree which one counts (RFC 7493, 2.3)."""
+    if len(pairs) > _MAX_FIELDS:
+        raise ValueError(f"an object has {len(pairs)} fields, but no request has more than five")
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the field {name!r} is given twice")
+    return result
+
+
+# pydantic's own reader is 1.3 us faster on a two-line order, but reads each fraction as a float: it
+# takes 1.00000000000000000001 for 1, and 90071992547409.91 for ...09.9.
+_decode = JSONDecoder(parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object).decode
+
+
+def read_json(data: bytes) -> object:
+    """Return a JSON document (RFC 8259), fractions as exact decimals. Raise MalformedJson."""
+    try:
+        return _decode(data.decode())
+    except RecursionError:
+        raise MalformedJson("The JSON is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"This is not UTF-8: byte {error.start} cannot be read.") from None
+    except ValueError as error:
+        # The message of int() about more than 4,300 digits tells how to change a setting of Python.
+        reason = "a number has too many digits" if "int_max_str_digits" in str(error) else error
+        raise MalformedJson(f"This is not JSON: {reason}.") from None
+
+
+def validate(model: type[ModelT], document: object, source: RequestPart = "body") -> ModelT:
+    """Return a document as `model`. Raise InvalidRequest with all field errors.
+
+    `source` says which part of the request the document is.
+    """
+    # Here and not in an exception handler: there, bad data read from Redis would look like a bad request.
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        field_errors = [
+            FieldError(pointer(found["loc"]), _DETAILS.get(found["type"], found["msg"]), source)
+            for found in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise InvalidRequest(f"The {source} does not fit: see errors.", field_errors) from None
+
+
+_DETAILS: Final = {
+    "extra_forbidden": "Unknown field: check its spelling",
+    "missing": "Field is required",
+    "model_type": "Input should be an object",
+    "string_unicode": "Input should be Unicode text, without lone surrogates",
+}
+
+
+def pointer(location: tuple[int | str, ...]) -> str:
+    """Return an RFC 6901 JSON pointer in its URI fragment form: `#/products/1/quantity`."""
+    tokens = (str(token).replace("~", "~0").replace("/", "~1") for token in location)
+    return "#" + "".join("/" + quote(token, safe="~", errors="replace") for token in tokens)

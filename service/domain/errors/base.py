@@ -1,0 +1,44 @@
+"""The base of all errors, and what an error says to a client."""
+
+from typing import ClassVar, NamedTuple
+
+
+class Problem(NamedTuple):
+    """A problem type of RFC 9457. The type is `/problems/<name>`; `about` is the text of that page, in HTML."""
+
+    name: str
+    status: int
+    title: str
+    about: str
+
+
+class HoldfastError(Exception):
+    """Base of all errors that are raised on purpose."""
+
+    problem: ClassVar[Problem]
+
+    def detail(self) -> str:
+        """Return what happened to this request, in a sentence or two."""
+        raise NotImplementedError
+
+    def members(self) -> dict[str, str]:
+        """Return further members of the problem (RFC 9457, section 3.2). Their values are JSON texts."""
+        return {}
+
+    def headers(self) -> dict[str, str]:
+        """Return header fields of the answer."""
+        return {}
+
+
+class InternalError(HoldfastError):
+    """An exception that nobody foresaw. It is logged; the client gets the request id to quote."""
+
+    problem = Problem(
+        "internal-error",
+        500,
+        "Holdfast has a fault",
+        "The fault was logged. <code>instance</code> is the id of the request: quote it when you report the fault.",
+    )
+
+    def detail(self) -> str:
+        return "The fault was logged. Quote the request id when you report it."

@@ -1,0 +1,146 @@
+"""Errors of the request itself. Nothing was looked up or changed, and an Idempotency-Key is still unused."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from service.domain.errors.base import HoldfastError, Problem
+from service.domain.limits import MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY, MAX_LINES
+
+RequestPart = Literal["body", "query", "row"]
+"""Where a field is. A row is one of a catalogue file."""
+
+
+@dataclass(eq=False)
+class RequestError(HoldfastError):
+    """The request itself is wrong. `explanation` tells the client what to change."""
+
+    explanation: str
+
+    def detail(self) -> str:
+        return self.explanation
+
+
+class MalformedJson(RequestError):
+    """The body is not JSON (RFC 8259), or not UTF-8."""
+
+    problem = Problem(
+        "malformed-json",
+        400,
+        "The body is not JSON",
+        "The body could not be read as JSON (RFC 8259) in UTF-8. NaN, Infinity, lone surrogates, a field "
+        "that is given twice and very deep nesting are refused, too. <code>detail</code> says where.",
+    )
+
+
+class InvalidIdempotencyKey(RequestError):
+    """The Idempotency-Key header cannot be used as a key."""
+
+    problem = Problem(
+        "invalid-idempotency-key",
+        400,
+        "The Idempotency-Key cannot be used",
+        f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters, bare or in double quotes. "
+        "A request has at most one.",
+    )
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than any valid request."""
+
+    problem = Problem(
+        "body-too-large",
+        413,
+        "The body is too large",
+        f"A body has at most {MAX_BODY_BYTES} bytes: an order of {MAX_LINES} lines needs less than a tenth of it.",
+    )
+
+
+@dataclass(eq=False)
+class UnsupportedMediaType(RequestError):
+    """The body is not declared as JSON. `accepts` lists the media types that this call takes."""
+
+    accepts: tuple[str, ...]
+
+    problem = Problem(
+        "unsupported-media-type",
+        415,
+        "The body is not declared as JSON",
+        "Send <code>Content-Type: application/json</code>, and no Content-Encoding.",
+    )
+
+    def headers(self) -> dict[str, str]:
+        accepts = ", ".join(self.accepts)
+        return {"Accept": accepts, "Accept-Patch": accepts}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field of a request: where it is (RFC 6901 pointer as a URI fragment), and what is wrong."""
+
+    pointer: str
+    detail: str
+    source: RequestPart = "body"
+
+    def entry(self) -> dict[str, str]:
+        """Return the entry in the `errors` of a problem."""
+        entry = {"pointer": self.pointer, "detail": self.detail}
+        return entry if self.source == "body" else {**entry, "in": self.source}
+
+
+@dataclass(eq=False)
+class InvalidRequest(RequestError):
+    """The request is readable, but does not fit the schema. `field_errors` has everything that is wrong."""
+
+    field_errors: list[FieldError]
+
+    problem = Problem(
+        "invalid-request",
+        422,
+        "The request does not fit the schema",
+        "The JSON or the query was read, but is not what this call takes. <code>errors</code> lists everything "
+        "that is wrong: each entry has a JSON pointer (RFC 6901) to the place. Nothing was looked up or changed, "
+        "and an Idempotency-Key is still unused.",
+    )
+
+    def members(self) -> dict[str, str]:
+        return {"errors": json.dumps([field_error.entry() for field_error in self.field_errors])}
+
+
+@dataclass(eq=False)
+class PathNotFound(HoldfastError):
+    """No call has this path."""
+
+    path: str
+
+    problem = Problem(
+        "not-found",
+        404,
+        "There is nothing here",
+        "No call has this path. The README of Holdfast lists all calls.",
+    )
+
+    def detail(self) -> str:
+        return f"There is nothing at {self.path[:200]}."
+
+
+@dataclass(eq=False)
+class MethodNotAllowed(HoldfastError):
+    """The path has calls, but none with this method. `allowed` lists the methods that it has."""
+
+    method: str
+    path: str
+    allowed: list[str]
+
+    problem = Problem(
+        "method-not-allowed",
+        405,
+        "The path has no such method",
+        "The header <code>Allow</code> lists the methods that this path has.",
+    )
+
+    def detail(self) -> str:
+        return f"{self.method} does not apply to {self.path[:200]}."
+
+    def headers(self) -> dict[str, str]:
+        return {"Allow": ", ".join(self.allowed)}

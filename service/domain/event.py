@@ -1,0 +1,57 @@
+"""An entry of the event stream: its kinds and fields, its JSON, and its place in the stream."""
+
+import json
+from typing import Final, NamedTuple
+
+from service.domain.money import format_cents, parse_cents
+from service.domain.order import OrderStatus, parse_lines
+
+EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "product_added": ("product", "name", "price", "stock"),
+    "product_changed": ("product", "name", "description", "price"),
+    "product_withdrawn": ("product",),
+    "stock_moved": ("product", "change", "reason", "stock"),
+    "order_placed": ("order", "status", "total_price", "products"),
+    "order_completed": ("order", "products"),
+    "order_cancelled": ("order", "products"),
+    "order_expired": ("order", "products"),
+}
+"""The fields of each kind of event, beside `event`, the kind. `product_changed` has only those that changed."""
+
+STATUS_AFTER_EVENT: Final[dict[str, OrderStatus]] = {
+    "order_completed": OrderStatus.COMPLETED,
+    "order_cancelled": OrderStatus.CANCELLED,
+    "order_expired": OrderStatus.EXPIRED,
+}
+"""The status of an order after each kind of event that ends its hold. `order_placed` has a status field instead."""
+
+
+class Event(NamedTuple):
+    """An entry of the event stream, as Redis has it."""
+
+    id: str
+    fields: dict[str, str]
+
+    def json(self) -> str:
+        """Return the entry as one JSON object. Numbers and order lines, which are text in Redis, become JSON."""
+        return (
+            f'{{"id":"{self.id}",'
+            + ",".join(f"{json.dumps(name)}:{_json_value(name, value)}" for name, value in self.fields.items())
+            + "}"
+        )
+
+
+def _json_value(name: str, text: str) -> str:
+    if name == "products":
+        return f"[{','.join(line.json() for line in parse_lines(text))}]"
+    if name in ("price", "total_price"):
+        return format_cents(parse_cents(text))
+    if name in ("order", "product", "change", "stock"):
+        return str(int(text))
+    return json.dumps(text, ensure_ascii=False)
+
+
+def event_position(event_id: str) -> tuple[int, int]:
+    """Return an event id as a pair that sorts in the order of the stream."""
+    milliseconds, _, sequence = event_id.partition("-")
+    return int(milliseconds), int(sequence or 0)

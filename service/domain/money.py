@@ -1,0 +1,24 @@
+"""Money: whole cents inside, a decimal with two digits outside. Never a float."""
+
+import re
+from functools import lru_cache
+from typing import NewType
+
+Cents = NewType("Cents", int)
+
+_AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
+
+
+@lru_cache(maxsize=10_000)
+def format_cents(cents: Cents) -> str:
+    """Return an amount as the decimal that JSON and Redis show: 1999 cents are `19.99`."""
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
+@lru_cache(maxsize=10_000)  # most amounts are prices, which come again and again
+def parse_cents(text: str) -> Cents:
+    """Return the cents of an amount as Redis holds it, `19.99`. Raise ValueError if it is no amount."""
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"unreadable amount: {text[:40]!r}")
+    whole, _, fraction = text.partition(".")
+    return Cents(int(whole) * 100 + int(fraction.ljust(2, "0")))

@@ -1,0 +1,169 @@
+"""Bodies and queries of requests: which fields a call takes, and the rules about each of them."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from service.domain.limits import (
+    DEFAULT_HOLD_SECONDS,
+    DEFAULT_PAGE,
+    MAX_DESCRIPTION,
+    MAX_HOLD_SECONDS,
+    MAX_ID,
+    MAX_LINES,
+    MAX_NAME,
+    MAX_PAGE,
+    MAX_PRICE,
+    MAX_QUANTITY,
+    MAX_REASON,
+    MAX_STOCK,
+    MAX_TOTAL,
+)
+from service.domain.money import Cents, format_cents
+
+_CENT: Final = Decimal("0.01")
+
+
+def _to_cents(limit: int) -> BeforeValidator:
+    """Return a validator from a JSON number to cents.
+
+    It takes 0 to `limit` cents with at most two decimals. An amount with more decimals is refused, not rounded.
+    """
+    max_amount = Decimal(format_cents(Cents(limit)))
+
+    def to_cents(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise PydanticCustomError("amount_type", "Input should be a number, such as 19.99")
+        if not 0 <= value <= max_amount:
+            raise PydanticCustomError(
+                "amount_range", "Input should be between 0 and {limit}", {"limit": str(max_amount)}
+            )
+        amount = Decimal(value)
+        if amount != amount.quantize(_CENT):
+            raise PydanticCustomError("amount_decimals", "Input should have at most two decimals")
+        return int(amount * 100)
+
+    return BeforeValidator(to_cents)
+
+
+def _not_blank(text: str) -> str:
+    if text.isspace():
+        raise PydanticCustomError("blank", "Input should not be blank")
+    return text
+
+
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise PydanticCustomError("zero", "Input should not be 0")
+    return number
+
+
+def _parse_digits(value: str) -> int:
+    """Return the number of a query parameter, which is text. int() alone would also take `1_0`, ` 7` and `-0`."""
+    if not re.fullmatch("[0-9]{1,16}", value):
+        raise PydanticCustomError("digits", "Input should be a whole number in decimal digits")
+    return int(value)
+
+
+def _parse_boolean(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise PydanticCustomError("true_or_false", "Input should be true or false")
+    return value == "true"
+
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_not_blank)]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
+Price = Annotated[Cents, _to_cents(MAX_PRICE)]
+Total = Annotated[Cents, _to_cents(MAX_TOTAL)]
+Stock = Annotated[int, Field(ge=0, le=MAX_STOCK)]
+PageLimit = Annotated[int, BeforeValidator(_parse_digits), Field(ge=1, le=MAX_PAGE)]
+Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
+"""The id that a page begins after or ends before."""
+
+
+class _Request(BaseModel):
+    """Take exactly the named types and fields: `true` and `"5"` are no integers, an unknown field is refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class NewProduct(_Request):
+    """Body of POST /products. Without an id, the server assigns one."""
+
+    id: Id | None = None
+    name: Name
+    description: Description
+    price: Price
+    stock: Stock
+
+
+class ProductChange(_Request):
+    """Body of PATCH /products/{id}, an RFC 7396 merge patch.
+
+    The default values are never used: they only mark a field that may be left out. A null, which would remove the
+    field, is refused.
+    """
+
+    name: Name = ""
+    description: Description = ""
+    price: Price = Cents(0)
+
+
+class NewOrderLine(_Request):
+    """One line of an order, as the client sent it."""
+
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+
+
+class NewOrder(_Request):
+    """Body of POST /orders. `total_price` is the total that the shop showed to its customer."""
+
+    products: Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
+    status: Literal["completed", "pending"] = "completed"
+    hold_seconds: Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)] = DEFAULT_HOLD_SECONDS
+    total_price: Total | None = None
+
+    @field_validator("hold_seconds")
+    @classmethod
+    def _only_of_pending_orders(cls, hold_seconds: int, info: ValidationInfo) -> int:
+        if info.data.get("status") == "completed":
+            raise PydanticCustomError("hold_of_completed", "Only an order of status pending can be held")
+        return hold_seconds
+
+    def quantities(self) -> dict[int, int]:
+        """Return the units wanted of each product, in the order of its first line.
+
+        If several lines name the same product, their quantities are added.
+        """
+        wanted: dict[int, int] = {}
+        for line in self.products:
+            wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
+        return wanted
+
+
+class StockMove(_Request):
+    """Body of POST /products/{id}/stock. A negative change takes units away."""
+
+    change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
+
+
+class ProductsQuery(_Request):
+    """Query of GET /products: products with an id above `after`, and with stock (true) or sold out (false)."""
+
+    limit: PageLimit = DEFAULT_PAGE
+    after: Cursor = 0
+    in_stock: Annotated[bool, BeforeValidator(_parse_boolean)] | None = None
+
+
+class OrdersQuery(_Request):
+    """Query of GET /orders: orders with an id below `before`, of one status or of both."""
+
+    limit: PageLimit = DEFAULT_PAGE
+    before: Cursor | None = None
+    status: Literal["pending", "completed"] | None = None

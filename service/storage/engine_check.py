@@ -1,0 +1,72 @@
+"""Runs the checks of requirements.py on an engine, and marks a new shop with the version of its layout."""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import structlog
+
+from service.domain.errors.storage import UnsupportedRedis
+from service.settings import Durability
+from service.storage import keys
+from service.storage.requirements import (
+    ENGINE_SETTINGS,
+    SCHEMA_VERSION,
+    check_schema_version,
+    check_settings,
+    check_version,
+)
+from service.storage.sender import ErrorReply
+
+log = structlog.get_logger()
+
+_SCHEMA_FIELD: Final = "layout"
+"""The field of `{shop}:meta` that has the schema version."""
+
+
+class _Send(Protocol):
+    async def __call__(self, *command: str | int, idempotent: bool = False, skip_check: bool = False) -> Any: ...
+
+
+class EngineCheck:
+    """Whether an engine may be used. `passed` tells the result of the last check."""
+
+    def __init__(self, send: _Send, shop: str, durability: Durability) -> None:
+        self._send = send
+        self._key = keys.meta(shop)
+        self._durability = durability
+        self._warned_of: set[tuple[str, ...]] = set()
+        self.passed = False
+
+    async def run(self) -> None:
+        """Check the engine and its data. Raise UnsupportedRedis, and what sending raises."""
+        try:
+            await self._check_engine()
+            await self._check_schema()
+        except UnsupportedRedis:
+            self.passed = False
+            raise
+        self.passed = True
+
+    async def _check_engine(self) -> None:
+        """Check the version and the settings. If the ACL forbids to read them, warn once instead."""
+        checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
+            (("INFO", "server"), check_version),
+            (("CONFIG", "GET", *ENGINE_SETTINGS), lambda reply: check_settings(reply, self._durability)),
+        ]
+        for command, check in checks:
+            try:
+                reply = await self._send(*command, idempotent=True, skip_check=True)
+            except ErrorReply as error:
+                if command not in self._warned_of:
+                    log.warning("engine_unreadable", command=command, reason=str(error))
+                self._warned_of.add(command)
+            else:
+                check(reply)
+
+    async def _check_schema(self) -> None:
+        version = await self._send("HGET", self._key, _SCHEMA_FIELD, idempotent=True, skip_check=True)
+        if version is None:
+            # Only a new shop is written to: a full memory must not keep an audit from reading.
+            await self._send("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION, idempotent=True, skip_check=True)
+        else:
+            check_schema_version(int(version))

@@ -1,0 +1,44 @@
+"""The event stream: one entry per change, written by the script that makes the change."""
+
+from service.domain.event import Event, event_position
+from service.storage import keys
+from service.storage.client import RedisClient
+from service.storage.records import read_event
+from service.storage.sender import ErrorReply
+
+
+class Events:
+    """The event stream of a shop. Each verb also raises what RedisClient raises."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._key = keys.events(client.shop)
+
+    async def read(self, after: str, until: str = "+", limit: int = 1000) -> list[Event]:
+        """Return the events after the id `after`, oldest first, up to and including `until`."""
+        entries = await self._client.send("XRANGE", self._key, f"({after}", until, "COUNT", limit, idempotent=True)
+        return [read_event(entry) for entry in entries]
+
+    async def wait(self, after: str, milliseconds: int) -> list[Event]:
+        """Return the events after the id `after`, and wait for the first. Other calls of the connection wait, too."""
+        reply = await self._client.send(
+            "XREAD", "COUNT", 1000, "BLOCK", milliseconds, "STREAMS", self._key, after, idempotent=True
+        )
+        return [read_event(entry) for entry in reply[0][1]] if reply else []
+
+    async def last_id(self) -> str:
+        """Return the id of the newest event, `0-0` before the first."""
+        newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, idempotent=True)
+        return str(newest[0][0]) if newest else "0-0"
+
+    async def has_since(self, event_id: str) -> bool:
+        """Return whether the stream still has all events after this one. After `0-0`: all events that ever were."""
+        try:
+            info = await self._client.send("XINFO", "STREAM", self._key, idempotent=True)
+        except ErrorReply:  # there is no such key
+            return event_id == "0-0"
+        facts = dict(zip(info[::2], info[1::2], strict=True))
+        if event_id == "0-0":
+            return bool(facts["entries-added"] == facts["length"])
+        oldest = facts["first-entry"]
+        return oldest is not None and event_position(oldest[0]) <= event_position(event_id)

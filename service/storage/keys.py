@@ -1,0 +1,60 @@
+"""Every key name in Redis, as a pure function of the shop.
+
+All keys of a shop share the hash tag `{shop}`. So they are in one slot of a Redis Cluster, and one script may use any
+set of them (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+"""
+
+
+def prefix(shop: str) -> str:
+    """Return the beginning of all keys of a shop."""
+    return f"{{{shop}}}:"
+
+
+def product(shop: str, product_id: int) -> str:
+    """Return the hash of a product: id, name, description, price, stock, held, sold, received, withdrawn."""
+    return f"{{{shop}}}:product:{product_id}"
+
+
+def products(shop: str) -> str:
+    """Return the sorted set of the ids on sale, score = id."""
+    return f"{{{shop}}}:products"
+
+
+def order(shop: str, order_id: int) -> str:
+    """Return the hash of an order: id, status, total_price, products, created_at, ..."""
+    return f"{{{shop}}}:order:{order_id}"
+
+
+def holds(shop: str) -> str:
+    """Return the sorted set of the ids of pending orders, score = deadline in ms since 1970."""
+    return f"{{{shop}}}:holds"
+
+
+def pending(shop: str) -> str:
+    """Return the sorted set of the ids of pending orders, score = id: pages are in the order of ids."""
+    return f"{{{shop}}}:pending"
+
+
+def idempotency(shop: str, key: str) -> str:
+    """Return the hash of an Idempotency-Key: fingerprint, and the order, the product or the refusal."""
+    return f"{{{shop}}}:idempotency:{key}"
+
+
+def events(shop: str) -> str:
+    """Return the stream with one entry per change."""
+    return f"{{{shop}}}:events"
+
+
+def product_ids(shop: str) -> str:
+    """Return the counter of product ids: the last id that was assigned."""
+    return f"{{{shop}}}:ids:products"
+
+
+def order_ids(shop: str) -> str:
+    """Return the counter of order ids: the last id that a worker reserved."""
+    return f"{{{shop}}}:ids:orders"
+
+
+def meta(shop: str) -> str:
+    """Return the hash with the schema version of the data."""
+    return f"{{{shop}}}:meta"

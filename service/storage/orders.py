@@ -1,0 +1,200 @@
+"""Orders: place, read and list."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Final, NamedTuple
+
+from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
+from service.domain.limits import MAX_ID
+from service.domain.money import parse_cents
+from service.domain.order import Order, OrderLine, OrderStatus
+from service.domain.requests import NewOrder, OrdersQuery
+from service.domain.times import Milliseconds
+from service.storage import keys
+from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
+from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay
+from service.storage.order_ids import OrderIds
+from service.storage.records import ORDER_FIELDS, read_orders
+from service.storage.refusals import read_order_refusal
+
+_LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
+
+
+class Placed(NamedTuple):
+    """An order. `replayed`: it was placed before, by a request with the same Idempotency-Key."""
+
+    order: Order
+    replayed: bool
+
+
+class Orders:
+    """The orders of a shop. Each verb also raises what RedisClient raises."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._order_ids = OrderIds(self._reserve_ids)
+
+    async def place(self, new: NewOrder, idempotency_key: str | None = None) -> Placed:
+        """Take the stock of all lines and write the order, or do nothing.
+
+        Raise an OrderRefused of ORDER_REFUSALS, or IdempotencyKeyReused. A key that placed an order before gives
+        that order, or raises OrderCancelled or OrderExpired; a key that was refused before is refused again.
+        """
+        client = self._client
+        shop = client.shop
+        quantities = new.quantities()
+        other_keys = (
+            keys.events(shop),
+            keys.holds(shop),
+            keys.pending(shop),
+            *[keys.product(shop, product_id) for product_id in quantities],
+            *((keys.idempotency(shop, idempotency_key),) if idempotency_key else ()),
+        )
+        while True:
+            order_id = await self._order_ids.take()
+            try:
+                reply = await client.run(
+                    "place_order",
+                    (keys.order(shop, order_id), *other_keys),
+                    place_order_args(
+                        order_id=order_id,
+                        hold_ms="" if new.status == "completed" else new.hold_seconds * 1000,
+                        expected_cents="" if new.total_price is None else new.total_price,
+                        idempotency_key=idempotency_key or "",
+                        fingerprint=order_fingerprint(new, quantities) if idempotency_key else "",
+                        refusal_ms=REFUSAL_MS,
+                        events_max=client.events_max,
+                        now_ms=client.clock_argument(),
+                        quantities=quantities,
+                    ),
+                )
+            except (StorageUnavailable, Overloaded, UnsupportedRedis):
+                self._order_ids.give_back(order_id)
+                raise
+            # After any other error the script may have run, or may still run late: the id is not used again.
+            match reply:
+                case ["placed", total, created_at, expires_at, *prices]:
+                    lines = tuple(
+                        [
+                            OrderLine(product_id, quantity, parse_cents(price))
+                            for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
+                        ]
+                    )
+                    order = Order(
+                        order_id,
+                        lines,
+                        parse_cents(total),
+                        new.status,
+                        Milliseconds(int(created_at)),
+                        Milliseconds(int(expires_at)) if expires_at else None,
+                    )
+                    return Placed(order, replayed=False)
+                case ["exists"]:
+                    self._order_ids.skip(order_id)
+                    continue
+            self._order_ids.give_back(order_id)
+            match reply:
+                case ["replayed", first_id]:
+                    return Placed(await read_for_replay(self.get(int(first_id))), replayed=True)
+                case ["reused"]:
+                    raise IdempotencyKeyReused
+                case ["refused", text]:
+                    raise read_order_refusal(new, text.split("\n"), replayed=True)
+                case _:
+                    raise read_order_refusal(new, reply, replayed=False)
+
+    async def get(self, order_id: int) -> Order:
+        """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""
+        order = await self.read(order_id)
+        if order.expires_at is not None and order.expires_at <= await self._client.now():
+            # The order may have been completed in time, after the first look at it and before the look at the clock.
+            order = await self.read(order_id)
+            if order.expires_at is not None:
+                raise OrderExpired(order_id)  # the sweeper has not reached this order yet
+        if order.status == OrderStatus.CANCELLED:
+            raise OrderCancelled(order_id)
+        if order.status == OrderStatus.EXPIRED:
+            raise OrderExpired(order_id)
+        return order
+
+    async def list(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
+        """Return one page, newest first, and the `before` of the next page, or None at the end."""
+        now = await self._client.now()
+        before = MAX_ID if query.before is None else query.before
+        found: list[Order] = []
+        scanned, step = 0, query.limit + 1
+        while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
+            order_ids, before = await self._ids_before(before, step, query.status)
+            found += [
+                order
+                for order in await self._read_many(order_ids)
+                if order is not None
+                and (order.status == query.status or (query.status is None and order.status in _LISTED))
+                and (order.expires_at is None or order.expires_at > now)
+            ]
+            scanned, step = scanned + step, min(2 * step, MAX_SCAN_STEP)
+        if len(found) > query.limit:
+            return found[: query.limit], found[query.limit - 1].id
+        return found, before if before > 1 else None
+
+    async def read(self, order_id: int) -> Order:
+        """Return an order in any status. Raise OrderNotFound."""
+        [order] = await self._read_many([order_id])
+        if order is None:
+            raise OrderNotFound(str(order_id))
+        return order
+
+    async def last_id(self) -> int:
+        """Return the last id that a worker reserved, 0 before the first."""
+        return int(await self._client.send("GET", keys.order_ids(self._client.shop), idempotent=True) or 0)
+
+    async def _read_many(self, order_ids: Sequence[int]) -> Sequence[Order | None]:
+        shop = self._client.shop
+        rows = await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], ORDER_FIELDS)
+        return read_orders(order_ids, rows)
+
+    async def _reserve_ids(self, count: int) -> int:
+        """Reserve `count` order ids that no other worker gets, and return the first."""
+        counter = keys.order_ids(self._client.shop)
+        last = int(await self._client.send("INCRBY", counter, count, idempotent=True))
+        return last - count + 1
+
+    async def _ids_before(self, before: int, count: int, status: str | None) -> tuple[Sequence[int], int]:
+        """Return about `count` ids below `before`, newest first, and where to continue. That is 1 at the end."""
+        if status == OrderStatus.PENDING:
+            index = keys.pending(self._client.shop)
+            ids = await self._client.send(
+                "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, idempotent=True
+            )
+            return [int(order_id) for order_id in ids], int(ids[-1]) if len(ids) == count else 1
+        # Without an index: all ids are in use, except those that a worker had reserved and not used when it stopped.
+        first = min(before - 1, await self.last_id())
+        end = max(first - count, 0)
+        return range(first, end, -1), end + 1
+
+
+def place_order_args(
+    *,
+    order_id: int,
+    hold_ms: int | str,
+    expected_cents: int | str,
+    idempotency_key: str,
+    fingerprint: str,
+    refusal_ms: int,
+    events_max: int,
+    now_ms: int | str,
+    quantities: Mapping[int, int],
+) -> tuple[str | int, ...]:
+    """Return ARGV of lua/place_order.lua."""
+    return (
+        order_id,
+        hold_ms,
+        expected_cents,
+        idempotency_key,
+        fingerprint,
+        refusal_ms,
+        events_max,
+        now_ms,
+        *chain.from_iterable(quantities.items()),
+    )

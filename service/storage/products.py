@@ -1,0 +1,132 @@
+"""The products on sale: list, add, read, change, withdraw."""
+
+from collections.abc import Sequence
+
+from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
+from service.domain.product import Product
+from service.domain.requests import NewProduct, ProductChange, ProductsQuery
+from service.storage import keys
+from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
+from service.storage.records import PRODUCT_FIELDS, product_pairs, read_products
+from service.storage.refusals import unknown_reply
+
+
+class Products:
+    """The products of a shop. Each verb also raises what RedisClient raises."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
+        """Return one page in the order of the ids, and the `after` of the next page, or None at the end."""
+        client = self._client
+        index = keys.products(client.shop)
+        found: list[Product] = []
+        after, scanned, step = query.after, 0, query.limit + 1
+        while len(found) <= query.limit and scanned < SCAN_LIMIT:
+            ids = await client.send("ZRANGEBYSCORE", index, f"({after}", "+inf", "LIMIT", 0, step, idempotent=True)
+            found += [
+                product
+                for product in await self.read_many([int(product_id) for product_id in ids])
+                if product is not None and query.in_stock in (None, product.stock > 0)
+            ]
+            if len(ids) < step:
+                after = 0
+                break
+            after, scanned, step = int(ids[-1]), scanned + step, min(2 * step, MAX_SCAN_STEP)
+        if len(found) > query.limit:
+            return found[: query.limit], found[query.limit - 1].id
+        return found, after or None
+
+    async def add(self, new: NewProduct) -> Product:
+        """Add a product. Raise ProductIdTaken if its own id was ever used."""
+        client = self._client
+        counter, step = keys.product_ids(client.shop), 1
+        while True:
+            product_id = new.id or int(await client.send("INCRBY", counter, step, idempotent=True))
+            reply = await client.run(
+                "add_product",
+                (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
+                add_product_args(
+                    product_id=product_id, stock=new.stock, events_max=client.events_max, pairs=product_pairs(new)
+                ),
+            )
+            match reply:
+                case ["added"]:
+                    return Product(product_id, new.name, new.description, new.price, new.stock)
+                case ["taken"] if new.id is not None:
+                    raise ProductIdTaken(new.id)
+                case ["taken"]:
+                    # Clients gave these ids to their products themselves. Doubled steps pass them in a few calls.
+                    step *= 2
+                case _:
+                    raise unknown_reply("add_product", reply)
+
+    async def get(self, product_id: int) -> Product:
+        """Return a product on sale. Raise ProductNotFound."""
+        [product] = await self.read_many([product_id])
+        if product is None:
+            raise ProductNotFound(str(product_id))
+        return product
+
+    async def change(self, product_id: int, change: ProductChange) -> Product:
+        """Set the fields that were given. Raise ProductNotFound."""
+        client = self._client
+        reply = await client.run(
+            "change_product",
+            (keys.product(client.shop, product_id), keys.events(client.shop)),
+            change_product_args(
+                product_id=product_id,
+                events_max=client.events_max,
+                fields=PRODUCT_FIELDS,
+                pairs=product_pairs(change),
+            ),
+        )
+        match reply:
+            case ["changed", *row]:
+                [product] = read_products([product_id], [row])
+                assert product is not None
+                return product
+            case ["absent"]:
+                raise ProductNotFound(str(product_id))
+            case _:
+                raise unknown_reply("change_product", reply)
+
+    async def withdraw(self, product_id: int) -> None:
+        """Withdraw a product from sale; repeating it is harmless. Raise ProductNotFound if it was never added."""
+        client = self._client
+        reply = await client.run(
+            "withdraw_product",
+            (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
+            withdraw_product_args(product_id=product_id, events_max=client.events_max),
+        )
+        match reply:
+            case ["withdrawn"]:
+                return
+            case ["absent"]:
+                raise ProductNotFound(str(product_id))
+            case _:
+                raise unknown_reply("withdraw_product", reply)
+
+    async def read_many(self, ids: Sequence[int], *, withdrawn_too: bool = False) -> Sequence[Product | None]:
+        """Return the products of these ids. None stands for a product that is absent or withdrawn."""
+        shop = self._client.shop
+        rows = await self._client.read_hashes([keys.product(shop, product_id) for product_id in ids], PRODUCT_FIELDS)
+        return read_products(ids, rows, withdrawn_too=withdrawn_too)
+
+
+def add_product_args(*, product_id: int, stock: int, events_max: int, pairs: Sequence[str]) -> tuple[str | int, ...]:
+    """Return ARGV of lua/add_product.lua."""
+    return (product_id, stock, events_max, *pairs)
+
+
+def change_product_args(
+    *, product_id: int, events_max: int, fields: Sequence[str], pairs: Sequence[str]
+) -> tuple[str | int, ...]:
+    """Return ARGV of lua/change_product.lua."""
+    return (product_id, events_max, len(fields), *fields, *pairs)
+
+
+def withdraw_product_args(*, product_id: int, events_max: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/withdraw_product.lua."""
+    return (product_id, events_max)

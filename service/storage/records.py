@@ -1,0 +1,69 @@
+"""From hashes and replies of Redis to values, and from values to fields. Pure functions."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from service.domain.event import Event
+from service.domain.money import format_cents, parse_cents
+from service.domain.order import Order, OrderStatus, parse_lines
+from service.domain.product import Product
+from service.domain.requests import NewProduct, ProductChange
+from service.domain.times import Milliseconds
+
+Row = Sequence[Any]
+"""The values of some fields of a hash: texts, and None where a field is absent."""
+
+PRODUCT_FIELDS: Final = ("name", "description", "price", "stock", "withdrawn")
+"""What is asked for wherever a product is read. `read_products` takes a row apart in the same order."""
+
+
+def read_products(ids: Sequence[int], rows: Sequence[Row], *, withdrawn_too: bool = False) -> list[Product | None]:
+    """Return the products of rows with PRODUCT_FIELDS. None stands for a product that is absent or withdrawn."""
+    # Unpacked here, not into an object per row: 9.6 us for 100 rows, and 61 with a NamedTuple.
+    return [
+        None
+        if name is None or (withdrawn == "1" and not withdrawn_too)
+        else Product(product_id, name, description, parse_cents(price), int(stock))
+        for product_id, (name, description, price, stock, withdrawn) in zip(ids, rows, strict=True)
+    ]
+
+
+def product_pairs(product: NewProduct | ProductChange) -> list[str]:
+    """Return the given fields of a product as Redis holds them: name, value, name, value, ...
+
+    The id and the stock are not among them: the scripts handle these themselves.
+    """
+    pairs = []
+    for name, value in product.model_dump(exclude={"id", "stock"}, exclude_unset=True).items():
+        pairs += [name, format_cents(value) if name == "price" else value]
+    return pairs
+
+
+ORDER_FIELDS: Final = ("products", "total_price", "status", "created_at", "expires_at")
+"""What is asked for wherever an order is read. `read_orders` takes a row apart in the same order."""
+
+
+def read_orders(ids: Sequence[int], rows: Sequence[Row]) -> list[Order | None]:
+    """Return the orders of rows with ORDER_FIELDS, whatever their status. None stands for an absent order.
+
+    `expires_at` is given only for pending orders. Raise ValueError if a row is damaged.
+    """
+    return [
+        None
+        if products is None
+        else Order(
+            order_id,
+            parse_lines(products),
+            parse_cents(total_price),
+            status,
+            Milliseconds(int(created_at)),
+            Milliseconds(int(expires_at)) if status == OrderStatus.PENDING else None,
+        )
+        for order_id, (products, total_price, status, created_at, expires_at) in zip(ids, rows, strict=True)
+    ]
+
+
+def read_event(entry: tuple[str, list[str]]) -> Event:
+    """Return an event from its id and its fields and values in turn."""
+    event_id, parts = entry
+    return Event(event_id, dict(zip(parts[::2], parts[1::2], strict=True)))

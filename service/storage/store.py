@@ -1,0 +1,41 @@
+"""The Store: everything that a shop is and does in Redis, one object per subject.
+
+A verb of a subject checks nothing that its script checks. It turns the reply of the script into a value, or into an
+error of `service.domain.errors`. What needs two keys to agree happens in one script.
+"""
+
+from collections.abc import Callable
+
+from service.domain.times import Milliseconds
+from service.settings import Durability
+from service.storage.client import RedisClient
+from service.storage.events import Events
+from service.storage.holds import Holds
+from service.storage.inspection import Inspection
+from service.storage.orders import Orders
+from service.storage.products import Products
+from service.storage.sender import CommandSender
+from service.storage.stock import Stock
+
+
+class Store:
+    """One shop in Redis."""
+
+    def __init__(
+        self,
+        sender: CommandSender,
+        *,
+        shop: str,
+        durability: Durability,
+        events_max: int,
+        clock: Callable[[], Milliseconds] | None = None,
+    ) -> None:
+        """Take the same as RedisClient."""
+        client = RedisClient(sender, shop=shop, durability=durability, events_max=events_max, clock=clock)
+        self.check = client.check
+        self.products = Products(client)
+        self.stock = Stock(client, self.products)
+        self.orders = Orders(client)
+        self.holds = Holds(client, self.orders)
+        self.events = Events(client)
+        self.inspection = Inspection(client)
