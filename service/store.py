@@ -7,9 +7,9 @@ A verb checks nothing that its script checks, and turns the script's reply into 
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import structlog
 from redis.exceptions import (  # noqa: TID251
@@ -91,6 +91,106 @@ class Link(Protocol):
         `repeatable`: executing it twice does no harm.
         """
         ...
+
+
+PRODUCT_FIELDS: Final = ("name", "description", "price", "stock", "withdrawn")
+"""The fields of a product that are read, everywhere and in this order."""
+
+ORDER_FIELDS: Final = ("products", "total_price", "status", "created_at", "expires_at")
+"""The fields of an order that are read, everywhere and in this order."""
+
+AUDITED_PRODUCT_FIELDS: Final = ("id", "price", "stock", "held", "sold", "received", "withdrawn")
+AUDITED_ORDER_FIELDS: Final = ("id", "status", "total_price", "products", "created_at", "expires_at")
+
+Args = tuple[str | int, ...]
+"""The ARGV of a script. Each function below returns them in the order in which the script unpacks them."""
+
+
+def product_pairs(new: NewProduct) -> list[str]:
+    """Return the fields of a new product that the scripts do not count, as `field, value` pairs."""
+    return ["name", new.name, "description", new.description, "price", money(new.price)]
+
+
+def _add_product_args(*, product_id: int, stock: int, events_max: int, pairs: Iterable[str]) -> Args:
+    return (product_id, stock, events_max, *pairs)
+
+
+def _change_product_args(*, product_id: int, events_max: int, fields: Sequence[str], pairs: Iterable[str]) -> Args:
+    return (product_id, events_max, len(fields), *fields, *pairs)
+
+
+def _withdraw_product_args(*, product_id: int, events_max: int) -> Args:
+    return (product_id, events_max)
+
+
+def _move_stock_args(
+    *,
+    product_id: int,
+    change: int,
+    reason: str,
+    max_stock: int,
+    idempotency_key: str,
+    fingerprint: str,
+    refusal_ms: int,
+    events_max: int,
+    fields: Iterable[str],
+) -> Args:
+    return (product_id, change, reason, max_stock, idempotency_key, fingerprint, refusal_ms, events_max, *fields)
+
+
+def _place_order_args(
+    *,
+    order_id: int,
+    hold_ms: int | str,
+    expected_cents: int | str,
+    idempotency_key: str,
+    fingerprint: str,
+    refusal_ms: int,
+    events_max: int,
+    now_ms: int | str,
+    quantities: Iterable[int],
+) -> Args:
+    """`quantities`: product id and quantity of each line, one after the other."""
+    return (
+        order_id,
+        hold_ms,
+        expected_cents,
+        idempotency_key,
+        fingerprint,
+        refusal_ms,
+        events_max,
+        now_ms,
+        *quantities,
+    )
+
+
+def _complete_order_args(*, order_id: int, events_max: int, now_ms: int | str, quantities: Iterable[int]) -> Args:
+    return (order_id, events_max, now_ms, *quantities)
+
+
+def _release_order_args(
+    *,
+    order_id: int,
+    action: Literal["cancel", "expire"],
+    events_max: int,
+    now_ms: int | str,
+    quantities: Iterable[int],
+) -> Args:
+    return (order_id, action, events_max, now_ms, *quantities)
+
+
+def _audit_orders_args(*, fields: Sequence[str], order_ids: Iterable[int]) -> Args:
+    return (len(fields), *fields, *order_ids)
+
+
+def _audit_products_args(*, fields: Sequence[str], product_ids: Iterable[int]) -> Args:
+    return (len(fields), *fields, *product_ids)
+
+
+def _product(product_id: int, row: Sequence[str]) -> Product:
+    """Return the product of a row of PRODUCT_FIELDS."""
+    name, description, price, stock, _ = row
+    return Product(product_id, name, description, parse_cents(price), int(stock))
 
 
 class Placed(NamedTuple):
@@ -196,7 +296,9 @@ class Store:
             reply = await self._run(
                 "add_product",
                 (keys.product(self._shop, product_id), keys.products(self._shop), keys.events(self._shop)),
-                (product_id, new.name, new.description, money(new.price), new.stock, self._events_max),
+                _add_product_args(
+                    product_id=product_id, stock=new.stock, events_max=self._events_max, pairs=product_pairs(new)
+                ),
             )
             match reply:
                 case ["added"]:
@@ -224,11 +326,16 @@ class Store:
         reply = await self._run(
             "change_product",
             (keys.product(self._shop, product_id), keys.events(self._shop)),
-            (product_id, self._events_max, *(part for field in fields.items() for part in field)),
+            _change_product_args(
+                product_id=product_id,
+                events_max=self._events_max,
+                fields=PRODUCT_FIELDS,
+                pairs=chain.from_iterable(fields.items()),
+            ),
         )
         match reply:
-            case ["changed", name, description, price, stock]:
-                return Product(product_id, name, description, parse_cents(price), int(stock))
+            case ["changed", *row]:
+                return _product(product_id, row)
             case ["absent"]:
                 raise ProductNotFound(str(product_id))
             case _:
@@ -239,7 +346,7 @@ class Store:
         reply = await self._run(
             "withdraw_product",
             (keys.product(self._shop, product_id), keys.products(self._shop), keys.events(self._shop)),
-            (product_id, self._events_max),
+            _withdraw_product_args(product_id=product_id, events_max=self._events_max),
         )
         match reply:
             case ["withdrawn"]:
@@ -263,21 +370,25 @@ class Store:
             *[keys.product(self._shop, product_id) for product_id in quantities],
             *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
         )
-        more_args = (
-            "" if new.status == "completed" else new.hold_seconds * 1000,
-            "" if new.total_price is None else new.total_price,
-            idempotency_key or "",
-            order_fingerprint(new, quantities) if idempotency_key else "",
-            REFUSAL_LIFETIME_MS,
-            self._events_max,
-            self._test_time(),
-            *chain.from_iterable(quantities.items()),
-        )
+        hold_ms = "" if new.status == "completed" else new.hold_seconds * 1000
+        fingerprint = order_fingerprint(new, quantities) if idempotency_key else ""
         while True:
             order_id = await self._order_ids.take()
             try:
                 reply = await self._run(
-                    "place_order", (keys.order(self._shop, order_id), *more_keys), (order_id, *more_args)
+                    "place_order",
+                    (keys.order(self._shop, order_id), *more_keys),
+                    _place_order_args(
+                        order_id=order_id,
+                        hold_ms=hold_ms,
+                        expected_cents="" if new.total_price is None else new.total_price,
+                        idempotency_key=idempotency_key or "",
+                        fingerprint=fingerprint,
+                        refusal_ms=REFUSAL_LIFETIME_MS,
+                        events_max=self._events_max,
+                        now_ms=self._test_time(),
+                        quantities=chain.from_iterable(quantities.items()),
+                    ),
                 )
             except (StorageUnavailable, Overloaded, Unfit):
                 self._order_ids.give_back(order_id)
@@ -350,7 +461,16 @@ class Store:
         Raises OrderNotFound, OrderCancelled and OrderExpired.
         """
         order = await self._read_order(order_id)
-        reply = await self._run("complete_order", *self._ending(order_id, order.lines))
+        reply = await self._run(
+            "complete_order",
+            self._transition_keys(order_id, order.lines),
+            _complete_order_args(
+                order_id=order_id,
+                events_max=self._events_max,
+                now_ms=self._test_time(),
+                quantities=[line.quantity for line in order.lines],
+            ),
+        )
         match reply:
             case ["completed"]:
                 return order._replace(status="completed", expires_at=None)
@@ -367,7 +487,7 @@ class Store:
         Raises OrderNotFound, OrderCompleted and OrderExpired.
         """
         order = await self._read_order(order_id)
-        reply = await self._run("release_order", *self._ending(order_id, order.lines, "cancel"))
+        reply = await self._release_order(order_id, order.lines, "cancel")
         match reply:
             case ["released", "cancelled"] | ["cancelled"]:
                 return
@@ -407,8 +527,24 @@ class Store:
         [[products]] = await self._read_hashes([keys.order(self._shop, order_id)], ("products",))
         if products is None:
             raise OrderNotFound(str(order_id))
-        reply = await self._run("release_order", *self._ending(order_id, parse_lines(products), "expire"))
+        reply = await self._release_order(order_id, parse_lines(products), "expire")
         return str(reply[0])
+
+    async def _release_order(
+        self, order_id: int, lines: Sequence[OrderLine], action: Literal["cancel", "expire"]
+    ) -> list[Any]:
+        reply: list[Any] = await self._run(
+            "release_order",
+            self._transition_keys(order_id, lines),
+            _release_order_args(
+                order_id=order_id,
+                action=action,
+                events_max=self._events_max,
+                now_ms=self._test_time(),
+                quantities=[line.quantity for line in lines],
+            ),
+        )
+        return reply
 
     async def move_stock(self, product_id: int, move: StockMove, idempotency_key: str | None = None) -> Moved:
         """Adds to the stock of a product or takes from it.
@@ -423,20 +559,21 @@ class Store:
                 keys.events(self._shop),
                 *((keys.idempotency(self._shop, idempotency_key),) if idempotency_key else ()),
             ),
-            (
-                product_id,
-                move.change,
-                move.reason,
-                MAX_STOCK,
-                idempotency_key or "",
-                move_fingerprint(product_id, move),
-                REFUSAL_LIFETIME_MS,
-                self._events_max,
+            _move_stock_args(
+                product_id=product_id,
+                change=move.change,
+                reason=move.reason,
+                max_stock=MAX_STOCK,
+                idempotency_key=idempotency_key or "",
+                fingerprint=move_fingerprint(product_id, move),
+                refusal_ms=REFUSAL_LIFETIME_MS,
+                events_max=self._events_max,
+                fields=PRODUCT_FIELDS,
             ),
         )
         match reply:
-            case ["moved", name, description, price, stock]:
-                return Moved(Product(product_id, name, description, parse_cents(price), int(stock)), replayed=False)
+            case ["moved", *row]:
+                return Moved(_product(product_id, row), replayed=False)
             case ["replayed", _]:
                 [product] = await _replayed(self._read_products([product_id], withdrawn=True))
                 assert product is not None
@@ -486,7 +623,8 @@ class Store:
             keys.pending(self._shop),
             *(keys.order(self._shop, order_id) for order_id in order_ids),
         ]
-        _, last_event, *rows = await self._run("audit_orders", names, order_ids, repeatable=True)
+        args = _audit_orders_args(fields=AUDITED_ORDER_FIELDS, order_ids=order_ids)
+        _, last_event, *rows = await self._run("audit_orders", names, args, repeatable=True)
         return last_event, rows
 
     async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[list[str | None]]]:
@@ -496,7 +634,8 @@ class Store:
             keys.products(self._shop),
             *(keys.product(self._shop, product_id) for product_id in product_ids),
         ]
-        _, last_event, *rows = await self._run("audit_products", names, product_ids, repeatable=True)
+        args = _audit_products_args(fields=AUDITED_PRODUCT_FIELDS, product_ids=product_ids)
+        _, last_event, *rows = await self._run("audit_products", names, args, repeatable=True)
         return last_event, rows
 
     async def scan_keys(self) -> AsyncIterator[list[str]]:
@@ -550,18 +689,15 @@ class Store:
         end = max(first - count, 0)
         return range(first, end, -1), end + 1
 
-    def _ending(
-        self, order_id: int, lines: Sequence[OrderLine], *how: str
-    ) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
-        """Keys and arguments of the scripts that end a pending order. The lines of an order never change."""
-        names = (
+    def _transition_keys(self, order_id: int, lines: Sequence[OrderLine]) -> tuple[str, ...]:
+        """Return the KEYS of the scripts that end a pending order. The lines of an order never change."""
+        return (
             keys.order(self._shop, order_id),
             keys.events(self._shop),
             keys.holds(self._shop),
             keys.pending(self._shop),
-            *(keys.product(self._shop, line.product_id) for line in lines),
+            *[keys.product(self._shop, line.product_id) for line in lines],
         )
-        return names, (order_id, *how, self._events_max, self._test_time(), *(line.quantity for line in lines))
 
     async def _read_order(self, order_id: int) -> Order:
         [order] = await self._read_orders([order_id])
@@ -581,31 +717,31 @@ class Store:
 
     async def _read_products(self, product_ids: Sequence[int], withdrawn: bool = False) -> list[Product | None]:
         """Products on sale, and `withdrawn` ones where they are wanted."""
-        fields = ("name", "description", "price", "stock", "withdrawn")
-        rows = await self._read_hashes([keys.product(self._shop, product_id) for product_id in product_ids], fields)
+        names = [keys.product(self._shop, product_id) for product_id in product_ids]
+        rows = await self._read_hashes(names, PRODUCT_FIELDS)
         return [
             None
-            if row[0] is None or (row[4] == "1" and not withdrawn)
-            else Product(product_id, row[0], row[1], parse_cents(row[2]), int(row[3]))
-            for product_id, row in zip(product_ids, rows, strict=True)
+            if name is None or (is_withdrawn == "1" and not withdrawn)
+            else Product(product_id, name, description, parse_cents(price), int(stock))
+            for product_id, (name, description, price, stock, is_withdrawn) in zip(product_ids, rows, strict=True)
         ]
 
     async def _read_orders(self, order_ids: Sequence[int]) -> list[Order | None]:
         """Orders in any status, also `cancelled` and `expired`. `expires_at` only of pending ones."""
-        fields = ("products", "total_price", "status", "created_at", "expires_at")
-        rows = await self._read_hashes([keys.order(self._shop, order_id) for order_id in order_ids], fields)
+        names = [keys.order(self._shop, order_id) for order_id in order_ids]
+        rows = await self._read_hashes(names, ORDER_FIELDS)
         return [
             None
-            if row[0] is None
+            if products is None
             else Order(
                 order_id,
-                parse_lines(row[0]),
-                parse_cents(row[1]),
-                row[2],
-                int(row[3]),
-                int(row[4]) if row[2] == OrderStatus.PENDING else None,
+                parse_lines(products),
+                parse_cents(total_price),
+                status,
+                int(created_at),
+                int(expires_at) if status == OrderStatus.PENDING else None,
             )
-            for order_id, row in zip(order_ids, rows, strict=True)
+            for order_id, (products, total_price, status, created_at, expires_at) in zip(order_ids, rows, strict=True)
         ]
 
     async def _read_hashes(self, names: Sequence[str], fields: tuple[str, ...]) -> list[list[Any]]:
