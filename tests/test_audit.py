@@ -128,7 +128,7 @@ async def test_an_empty_shop_balances(link: CommandSender) -> None:
 
 
 async def test_an_overdue_hold_that_nobody_returned_yet_balances(shop: Shop) -> None:
-    shop.clock.now += 3_600_000
+    shop.clock.forward(3600)
     report = await shop.audit()
     assert_balanced(report)
     assert report.pending == 1

@@ -1,6 +1,6 @@
 """Orders: place, read and list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -66,7 +66,7 @@ class Orders:
                         refusal_ms=REFUSAL_MS,
                         events_max=client.events_max,
                         now_ms=client.clock_argument(),
-                        quantities=quantities,
+                        ids_and_quantities=chain.from_iterable(quantities.items()),
                     ),
                 )
             except (StorageUnavailable, Overloaded, UnsupportedRedis):
@@ -184,9 +184,9 @@ def place_order_args(
     refusal_ms: int,
     events_max: int,
     now_ms: int | str,
-    quantities: Mapping[int, int],
+    ids_and_quantities: Iterable[int],
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/place_order.lua."""
+    """Return ARGV of lua/place_order.lua. The last ones are product id and quantity of each line in turn."""
     return (
         order_id,
         hold_ms,
@@ -196,5 +196,5 @@ def place_order_args(
         refusal_ms,
         events_max,
         now_ms,
-        *chain.from_iterable(quantities.items()),
+        *ids_and_quantities,
     )

@@ -69,6 +69,6 @@ async def place(
         refusal_ms=refusal_lifetime,
         events_max=events_max,
         now_ms="" if now is None else now,
-        quantities=dict(lines),
+        ids_and_quantities=[part for line in lines for part in line],
     )
     return await run_script(link, "place_order", names, args)
