@@ -25,9 +25,9 @@ from bench.apps import PoolLink
 from bench.data import DESCRIPTION, PLENTY, PRICE, product_name
 from bench.processes import ended_with_us, stop
 from service import keys
-from service.audit import audit
 from service.engine import run_engine
 from service.models import NewOrder, NewProduct, StockMove
+from service.ops.audit import audit
 from service.store import Store
 
 Durability = Literal["off", "everysec", "always"]

@@ -15,14 +15,16 @@ from pydantic_settings import CliApp, CliPositionalArg, CliSubCommand, SettingsC
 from tqdm import tqdm
 
 from service.app import open_store
-from service.audit import CannotTellError, audit
 from service.engine import EngineError, run_engine, running_engine
 from service.errors import StorageError, Unfit
+from service.ops.audit import AuditInconclusive, audit
+from service.ops.catalogue_files import NotImportableError
+from service.ops.export import export
+from service.ops.import_products import import_products
 from service.serving import fail, serve
 from service.settings import Settings
 from service.store import Store
 from service.telemetry import configure_logging
-from service.transfer import NotImportableError, export, import_products
 
 log = structlog.get_logger()
 
@@ -156,7 +158,7 @@ async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
         try:
             report = await audit(store, settings.shop, bar.update)
-        except (CannotTellError, StorageError, Unfit) as error:
+        except (AuditInconclusive, StorageError, Unfit) as error:
             return _cannot_tell(error, command)
     if command.json_:
         print(json.dumps(report.as_dict()))
@@ -175,8 +177,8 @@ _CANNOT_TELL = 3
 """Exit code of an audit: neither 'they balance' nor 'they do not'."""
 
 
-def _cannot_tell(error: CannotTellError | StorageError | Unfit, command: Audit) -> int:
-    reason = str(error) if isinstance(error, CannotTellError) else error.reason
+def _cannot_tell(error: AuditInconclusive | StorageError | Unfit, command: Audit) -> int:
+    reason = str(error) if isinstance(error, AuditInconclusive) else error.reason
     if command.json_:
         print(json.dumps({"balanced": None, "reason": reason}))
     print(f"holdfast: cannot tell: {reason}", file=sys.stderr)

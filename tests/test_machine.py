@@ -19,7 +19,6 @@ from hypothesis.stateful import (
 )
 
 from service import keys
-from service.audit import audit
 from service.errors import IdempotencyKeyReused, Refused, StockTooHigh
 from service.models import (
     MAX_PRICE,
@@ -33,6 +32,7 @@ from service.models import (
     StockMove,
     money,
 )
+from service.ops.audit import audit
 from service.store import Moved, Placed, Store
 from service.wire import Wire
 from tests.books import assert_books_balance, events_at, hash_at, retell, scores_at
