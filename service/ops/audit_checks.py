@@ -14,6 +14,8 @@ from service.models import OrderLine, money
 from service.ops.ledger import UNITS_IN, Units
 from service.replies import parse_cents, parse_lines
 
+_WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
+
 _is_id = re.compile("[1-9][0-9]{0,15}").fullmatch
 _is_number = re.compile("[0-9]{1,18}").fullmatch
 
@@ -198,7 +200,7 @@ def expected_types(shop: str) -> dict[str, str]:
 
 
 def check_type(key: str, actual: str, expected: str) -> list[Finding]:
-    """Return whether a key has another type than expected."""
+    """Return a finding if a key has another type than expected."""
     text = {"zset": "a sorted set", "stream": "a stream", "string": "a number"}[expected]
     return [] if actual in (expected, "none") else [Finding(key, f"is a {actual}, not {text}")]
 
@@ -216,7 +218,10 @@ def check_members(index: str, members: Sequence[str]) -> tuple[list[int], list[F
 
 
 def check_entry(index: str, order_id: int, row: OrderRow | Unreadable) -> list[Finding]:
-    """Return whether an index has an entry without an order. check_order() finds all that is wrong with the order."""
+    """Return a finding if an index has an entry without an order.
+
+    If there is an order, check_order() finds whatever is wrong between the two.
+    """
     if isinstance(row, OrderRow) and not row.exists:
         return [Finding(index, f"has the entry {order_id}, but there is no such order")]
     return []
@@ -225,9 +230,6 @@ def check_entry(index: str, order_id: int, row: OrderRow | Unreadable) -> list[F
 def _ids_in(texts: Sequence[str]) -> tuple[list[int], list[str]]:
     ids = [int(text) for text in texts if _is_id(text)]
     return ids, [] if len(ids) == len(texts) else [text for text in texts if not _is_id(text)]
-
-
-_WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
 
 
 def _not_expected(field: str, value: str | None, expected: str) -> str:
