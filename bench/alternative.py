@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from service.collector import collect_less
+from service.server.gc_tuning import tune_gc
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -185,7 +185,7 @@ def create_app() -> FastAPI:
             created_at=order.created_at,
         )
 
-    collect_less()
+    tune_gc()
     return app
 
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from service.collector import collect_less
+from service.server.gc_tuning import tune_gc
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,7 +53,7 @@ def holdfast_on_pool() -> ASGIApp:
         await link.client.aclose()
 
     app = RequestMiddleware(CallRouter(CALLS, lifespan))
-    collect_less()
+    tune_gc()
     return app
 
 
@@ -84,5 +84,5 @@ def ceiling() -> Starlette:
             Route("/orders", place_order, methods=["POST"]),
         ]
     )
-    collect_less()
+    tune_gc()
     return app

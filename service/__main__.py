@@ -14,15 +14,17 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg, CliSubCommand, SettingsConfigDict, get_subcommand
 from tqdm import tqdm
 
-from service.audit import CannotTellError, audit
 from service.domain.errors.storage import StorageError, UnsupportedRedis
 from service.engine import EngineError, run_engine, running_engine
 from service.logs import configure_logging
+from service.ops.audit import AuditInconclusive, audit
+from service.ops.catalogue_files import NotImportableError
+from service.ops.export import export
+from service.ops.import_products import import_products
 from service.serving import fail, serve
 from service.settings import Settings
 from service.storage.opening import open_store
 from service.storage.store import Store
-from service.transfer import NotImportableError, export, import_products
 
 log = structlog.get_logger()
 
@@ -156,7 +158,7 @@ async def _audit(store: Store, settings: Settings, command: Audit) -> int:
     with tqdm(total=total, unit=" keys", unit_scale=True, disable=None, leave=False) as bar:
         try:
             report = await audit(store, settings.shop, bar.update)
-        except (CannotTellError, StorageError, UnsupportedRedis) as error:
+        except (AuditInconclusive, StorageError, UnsupportedRedis) as error:
             return _cannot_tell(error, command)
     if command.json_:
         print(json.dumps(report.as_dict()))
@@ -175,8 +177,8 @@ _CANNOT_TELL = 3
 """Exit code of an audit: neither 'they balance' nor 'they do not'."""
 
 
-def _cannot_tell(error: CannotTellError | StorageError | UnsupportedRedis, command: Audit) -> int:
-    reason = str(error) if isinstance(error, CannotTellError) else error.reason
+def _cannot_tell(error: AuditInconclusive | StorageError | UnsupportedRedis, command: Audit) -> int:
+    reason = str(error) if isinstance(error, AuditInconclusive) else error.reason
     if command.json_:
         print(json.dumps({"balanced": None, "reason": reason}))
     print(f"holdfast: cannot tell: {reason}", file=sys.stderr)

@@ -22,8 +22,8 @@ from service.app import create_app
 from service.domain.errors.storage import StorageError, UnsupportedRedis
 from service.engine import EngineError, run_engine
 from service.logs import configure_logging
-from service.collector import collect_less
-from service.protocol import HttpProtocol
+from service.server.gc_tuning import tune_gc
+from service.server.http_protocol import HttpProtocol
 from service.settings import Settings
 from service.storage.opening import open_store
 
@@ -142,7 +142,7 @@ def _worker_app(settings: Settings) -> object:
         _end_with_parent()  # else workers go on serving when the parent is killed
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)  # uvicorn handles them by now
     app = create_app(settings)
-    collect_less()
+    tune_gc()
     return app
 
 

@@ -1,4 +1,4 @@
-"""service/audit.py: every corruption is named, and nothing else ever is, whatever happens meanwhile."""
+"""service/ops/audit.py: every corruption is named, and nothing else ever is, whatever happens meanwhile."""
 
 import asyncio
 import random
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from pytest import MonkeyPatch  # noqa: PT013
 
-from service.audit import CannotTellError, Report, audit
 from service.domain.errors.refusals import Refusal
 from service.domain.requests import NewOrder, NewOrderLine, NewProduct, StockMove
+from service.ops.audit import AuditInconclusive, Report, audit
 from service.storage.connection import MultiplexedConnection
 from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
 from service.storage.sender import CommandSender
@@ -154,7 +154,7 @@ async def test_ids_that_were_taken_and_never_used_are_no_finding(shop: Shop, ids
 
 @pytest.mark.parametrize("batch", [1, 2, 500])
 async def test_progress_adds_up_to_the_keys_that_were_read(shop: Shop, batch: int, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr("service.audit._BATCH", batch)
+    monkeypatch.setattr("service.ops.audit._BATCH", batch)
     steps: list[int] = []
     report = await shop.audit(steps.append)
     assert sum(steps) == report.products + report.orders == 9
@@ -181,63 +181,68 @@ def _replaced(key: str) -> list[Command]:
 
 NOT_NUMBERS = ["-1", None, "many", "", "1.5", "1e3", " 7", "0x10", "\N{ARABIC-INDIC DIGIT SEVEN}", "9" * 19, "nan"]
 
+
+def wrong_field(field: str, value: str | None) -> str:
+    return f"has no field {field}" if value is None else f"has {field} {value!r}, expected "
+
+
 CASES: dict[str, Case] = {
     **{
-        f"{field} of a product is {value!r}": Case(
-            [_hash_field(MUG, field, value)], {MUG: f"has {field} {value}" if value != "" else f"has {field}"}
-        )
+        f"{field} of a product is {value!r}": Case([_hash_field(MUG, field, value)], {MUG: wrong_field(field, value)})
         for field in ("stock", "held", "sold", "received")
         for value in NOT_NUMBERS
     },
-    "stock is wrong": Case(
-        [("HSET", MUG, "stock", 3)], {MUG: "received 15, but stock 3 + held 3 + sold 2 are not that"}
-    ),
+    "stock is wrong": Case([("HSET", MUG, "stock", 3)], {MUG: "has received 15, but stock 3 + held 3 + sold 2 is 8"}),
     "received is wrong": Case(
-        [("HSET", MUG, "received", 99)], {MUG: "received 99, but stock 10 + held 3 + sold 2 are not that"}
+        [("HSET", MUG, "received", 99)], {MUG: "has received 99, but stock 10 + held 3 + sold 2 is 15"}
     ),
-    "held is wrong": Case([("HSET", MUG, "held", 4)], {MUG: "has held 4, the orders say 3"}),
-    "sold is wrong": Case([("HSET", MUG, "sold", 1)], {MUG: "has sold 1, the orders say 2"}),
+    "held is wrong": Case([("HSET", MUG, "held", 4)], {MUG: "has held 4, but its orders add up to 3"}),
+    "sold is wrong": Case([("HSET", MUG, "sold", 1)], {MUG: "has sold 1, but its orders add up to 2"}),
     "a unit went from stock to held": Case(
-        [("HINCRBY", MUG, "stock", -1), ("HINCRBY", MUG, "held", 1)], {MUG: "has held 4, the orders say 3"}
+        [("HINCRBY", MUG, "stock", -1), ("HINCRBY", MUG, "held", 1)], {MUG: "has held 4, but its orders add up to 3"}
     ),
     "a unit went from held to sold": Case(
-        [("HINCRBY", MUG, "held", -1), ("HINCRBY", MUG, "sold", 1)], {MUG: "has sold 3, the orders say 2"}
+        [("HINCRBY", MUG, "held", -1), ("HINCRBY", MUG, "sold", 1)], {MUG: "has sold 3, but its orders add up to 2"}
     ),
     "sold and received of a product without orders are wrong": Case(
-        [("HSET", SPOON, "sold", 1, "received", 1)], {SPOON: "has sold 1, the orders say 0"}
+        [("HSET", SPOON, "sold", 1, "received", 1)], {SPOON: "has sold 1, but its orders add up to 0"}
     ),
     "held of a withdrawn product is wrong": Case(
-        [("HSET", CUP, "held", 0, "stock", 2)], {CUP: "has held 0, the orders say 1"}
+        [("HSET", CUP, "held", 0, "stock", 2)], {CUP: "has held 0, but its orders add up to 1"}
     ),
     **{
-        f"price is {value!r}": Case([_hash_field(POT, "price", value)], {POT: "unreadable amount"})
+        f"price is {value!r}": Case([_hash_field(POT, "price", value)], {POT: wrong_field("price", value)})
         for value in ("free", "-1.00", "1.005", "", None, "1e3", "NaN", "5,00")
     },
     **{
-        f"withdrawn is {value!r}": Case([_hash_field(POT, "withdrawn", value)], {POT: f"has withdrawn {value}"})
+        f"withdrawn is {value!r}": Case([_hash_field(POT, "withdrawn", value)], {POT: wrong_field("withdrawn", value)})
         for value in ("2", "yes", None, "-1", "00")
     },
-    "withdrawn, but in the index": Case([("HSET", POT, "withdrawn", "1")], {POT: f"is withdrawn, but in {INDEX}"}),
-    "in the index, but withdrawn": Case([("ZADD", INDEX, 3, 3)], {CUP: f"is withdrawn, but in {INDEX}"}),
+    "withdrawn, but in the index": Case([("HSET", POT, "withdrawn", "1")], {POT: f"is withdrawn, but is in {INDEX}"}),
+    "in the index, but withdrawn": Case([("ZADD", INDEX, 3, 3)], {CUP: f"is withdrawn, but is in {INDEX}"}),
     "on sale again, but not in the index": Case(
-        [("HSET", CUP, "withdrawn", "0")], {CUP: f"is on sale, but {INDEX} has nothing for it"}
+        [("HSET", CUP, "withdrawn", "0")], {CUP: f"is on sale, but is not in {INDEX}"}
     ),
-    "on sale, but not in the index": Case([("ZREM", INDEX, 2)], {POT: f"is on sale, but {INDEX} has nothing for it"}),
+    "on sale, but not in the index": Case([("ZREM", INDEX, 2)], {POT: f"is on sale, but is not in {INDEX}"}),
     **{
         f"score in the index is {score}": Case(
-            [("ZADD", INDEX, score, 2)], {POT: f"is on sale, but {INDEX} has {score} for it"}
+            [("ZADD", INDEX, score, 2)], {POT: f"is on sale, but its score in {INDEX} is {score}, expected 2"}
         )
         for score in ("3", "2.5", "inf", "-2")
     },
-    "in the index, but never added": Case([("ZADD", INDEX, 99, 99)], {INDEX: "has 99, but there is no such product"}),
-    "in the index, but deleted": Case([("DEL", SPOON)], {INDEX: "has 4, but there is no such product"}),
-    "the index names no id": Case([("ZADD", INDEX, 7, "seven")], {INDEX: "has 'seven', which is no id"}),
-    "the index has an id in another spelling": Case([("ZADD", INDEX, 1, "01")], {INDEX: "has '01', which is no id"}),
-    "deleted together with its place in the index": Case([("DEL", POT), ("ZREM", INDEX, 2)], {POT: "no such product"}),
-    "withdrawn and deleted, though orders name it": Case([("DEL", CUP)], {CUP: "no such product"}),
-    "id of a product is wrong": Case([("HSET", MUG, "id", "2")], {MUG: "has id 2"}),
-    "id of a product is missing": Case([("HDEL", MUG, "id")], {MUG: "has id None"}),
-    "id of a withdrawn product is missing": Case([("HDEL", CUP, "id")], {CUP: "has id None"}),
+    "in the index, but never added": Case(
+        [("ZADD", INDEX, 99, 99)], {INDEX: "has the entry 99, but there is no such product"}
+    ),
+    "in the index, but deleted": Case([("DEL", SPOON)], {INDEX: "has the entry 4, but there is no such product"}),
+    "the index names no id": Case([("ZADD", INDEX, 7, "seven")], {INDEX: "has the entry 'seven', which is not an id"}),
+    "the index has an id in another spelling": Case(
+        [("ZADD", INDEX, 1, "01")], {INDEX: "has the entry '01', which is not an id"}
+    ),
+    "deleted together with its place in the index": Case([("DEL", POT), ("ZREM", INDEX, 2)], {POT: "does not exist"}),
+    "withdrawn and deleted, though orders name it": Case([("DEL", CUP)], {CUP: "does not exist"}),
+    "id of a product is wrong": Case([("HSET", MUG, "id", "2")], {MUG: "has id '2', expected 1"}),
+    "id of a product is missing": Case([("HDEL", MUG, "id")], {MUG: "has no field id"}),
+    "id of a withdrawn product is missing": Case([("HDEL", CUP, "id")], {CUP: "has no field id"}),
     "product of another type": Case(_replaced(SPOON), {SPOON: "cannot be read: "}),
     "product with orders of another type": Case(_replaced(MUG), {MUG: "cannot be read: "}),
     **{
@@ -247,106 +252,119 @@ CASES: dict[str, Case] = {
         for kind, end in [("product", "mug"), ("product", "0"), ("order", "007"), ("order", ""), ("order", "1:old")]
     },
     "status is unknown": Case(
-        [("HSET", COMPLETED, "status", "lost")], {COMPLETED: "has status lost", MUG: "has sold 2", POT: "has sold 1"}
+        [("HSET", COMPLETED, "status", "lost")],
+        {COMPLETED: "has status 'lost', expected one of pending", MUG: "has sold 2", POT: "has sold 1"},
     ),
     "status is missing": Case(
-        [("HDEL", COMPLETED, "status")], {COMPLETED: "has status None", MUG: "has sold 2", POT: "has sold 1"}
+        [("HDEL", COMPLETED, "status")], {COMPLETED: "has no field status", MUG: "has sold 2", POT: "has sold 1"}
     ),
     "status of a pending order is missing": Case(
         [("HDEL", PENDING_ORDER, "status")],
-        {PENDING_ORDER: "has status None", MUG: "has held 3, the orders say 0", CUP: "has held 1, the orders say 0"},
+        {
+            PENDING_ORDER: "has no field status",
+            MUG: "has held 3, but its orders add up to 0",
+            CUP: "has held 1, but its orders add up to 0",
+        },
     ),
     "a completed order is called cancelled": Case(
         [("HSET", COMPLETED, "status", "cancelled")],
-        {MUG: "has sold 2, the orders say 0", POT: "has sold 1, the orders say 0"},
+        {MUG: "has sold 2, but its orders add up to 0", POT: "has sold 1, but its orders add up to 0"},
     ),
     "a cancelled order is called completed": Case(
-        [("HSET", CANCELLED, "status", "completed")], {POT: "has sold 1, the orders say 3"}
+        [("HSET", CANCELLED, "status", "completed")], {POT: "has sold 1, but its orders add up to 3"}
     ),
     "a pending order is called completed": Case(
         [("HSET", PENDING_ORDER, "status", "completed")],
-        {PENDING_ORDER: f"is completed, but in {HOLDS}", MUG: "has held 3", CUP: "has held 1"},
+        {PENDING_ORDER: f"is completed, but is in {HOLDS}", MUG: "has held 3", CUP: "has held 1"},
     ),
     "an expired order is called pending": Case(
         [("HSET", EXPIRED, "status", "pending")],
-        {EXPIRED: f"is pending, but not in {HOLDS}", POT: "has held 0, the orders say 1"},
+        {EXPIRED: f"is pending, but is not in {HOLDS}", POT: "has held 0, but its orders add up to 1"},
     ),
     "total is wrong": Case(
         [("HSET", COMPLETED, "total_price", "44.97")],
-        {COMPLETED: "has total_price 44.97, its lines come to 44.98"},
+        {COMPLETED: "has total_price 44.97, but the sum of its lines is 44.98"},
     ),
     **{
-        f"total is {value!r}": Case([_hash_field(COMPLETED, "total_price", value)], {COMPLETED: "unreadable amount"})
+        f"total is {value!r}": Case(
+            [_hash_field(COMPLETED, "total_price", value)], {COMPLETED: wrong_field("total_price", value)}
+        )
         for value in ("much", None, "-44.98", "44.980")
     },
     "total of a cancelled order is wrong": Case(
-        [("HSET", CANCELLED, "total_price", "0")], {CANCELLED: "has total_price 0, its lines come to 10.00"}
+        [("HSET", CANCELLED, "total_price", "0")], {CANCELLED: "has total_price 0, but the sum of its lines is 10.00"}
     ),
     "price of a line is wrong": Case(
         [("HSET", COMPLETED, "products", "1: 2 x 19.98\n2: 1 x 5.00")],
-        {COMPLETED: "has total_price 44.98, its lines come to 44.96"},
+        {COMPLETED: "has total_price 44.98, but the sum of its lines is 44.96"},
     ),
     "quantity of a line is wrong": Case(
         [("HSET", COMPLETED, "products", "1: 2 x 19.99\n2: 2 x 5.00")],
-        {COMPLETED: "its lines come to 49.98", POT: "has sold 1, the orders say 2"},
+        {COMPLETED: "but the sum of its lines is 49.98", POT: "has sold 1, but its orders add up to 2"},
     ),
     "quantity and total are wrong": Case(
         [("HSET", COMPLETED, "products", "1: 2 x 19.99\n2: 2 x 5.00", "total_price", "49.98")],
-        {POT: "has sold 1, the orders say 2"},
+        {POT: "has sold 1, but its orders add up to 2"},
     ),
     "a line names another product": Case(
         [("HSET", COMPLETED, "products", "4: 2 x 19.99\n2: 1 x 5.00")],
-        {MUG: "has sold 2, the orders say 0", SPOON: "has sold 0, the orders say 2"},
+        {MUG: "has sold 2, but its orders add up to 0", SPOON: "has sold 0, but its orders add up to 2"},
     ),
     "a line names a product that never was": Case(
         [("HSET", COMPLETED, "products", "1: 2 x 19.99\n2: 1 x 4.00\n77: 1 x 1.00")],
-        {product_key(77): "no such product"},
+        {product_key(77): "does not exist"},
     ),
     **{
         f"lines are {value!r}": Case(
             [_hash_field(COMPLETED, "products", value)],
-            {COMPLETED: "unreadable lines", MUG: "has sold 2", POT: "has sold 1"},
+            {COMPLETED: wrong_field("products", value), MUG: "has sold 2", POT: "has sold 1"},
         )
         for value in ("two mugs", None, "", "1: 2 x 19.99\n2: 1 x 5.00\n", "1: -2 x 19.99")
     },
-    "id of an order is wrong": Case([("HSET", COMPLETED, "id", "3")], {COMPLETED: "has id 3"}),
-    "id of an order is missing": Case([("HDEL", COMPLETED, "id")], {COMPLETED: "has id None"}),
+    "id of an order is wrong": Case([("HSET", COMPLETED, "id", "3")], {COMPLETED: "has id '3', expected 1"}),
+    "id of an order is missing": Case([("HDEL", COMPLETED, "id")], {COMPLETED: "has no field id"}),
     **{
         f"expires_at is {value!r}": Case(
-            [_hash_field(PENDING_ORDER, "expires_at", value)], {PENDING_ORDER: f"has expires_at {value}"}
+            [_hash_field(PENDING_ORDER, "expires_at", value)], {PENDING_ORDER: wrong_field("expires_at", value)}
         )
         for value in ("soon", None, "-1", "1.5")
     },
     "expires_at is another time than in holds": Case(
-        [("HSET", PENDING_ORDER, "expires_at", NOON)], {PENDING_ORDER: f"expires at {NOON}, but {HOLDS} has"}
+        [("HSET", PENDING_ORDER, "expires_at", NOON)],
+        {PENDING_ORDER: f"has expires_at {NOON}, but its score in {HOLDS} is"},
     ),
     **{
-        f"score in holds is {score}": Case([("ZADD", HOLDS, score, 2)], {PENDING_ORDER: f"but {HOLDS} has {score}"})
+        f"score in holds is {score}": Case(
+            [("ZADD", HOLDS, score, 2)], {PENDING_ORDER: f"but its score in {HOLDS} is {score}"}
+        )
         for score in ("5", str(NOON + 900_001), f"{NOON + 900_000}.5", "inf", "-inf")
     },
-    "pending, but not in holds": Case([("ZREM", HOLDS, 2)], {PENDING_ORDER: f"not in {HOLDS}: it would never expire"}),
-    "pending, but not in pending": Case([("ZREM", PENDING, 2)], {PENDING_ORDER: f"but {PENDING} has nothing for it"}),
+    "pending, but not in holds": Case(
+        [("ZREM", HOLDS, 2)], {PENDING_ORDER: f"is not in {HOLDS}: it would never expire"}
+    ),
+    "pending, but not in pending": Case([("ZREM", PENDING, 2)], {PENDING_ORDER: f"but is not in {PENDING}"}),
     **{
         f"score in pending is {score}": Case(
-            [("ZADD", PENDING, score, 2)], {PENDING_ORDER: f"is pending, but {PENDING} has {score} for it"}
+            [("ZADD", PENDING, score, 2)],
+            {PENDING_ORDER: f"is pending, but its score in {PENDING} is {score}, expected 2"},
         )
         for score in ("3", "2.5", "inf")
     },
     **{
         f"{status}, but in {name}": Case(
-            [("ZADD", index, 5, order_id)], {order_key(order_id): f"is {status}, but in {index}"}
+            [("ZADD", index, 5, order_id)], {order_key(order_id): f"is {status}, but is in {index}"}
         )
         for order_id, status in [(1, "completed"), (3, "cancelled"), (4, "expired")]
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
     **{
         f"{name} names an order that never was": Case(
-            [("ZADD", index, 5, 60)], {index: "has 60, but there is no such order"}
+            [("ZADD", index, 5, 60)], {index: "has the entry 60, but there is no such order"}
         )
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
     **{
-        f"{name} names no id": Case([("ZADD", index, 5, "five")], {index: "has 'five', which is no id"})
+        f"{name} names no id": Case([("ZADD", index, 5, "five")], {index: "has the entry 'five', which is not an id"})
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
     "order above the counter": Case(
@@ -364,21 +382,23 @@ CASES: dict[str, Case] = {
                 "1.00",
             )
         ],
-        {order_key(1000): f"was never handed out: {COUNTER} is {ORDER_ID_BLOCK}"},
+        {order_key(1000): f"has an id that was never assigned: {COUNTER} is {ORDER_ID_BLOCK}"},
     ),
     "counter was set back": Case(
-        [("SET", COUNTER, 4)], {OF_WITHDRAWN: "was never handed out", CUP: "has sold 1, the orders say 0"}
+        [("SET", COUNTER, 4)],
+        {OF_WITHDRAWN: "has an id that was never assigned", CUP: "has sold 1, but its orders add up to 0"},
     ),
     "completed order was deleted": Case(
-        [("DEL", COMPLETED)], {MUG: "has sold 2, the orders say 0", POT: "has sold 1, the orders say 0"}
+        [("DEL", COMPLETED)],
+        {MUG: "has sold 2, but its orders add up to 0", POT: "has sold 1, but its orders add up to 0"},
     ),
     "pending order was deleted": Case(
         [("DEL", PENDING_ORDER)],
         {
-            MUG: "has held 3, the orders say 0",
-            CUP: "has held 1, the orders say 0",
-            HOLDS: "has 2, but there is no such order",
-            PENDING: "has 2, but there is no such order",
+            MUG: "has held 3, but its orders add up to 0",
+            CUP: "has held 1, but its orders add up to 0",
+            HOLDS: "has the entry 2, but there is no such order",
+            PENDING: "has the entry 2, but there is no such order",
         },
     ),
     "cancelled order of another type": Case(_replaced(CANCELLED), {CANCELLED: "cannot be read: "}),
@@ -478,7 +498,7 @@ class SmallPages:
 
 @pytest.fixture
 def small_batches(monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr("service.audit._BATCH", 6)
+    monkeypatch.setattr("service.ops.audit._BATCH", 6)
 
 
 async def _place_and_complete(shop: Shop) -> None:
@@ -661,7 +681,7 @@ async def _work(shop: Shop, seed: int, stop: asyncio.Event) -> int:
 async def test_the_audit_of_a_busy_shop_says_what_the_audit_of_a_quiet_one_would(
     wire: MultiplexedConnection, workers: list[Shop], corrupted: bool, monkeypatch: MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.audit._BATCH", 20)
+    monkeypatch.setattr("service.ops.audit._BATCH", 20)
     stop = asyncio.Event()
     store = make_store(SmallPages(wire, page=100))
     followed = 0
@@ -719,7 +739,7 @@ async def test_many_changes_meanwhile_are_counted_where_the_stream_keeps_them(
 
 async def test_an_audit_whose_events_were_cut_cannot_tell(shop: Shop, monkeypatch: MonkeyPatch) -> None:
     before_products(shop.store, lambda: _many_orders(shop), monkeypatch)
-    with pytest.raises(CannotTellError, match="HOLDFAST_EVENTS_MAX"):
+    with pytest.raises(AuditInconclusive, match="HOLDFAST_EVENTS_MAX"):
         await shop.audit()
 
 
@@ -728,7 +748,7 @@ async def test_an_audit_that_began_before_the_first_event_cannot_tell_either(
 ) -> None:
     await shop.link.send("DEL", EVENTS)
     before_products(shop.store, lambda: _many_orders(shop), monkeypatch)
-    with pytest.raises(CannotTellError):
+    with pytest.raises(AuditInconclusive):
         await shop.audit()
 
 
@@ -741,7 +761,7 @@ async def test_an_audit_whose_stream_vanished_cannot_tell(
         await shop.link.send(*command)
 
     before_products(shop.store, change, monkeypatch)
-    with pytest.raises(CannotTellError):
+    with pytest.raises(AuditInconclusive):
         await shop.audit()
 
 

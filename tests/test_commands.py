@@ -141,7 +141,7 @@ def test_the_audit_names_what_is_off_and_exits_with_1(outside: Outside) -> None:
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines() == [
         "2 products, 0 orders, 0 of them pending.",
-        "{cli}:product:2 received 10, but stock 9 + held 0 + sold 0 are not that",
+        "{cli}:product:2 has received 10, but stock 9 + held 0 + sold 0 is 9",
         "One thing is off.",
     ]
     done = outside("audit", "--json")

@@ -18,12 +18,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.audit import audit
 from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockTooHigh
 from service.domain.limits import MAX_PRICE, MAX_STOCK, MAX_TOTAL
 from service.domain.money import Cents, format_cents
 from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockMove
 from service.domain.times import Milliseconds
+from service.ops.audit import audit
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.orders import Placed

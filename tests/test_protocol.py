@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from service.server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.protocol import MAX_HEAD_BYTES, HttpProtocol
 from service.storage.connection import MultiplexedConnection
 from tests.support.shop import make_store, new_mug, with_state
 from tests.support.waiting import eventually

@@ -1,4 +1,4 @@
-"""service/transfer.py: catalogues in, products and orders out."""
+"""service/ops: import and export."""
 
 import csv
 import io
@@ -13,9 +13,11 @@ from httpx2 import AsyncClient
 
 from service.domain.product import Product
 from service.domain.requests import ProductsQuery
+from service.ops.catalogue_files import NotImportableError
+from service.ops.export import export
+from service.ops.import_products import ImportReport, import_products
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from service.transfer import ImportReport, NotImportableError, export, import_products
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import add_mugs, add_product, http_client, make_store, mug, new_mug, new_order, pages, place
 
@@ -178,7 +180,7 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     "an array": (b"[1, 2]", "should be an object"),
     "a text": (b'"Mug"', "should be an object"),
     "null": (b"null", "should be an object"),
-    "no id": (json.dumps(mug()).encode(), "#/id: Member is required: without it, a second run"),
+    "no id": (json.dumps(mug()).encode(), "#/id: Field is required: without it, a second run"),
     "no name": (b'{"id": 2, "description": "", "price": 1, "stock": 1}', "#/name: Member is required"),
     "unknown member": (row(2, colour="red").encode(), "#/colour: Unknown member"),
     "price as text": (row(2, price="5").encode(), "#/price: Input should be a number"),
@@ -408,7 +410,7 @@ async def test_an_export_turned_into_csv_can_be_imported_too(
 async def test_exported_products_are_those_of_the_api_in_id_order(
     store: Store, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.transfer.MAX_PAGE", 3)
+    monkeypatch.setattr("service.ops.export.MAX_PAGE", 3)
     for product_id in (9, 4, 1, 8, 2, 7, 5):
         await add_product(client, id=product_id)
     await store.products.withdraw(4)
@@ -420,7 +422,7 @@ async def test_exported_products_are_those_of_the_api_in_id_order(
 async def test_exported_orders_are_those_of_the_api_newest_first(
     store: Store, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.transfer.MAX_PAGE", 3)
+    monkeypatch.setattr("service.ops.export.MAX_PAGE", 3)
     mugs, pots = await add_product(client, stock=1000), await add_product(client, stock=1000, price=0.07)
     placed = []
     for number in range(11):

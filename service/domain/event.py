@@ -1,12 +1,13 @@
 """An entry of the event stream: its kinds and fields, its JSON, and its place in the stream."""
 
 import json
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from service.domain.money import format_cents, parse_cents
 from service.domain.order import OrderStatus, parse_lines
 
-EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+EVENT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "product_added": ("product", "name", "price", "stock"),
     "product_changed": ("product", "name", "description", "price"),
     "product_withdrawn": ("product",),
@@ -18,7 +19,7 @@ EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The fields of each kind of event, beside `event`, the kind. `product_changed` has only those that changed."""
 
-STATUS_AFTER_EVENT: Final[dict[str, OrderStatus]] = {
+STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {
     "order_completed": OrderStatus.COMPLETED,
     "order_cancelled": OrderStatus.CANCELLED,
     "order_expired": OrderStatus.EXPIRED,

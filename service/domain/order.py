@@ -1,6 +1,7 @@
 """A placed order: its lines, its states, the JSON that the contract shows, and the text of its lines in Redis."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ class OrderStatus(StrEnum):
     EXPIRED = "expired"
 
 
-UNITS_IN: Final[dict[OrderStatus, Literal["held", "sold"] | None]] = {
+UNITS_IN: Final[Mapping[str, Literal["held", "sold"] | None]] = {
     OrderStatus.PENDING: "held",
     OrderStatus.COMPLETED: "sold",
     OrderStatus.CANCELLED: None,

@@ -1,0 +1,199 @@
+"""Checks that stock and orders agree, for each product: `holdfast audit`.
+
+`received = stock + held + sold` must hold, and `held` and `sold` must be what the orders add up to.
+
+The service may run during the audit. Two keys are compared only as of one moment:
+
+- One script reads a product with its index, or an order with its indexes.
+- Reading all orders takes some time, and some orders change meanwhile. But each change writes an event in
+  the same script. So the audit counts each order as it was read, and then as the events since the start of
+  the audit say. The ledger is then the state after one event.
+- Each batch of products comes with the last event at that moment. The ledger follows the events up to there
+  before the batch is compared.
+
+If the stream was cut during the audit, events may be missing. Then the audit raises AuditInconclusive.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+
+from service.domain.event import event_position
+from service.domain.limits import MAX_ID
+from service.ops.audit_checks import (
+    Finding,
+    OrderRow,
+    Unreadable,
+    check_entry,
+    check_members,
+    check_names,
+    check_order,
+    check_product,
+    check_type,
+    expected_types,
+    lines_of,
+    order_row,
+    product_row,
+)
+from service.ops.ledger import Ledger, order_change
+from service.storage import keys
+from service.storage.store import Store
+
+_BATCH = 500
+
+
+class AuditInconclusive(Exception):
+    """The audit could not finish. No error was found so far."""
+
+
+@dataclass
+class Report:
+    """What the audit read, and what is wrong in it."""
+
+    products: int = 0
+    orders: int = 0
+    pending: int = 0
+    events_followed: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        return not self.findings
+
+    def as_dict(self) -> dict[str, object]:
+        return {"balanced": self.balanced, **asdict(self)}
+
+
+async def audit(store: Store, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
+    """Read and check everything, in bounded batches. Call `progress` with the number of keys of each batch.
+
+    Raise AuditInconclusive if events are missing.
+    """
+    return await _Audit(store, shop, progress).run()
+
+
+class _Audit:
+    """One run: reads, hands the rows to the checks, and counts the orders in the ledger."""
+
+    def __init__(self, store: Store, shop: str, progress: Callable[[int], object]) -> None:
+        self.store = store
+        self.shop = shop
+        self.progress = progress
+        self.report = Report()
+        self.ledger = Ledger()
+        self.position = "0-0"
+        """The last event that the ledger includes."""
+        self.product_ids: set[int] = set()
+        self.findings: dict[Finding, None] = {}
+        """In order, and without duplicates: SCAN may return a key twice."""
+
+    async def run(self) -> Report:
+        for key, expected in expected_types(self.shop).items():
+            self.add_findings(check_type(key, await self.store.inspection.key_type(key), expected))
+        if not self.findings:
+            await self.read_all()
+        self.report.findings = list(self.findings)
+        return self.report
+
+    async def read_all(self) -> None:
+        start = self.position = await self.store.events.last_id()
+        await self.read_orders()
+        await self.read_indexes()
+        await self.follow_events(await self.store.events.last_id())
+        await self.read_products()
+        newest = await self.store.events.last_id()
+        if event_position(newest) < event_position(self.position) or not await self.store.events.has_since(start):
+            raise AuditInconclusive(
+                "more changed during the audit than the event stream keeps: "
+                "raise HOLDFAST_EVENTS_MAX, or audit at a quieter time"
+            )
+
+    def add_findings(self, findings: Iterable[Finding]) -> None:
+        self.findings.update(dict.fromkeys(findings))
+
+    async def read_orders(self) -> None:
+        """Read and check all orders, and count them. Remember which products there are."""
+        prefix = keys.prefix(self.shop)
+        last_id = await self.last_order_id()
+        async for names in self.store.inspection.scan_keys():
+            product_ids, findings = check_names(names, f"{prefix}product:")
+            self.product_ids.update(product_ids)
+            self.add_findings(findings)
+            order_ids, findings = check_names(names, f"{prefix}order:")
+            self.add_findings(findings)
+            if order_ids and max(order_ids) > last_id:
+                last_id = await self.last_order_id()
+            for order_id in order_ids:
+                if order_id > last_id:
+                    what = f"has an id that was never assigned: {keys.order_ids(self.shop)} is {last_id}"
+                    self.add_findings([Finding(keys.order(self.shop, order_id), what)])
+            unread = [
+                order_id
+                for order_id in dict.fromkeys(order_ids)
+                if order_id <= last_id and not self.ledger.knows(order_id)
+            ]
+            for batch in _batches(unread):
+                _, replies = await self.store.inspection.audit_orders(batch)
+                for order_id, reply in zip(batch, replies, strict=True):
+                    self.count_order(order_id, order_row(reply))
+                self.progress(len(batch))
+
+    async def last_order_id(self) -> int:
+        try:
+            return await self.store.orders.last_id()
+        except ValueError as error:
+            self.add_findings([Finding(keys.order_ids(self.shop), f"is not a number: {error}")])
+            return MAX_ID
+
+    def count_order(self, order_id: int, row: OrderRow | Unreadable) -> None:
+        lines = lines_of(row)
+        if findings := check_order(self.shop, order_id, row, lines):
+            self.add_findings(findings)
+        status = "" if isinstance(row, Unreadable) else row.status or ""
+        self.ledger.set_order(order_id, status, lines or ())
+        self.report.orders += 1
+        self.report.pending += status == "pending"
+
+    async def read_indexes(self) -> None:
+        """Look for entries without an order or product. Entries that disagree with an order were found with it."""
+        for index in (keys.holds(self.shop), keys.pending(self.shop)):
+            async for members in self.store.inspection.scan_index(index):
+                order_ids, findings = check_members(index, members)
+                self.add_findings(findings)
+                for batch in _batches(order_ids):
+                    _, replies = await self.store.inspection.audit_orders(batch)
+                    for order_id, reply in zip(batch, replies, strict=True):
+                        self.add_findings(check_entry(index, order_id, order_row(reply)))
+        index = keys.products(self.shop)
+        async for members in self.store.inspection.scan_index(index):
+            product_ids, findings = check_members(index, members)
+            self.product_ids.update(product_ids)
+            self.add_findings(findings)
+
+    async def read_products(self) -> None:
+        """Read and check all products: those that have a key, and those that only the index or orders name."""
+        for batch in _batches(sorted(self.product_ids | self.ledger.product_ids())):
+            moment, replies = await self.store.inspection.audit_products(batch)
+            await self.follow_events(moment)
+            for product_id, reply in zip(batch, replies, strict=True):
+                row = product_row(reply)
+                if isinstance(row, Unreadable) or row.exists:
+                    self.report.products += 1
+                self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))
+            self.progress(len(batch))
+
+    async def follow_events(self, end: str) -> None:
+        """Bring the ledger from the state after the event `position` to the state after the event `end`."""
+        while event_position(self.position) < event_position(end):
+            events = await self.store.events.read(self.position, end)
+            if not events:
+                break
+            for event in events:
+                if (change := order_change(event)) is not None:
+                    self.ledger.set_order(*change)
+            self.report.events_followed += len(events)
+            self.position = events[-1].id
+
+
+def _batches(ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]

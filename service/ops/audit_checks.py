@@ -1,0 +1,245 @@
+"""Checks what the audit has read: pure functions from rows to findings. No Redis here.
+
+A row is what audit_orders.lua or audit_products.lua replies for one key. The fields of OrderRow and
+ProductRow are the names of what the script replies, in the same order.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from service.domain.money import format_cents, parse_cents
+from service.domain.order import OrderLine, parse_lines
+from service.ops.ledger import UNITS_IN, Units
+from service.storage import keys
+
+_WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
+
+_is_id = re.compile("[1-9][0-9]{0,15}").fullmatch
+_is_number = re.compile("[0-9]{1,18}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong in the data: the key, and what is wrong with it."""
+
+    key: str
+    what: str
+
+
+class Unreadable(NamedTuple):
+    """The row of a key that is not a hash."""
+
+    error: str
+
+
+class OrderRow(NamedTuple):
+    """An order and its scores in both indexes, all read in one moment. None: absent."""
+
+    id: str | None
+    status: str | None
+    total_price: str | None
+    products: str | None
+    created_at: str | None
+    expires_at: str | None
+    holds_score: str | None
+    pending_score: str | None
+
+    @property
+    def exists(self) -> bool:
+        return any((self.id, self.status, self.total_price, self.products, self.created_at, self.expires_at))
+
+
+class ProductRow(NamedTuple):
+    """A product and its score in the index of products on sale, all read in one moment. None: absent."""
+
+    id: str | None
+    price: str | None
+    stock: str | None
+    held: str | None
+    sold: str | None
+    received: str | None
+    withdrawn: str | None
+    index_score: str | None
+
+    @property
+    def exists(self) -> bool:
+        return any((self.id, self.price, self.stock, self.held, self.sold, self.received, self.withdrawn))
+
+
+def order_row(reply: list[str | None]) -> OrderRow | Unreadable:
+    """Return a row of audit_orders.lua with names."""
+    return OrderRow._make(reply) if len(reply) > 1 else Unreadable(str(reply[0]))
+
+
+def product_row(reply: list[str | None]) -> ProductRow | Unreadable:
+    """Return a row of audit_products.lua with names."""
+    return ProductRow._make(reply) if len(reply) > 1 else Unreadable(str(reply[0]))
+
+
+def lines_of(row: OrderRow | Unreadable) -> tuple[OrderLine, ...] | None:
+    """Return the lines of an order, None where they cannot be read."""
+    try:
+        return None if isinstance(row, Unreadable) else parse_lines(row.products or "")
+    except ValueError:
+        return None
+
+
+def check_order(
+    shop: str, order_id: int, row: OrderRow | Unreadable, lines: tuple[OrderLine, ...] | None
+) -> list[Finding]:
+    """Return what is wrong with one order and its places in the indexes. `lines` is lines_of(row)."""
+    if isinstance(row, Unreadable):
+        return [Finding(keys.order(shop, order_id), f"cannot be read: {row.error}")]
+    wrong: list[str] = []
+    if row.id != str(order_id):
+        wrong.append(_not_expected("id", row.id, str(order_id)))
+    if lines is None:
+        wrong.append(_not_expected("products", row.products, "lines like 7: 2 x 19.99"))
+    elif what := _wrong_total(row.total_price, lines):
+        wrong.append(what)
+    if not _is_number(row.created_at or ""):
+        wrong.append(_not_expected("created_at", row.created_at, _WHOLE_NUMBER))
+    if row.status == "pending":
+        wrong += _check_pending(shop, order_id, row)
+    elif row.status not in UNITS_IN:
+        wrong.append(_not_expected("status", row.status, f"one of {', '.join(UNITS_IN)}"))
+    else:
+        if row.holds_score is not None:
+            wrong.append(f"is {row.status}, but is in {keys.holds(shop)}")
+        if row.pending_score is not None:
+            wrong.append(f"is {row.status}, but is in {keys.pending(shop)}")
+    return [Finding(keys.order(shop, order_id), what) for what in wrong] if wrong else []
+
+
+def _wrong_total(total: str | None, lines: tuple[OrderLine, ...]) -> str | None:
+    try:
+        cents = parse_cents(total or "")
+    except ValueError:
+        return _not_expected("total_price", total, _AMOUNT)
+    expected = 0
+    for line in lines:
+        expected += line.price * line.quantity
+    return (
+        None if cents == expected else f"has total_price {total}, but the sum of its lines is {format_cents(expected)}"
+    )
+
+
+def _check_pending(shop: str, order_id: int, row: OrderRow) -> list[str]:
+    wrong: list[str] = []
+    holds, pending = keys.holds(shop), keys.pending(shop)
+    if row.expires_at is None or not _is_number(row.expires_at):
+        wrong.append(_not_expected("expires_at", row.expires_at, _WHOLE_NUMBER))
+    elif row.holds_score is not None and not _same(row.holds_score, row.expires_at):
+        wrong.append(f"has expires_at {row.expires_at}, but its score in {holds} is {row.holds_score}")
+    if row.holds_score is None:
+        wrong.append(f"is pending, but is not in {holds}: it would never expire")
+    if row.pending_score is None:
+        wrong.append(f"is pending, but is not in {pending}")
+    elif not _same(row.pending_score, order_id):
+        wrong.append(f"is pending, but its score in {pending} is {row.pending_score}, expected {order_id}")
+    return wrong
+
+
+def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, units: Units) -> list[Finding]:
+    """Return what is wrong with one product. `units` is what the orders hold and have sold of it."""
+    key, index = keys.product(shop, product_id), keys.products(shop)
+    if isinstance(row, Unreadable):
+        return [Finding(key, f"cannot be read: {row.error}")]
+    if not row.exists:
+        if row.index_score is not None:
+            return [Finding(index, f"has the entry {product_id}, but there is no such product")]
+        if units.held or units.sold:
+            what = f"does not exist, but its orders hold {units.held} units and have sold {units.sold}"
+            return [Finding(key, what)]
+        return []
+    wrong: list[str] = []
+    if row.id != str(product_id):
+        wrong.append(_not_expected("id", row.id, str(product_id)))
+    try:
+        parse_cents(row.price or "")
+    except ValueError:
+        wrong.append(_not_expected("price", row.price, _AMOUNT))
+    if row.withdrawn == "0":
+        if row.index_score is None:
+            wrong.append(f"is on sale, but is not in {index}")
+        elif not _same(row.index_score, product_id):
+            wrong.append(f"is on sale, but its score in {index} is {row.index_score}, expected {product_id}")
+    elif row.withdrawn != "1":
+        wrong.append(_not_expected("withdrawn", row.withdrawn, "0 or 1"))
+    elif row.index_score is not None:
+        wrong.append(f"is withdrawn, but is in {index}")
+    wrong += _check_units(row, units)
+    return [Finding(key, what) for what in wrong]
+
+
+def _check_units(row: ProductRow, units: Units) -> list[str]:
+    counters = {"stock": row.stock, "held": row.held, "sold": row.sold, "received": row.received}
+    numbers = {name: int(value) for name, value in counters.items() if value is not None and _is_number(value)}
+    if len(numbers) < len(counters):
+        return [_not_expected(name, counters[name], _WHOLE_NUMBER) for name in counters if name not in numbers]
+    wrong: list[str] = []
+    stock, held, sold, received = numbers["stock"], numbers["held"], numbers["sold"], numbers["received"]
+    if received != stock + held + sold:
+        wrong.append(f"has received {received}, but stock {stock} + held {held} + sold {sold} is {stock + held + sold}")
+    if held != units.held:
+        wrong.append(f"has held {held}, but its orders add up to {units.held}")
+    if sold != units.sold:
+        wrong.append(f"has sold {sold}, but its orders add up to {units.sold}")
+    return wrong
+
+
+def expected_types(shop: str) -> dict[str, str]:
+    """Return the type that each single key of a shop must have, if there is such a key."""
+    return {
+        keys.products(shop): "zset",
+        keys.holds(shop): "zset",
+        keys.pending(shop): "zset",
+        keys.events(shop): "stream",
+        keys.order_ids(shop): "string",
+    }
+
+
+def check_type(key: str, actual: str, expected: str) -> list[Finding]:
+    """Return a finding if a key has another type than expected."""
+    text = {"zset": "a sorted set", "stream": "a stream", "string": "a number"}[expected]
+    return [] if actual in (expected, "none") else [Finding(key, f"is a {actual}, not {text}")]
+
+
+def check_names(names: Iterable[str], prefix: str) -> tuple[list[int], list[Finding]]:
+    """Return the ids of the keys that begin with this prefix, and which of these keys do not end in an id."""
+    ids, others = _ids_in([name.removeprefix(prefix) for name in names if name.startswith(prefix)])
+    return ids, [Finding(prefix + text, "does not end in an id") for text in others]
+
+
+def check_members(index: str, members: Sequence[str]) -> tuple[list[int], list[Finding]]:
+    """Return the ids in an index, and which of its members are not ids."""
+    ids, others = _ids_in(members)
+    return ids, [Finding(index, f"has the entry {text!r}, which is not an id") for text in others]
+
+
+def check_entry(index: str, order_id: int, row: OrderRow | Unreadable) -> list[Finding]:
+    """Return a finding if an index has an entry without an order.
+
+    If there is an order, check_order() finds whatever is wrong between the two.
+    """
+    if isinstance(row, OrderRow) and not row.exists:
+        return [Finding(index, f"has the entry {order_id}, but there is no such order")]
+    return []
+
+
+def _ids_in(texts: Sequence[str]) -> tuple[list[int], list[str]]:
+    ids = [int(text) for text in texts if _is_id(text)]
+    return ids, [] if len(ids) == len(texts) else [text for text in texts if not _is_id(text)]
+
+
+def _not_expected(field: str, value: str | None, expected: str) -> str:
+    if value is None:
+        return f"has no field {field}"
+    return f"has {field} {value[:100]!r}, expected {expected}"
+
+
+def _same(score: str, number: str | int) -> bool:
+    """Return whether a score, which is a double, is exactly this number."""
+    return float(score) == float(number)

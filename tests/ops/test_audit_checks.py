@@ -1,0 +1,331 @@
+"""service/ops/audit_checks.py: rows that the scripts can write have no findings, and each changed field has one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.limits import MAX_ID, MAX_PRICE, MAX_QUANTITY
+from service.domain.money import format_cents
+from service.domain.order import OrderLine
+from service.ops.audit_checks import (
+    Finding,
+    OrderRow,
+    ProductRow,
+    Unreadable,
+    check_entry,
+    check_members,
+    check_names,
+    check_order,
+    check_product,
+    check_type,
+    expected_types,
+    lines_of,
+    order_row,
+    product_row,
+)
+from service.ops.ledger import Units
+from service.storage.sender import CommandSender
+from tests.support.shop import SHOP, make_store
+
+INDEX, HOLDS, PENDING = "{test}:products", "{test}:holds", "{test}:pending"
+DEADLINE = "1700000900000"
+
+MUG = ProductRow(id="1", price="19.99", stock="10", held="3", sold="2", received="15", withdrawn="0", index_score="1")
+MUG_UNITS = Units(held=3, sold=2)
+COMPLETED = OrderRow(
+    id="7",
+    status="completed",
+    total_price="44.98",
+    products="1: 2 x 19.99\n2: 1 x 5.00",
+    created_at="1700000000000",
+    expires_at=None,
+    holds_score=None,
+    pending_score=None,
+)
+HELD = COMPLETED._replace(status="pending", expires_at=DEADLINE, holds_score=DEADLINE, pending_score="7")
+NO_ORDER = OrderRow(*[None] * len(OrderRow._fields))
+NO_PRODUCT = ProductRow(*[None] * len(ProductRow._fields))
+
+NOT_NUMBERS = ["-1", "", "many", "1.5", "1e3", " 7", "7\n", "0x10", "\N{ARABIC-INDIC DIGIT SEVEN}", "9" * 19, "nan"]
+
+
+def order_findings(row: OrderRow | Unreadable, order_id: int = 7) -> list[str]:
+    findings = check_order(SHOP, order_id, row, lines_of(row))
+    assert {finding.key for finding in findings} <= {f"{{test}}:order:{order_id}"}
+    return [finding.what for finding in findings]
+
+
+def product_findings(row: ProductRow | Unreadable, units: Units = MUG_UNITS) -> list[str]:
+    findings = check_product(SHOP, 1, row, units)
+    assert {finding.key for finding in findings} <= {"{test}:product:1"}
+    return [finding.what for finding in findings]
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_names_of_a_row_are_those_of_the_reply_in_the_same_order(link: CommandSender) -> None:
+    store = make_store(link)
+    for key in ("{test}:order:1", "{test}:product:1"):
+        for name in {*OrderRow._fields, *ProductRow._fields}:
+            await link.send("HSET", key, name, f"the {name}")
+    for score, index in enumerate((INDEX, HOLDS, PENDING), 1):
+        await link.send("ZADD", index, score, 1)
+    _, [order] = await store.inspection.audit_orders([1])
+    scores = {"holds_score": "2", "pending_score": "3"}
+    assert order_row(order) == OrderRow(**{name: f"the {name}" for name in OrderRow._fields} | scores)
+    _, [product] = await store.inspection.audit_products([1])
+    scores = {"index_score": "1"}
+    assert product_row(product) == ProductRow(**{name: f"the {name}" for name in ProductRow._fields} | scores)
+
+
+def test_a_reply_of_another_length_is_not_taken_for_a_row() -> None:
+    with pytest.raises(TypeError):
+        order_row(["7", "completed"])
+    with pytest.raises(TypeError):
+        product_row(["1", "19.99"])
+
+
+def test_the_reply_for_a_key_that_is_not_a_hash_is_its_error() -> None:
+    assert order_row(["WRONGTYPE"]) == product_row(["WRONGTYPE"]) == Unreadable("WRONGTYPE")
+
+
+@pytest.mark.parametrize("products", [None, "", "two mugs", "1: 2 x 19.99\n", "1: -2 x 19.99", "1: 2 x 1.005"])
+def test_lines_that_cannot_be_read_are_none(products: str | None) -> None:
+    assert lines_of(COMPLETED._replace(products=products)) is None
+
+
+# --- Orders -----------------------------------------------------------------------------------------------------------
+
+LINES = st.lists(
+    st.builds(OrderLine, st.integers(1, MAX_ID), st.integers(1, MAX_QUANTITY), st.integers(0, MAX_PRICE)),
+    min_size=1,
+    max_size=100,
+)
+
+
+@given(
+    LINES,
+    st.integers(1, MAX_ID),
+    st.sampled_from(["pending", "completed", "cancelled", "expired"]),
+    st.integers(0, 10**13),
+)
+def test_an_order_that_agrees_with_its_indexes_has_no_findings(
+    lines: list[OrderLine], order_id: int, status: str, expires_at: int
+) -> None:
+    pending = status == "pending"
+    row = OrderRow(
+        id=str(order_id),
+        status=status,
+        total_price=format_cents(sum(line.quantity * line.price for line in lines)),
+        products="\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in lines),
+        created_at="1700000000000",
+        expires_at=str(expires_at) if pending else None,
+        holds_score=str(expires_at) if pending else None,
+        pending_score=str(order_id) if pending else None,
+    )
+    assert lines_of(row) == tuple(lines)
+    assert order_findings(row, order_id) == []
+
+
+def test_an_order_that_ended_may_keep_its_deadline() -> None:
+    assert order_findings(COMPLETED._replace(expires_at=DEADLINE)) == []
+
+
+@given(st.integers(min_value=0, max_value=10**12).filter(lambda cents: cents != 4498))
+def test_a_total_that_is_not_the_sum_of_the_lines_is_found(cents: int) -> None:
+    assert order_findings(COMPLETED._replace(total_price=format_cents(cents))) == [
+        f"has total_price {format_cents(cents)}, but the sum of its lines is 44.98"
+    ]
+
+
+@pytest.mark.parametrize("field", ["id", "status", "total_price", "products", "created_at"])
+def test_a_missing_field_of_an_order_is_found(field: str) -> None:
+    assert order_findings(COMPLETED._replace(**{field: None})) == [f"has no field {field}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("id", "8", "7"),
+        ("id", "07", "7"),
+        ("status", "lost", "one of pending, completed, cancelled, expired"),
+        ("status", "", "one of pending, completed, cancelled, expired"),
+        ("total_price", "much", "an amount like 19.99"),
+        ("total_price", "44.980", "an amount like 19.99"),
+        ("products", "two mugs", "lines like 7: 2 x 19.99"),
+        *(("created_at", value, "a whole number, 0 or more") for value in NOT_NUMBERS),
+    ],
+)
+def test_a_field_of_an_order_that_cannot_be_so_is_found(field: str, value: str, expected: str) -> None:
+    assert order_findings(COMPLETED._replace(**{field: value})) == [f"has {field} {value!r}, expected {expected}"]
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_a_deadline_that_is_not_a_number_is_found(value: str) -> None:
+    assert order_findings(HELD._replace(expires_at=value)) == [
+        f"has expires_at {value!r}, expected a whole number, 0 or more"
+    ]
+
+
+@pytest.mark.parametrize("score", ["1700000900001", "1700000900000.5", "0", "inf", "-inf"])
+def test_a_deadline_that_differs_from_the_hold_is_found(score: str) -> None:
+    assert order_findings(HELD._replace(holds_score=score)) == [
+        f"has expires_at {DEADLINE}, but its score in {HOLDS} is {score}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"holds_score": None}, f"is pending, but is not in {HOLDS}: it would never expire"),
+        ({"pending_score": None}, f"is pending, but is not in {PENDING}"),
+        ({"pending_score": "8"}, f"is pending, but its score in {PENDING} is 8, expected 7"),
+        ({"pending_score": "7.5"}, f"is pending, but its score in {PENDING} is 7.5, expected 7"),
+    ],
+)
+def test_a_pending_order_with_a_wrong_place_in_an_index_is_found(changes: dict[str, str | None], what: str) -> None:
+    assert order_findings(HELD._replace(**changes)) == [what]
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled", "expired"])
+def test_an_order_that_is_not_pending_is_found_in_the_indexes(status: str) -> None:
+    row = COMPLETED._replace(status=status, holds_score="5", pending_score="7")
+    assert order_findings(row) == [f"is {status}, but is in {HOLDS}", f"is {status}, but is in {PENDING}"]
+
+
+def test_everything_that_is_wrong_with_an_order_is_found_at_once() -> None:
+    assert len(order_findings(NO_ORDER)) == 4
+    row = HELD._replace(id="8", total_price="1.00", created_at="", holds_score=None, pending_score=None)
+    assert len(order_findings(row)) == 5
+
+
+def test_an_order_that_cannot_be_read_has_one_finding() -> None:
+    assert order_findings(Unreadable("WRONGTYPE")) == ["cannot be read: WRONGTYPE"]
+
+
+def test_only_the_beginning_of_a_long_value_is_shown() -> None:
+    [what] = order_findings(COMPLETED._replace(products="x" * 1_000_000))
+    assert len(what) < 200
+
+
+# --- Products ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**15), st.integers(0, MAX_PRICE), st.booleans())
+def test_a_product_that_agrees_with_its_orders_has_no_findings(
+    stock: int, held: int, sold: int, price: int, withdrawn: bool
+) -> None:
+    row = ProductRow(
+        id="1",
+        price=format_cents(price),
+        stock=str(stock),
+        held=str(held),
+        sold=str(sold),
+        received=str(stock + held + sold),
+        withdrawn="1" if withdrawn else "0",
+        index_score=None if withdrawn else "1",
+    )
+    assert product_findings(row, Units(held, sold)) == []
+
+
+@given(st.sampled_from(["stock", "held", "sold", "received"]), st.integers(0, 10**9))
+def test_a_counter_with_any_other_number_is_found(counter: str, number: int) -> None:
+    row = MUG._replace(**{counter: str(number)})
+    assert (product_findings(row) == []) == (row == MUG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "whats"),
+    [
+        ({"stock": "9"}, ["has received 15, but stock 9 + held 3 + sold 2 is 14"]),
+        ({"stock": "9", "held": "4"}, ["has held 4, but its orders add up to 3"]),
+        (
+            {"held": "2", "sold": "3"},
+            ["has held 2, but its orders add up to 3", "has sold 3, but its orders add up to 2"],
+        ),
+        ({"price": "free"}, ["has price 'free', expected an amount like 19.99"]),
+        ({"id": "2"}, ["has id '2', expected 1"]),
+        ({"withdrawn": "2"}, ["has withdrawn '2', expected 0 or 1"]),
+        ({"withdrawn": "1"}, [f"is withdrawn, but is in {INDEX}"]),
+        ({"index_score": None}, [f"is on sale, but is not in {INDEX}"]),
+        ({"index_score": "1.5"}, [f"is on sale, but its score in {INDEX} is 1.5, expected 1"]),
+        ({"withdrawn": "1", "index_score": None}, []),
+    ],
+)
+def test_a_wrong_product_is_found(changes: dict[str, str | None], whats: list[str]) -> None:
+    assert product_findings(MUG._replace(**changes)) == whats
+
+
+@pytest.mark.parametrize("field", ["id", "price", "stock", "held", "sold", "received", "withdrawn"])
+def test_a_missing_field_of_a_product_is_found(field: str) -> None:
+    assert product_findings(MUG._replace(**{field: None})) == [f"has no field {field}"]
+
+
+@pytest.mark.parametrize("counter", ["stock", "held", "sold", "received"])
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_a_counter_that_is_not_a_number_is_found(counter: str, value: str) -> None:
+    assert product_findings(MUG._replace(**{counter: value})) == [
+        f"has {counter} {value!r}, expected a whole number, 0 or more"
+    ]
+
+
+def test_a_product_that_cannot_be_read_has_one_finding() -> None:
+    assert product_findings(Unreadable("WRONGTYPE")) == ["cannot be read: WRONGTYPE"]
+
+
+def test_a_product_that_only_orders_name_is_found() -> None:
+    assert product_findings(NO_PRODUCT) == ["does not exist, but its orders hold 3 units and have sold 2"]
+
+
+def test_a_product_that_only_the_index_names_is_found_in_the_index() -> None:
+    findings = check_product(SHOP, 1, NO_PRODUCT._replace(index_score="1"), MUG_UNITS)
+    assert findings == [Finding(INDEX, "has the entry 1, but there is no such product")]
+
+
+def test_a_product_that_nothing_names_has_no_findings() -> None:
+    assert product_findings(NO_PRODUCT, Units(0, 0)) == []
+
+
+# --- Keys and indexes -------------------------------------------------------------------------------------------------
+
+
+def test_only_keys_of_the_prefix_are_looked_at() -> None:
+    names = ["{test}:order:5", "{test}:order:12", "{test}:orders", "{test}:product:3", "{other}:order:old"]
+    assert check_names(names, "{test}:order:") == ([5, 12], [])
+
+
+@pytest.mark.parametrize("end", ["", "0", "007", "mug", "1:old", "-1", "1\n", "\N{ARABIC-INDIC DIGIT SEVEN}", "1" * 17])
+def test_a_key_that_does_not_end_in_an_id_is_found(end: str) -> None:
+    key = f"{{test}}:order:{end}"
+    assert check_names([key, "{test}:order:5"], "{test}:order:") == ([5], [Finding(key, "does not end in an id")])
+
+
+def test_a_member_of_an_index_that_is_not_an_id_is_found() -> None:
+    ids, findings = check_members(HOLDS, ["5", "01", "12", "five"])
+    assert ids == [5, 12]
+    assert findings == [
+        Finding(HOLDS, "has the entry '01', which is not an id"),
+        Finding(HOLDS, "has the entry 'five', which is not an id"),
+    ]
+
+
+def test_an_entry_of_an_index_without_an_order_is_found() -> None:
+    row = NO_ORDER._replace(holds_score="5")
+    assert check_entry(HOLDS, 5, row) == [Finding(HOLDS, "has the entry 5, but there is no such order")]
+
+
+@pytest.mark.parametrize("row", [COMPLETED, HELD, NO_ORDER._replace(status="pending"), Unreadable("WRONGTYPE")])
+def test_an_entry_of_an_index_with_an_order_in_any_state_has_no_finding(row: OrderRow | Unreadable) -> None:
+    assert check_entry(HOLDS, 7, row) == []
+
+
+@pytest.mark.parametrize("actual", ["string", "list", "set", "zset", "hash", "stream"])
+def test_a_key_of_another_type_is_found(actual: str) -> None:
+    for key, expected in expected_types(SHOP).items():
+        findings = check_type(key, actual, expected)
+        assert findings == [] if actual == expected else findings[0].what.startswith(f"is a {actual}, not a ")
+
+
+def test_a_key_that_does_not_exist_has_no_findings() -> None:
+    assert [check_type(key, "none", expected) for key, expected in expected_types(SHOP).items()] == 5 * [[]]

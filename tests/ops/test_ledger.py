@@ -1,0 +1,152 @@
+"""service/ops/ledger.py: the units of a product, counted from orders and from events."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.event import Event
+from service.domain.money import Cents
+from service.domain.order import OrderLine
+from service.ops.ledger import STATUS_AFTER, UNITS_IN, Ledger, OrderChange, Units, order_change
+
+MUGS = (OrderLine(1, 2, Cents(1999)),)
+BOTH = (OrderLine(1, 2, Cents(1999)), OrderLine(2, 5, Cents(100)))
+
+
+def event(kind: str, order_id: int = 7, products: str = "1: 2 x 19.99", **fields: str) -> Event:
+    return Event("1-0", {"event": kind, "order": str(order_id), "products": products, **fields})
+
+
+# --- Orders -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "units"),
+    [
+        ("pending", Units(held=2, sold=0)),
+        ("completed", Units(held=0, sold=2)),
+        ("cancelled", Units(0, 0)),
+        ("expired", Units(0, 0)),
+        ("lost", Units(0, 0)),
+        ("", Units(0, 0)),
+    ],
+)
+def test_the_status_of_an_order_decides_which_counter_includes_its_units(status: str, units: Units) -> None:
+    ledger = Ledger()
+    ledger.set_order(7, status, MUGS)
+    assert ledger.units(1) == units
+
+
+def test_the_units_of_all_lines_and_orders_are_added_up() -> None:
+    ledger = Ledger()
+    ledger.set_order(1, "completed", BOTH)
+    ledger.set_order(2, "completed", MUGS)
+    ledger.set_order(3, "pending", BOTH)
+    assert (ledger.units(1), ledger.units(2)) == (Units(held=2, sold=4), Units(held=5, sold=5))
+    assert ledger.product_ids() == {1, 2}
+
+
+def test_a_product_without_orders_has_no_units() -> None:
+    ledger = Ledger()
+    assert ledger.units(99) == Units(0, 0)
+    assert ledger.product_ids() == set()
+
+
+@pytest.mark.parametrize("before", ["pending", "completed", "lost"])
+@pytest.mark.parametrize("after", UNITS_IN)
+def test_an_order_counts_only_in_its_last_status(before: str, after: str) -> None:
+    changed, direct = Ledger(), Ledger()
+    changed.set_order(7, before, MUGS)
+    changed.set_order(7, after, MUGS)
+    direct.set_order(7, after, MUGS)
+    assert changed.units(1) == direct.units(1)
+
+
+@pytest.mark.parametrize("status", [*UNITS_IN, "lost", ""])
+@pytest.mark.parametrize("order_id", [1, 65_535, 65_536, 2**53 - 1])
+def test_the_ledger_knows_the_orders_that_were_counted(order_id: int, status: str) -> None:
+    ledger = Ledger()
+    assert not ledger.knows(order_id)
+    ledger.set_order(order_id, status, MUGS)
+    assert ledger.knows(order_id)
+    assert not ledger.knows(order_id + 1)
+    assert not ledger.knows(order_id - 1)
+
+
+# --- Events -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["pending", "completed"])
+def test_an_order_that_was_placed_has_the_status_that_the_event_names(status: str) -> None:
+    assert order_change(event("order_placed", status=status)) == OrderChange(7, status, MUGS)
+
+
+@pytest.mark.parametrize(("kind", "status"), STATUS_AFTER.items())
+def test_the_kind_of_an_event_gives_the_status_after_it(kind: str, status: str) -> None:
+    assert order_change(event(kind)) == OrderChange(7, status, MUGS)
+    assert status in UNITS_IN
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Event("1-0", {}),
+        Event("1-0", {"note": "hello"}),
+        Event("1-0", {"event": "stock_moved", "product": "1", "change": "5"}),
+        Event("1-0", {"event": "order_completed"}),
+        Event("1-0", {"event": "order_completed", "order": "7"}),
+        event("order_completed", products="two mugs"),
+        Event("1-0", {"event": "order_completed", "order": "seven", "products": "1: 2 x 19.99"}),
+    ],
+)
+def test_an_event_that_changes_no_order_is_ignored(other: Event) -> None:
+    assert order_change(other) is None
+
+
+# --- Orders that change while they are read ---------------------------------------------------------------------------
+
+
+class Life(NamedTuple):
+    """One order: its lines, and its statuses with the moment of each."""
+
+    lines: tuple[OrderLine, ...]
+    statuses: list[tuple[int, str]]
+
+
+MOMENTS = 20
+LINES = st.lists(st.builds(OrderLine, st.integers(1, 3), st.integers(1, 9), st.just(100)), min_size=1, max_size=3).map(
+    tuple
+)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> Life:
+    placed, ended = sorted(draw(st.tuples(st.integers(1, MOMENTS), st.integers(1, MOMENTS))))
+    end = draw(st.sampled_from([None, "completed", "cancelled", "expired"]))
+    statuses = [(placed, draw(st.sampled_from(["pending", "completed"])))]
+    if end is not None and ended > placed and statuses[0][1] == "pending":
+        statuses.append((ended, end))
+    return Life(draw(LINES), statuses)
+
+
+@given(st.lists(lives(), max_size=8), st.data())
+def test_orders_read_at_different_moments_and_then_the_events_give_the_last_state(
+    orders: list[Life], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, MOMENTS), label="start of the audit")
+    followed, expected = Ledger(), Ledger()
+    changes = []
+    for order_id, life in enumerate(orders, 1):
+        read_at = data.draw(st.integers(start, MOMENTS), label=f"order {order_id} is read")
+        known = [status for moment, status in life.statuses if moment <= read_at]
+        if known:  # an order that is placed later has no key yet
+            followed.set_order(order_id, known[-1], life.lines)
+        expected.set_order(order_id, life.statuses[-1][1], life.lines)
+        changes += [(moment, OrderChange(order_id, status, life.lines)) for moment, status in life.statuses]
+    for moment, change in sorted(changes, key=lambda change: change[0]):
+        if moment > start:
+            followed.set_order(*change)
+    for product_id in (1, 2, 3):
+        assert followed.units(product_id) == expected.units(product_id)
