@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.collector import collect_less
+from service.server.gc_tuning import tune_gc
 
 metadata = MetaData()
 
@@ -186,7 +186,7 @@ def create_app() -> FastAPI:
             created_at=order.created_at,
         )
 
-    collect_less()
+    tune_gc()
     return app
 
 

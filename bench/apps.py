@@ -13,10 +13,10 @@ from starlette.types import ASGIApp
 
 from bench.data import product_json
 from service.app import ROUTES, QuickRouter
-from service.collector import collect_less
 from service.http import State
 from service.models import NewOrder
-from service.settings import Settings
+from service.server.gc_tuning import tune_gc
+from service.settings import read_settings
 from service.sharing import SharedReads
 from service.store import Store
 from service.telemetry import Telemetry
@@ -41,7 +41,7 @@ class PoolLink:
 
 def holdfast_on_pool() -> ASGIApp:
     """Holdfast with another link, and nothing else changed. Settings as of `holdfast serve`."""
-    settings = Settings()
+    settings = read_settings()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
@@ -52,7 +52,7 @@ def holdfast_on_pool() -> ASGIApp:
         await link.client.aclose()
 
     app = Telemetry(QuickRouter(ROUTES, lifespan))
-    collect_less()
+    tune_gc()
     return app
 
 
@@ -83,5 +83,5 @@ def ceiling() -> Starlette:
             Route("/orders", place_order, methods=["POST"]),
         ]
     )
-    collect_less()
+    tune_gc()
     return app

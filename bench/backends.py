@@ -26,7 +26,7 @@ from bench.data import DESCRIPTION, PLENTY, PRICE, product_name
 from bench.processes import ended_with_us, stop
 from service import keys
 from service.audit import audit
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.models import NewOrder, NewProduct, StockMove
 from service.store import Store
 

@@ -21,7 +21,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.models import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
-from service.protocol import WHOLE_ANSWER
+from service.server.http_protocol import WHOLE_ANSWER
 from service.sharing import SharedReads
 from service.store import Store
 

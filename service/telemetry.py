@@ -1,10 +1,8 @@
 """Request ids, logs, and the answer to what nobody foresaw: one pure-ASGI layer around everything."""
 
 import itertools
-import logging
 import re
 import secrets
-import sys
 import time
 from collections.abc import Iterable
 
@@ -73,35 +71,3 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
-
-
-def configure_logging(level: str) -> None:
-    """One JSON object a line on stderr: ours, uvicorn's and any library's."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(),
-        ],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())

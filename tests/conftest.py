@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.http import State
 from service.scripts import load_scripts
 from service.settings import Settings

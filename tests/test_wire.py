@@ -15,7 +15,7 @@ import uvloop
 from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from structlog.testing import capture_logs
 
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.errors import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
 from service.wire import Wire
 from tests.waiting import eventually

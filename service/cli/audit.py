@@ -1,0 +1,59 @@
+"""`holdfast audit`."""
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from service.cli.shop import run_on_shop
+from service.cli.terminal import FAILED, OK, fail, progress_bar
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.audit import Report
+    from service.store import Store
+
+INCONCLUSIVE: Final = 3
+"""Exit code of an audit that could not finish."""
+
+
+@click.command("audit")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def command(options: dict[str, str], as_json: bool) -> int:
+    """Check that stock numbers and orders agree.
+
+    The service may run meanwhile. Exits with 0 if they agree, with 1 and a list of findings if they do not, and
+    with 3 if the audit could not finish.
+    """
+    settings = read_settings(options)
+
+    async def work(store: "Store") -> int:
+        from service.audit import CannotTellError, audit
+        from service.errors import StorageError, Unfit
+
+        try:
+            with progress_bar(await store.count_keys(), " keys") as bar:
+                report = await audit(store, settings.shop, bar.update)
+        except (CannotTellError, StorageError, Unfit) as error:
+            reason = str(error) if isinstance(error, CannotTellError) else error.reason
+            if as_json:
+                print(json.dumps({"balanced": None, "reason": reason}))
+            return fail(f"the audit could not finish: {reason}", INCONCLUSIVE)
+        if as_json:
+            print(json.dumps(report.as_dict()))
+        else:
+            _print_report(report)
+        return OK if report.balanced else FAILED
+
+    return run_on_shop(settings, work, failure_code=INCONCLUSIVE)
+
+
+def _print_report(report: "Report") -> None:
+    print(f"{report.products:,} products, {report.orders:,} orders, {report.pending:,} of them pending.")
+    for finding in report.findings:
+        print(f"{finding.key} {finding.what}")
+    if report.balanced:
+        print("Stock numbers and orders agree.")
+    else:
+        print("1 finding." if len(report.findings) == 1 else f"{len(report.findings):,} findings.")
