@@ -127,6 +127,11 @@ def test_variables_without_the_prefix_are_ignored(monkeypatch: pytest.MonkeyPatc
     assert read_settings() == Settings()
 
 
+def test_a_variable_in_small_letters_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("holdfast_port", "9000")
+    assert read_settings().port == 9000
+
+
 def test_an_option_is_stronger_than_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_PORT", "9000")
     monkeypatch.setenv("HOLDFAST_SHOP", "berlin")

@@ -23,8 +23,8 @@ INCONCLUSIVE: Final = 3
 def command(options: dict[str, str], as_json: bool) -> int:
     """Check that stock numbers and orders agree.
 
-    The service may run meanwhile. Exits with 0 if they agree, with 1 and a list of findings if they do not, and
-    with 3 if the audit could not finish.
+    The service may run meanwhile. Exit code 0: they agree; 1: there are findings, which are printed; 3: the audit
+    could not finish.
     """
     settings = read_settings(options)
 

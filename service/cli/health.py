@@ -33,8 +33,9 @@ def check_health(settings: dict[str, str], live: bool) -> int:
     path = "/livez" if live else "/readyz"
     try:
         answer = _exchange(host, number, path)
-    except OSError as error:
-        print(f"holdfast: no answer from {host} port {port}: {error.strerror or error}", file=sys.stderr)
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host is no possible name
+        reason = getattr(error, "strerror", None) or error
+        print(f"holdfast: no answer from {host} port {port}: {reason}", file=sys.stderr)
         return 1
     head, _, body = answer.partition(b"\r\n\r\n")
     protocol, _, status = head.partition(b"\r\n")[0].partition(b" ")

@@ -7,12 +7,12 @@ from service.environment import read_environment
 
 
 @click.command("health")
-@click.option("--live", is_flag=True, help="Ask only whether the process answers, not whether Redis does (/livez).")
+@click.option("--live", is_flag=True, help="Ask /livez instead: whether the process answers, even if Redis does not.")
 @click.pass_obj
 def command(options: dict[str, str], live: bool) -> int:
     """Ask a running service whether it can take orders.
 
-    Asks /readyz on HOLDFAST_HOST and HOLDFAST_PORT. Exits with 0 if the answer is 200, and with 1 and a line that
-    says why if it is not.
+    The request goes to /readyz on HOLDFAST_HOST and HOLDFAST_PORT. Exit code 0: the answer was 200; 1: the answer was
+    something else, or there was none, and a line on stderr says why.
     """
     return check_health({**read_environment(), **options}, live)

@@ -104,6 +104,14 @@ def test_a_port_where_nothing_listens_is_reported(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == f"holdfast: no answer from 127.0.0.1 port {port}: Connection refused\n"
 
 
+@pytest.mark.parametrize("host", ["a..b", "\u00e9" * 70])
+def test_an_impossible_host_is_reported_in_one_line(capfd: pytest.CaptureFixture[str], host: str) -> None:
+    assert check_health({"host": host}, live=False) == 1
+    said = capfd.readouterr().err
+    assert said.startswith(f"holdfast: no answer from {host} port 8000: ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(("host", "address"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("localhost", "127.0.0.1")])
 def test_a_service_on_all_addresses_is_asked_on_this_machine(host: str, address: str) -> None:
     try:
