@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from service.server.gc_tuning import tune_gc
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -33,6 +32,8 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.server.gc_tuning import tune_gc
 
 metadata = MetaData()
 

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from service.server.gc_tuning import tune_gc
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +18,8 @@ from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
 from service.domain.requests import NewOrder
-from service.settings import Settings
+from service.server.gc_tuning import tune_gc
+from service.settings import read_settings
 from service.storage.store import Store
 
 POOL_SIZE: Final = 64
@@ -42,7 +42,7 @@ class PoolLink:
 
 def holdfast_on_pool() -> ASGIApp:
     """Holdfast with another link, and nothing else changed. Settings as of `holdfast serve`."""
-    settings = Settings()
+    settings = read_settings()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:

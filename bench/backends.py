@@ -25,7 +25,7 @@ from bench.apps import PoolLink
 from bench.data import DESCRIPTION, PLENTY, PRICE, product_name
 from bench.processes import ended_with_us, stop
 from service.domain.requests import NewOrder, NewProduct, StockMove
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.ops.audit import audit
 from service.storage import keys
 from service.storage.store import Store

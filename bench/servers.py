@@ -74,7 +74,7 @@ def serve(name: Name, backend: Backend | None, workers: int, pool_size: int) -> 
         environment |= {"HOLDFAST_PORT": str(port), "HOLDFAST_WORKERS": str(workers)}
     else:
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers), "--log-level", "warning"]
-        protocol = "service.protocol:HttpProtocol" if name == "pool" else "httptools"
+        protocol = "service.server.http_protocol:HttpProtocol" if name == "pool" else "httptools"
         command = [sys.executable, "-m", "uvicorn", "--factory", _APPS[name], *where, *_UVICORN, "--http", protocol]
     process = subprocess.Popen(ended_with_us(command), env=environment, start_new_session=True)
     try:

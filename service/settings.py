@@ -1,39 +1,211 @@
-"""All settings. The only reader of the environment: each field is `HOLDFAST_<NAME>`."""
+"""All settings: name, default, bounds and help text of each, defined once.
 
+The options of the command line, the `HOLDFAST_*` variables and the table in the documentation come from here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from service.environment import PREFIX, read_environment
 
 Durability = Literal["always", "everysec", "none"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class Settings(BaseSettings):
-    """Holdfast's settings, from the environment and the command line. An empty variable is an unset one."""
+class Kind(NamedTuple):
+    """The values that a setting may have."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", env_ignore_empty=True, frozen=True)
+    parse: Callable[[str], Any]
+    """Return the value of a text. Raise ValueError where it is not allowed."""
+    values: str
+    """The allowed values, after "must be"."""
+    metavar: str
+    secret: bool = False
+    """Whether a value may contain a password, so that no message may show it."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
-    workers: int = Field(1, ge=1, le=256, description="processes that serve requests")
-    redis_url: str | None = Field(
+
+class Setting(NamedTuple):
+    """The definition of one setting."""
+
+    name: str
+    default: Any
+    kind: Kind
+    text: str
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+class InvalidSettings(Exception):
+    """Some settings have values that are not allowed. `reasons` has all of them, by the variable's name."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__("\n".join(f"{variable}: {reason}" for variable, reason in reasons.items()))
+        self.reasons = reasons
+
+
+def any_text() -> Kind:
+    return Kind(str, "a text", "TEXT")
+
+
+def matching(pattern: str, values: str, metavar: str, secret: bool = False) -> Kind:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return Kind(parse, values, metavar, secret)
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Kind:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < minimum or (maximum is not None and number > maximum):
+            raise ValueError
+        return number
+
+    limits = f"from {minimum} to {maximum}" if maximum is not None else f"of {minimum} or more"
+    return Kind(parse, f"a whole number {limits}", "NUMBER")
+
+
+def seconds(maximum: float) -> Kind:
+    def parse(text: str) -> float:
+        number = float(text)
+        if not 0 < number <= maximum:  # refuses nan, too
+            raise ValueError
+        return number
+
+    return Kind(parse, f"a number of seconds above 0, at most {maximum:g}", "SECONDS")
+
+
+def choice(names: tuple[str, ...]) -> Kind:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError
+        return text
+
+    return Kind(parse, f"{', '.join(names[:-1])} or {names[-1]}", f"[{'|'.join(names)}]")
+
+
+def switch() -> Kind:
+    words = {"1": True, "true": True, "t": True, "yes": True, "y": True, "on": True}
+    words |= {"0": False, "false": False, "f": False, "no": False, "n": False, "off": False}
+
+    def parse(text: str) -> bool:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Kind(parse, "true or false", "")
+
+
+def directory() -> Kind:
+    return Kind(Path, "a directory", "DIRECTORY")
+
+
+def setting(default: Any, kind: Kind, text: str) -> Any:
+    """Return a dataclass field that carries the whole definition of a setting."""
+    return field(default=default, repr=not kind.secret, metadata={"kind": kind, "text": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """Where the service listens, and with how many processes."""
+
+    host: str = setting("127.0.0.1", any_text(), "address to listen on")
+    port: int = setting(8000, whole_number(0, 65_535), "port to listen on; 0 takes any free port")
+    workers: int = setting(1, whole_number(1, 256), "number of processes that serve requests")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Which Redis keeps the data, and how safely."""
+
+    redis_url: str | None = setting(
         None,
-        pattern=r"^(redis|rediss|unix)://",
-        description="redis://, rediss:// or unix:// URL of a Redis >= 7.0 or Valkey >= 8; unset: the embedded engine",
+        matching(
+            r"(redis|rediss|unix)://(?s:.*)", "a URL that begins with redis://, rediss:// or unix://", "URL", True
+        ),
+        "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://; without it, Holdfast starts "
+        "the embedded engine",
     )
-    data_dir: Path = Field(Path("data"), description="where the embedded engine keeps its data")
-    shop: str = Field("shop", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="first part of every key in Redis")
-    durability: Durability = Field(
+    data_dir: Path = setting(Path("data"), directory(), "directory where the embedded engine keeps its data")
+    durability: Durability = setting(
         "always",
-        description="what an acknowledged order must survive: always = a power cut, everysec = all but "
-        "the last second of it, none = nothing; Redis must be set up for it",
+        choice(get_args(Durability)),
+        "what an answered order survives. always: a power cut; everysec: a power cut may lose the last second; "
+        "none: a power cut may lose more. Your own Redis must be set up for it",
     )
-    redis_timeout: float = Field(2.0, gt=0, le=60, description="seconds until a call to Redis is given up")
-    max_in_flight: int = Field(
-        4096, ge=1, description="calls to Redis under way per worker; a request beyond that is refused (503)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShopSettings:
+    """Whose keys, and how many events of it."""
+
+    shop: str = setting(
+        "shop",
+        matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
+        "first part of every key in Redis",
     )
-    events_max: int = Field(1_000_000, ge=1, description="entries kept in the event stream, about")
-    shutdown_timeout: int = Field(10, ge=1, description="seconds that requests under way get to finish on shutdown")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
-    access_log: bool = Field(False, description="log every request")
+    events_max: int = setting(1_000_000, whole_number(1), "approximate number of events that the stream keeps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """How long to wait, and how much to do at the same time."""
+
+    redis_timeout: float = setting(2.0, seconds(60), "seconds to wait for the answer to a call to Redis")
+    max_in_flight: int = setting(
+        4096,
+        whole_number(1),
+        "number of calls to Redis that may run at the same time per worker; further requests get 503",
+    )
+    shutdown_timeout: int = setting(10, whole_number(1), "seconds that running requests get to finish on shutdown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is logged."""
+
+    log_level: LogLevel = setting("info", choice(get_args(LogLevel)), "lowest level to log")
+    access_log: bool = setting(False, switch(), "log every request")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ListenSettings, EngineSettings, ShopSettings, LimitSettings, LogSettings):
+    """All settings, with flat names. `Settings()` has the defaults; `read_settings()` knows the environment."""
+
+
+SETTINGS: Final = tuple(
+    Setting(item.name, item.default, item.metadata["kind"], item.metadata["text"])
+    for group in Settings.__bases__
+    for item in fields(group)
+)
+
+
+def read_settings(options: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings: an option first, then its variable, then its default. Raise InvalidSettings."""
+    return parse_settings({**read_environment(), **(options or {})})
+
+
+def parse_settings(texts: Mapping[str, str]) -> Settings:
+    """Return the settings that these texts give, by setting name. Raise InvalidSettings, which names all bad values."""
+    values, reasons = {}, {}
+    for name, _, kind, _ in SETTINGS:
+        if name in texts:
+            try:
+                values[name] = kind.parse(texts[name])
+            except ValueError:
+                shown = "" if kind.secret else f", not {texts[name]!r}"
+                reasons[PREFIX + name.upper()] = f"must be {kind.values}{shown}"
+    if reasons:
+        raise InvalidSettings(reasons)
+    return Settings(**values)

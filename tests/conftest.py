@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from httpx2 import AsyncClient
 
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store

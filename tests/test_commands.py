@@ -121,7 +121,7 @@ def test_the_audit_of_a_shop_that_balances_says_so(outside: Outside) -> None:
     outside.add_products(1, 2)
     done = outside("audit")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "2 products, 0 orders, 0 of them pending.\nThe books balance.\n"
+    assert done.stdout == "2 products, 0 orders, 0 of them pending.\nStock numbers and orders agree.\n"
     done = outside("audit", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
@@ -142,7 +142,7 @@ def test_the_audit_names_what_is_off_and_exits_with_1(outside: Outside) -> None:
     assert done.stdout.splitlines() == [
         "2 products, 0 orders, 0 of them pending.",
         "{cli}:product:2 has received 10, but stock 9 + held 0 + sold 0 is 9",
-        "One thing is off.",
+        "1 finding.",
     ]
     done = outside("audit", "--json")
     assert (done.returncode, done.stderr) == (1, "")
@@ -178,7 +178,7 @@ def test_a_command_uses_the_engine_of_the_service_that_runs_on_the_directory(ins
         assert service.poll() is None
         service.terminate()
         service.communicate(timeout=PATIENCE)
-    assert (imported.returncode, imported.stdout) == (0, "1 added, 0 were there already, 0 bad rows.\n")
+    assert (imported.returncode, imported.stdout) == (0, "1 added, 0 already existed, 0 bad rows.\n")
     assert (audited.returncode, audited.stdout.splitlines()[0]) == (0, "1 products, 0 orders, 0 of them pending.")
     assert json.loads(events.stdout)["event"] == "product_added"
     assert inside("audit").stdout == audited.stdout  # with an engine of its own
@@ -191,9 +191,9 @@ def test_an_import_that_is_repeated_adds_nothing(inside: Command) -> None:
     inside.write("p.jsonl", 1, 2)
     first, second = inside("import", "p.jsonl"), inside("import", "p.jsonl")
     assert (first.returncode, first.stderr) == (0, "")
-    assert first.stdout == "2 added, 0 were there already, 0 bad rows.\n"
+    assert first.stdout == "2 added, 0 already existed, 0 bad rows.\n"
     assert (second.returncode, second.stderr) == (0, "")
-    assert second.stdout == "0 added, 2 were there already, 0 bad rows.\n"
+    assert second.stdout == "0 added, 2 already existed, 0 bad rows.\n"
     exported = inside("export", "products")
     assert (exported.returncode, exported.stderr) == (0, "")
     assert [json.loads(line) for line in exported.stdout.splitlines()] == [{"id": number, **mug()} for number in (1, 2)]
@@ -203,7 +203,7 @@ def test_an_import_with_bad_rows_names_them_and_exits_with_1(outside: Outside) -
     outside.write("p.jsonl", 1, more='{"id": 2}\nM\xfcg\n')
     done = outside("import", "p.jsonl")
     assert done.returncode == 1
-    assert done.stdout == "1 added, 0 were there already, 2 bad rows.\n"
+    assert done.stdout == "1 added, 0 already existed, 2 bad rows.\n"
     first, second = done.stderr.splitlines()
     assert first.startswith("p.jsonl:2: #/name: Member is required; ")
     assert second.startswith("p.jsonl:3: This is not JSON")
@@ -352,7 +352,8 @@ def test_output_that_nobody_reads_is_no_failure(outside: Outside, command: str, 
 def test_without_a_command_the_help_names_every_one(inside: Command) -> None:
     done = inside()
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("serve", "audit", "events", "import", "export", "--redis-url", "--data-dir", "HOLDFAST_REDIS_URL"):
+    commands = ("serve", "health", "audit", "events", "import", "export")
+    for word in (*commands, "--redis-url", "--data-dir", "HOLDFAST_REDIS_URL"):
         assert word in done.stdout
     assert list(inside.folder.iterdir()) == []
 
@@ -360,7 +361,7 @@ def test_without_a_command_the_help_names_every_one(inside: Command) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("audit", ["--json", "books balance"]),
+        ("audit", ["--json", "stock numbers and orders agree"]),
         ("events", ["--after", "--follow", "JSON lines"]),
         ("import", ["FILE", "id, name, description, price, stock"]),
         ("export", ["WHAT", "all orders"]),
@@ -369,7 +370,7 @@ def test_without_a_command_the_help_names_every_one(inside: Command) -> None:
 def test_the_help_of_a_command_says_how_to_call_it(inside: Command, command: str, words: list[str]) -> None:
     done = inside(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"usage: holdfast {command}" in done.stdout
+    assert f"Usage: holdfast {command}" in done.stdout
     for word in words:
         assert word in done.stdout
 
@@ -379,7 +380,7 @@ def test_the_help_of_a_command_says_how_to_call_it(inside: Command, command: str
     [
         (("frobnicate",), "frobnicate"),
         (("audit", "--yaml"), "--yaml"),
-        (("export", "customers"), "'products' or 'orders'"),
+        (("export", "customers"), "'products', 'orders'"),
         (("import",), "file"),
     ],
 )
@@ -443,7 +444,7 @@ def test_data_of_a_newer_program_is_told_in_one_line(outside: Outside) -> None:
     ("args", "unit", "begin"),
     [
         (("audit",), "keys", "2 products, 0 orders"),
-        (("import", "p.jsonl"), "B", "0 added, 2 were there already"),
+        (("import", "p.jsonl"), "B", "0 added, 2 already existed"),
         (("export", "products"), "products", '{"id":1,'),
     ],
 )

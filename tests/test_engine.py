@@ -16,14 +16,16 @@ from urllib.parse import unquote
 import pytest
 from redis import Redis
 
-from service.engine import EngineError, run_engine
+from service.engine.data_dir import EngineError
+from service.engine.launcher import run_engine
 from service.settings import Durability
 from tests.support.processes import kill_processes_in, processes_in, wait_for_no_processes_in
 
 CHILD = """
 import sys
 from pathlib import Path
-from service.engine import EngineError, run_engine
+from service.engine.data_dir import EngineError
+from service.engine.launcher import run_engine
 try:
     with run_engine(Path(sys.argv[1]), "always") as url:
         print(url, flush=True)
@@ -142,7 +144,7 @@ def test_an_engine_that_is_killed_loses_nothing_that_it_acknowledged(data_dir: P
 
 
 def test_an_engine_that_ignores_sigterm_for_too_long_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engine._LONGEST_SHUTDOWN", 0.1)
+    monkeypatch.setattr("service.engine.launcher.MAX_SHUTDOWN_SECONDS", 0.1)
     with run_engine(data_dir):
         [engine] = processes_in(data_dir)
         os.kill(engine, signal.SIGSTOP)

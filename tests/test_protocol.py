@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from service.server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
 from service.storage.connection import MultiplexedConnection
 from tests.support.shop import make_store, new_mug, with_state
 from tests.support.waiting import eventually
@@ -155,7 +155,7 @@ async def test_thousands_of_offers_to_upgrade_at_once_are_ignored_one_by_one(por
 
 
 async def test_requests_leave_nothing_to_the_garbage_collector(port: int) -> None:
-    """It is made to run seldom, see serving.py: rings of objects would pile up, and take 40 ms when it runs."""
+    """The collector runs rarely, see server/gc_tuning.py: reference cycles would pile up, and take 40 ms then."""
     count = 100
     for request in (b"GET /livez", b"GET /products", b"GET /products/1", b"PUT /products", b"GET /orders?limit=0"):
         requests = [request + b" HTTP/1.1\r\nHost: x\r\n\r\n"] * count

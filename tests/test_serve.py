@@ -21,7 +21,7 @@ import pytest
 from httpx2 import AsyncClient, Client, HTTPError, Limits, Response
 from redis import Redis
 
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from tests.support.processes import free_port, kill_processes_in, processes_in, wait_for_no_processes_in
 from tests.support.shop import mug
 from tests.support.waiting import eventually, wait_until

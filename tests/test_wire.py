@@ -15,7 +15,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
-from service.engine import run_engine
+from service.engine.launcher import run_engine
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import ErrorReply
 from tests.support.waiting import eventually

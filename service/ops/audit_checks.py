@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.domain.money import format_cents, parse_cents
-from service.domain.order import OrderLine, parse_lines
-from service.ops.ledger import UNITS_IN, Units
+from service.domain.order import UNITS_IN, OrderLine, parse_lines
+from service.ops.ledger import Units
 from service.storage import keys
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"

@@ -1,8 +1,8 @@
 """Counts the units that orders hold and have sold, per product, from orders and from events. No Redis here."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.domain.event import STATUS_AFTER_EVENT, Event
 from service.domain.order import UNITS_IN, OrderLine, parse_lines

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.event import Event
+from service.domain.event import STATUS_AFTER_EVENT, Event
 from service.domain.money import Cents
-from service.domain.order import OrderLine
-from service.ops.ledger import STATUS_AFTER, UNITS_IN, Ledger, OrderChange, Units, order_change
+from service.domain.order import UNITS_IN, OrderLine
+from service.ops.ledger import Ledger, OrderChange, Units, order_change
 
 MUGS = (OrderLine(1, 2, Cents(1999)),)
 BOTH = (OrderLine(1, 2, Cents(1999)), OrderLine(2, 5, Cents(100)))
@@ -83,7 +83,7 @@ def test_an_order_that_was_placed_has_the_status_that_the_event_names(status: st
     assert order_change(event("order_placed", status=status)) == OrderChange(7, status, MUGS)
 
 
-@pytest.mark.parametrize(("kind", "status"), STATUS_AFTER.items())
+@pytest.mark.parametrize(("kind", "status"), STATUS_AFTER_EVENT.items())
 def test_the_kind_of_an_event_gives_the_status_after_it(kind: str, status: str) -> None:
     assert order_change(event(kind)) == OrderChange(7, status, MUGS)
     assert status in UNITS_IN

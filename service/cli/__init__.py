@@ -1,0 +1,4 @@
+"""The `holdfast` command: one module per command. Only this package prints and ends the process.
+
+May import all other packages, but only inside of functions: `holdfast --help` must not load Redis or pydantic.
+"""

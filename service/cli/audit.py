@@ -1,0 +1,59 @@
+"""`holdfast audit`."""
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from service.cli.shop import run_on_shop
+from service.cli.terminal import FAILED, OK, fail, progress_bar
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.ops.audit import Report
+    from service.storage.store import Store
+
+INCONCLUSIVE: Final = 3
+"""Exit code of an audit that could not finish."""
+
+
+@click.command("audit")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def command(options: dict[str, str], as_json: bool) -> int:
+    """Check that stock numbers and orders agree.
+
+    The service may run meanwhile. Exit code 0: they agree; 1: there are findings, which are printed; 3: the audit
+    could not finish.
+    """
+    settings = read_settings(options)
+
+    async def work(store: "Store") -> int:
+        from service.domain.errors.storage import StorageError, UnsupportedRedis
+        from service.ops.audit import AuditInconclusive, audit
+
+        try:
+            with progress_bar(await store.inspection.count_keys(), " keys") as bar:
+                report = await audit(store, settings.shop, bar.update)
+        except (AuditInconclusive, StorageError, UnsupportedRedis) as error:
+            reason = str(error) if isinstance(error, AuditInconclusive) else error.reason
+            if as_json:
+                print(json.dumps({"balanced": None, "reason": reason}))
+            return fail(f"the audit could not finish: {reason}", INCONCLUSIVE)
+        if as_json:
+            print(json.dumps(report.as_dict()))
+        else:
+            _print_report(report)
+        return OK if report.balanced else FAILED
+
+    return run_on_shop(settings, work, failure_code=INCONCLUSIVE)
+
+
+def _print_report(report: "Report") -> None:
+    print(f"{report.products:,} products, {report.orders:,} orders, {report.pending:,} of them pending.")
+    for finding in report.findings:
+        print(f"{finding.key} {finding.what}")
+    if report.balanced:
+        print("Stock numbers and orders agree.")
+    else:
+        print("1 finding." if len(report.findings) == 1 else f"{len(report.findings):,} findings.")

@@ -1,0 +1,48 @@
+"""`holdfast events`."""
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.shop import run_on_shop
+from service.cli.terminal import OK
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.storage.store import Store
+
+
+def _check_id(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,18}(-[0-9]{1,18})?", text):
+        raise click.BadParameter(f"{text!r} is not the id of an event, such as 1795344730463-0.")
+    return text
+
+
+@click.command("events")
+@click.option("--after", metavar="ID", default="0-0", callback=_check_id, help="Begin after the event with this id.")
+@click.option("--follow", is_flag=True, help="Continue with new events as they come, until Ctrl-C.")
+@click.pass_obj
+def command(options: dict[str, str], after: str, follow: bool) -> int:
+    """Print the event stream as JSON lines."""
+    settings = read_settings(options)
+    # Shorter than the timeout of a call, after which the connection would count as broken.
+    wait_ms = int(min(settings.redis_timeout / 2, 1) * 1000)
+
+    async def work(store: "Store") -> int:
+        last_id = after
+        if not await store.events.has_since(after) and after != "0-0":
+            print(
+                f"holdfast: some events after {after} are no longer in the stream, see HOLDFAST_EVENTS_MAX",
+                file=sys.stderr,
+            )
+        while True:
+            events = await store.events.read(last_id)
+            if not events and not follow:
+                return OK
+            for event in events or await store.events.wait(last_id, wait_ms):
+                print(event.json(), flush=follow)
+                last_id = event.id
+
+    return run_on_shop(settings, work)

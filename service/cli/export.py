@@ -1,0 +1,34 @@
+"""`holdfast export`."""
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from service.cli.shop import run_on_shop
+from service.cli.terminal import OK, progress_bar
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.storage.store import Store
+
+
+@click.command("export")
+@click.argument("what", type=click.Choice(["products", "orders"]), metavar="WHAT")
+@click.pass_obj
+def command(options: dict[str, str], what: Literal["products", "orders"]) -> int:
+    """Print all products on sale, or all orders, as JSON lines.
+
+    WHAT is `products` or `orders`. Orders are the pending and the completed ones, newest first.
+    """
+
+    async def work(store: "Store") -> int:
+        from service.ops.export import export
+
+        total = await (store.inspection.count_products() if what == "products" else store.orders.last_id())
+        with progress_bar(total, f" {what}") as bar:
+            async for line in export(store, what):
+                print(line)
+                bar.update()
+        return OK
+
+    return run_on_shop(read_settings(options), work)

@@ -1,0 +1,60 @@
+"""The command line: the options of all commands, and the list of commands."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from service.settings import SETTINGS, Setting
+
+COMMANDS: Final = {
+    "serve": ("serve", "Serve the API."),
+    "health": ("health_command", "Ask a running service whether it can take orders."),
+    "audit": ("audit", "Check that stock numbers and orders agree."),
+    "events": ("events", "Print the event stream as JSON lines."),
+    "import": ("import_", "Add the products of a .jsonl or .csv file."),
+    "export": ("export", "Print all products on sale, or all orders, as JSON lines."),
+}
+"""Module and first help line of each command. `holdfast --help` must not import the modules to find the lines."""
+
+
+class LazyGroup(click.Group):
+    """A group of commands that imports the module of a command only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"service.cli.{COMMANDS[cmd_name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _option(setting: Setting) -> click.Option:
+    """Return the option of a setting. Its value stays text: `settings.py` reads and checks all values together."""
+    default = "" if setting.default is None else f" (default: {str(setting.default).lower()})"
+    text = f"{setting.text[0].upper()}{setting.text[1:]}.{default}"
+    if isinstance(setting.default, bool):
+        return click.Option([f"{setting.option}/--no-{setting.option[2:]}"], default=None, help=text)
+    return click.Option([setting.option], metavar=setting.kind.metavar, help=text)
+
+
+@click.pass_context
+def _keep_options(ctx: click.Context, /, **options: str | bool | None) -> None:
+    ctx.obj = {name: str(value) for name, value in options.items() if value is not None}
+
+
+holdfast = LazyGroup(
+    "holdfast",
+    params=[_option(setting) for setting in SETTINGS],
+    callback=_keep_options,
+    help="An order API that never oversells.\n\nOptions stand before the command. Each can also be given as an "
+    "environment variable: --redis-url is HOLDFAST_REDIS_URL.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+holdfast = click.version_option(package_name="holdfast", message="%(prog)s %(version)s")(holdfast)

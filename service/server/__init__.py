@@ -1,0 +1,1 @@
+"""`holdfast serve` on uvicorn: start, workers, HTTP protocol. May import everything but `cli`."""

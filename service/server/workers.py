@@ -1,0 +1,96 @@
+"""The worker processes of `holdfast serve`, on uvicorn's supervisor.
+
+These parts of uvicorn are used here, although its documentation does not promise them; a test checks that they are
+there (tests/server/test_uvicorn_contract.py):
+
+- `uvicorn.config.STARTUP_FAILURE`
+- `uvicorn.supervisors.multiprocess.Process`: `start`, `join`, `process`, `pid`, `exitcode`
+- `uvicorn.supervisors.Multiprocess`: `init_processes`, `terminate_all` and `keep_subprocess_alive`, which are
+  overridden; `run`; `config`, `sockets`, `processes`, `should_exit`
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from socket import socket
+from typing import Final
+
+import structlog
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+log = structlog.get_logger()
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_workers(config: uvicorn.Config, listener: socket) -> None:
+    """Start the workers, replace those that end, and stop them all on SIGINT or SIGTERM."""
+    # It would be started with the first worker, and would unblock the signals that are blocked for the workers.
+    resource_tracker.ensure_running()
+    _Workers(config, [listener]).run()
+
+
+class _Workers(Multiprocess):
+    """uvicorn's workers, started with blocked signals: Ctrl-C must not kill a worker that is still importing."""
+
+    def init_processes(self) -> None:
+        with stop_signals_blocked():
+            super().init_processes()
+
+    def terminate_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()  # this process's copy: new connections would wait in its queue until the process ends
+        super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended.
+
+        uvicorn's own method also asks each worker whether it hangs, and waits for the answer while workers start or
+        end. A stop would have to wait with it.
+        """
+        if self.should_exit.is_set():
+            return
+        for index, worker in enumerate(self.processes):
+            if worker.process.is_alive():
+                continue
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:  # another worker would fail in the same way
+                self.should_exit.set()
+                return
+            log.error("worker_ended", pid=worker.pid, code=worker.exitcode, then="it is replaced")
+            with stop_signals_blocked():
+                self.processes[index] = Process(self.config, self.sockets)
+                self.processes[index].start()
+
+
+@contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Make SIGINT and SIGTERM wait. A process that is started meanwhile inherits this."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def prepare_worker() -> None:
+    """Tie this worker to its parent, and take the signals that waited. Call it once uvicorn handles signals."""
+    _end_with_parent()  # workers would continue to serve after the parent is killed
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _end_with_parent() -> None:
+    """Make the kernel send SIGTERM to this worker when its parent ends, for whatever reason. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid != os.getppid():
+            os._exit(1)  # the parent ended before this took effect
