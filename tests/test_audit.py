@@ -463,8 +463,8 @@ async def test_keys_that_a_scan_shows_twice_count_once(
 
     if corruption is not None:
         await shop.link.send(*corruption)
-    monkeypatch.setattr(shop.store, "scan_keys", twice(shop.store.inspection.scan_keys))
-    monkeypatch.setattr(shop.store, "scan_index", twice(shop.store.inspection.scan_index))
+    monkeypatch.setattr(shop.store.inspection, "scan_keys", twice(shop.store.inspection.scan_keys))
+    monkeypatch.setattr(shop.store.inspection, "scan_index", twice(shop.store.inspection.scan_index))
     report = await shop.audit()
     assert (report.products, report.orders, report.pending) == (4, 5, 1)
     assert [finding.key for finding in report.findings] == off
@@ -713,7 +713,7 @@ def before_products(store: Store, change: Change, monkeypatch: MonkeyPatch) -> N
             await changes.pop()()
         return await read(product_ids)
 
-    monkeypatch.setattr(store, "audit_products", audit_products)
+    monkeypatch.setattr(store.inspection, "audit_products", audit_products)
 
 
 async def _many_orders(shop: Shop) -> None:

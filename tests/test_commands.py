@@ -205,7 +205,7 @@ def test_an_import_with_bad_rows_names_them_and_exits_with_1(outside: Outside) -
     assert done.returncode == 1
     assert done.stdout == "1 added, 0 already existed, 2 bad rows.\n"
     first, second = done.stderr.splitlines()
-    assert first.startswith("p.jsonl:2: #/name: Member is required; ")
+    assert first.startswith("p.jsonl:2: #/name: Field is required; ")
     assert second.startswith("p.jsonl:3: This is not JSON")
 
 

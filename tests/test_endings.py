@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -42,6 +42,16 @@ async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator
         workers = Workers(make_store(link, clock=early) for link in links[:-1])
         workers.late = make_store(links[-1], clock=late)
         yield workers
+
+
+def call_of(store: Store, verb: str) -> Callable[[int], Awaitable[object]]:
+    """Return the verb of the Store that ends or reads an order."""
+    calls: dict[str, Callable[[int], Awaitable[object]]] = {
+        "complete_order": store.holds.complete,
+        "cancel_order": store.holds.cancel,
+        "get_order": store.orders.get,
+    }
+    return calls[verb]
 
 
 async def place(store: Store, *lines: tuple[int, int], key: str | None = None, **members: Any) -> int:
@@ -108,7 +118,7 @@ async def test_at_the_deadline_an_order_ends_as_its_client_says_or_expires(
 
     async def end_in_turn(worker: Store, share: list[int]) -> None:
         for order_id in share:
-            answers[order_id] = await told(getattr(worker, verb)(order_id))
+            answers[order_id] = await told(call_of(worker, verb)(order_id))
 
     await asyncio.gather(
         *(end_in_turn(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
@@ -127,7 +137,7 @@ async def test_after_the_deadline_it_only_expires(workers: Workers, wire: Multip
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(30)]
     *answers, _ = await all_told(
-        *(getattr(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
+        *(call_of(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
     )
     assert set(answers) == {"OrderExpired"}
     books = await assert_books_balance(wire)
@@ -147,7 +157,7 @@ async def test_fifty_times_at_once_is_as_good_as_once(
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3))
-    answers = await all_told(*(getattr(workers[i % WORKERS], verb)(order_id) for i in range(50)))
+    answers = await all_told(*(call_of(workers[i % WORKERS], verb)(order_id) for i in range(50)))
     assert answers == ["done"] * 50
     assert (await assert_books_balance(wire)).accounts == {mugs: expected}
     assert await ends_written(workers[0]) == {(event, str(order_id)): 1}
@@ -247,7 +257,7 @@ async def test_hundreds_of_orders_with_any_ends_leave_the_books_balanced(
         except Refusal:
             return
         verbs = seeds.choices(["complete_order", "cancel_order", "get_order"], k=seeds.randint(0, 3))
-        outcomes = await all_told(*(getattr(seeds.choice(workers), verb)(order_id) for verb in verbs))
+        outcomes = await all_told(*(call_of(seeds.choice(workers), verb)(order_id) for verb in verbs))
         answers[order_id] = list(zip(verbs, outcomes, strict=True))
 
     async def move() -> None:

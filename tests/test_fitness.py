@@ -67,7 +67,7 @@ def test_an_engine_that_promises_less_than_is_expected_is_refused(
         check_settings(reply(**changes), expected)
     else:
         with pytest.raises(
-            UnsupportedRedis, match=f"HOLDFAST_DURABILITY is {expected}, but the engine promises {promised}"
+            UnsupportedRedis, match=f"HOLDFAST_DURABILITY is {expected}, but the engine keeps {promised}"
         ):
             check_settings(reply(**changes), expected)
 

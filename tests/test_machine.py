@@ -75,7 +75,7 @@ data = st.data()
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
 ORDER_REFUSALS = ("UnknownProducts", "InsufficientStock", "PriceChanged", "TotalTooLarge")
-MOVE_REFUSALS = ("StockTooLow", "StockTooHigh", "ProductNotFound")
+MOVE_REFUSALS = ("StockTooLow", "StockTooHigh", "MoveOfUnknownProduct")
 
 # What the runs must come across, each at least once: else the machine would prove less than it seems to.
 ALL_OUTCOMES = {

@@ -590,7 +590,7 @@ def test_a_redis_that_promises_less_durability_than_expected_is_refused(
         assert service.ended() == 1
         assert re.search(r"^holdfast: [^\n]*HOLDFAST_DURABILITY[^\n]*\n\Z", service.stderr, re.MULTILINE)
         assert f"is {expected}" in service.stderr
-        assert f"promises {found}" in service.stderr
+        assert f"keeps {found}" in service.stderr
 
 
 @pytest.mark.parametrize(("name", "value"), [("appendonly", "no"), ("no-appendfsync-on-rewrite", "yes")])

@@ -181,8 +181,8 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     "a text": (b'"Mug"', "should be an object"),
     "null": (b"null", "should be an object"),
     "no id": (json.dumps(mug()).encode(), "#/id: Field is required: without it, a second run"),
-    "no name": (b'{"id": 2, "description": "", "price": 1, "stock": 1}', "#/name: Member is required"),
-    "unknown member": (row(2, colour="red").encode(), "#/colour: Unknown member"),
+    "no name": (b'{"id": 2, "description": "", "price": 1, "stock": 1}', "#/name: Field is required"),
+    "unknown member": (row(2, colour="red").encode(), "#/colour: Unknown field"),
     "price as text": (row(2, price="5").encode(), "#/price: Input should be a number"),
     "id as text": (row(2).replace('"id": 2', '"id": "2"').encode(), "#/id: "),
     "blank name": (row(2, name=" ").encode(), "#/name: Input should not be blank"),
@@ -216,8 +216,8 @@ async def test_all_that_is_wrong_with_a_line_is_told(fake_store: Store, tmp_path
 
 
 BAD_CELLS: dict[str, tuple[bytes, str]] = {
-    "missing cells": (b"2,Pot\n", "#/description: Member is required; #/price: Member is required"),
-    "extra cells": (b"2,Pot,,5,1,6,7\n", "Unknown member"),
+    "missing cells": (b"2,Pot\n", "#/description: Field is required; #/price: Field is required"),
+    "extra cells": (b"2,Pot,,5,1,6,7\n", "Unknown field"),
     "no id": (b",Pot,,5,1\n", "#/id: "),
     "empty price": (b"2,Pot,,,1\n", "#/price: Input should be a number"),
     "price in quotes of JSON": (b'2,Pot,,"""5""",1\n', "#/price: Input should be a number"),
@@ -257,10 +257,10 @@ async def test_a_quote_that_is_never_closed_spares_the_rows_before_it(fake_store
 @pytest.mark.parametrize(
     ("header", "what"),
     [
-        ("id,name,description,price\n", "#/stock: Member is required"),
-        ("id,name,description,price,stock,colour\n", "#/colour: Unknown member"),
-        ("ID,name,description,price,stock\n", "#/ID: Unknown member"),
-        ("id;name;description;price;stock\n", "Unknown member"),
+        ("id,name,description,price\n", "#/stock: Field is required"),
+        ("id,name,description,price,stock,colour\n", "#/colour: Unknown field"),
+        ("ID,name,description,price,stock\n", "#/ID: Unknown field"),
+        ("id;name;description;price;stock\n", "Unknown field"),
     ],
 )
 async def test_a_header_that_does_not_fit_refuses_every_row(

@@ -4,7 +4,6 @@ Of the code under test, it uses values and errors only.
 """
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from service.domain.errors.refusals import (
     CurrentPrice,
     IdempotencyKeyReused,
     InsufficientStock,
+    MoveOfUnknownProduct,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -174,9 +174,12 @@ class Model:
         if known is not None:
             if isinstance(known, int):
                 return Moved(self.products[known].seen(), replayed=True)
-            raise replace(known, replayed=True) if isinstance(known, StockRefused) else copy(known)
+            assert isinstance(known, StockRefused)
+            raise replace(known, replayed=True)
         try:
-            product = self.on_sale(product_id)
+            if product_id not in self.products or not self.products[product_id].on_sale:
+                raise MoveOfUnknownProduct(False, product_id, move.change)
+            product = self.products[product_id]
             if product.stock + move.change < 0:
                 raise StockTooLow(False, product_id, move.change, product.stock)
             if move.change > 0 and product.stock + product.held + move.change > MAX_STOCK:
@@ -358,11 +361,9 @@ def meaning(request: Request) -> object:
 def said_again(refusal: Refusal, new: NewOrder) -> Refusal:
     """Return the first refusal again: its figures are kept, its lines are numbered as in the repeated request."""
     match refusal:
-        case UnknownProducts() | InsufficientStock():
-            lines = [replace(line, index=first_line(new, line.product_id)) for line in refusal.lines]
-            return replace(refusal, replayed=True, lines=lines)
         case OrderRefused():
-            return replace(refusal, replayed=True)
+            lines = [line._replace(position=first_line(new, line.product_id)) for line in refusal.lines]
+            return replace(refusal, replayed=True, lines=lines)
         case _:
             raise AssertionError(f"no refusal of an order: {refusal!r}")
 
