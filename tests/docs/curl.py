@@ -3,10 +3,11 @@
 import argparse
 import http.client
 import sys
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 
-def main() -> int:
+def main(args: Sequence[str]) -> int:
     """Send a request and print its answer."""
     parser = argparse.ArgumentParser(prog="curl")
     parser.add_argument("--no-progress-meter", action="store_true")
@@ -16,7 +17,7 @@ def main() -> int:
     parser.add_argument("-d", dest="data")
     parser.add_argument("--json")
     parser.add_argument("url")
-    options = parser.parse_args()
+    options = parser.parse_args(args)
     url = urlsplit(options.url if "://" in options.url else f"http://{options.url}")
     body = options.data if options.json is None else options.json
     headers = {"Accept": "*/*"}
@@ -40,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

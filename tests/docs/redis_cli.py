@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -18,7 +19,7 @@ class _Status(str):
     """A simple string, which redis-cli prints without quotes."""
 
 
-def main() -> int:
+def main(args: Sequence[str]) -> int:
     """Send a command and print its reply."""
     parser = argparse.ArgumentParser(prog="redis-cli", add_help=False)
     parser.add_argument("-s", dest="socket")
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--scan", action="store_true")
     parser.add_argument("--pattern", default="*")
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
+    options = parser.parse_args(args)
     if options.socket:
         client = socket.socket(socket.AF_UNIX)
         client.connect(options.socket)
@@ -50,7 +51,8 @@ def main() -> int:
             cursor = ""
             while cursor != "0":
                 cursor, names = _call(client, reader, "SCAN", cursor or "0", "MATCH", options.pattern)
-                print(*names, sep="\n", end="\n" if names else "")
+                for name in names:
+                    print(_show(name, "") if options.no_raw else name)
             return 0
         reply = _call(client, reader, *options.command)
     if not (options.json or options.no_raw):
@@ -101,4 +103,4 @@ def _show(reply: Any, indent: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ PRINTED_DIRECTORY: Final = "/home/me/holdfast"
 PRINTED_PORTS: Final = ("8000", "9000")
 """Ports that documents use. A free one takes the place of each."""
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds for one command."""
 
 _PORT = re.compile(rf"(localhost:|127\.0\.0\.1:|HOLDFAST_PORT=|--port )({'|'.join(PRINTED_PORTS)})\b")
@@ -32,10 +32,11 @@ _SERVES = re.compile(r"holdfast\b.* serve$")
 _MAKE = re.compile(r"\bmake ([a-z0-9-]+)$")
 _DONE: Final = "docs-test-done"
 
-# What a terminal shows: curl without a progress meter, redis-cli with its quotes and numbers.
+# What a terminal shows: curl without a progress meter; redis-cli with quotes and numbers, but not into a pipe.
 _PRELUDE: Final = """
+exec 9>&1
 curl() { command curl --no-progress-meter "$@"; }
-redis-cli() { command redis-cli --no-raw "$@"; }
+redis-cli() { if [ /dev/stdout -ef /dev/fd/9 ]; then command redis-cli --no-raw "$@"; else command redis-cli "$@"; fi; }
 status=0
 """
 
@@ -79,9 +80,10 @@ class Session:
         command = _recipe(self._to_real(step.command))
         if _SERVES.search(command):
             return self._start_service(command, step.expected)
-        return self._to_printed(self._execute(command))
+        return self._to_printed(self.execute(command))
 
-    def _execute(self, command: str) -> str:
+    def execute(self, command: str) -> str:
+        """Run a command as it stands and return what it prints. Raise AssertionError if it does not end in time."""
         self._type(f"(exit $status)\n{{ {command}\n}} </dev/null\nstatus=$?\necho; echo {_DONE}\n")
         end = f"\n{_DONE}\n".encode()
         output = b""
@@ -95,8 +97,8 @@ class Session:
         return output.removesuffix(end).decode()
 
     def _start_service(self, command: str, expected: list[str]) -> list[str]:
-        self._execute(f"{command} >>{self.log} 2>&1 &")
-        self.service = int(self._execute("echo $!"))
+        self.execute(f"{command} >>{self.log} 2>&1 &")
+        self.service = int(self.execute("echo $!"))
         deadline = time.monotonic() + PATIENCE
         while True:
             lines = self._to_printed(self.log.read_bytes()[self.logged :].decode())
@@ -114,7 +116,7 @@ class Session:
         assert self.service, "^C without a service that runs"
         self.logged = self.log.stat().st_size
         os.kill(self.service, signal.SIGINT)
-        self._execute(f"wait {self.service}")
+        self.execute(f"wait {self.service}")
         self.service = 0
         text = self.log.read_bytes()[self.logged :].decode()
         self.logged = self.log.stat().st_size
@@ -139,7 +141,7 @@ class Session:
 
     def status(self) -> int:
         """Return the exit code of the last command."""
-        return int(self._execute("echo $?"))
+        return int(self.execute("echo $?"))
 
     def close(self) -> None:
         """End the service and the shell."""

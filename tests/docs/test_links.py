@@ -42,7 +42,7 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 @moved
 def test_the_architecture_names_every_module_in_its_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text().partition("## Modules")[2].partition("## Decisions")[0]
-    top, *sections = re.split(r"^(?=\*\*`\w)|^(?=At the top)", text, flags=re.MULTILINE)
+    _, *sections = re.split(r"^(?=\*\*`\w)|^(?=At the top)", text, flags=re.MULTILINE)
     for section in sections:
         heading = re.match(r"\*\*`([\w/]+)/`\*\*", section)
         folder = ROOT / (heading[1] if heading else "service")

@@ -1,15 +1,13 @@
-"""The stand-in for redis-cli prints what redis-cli 7.0.15 printed, and what the one here prints, if there is one."""
+"""The stand-in for redis-cli prints what redis-cli 7.0.15 printed. So does the redis-cli of this machine."""
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.engine import run_engine
-
-STAND_IN = [sys.executable, str(Path(__file__).with_name("redis_cli.py"))]
+from tests.docs import redis_cli
 
 TEN = "\n".join(f'{number + 1:>2}) "{number}"' for number in range(10))
 
@@ -33,30 +31,31 @@ PRINTED = [
     ("HGETALL hash", "field\nvalue", '1) "field"\n2) "value"', '{"field":"value"}'),
     ("ZADD zset 1.5 a", "1", "(integer) 1", "1"),
     ("ZRANGE zset 0 -1 WITHSCORES", "a\n1.5", '1) "a"\n2) "1.5"', '[["a",1.5]]'),
-    ("--scan --pattern z*", "zset", "zset", "zset"),
+    ("--scan --pattern z*", "zset", '"zset"', "zset"),
 ]
 
 
-def printed_by(program: list[str], *args: str) -> str:
-    done = subprocess.run([*program, *args], capture_output=True, text=True, timeout=10, check=False)
-    return done.stdout.rstrip()
-
-
 @pytest.mark.process
-def test_the_stand_in_prints_as_redis_cli(tmp_path: Path) -> None:
-    for program in (STAND_IN, ["redis-cli"]):
-        if shutil.which(program[0]) is None:
-            continue
-        with run_engine(tmp_path / Path(program[0]).name, "none") as url:
-            where = ["-s", url.removeprefix("unix://")]
-            for number, options in enumerate(([], ["--no-raw"], ["--json"]), 1):
-                for command, *expected in PRINTED:
-                    assert printed_by(program, *where, *options, *command.split(" ")) == expected[number - 1], command
-                printed_by(program, *where, "FLUSHALL")
-
-
-@pytest.mark.process
-def test_the_stand_in_says_that_a_command_failed(tmp_path: Path) -> None:
+def test_the_stand_in_prints_as_redis_cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with run_engine(tmp_path / "data", "none") as url:
-        where = ["-s", url.removeprefix("unix://"), "--no-raw"]
-        assert printed_by(STAND_IN, *where, "SET", "text") == "(error) ERR wrong number of arguments for 'set' command"
+        where = ["-s", url.removeprefix("unix://")]
+        for number, options in enumerate(([], ["--no-raw"], ["--json"]), 1):
+            for command, *expected in PRINTED:
+                assert redis_cli.main([*where, *options, *command.split(" ")]) == 0
+                assert capsys.readouterr().out.rstrip() == expected[number - 1], command
+            redis_cli.main([*where, "FLUSHALL"])
+            capsys.readouterr()
+        assert redis_cli.main([*where, "--no-raw", "SET", "text"]) == 1
+        assert capsys.readouterr().out == "(error) ERR wrong number of arguments for 'set' command\n"
+
+
+@pytest.mark.process
+def test_the_redis_cli_of_this_machine_prints_so_too(tmp_path: Path) -> None:
+    if shutil.which("redis-cli") is None:
+        return
+    with run_engine(tmp_path / "data", "none") as url:
+        for number, options in enumerate(([], ["--no-raw"], ["--json"]), 1):
+            for command, *expected in [*PRINTED, ("FLUSHALL", "OK", "OK", '"OK"')]:
+                line = ["redis-cli", "-s", url.removeprefix("unix://"), *options, *command.split(" ")]
+                done = subprocess.run(line, capture_output=True, text=True, timeout=10, check=True)
+                assert done.stdout.rstrip() == expected[number - 1], command
