@@ -19,6 +19,10 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --no-edi
 FROM build AS test
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-editable
 COPY tests tests
+# Tests of the documents read these.
+COPY .env.example *.md docker-compose*.yml Makefile ./
+COPY bench bench
+COPY docs docs
 # The engine refuses nothing to root, but some tests are about what it may not do.
 RUN useradd --uid 10001 --create-home holdfast
 USER 10001:10001

@@ -1,0 +1,106 @@
+"""The tables of the documents name what the code defines: no more, no less, and with the same numbers."""
+
+import re
+
+from tests.docs import contract
+from tests.docs.blocks import ROOT, documents, read_blocks
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of all tables under a heading, without their header rows."""
+    text = (ROOT / "docs" / document).read_text()
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"{document} has no heading {heading!r}"
+    found, in_body = [], False
+    for line in match[2].splitlines():
+        if not line.startswith("|"):
+            in_body = False
+        elif set(line) <= set("|- :"):
+            in_body = True
+        elif in_body:
+            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    assert found, f"{document} has no table under {heading!r}"
+    return found
+
+
+def code(cell: str) -> list[str]:
+    """Return what is printed as code in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_settings_table_has_the_names_and_defaults_of_the_code() -> None:
+    table = [(code(name)[0], (code(default) or [""])[0]) for name, default, *_ in rows("operations.md", "Settings")]
+    assert table == [(setting.variable, setting.default) for setting in contract.settings()]
+
+
+def test_the_table_of_problems_has_the_types_and_statuses_of_the_code() -> None:
+    table = {(code(name)[0], int(status)) for name, status, *_ in rows("api.md", "All types")}
+    assert table == contract.problem_types()
+
+
+def test_the_table_of_calls_has_the_calls_of_the_code() -> None:
+    table = {tuple(code(call)[0].split("?")[0].split()) for call, *_ in rows("api.md", "Calls")}
+    assert table == contract.calls()
+
+
+def test_the_table_of_commands_has_the_commands_of_the_code() -> None:
+    table = {code(command)[0].split()[1] for command, *_ in rows("operations.md", "Commands")}
+    assert table == contract.commands()
+
+
+def test_the_table_of_keys_has_the_keys_of_the_code() -> None:
+    assert {name for key, *_ in rows("data.md", "Keys") for name in code(key)} == contract.key_patterns()
+
+
+def test_the_table_of_events_has_the_events_of_the_scripts() -> None:
+    assert {name for kind, *_ in rows("data.md", "Events") for name in code(kind)} == contract.event_kinds()
+
+
+def test_each_setting_that_a_document_names_exists() -> None:
+    known = {setting.variable for setting in contract.settings()}
+    known |= set(re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    known |= {"HOLDFAST_TEST_REDIS_URL"}
+    for path in documents():
+        assert set(re.findall(r"\bHOLDFAST_[A-Z_]+[A-Z]\b", path.read_text())) <= known, path
+
+
+def test_each_problem_type_that_a_document_prints_exists() -> None:
+    known = {problem.name for problem in contract.problem_types()}
+    for path in documents():
+        for block in read_blocks(path):
+            named = set(re.findall(r"/problems/([a-z-]+)", "\n".join(block.lines)))
+            assert named <= known, block.place
+
+
+def test_the_table_of_limits_has_the_limits_of_the_code() -> None:
+    table = " ".join(" ".join(row) for row in rows("api.md", "Limits"))
+    for name, limit in contract.limits().items():
+        assert limit in table, name
+
+
+def conf_blocks() -> list[list[str]]:
+    return [block.lines for block in read_blocks(ROOT / "docs" / "operations.md") if block.language == "conf"]
+
+
+def test_the_redis_configuration_of_the_document_is_safe_enough() -> None:
+    [settings] = [lines for lines in conf_blocks() if lines[0].startswith("appendonly")]
+    contract.check_engine_settings(dict(line.split(" ", 1) for line in settings))
+
+
+def test_the_redis_user_of_the_document_may_do_what_the_one_of_compose_may() -> None:
+    [[user]] = [lines for lines in conf_blocks() if lines[0].startswith("user")]
+    compose = (ROOT / "docker-compose.yml").read_text().partition("--user holdfast")[2].partition("environment:")[0]
+    may = r"[~+][\w{}:*|]+"
+    assert re.findall(may, user) == re.findall(may, compose)
+
+
+def test_the_measured_numbers_of_the_readme_are_in_the_benchmark() -> None:
+    bench = (ROOT / "bench" / "README.md").read_text()
+    table = bench.partition("### Orders, 100 products")[2]
+    row = re.findall(r"^\| 2 lines \| Holdfast \|.*$", table, re.MULTILINE)[0]
+    readme = (ROOT / "README.md").read_text().partition("## Start")[0]
+    cells = [cell.strip() for cell in row.split("|")]
+    rate, p50, p99, ratio = cells[3], cells[7], cells[8], cells[-2]
+    assert f"{rate} two-line orders per second" in readme
+    assert re.search(rf"within {p50} ms, 99 % within {p99} ms", re.sub(r"\s+", " ", readme))
+    assert f"{ratio} times FastAPI with PostgreSQL" in re.sub(r"\s+", " ", readme)

@@ -1,0 +1,73 @@
+"""Compares a printed answer with a real one: equal, but for what differs from run to run.
+
+A document prints real values: `"created_at":"2026-11-26T01:16:48.239Z"`. What has one of the forms below may have
+another value of the same form. The same id or time in the document must then be the same one in every real answer; a
+command that names it is given the real one. A line `...` stands for any number of lines.
+"""
+
+import re
+from typing import Final
+
+FORMS: Final = {
+    "time": r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z",
+    "date": r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT",
+    "event id": r"\b1\d{12}-\d+\b",
+    "milliseconds": r"\b1\d{12}\b",
+    "request id": r"\b[0-9a-f]{8}-[0-9a-f]{1,6}\b",
+    "process id": r"(?<=process \[)\d+(?=\])",
+    "duration": r'(?<="ms": )\d+\.\d+',
+}
+"""All that may differ: a name and a pattern each."""
+
+_FREE: Final = ("date", "duration")
+"""Forms whose values tell nothing apart: two answers of the same second have the same date, or not."""
+
+ANY_LINES: Final = "..."
+
+_NAMES: Final = {f"f{index}": name for index, name in enumerate(FORMS)}
+_FORM = re.compile("|".join(f"(?P<f{index}>{pattern})" for index, pattern in enumerate(FORMS.values())))
+
+
+class Values:
+    """The values of the document, each with the real one that was found in its place."""
+
+    def __init__(self) -> None:
+        self.real: dict[str, str] = {}
+
+    def to_real(self, text: str) -> str:
+        """Return a command with the document's values replaced by the real ones."""
+        return _FORM.sub(lambda match: self.real.get(match[0], match[0]), text)
+
+    def to_printed(self, text: str) -> str:
+        """Return a real line with the values replaced that the document knows."""
+        printed = {real: value for value, real in self.real.items()}
+        return _FORM.sub(lambda match: printed.get(match[0], match[0]), text)
+
+    def fits(self, expected: list[str], actual: list[str]) -> bool:
+        """Return whether the real lines are the printed ones. Where they are, remember their values."""
+        before = dict(self.real)
+        if self._fits(expected, actual):
+            return True
+        self.real = before
+        return False
+
+    def _fits(self, expected: list[str], actual: list[str]) -> bool:
+        if not expected:
+            return not actual
+        if expected[0] == ANY_LINES:
+            return any(self.fits(expected[1:], actual[start:]) for start in range(len(actual) + 1))
+        return bool(actual) and self._line_fits(expected[0], actual[0]) and self._fits(expected[1:], actual[1:])
+
+    def _line_fits(self, expected: str, actual: str) -> bool:
+        if _blank(expected) != _blank(actual):
+            return False
+        for printed, found in zip(_FORM.finditer(expected), _FORM.finditer(actual), strict=True):
+            free = _NAMES[str(printed.lastgroup)] in _FREE
+            if not free and self.real.setdefault(printed[0], found[0]) != found[0]:
+                return False
+        return True
+
+
+def _blank(line: str) -> str:
+    """Return the line with the name of its form in the place of each varying value."""
+    return _FORM.sub(lambda match: f"<{_NAMES[str(match.lastgroup)]}>", line)
