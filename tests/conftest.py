@@ -15,6 +15,15 @@ from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a real engine: `make test-quick` leaves them out."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if fixtures & {"engine_url", "wire"} or parameters.get("link") == "engine":
+            item.add_marker(pytest.mark.engine)
+
+
 @pytest.fixture(scope="session")
 def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real engine, one per xdist worker. Where none can run, tests fail rather than skip.

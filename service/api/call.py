@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
-from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,8 +17,9 @@ from service.api.request import (
 )
 from service.api.responses import send_response
 from service.domain.errors.base import HoldfastError
+from service.domain.requests import RequestModel
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=RequestModel)
 
 Refusals = tuple[type[HoldfastError], ...]
 Missing = Callable[[str], HoldfastError]
@@ -97,9 +97,9 @@ class Call:
         handler: Callable[..., Awaitable[Response]],
         *,
         missing: Missing | None = None,
-        body: type[BaseModel] | None = None,
+        body: type[RequestModel] | None = None,
         media_types: tuple[str, ...] = JSON,
-        query: type[BaseModel] | None = None,
+        query: type[RequestModel] | None = None,
         any_query: bool = False,
         keyed: bool = False,
         refuses: Refusals = (),

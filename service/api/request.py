@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
@@ -22,9 +21,10 @@ from service.domain.errors.request import (
     UnsupportedMediaType,
 )
 from service.domain.limits import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
+from service.domain.requests import RequestModel
 from service.storage.store import Store
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=RequestModel)
 
 JSON: Final = ("application/json",)
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
@@ -151,7 +151,7 @@ def _parse_query(query_string: bytes, model: type[ModelT]) -> ModelT:
 
 
 @lru_cache(maxsize=1000)  # many requests for the same page come together: validating each took 2 us
-def _cached_query(query_string: bytes, model: type[BaseModel]) -> BaseModel:
+def _cached_query(query_string: bytes, model: type[RequestModel]) -> RequestModel:
     return _parse_query(query_string, model)
 
 

@@ -6,11 +6,12 @@ from json import JSONDecoder
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson, RequestPart
+from service.domain.requests import RequestModel
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=RequestModel)
 
 _MAX_EXPONENT: Final = 20
 """Larger than every limit of the contract: a number past it is out of range, whatever its digits are."""

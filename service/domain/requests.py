@@ -85,13 +85,13 @@ Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
 """The id that a page begins after or ends before."""
 
 
-class _Request(BaseModel):
-    """Take exactly the named types and fields: `true` and `"5"` are no integers, an unknown field is refused."""
+class RequestModel(BaseModel):
+    """Base of all bodies and queries. `true` and `"5"` are no integers, and an unknown field is refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class NewProduct(_Request):
+class NewProduct(RequestModel):
     """Body of POST /products. Without an id, the server assigns one."""
 
     id: Id | None = None
@@ -101,7 +101,7 @@ class NewProduct(_Request):
     stock: Stock
 
 
-class ProductChange(_Request):
+class ProductChange(RequestModel):
     """Body of PATCH /products/{id}, an RFC 7396 merge patch.
 
     The default values are never used: they only mark a field that may be left out. A null, which would remove the
@@ -113,14 +113,14 @@ class ProductChange(_Request):
     price: Price = Cents(0)
 
 
-class NewOrderLine(_Request):
+class NewOrderLine(RequestModel):
     """One line of an order, as the client sent it."""
 
     product_id: Id
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 
 
-class NewOrder(_Request):
+class NewOrder(RequestModel):
     """Body of POST /orders. `total_price` is the total that the shop showed to its customer."""
 
     products: Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
@@ -146,14 +146,14 @@ class NewOrder(_Request):
         return wanted
 
 
-class StockMove(_Request):
+class StockMove(RequestModel):
     """Body of POST /products/{id}/stock. A negative change takes units away."""
 
     change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
     reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
 
 
-class ProductsQuery(_Request):
+class ProductsQuery(RequestModel):
     """Query of GET /products: products with an id above `after`, and with stock (true) or sold out (false)."""
 
     limit: PageLimit = DEFAULT_PAGE
@@ -161,7 +161,7 @@ class ProductsQuery(_Request):
     in_stock: Annotated[bool, BeforeValidator(_parse_boolean)] | None = None
 
 
-class OrdersQuery(_Request):
+class OrdersQuery(RequestModel):
     """Query of GET /orders: orders with an id below `before`, of one status or of both."""
 
     limit: PageLimit = DEFAULT_PAGE
