@@ -29,13 +29,13 @@ def command(options: dict[str, str], as_json: bool) -> int:
     settings = read_settings(options)
 
     async def work(store: "Store") -> int:
-        from service.domain.errors.storage import StorageError, UnsupportedRedis
+        from service.domain.errors.storage import StorageError
         from service.ops.audit import AuditInconclusive, audit
 
         try:
             with progress_bar(await store.inspection.count_keys(), " keys") as bar:
                 report = await audit(store, settings.shop, bar.update)
-        except (AuditInconclusive, StorageError, UnsupportedRedis) as error:
+        except (AuditInconclusive, StorageError) as error:
             reason = str(error) if isinstance(error, AuditInconclusive) else error.reason
             if as_json:
                 print(json.dumps({"balanced": None, "reason": reason}))

@@ -25,7 +25,7 @@ def run_on_shop(
     `creates_data`: whether the work also makes sense where there is no data directory yet.
     `failure_code`: the exit code where the Store cannot be reached or must not be used.
     """
-    from service.domain.errors.storage import StorageError, UnsupportedRedis
+    from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
     from service.logs import configure_logging
     from service.storage.opening import open_store
@@ -43,7 +43,7 @@ def run_on_shop(
                 return asyncio.run(run(replace(settings, redis_url=url)))
         except EngineError as error:
             return fail(str(error), failure_code)
-        except (StorageError, UnsupportedRedis) as error:
+        except StorageError as error:
             return fail(error.reason, failure_code)
 
     return print_output(on_engine)

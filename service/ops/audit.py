@@ -21,8 +21,6 @@ from service.domain.event import event_position
 from service.domain.limits import MAX_ID
 from service.ops.audit_checks import (
     Finding,
-    OrderRow,
-    Unreadable,
     check_entry,
     check_members,
     check_names,
@@ -31,11 +29,10 @@ from service.ops.audit_checks import (
     check_type,
     expected_types,
     lines_of,
-    order_row,
-    product_row,
 )
 from service.ops.ledger import Ledger, order_change
 from service.storage import keys
+from service.storage.inspection import OrderRow, Unreadable
 from service.storage.store import Store
 
 _BATCH = 500
@@ -132,9 +129,9 @@ class _Audit:
                 if order_id <= last_id and not self.ledger.knows(order_id)
             ]
             for batch in _batches(unread):
-                _, replies = await self.store.inspection.audit_orders(batch)
-                for order_id, reply in zip(batch, replies, strict=True):
-                    self.count_order(order_id, order_row(reply))
+                _, rows = await self.store.inspection.audit_orders(batch)
+                for order_id, row in zip(batch, rows, strict=True):
+                    self.count_order(order_id, row)
                 self.progress(len(batch))
 
     async def last_order_id(self) -> int:
@@ -160,9 +157,9 @@ class _Audit:
                 order_ids, findings = check_members(index, members)
                 self.add_findings(findings)
                 for batch in _batches(order_ids):
-                    _, replies = await self.store.inspection.audit_orders(batch)
-                    for order_id, reply in zip(batch, replies, strict=True):
-                        self.add_findings(check_entry(index, order_id, order_row(reply)))
+                    _, rows = await self.store.inspection.audit_orders(batch)
+                    for order_id, row in zip(batch, rows, strict=True):
+                        self.add_findings(check_entry(index, order_id, row))
         index = keys.products(self.shop)
         async for members in self.store.inspection.scan_index(index):
             product_ids, findings = check_members(index, members)
@@ -172,10 +169,9 @@ class _Audit:
     async def read_products(self) -> None:
         """Read and check all products: those that have a key, and those that only the index or orders name."""
         for batch in _batches(sorted(self.product_ids | self.ledger.product_ids())):
-            moment, replies = await self.store.inspection.audit_products(batch)
+            moment, rows = await self.store.inspection.audit_products(batch)
             await self.follow_events(moment)
-            for product_id, reply in zip(batch, replies, strict=True):
-                row = product_row(reply)
+            for product_id, row in zip(batch, rows, strict=True):
                 if isinstance(row, Unreadable) or row.exists:
                     self.report.products += 1
                 self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))

@@ -1,18 +1,14 @@
-"""Checks what the audit has read: pure functions from rows to findings. No Redis here.
-
-A row is what audit_orders.lua or audit_products.lua replies for one key. The fields of OrderRow and
-ProductRow are the names of what the script replies, in the same order.
-"""
+"""Checks what the audit has read: pure functions from rows to findings. Nothing is read here."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from service.domain.money import format_cents, parse_cents
 from service.domain.order import UNITS_IN, OrderLine, parse_lines
 from service.ops.ledger import Units
 from service.storage import keys
+from service.storage.inspection import OrderRow, ProductRow, Unreadable
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
 
@@ -26,56 +22,6 @@ class Finding:
 
     key: str
     what: str
-
-
-class Unreadable(NamedTuple):
-    """The row of a key that is not a hash."""
-
-    error: str
-
-
-class OrderRow(NamedTuple):
-    """An order and its scores in both indexes, all read in one moment. None: absent."""
-
-    id: str | None
-    status: str | None
-    total_price: str | None
-    products: str | None
-    created_at: str | None
-    expires_at: str | None
-    holds_score: str | None
-    pending_score: str | None
-
-    @property
-    def exists(self) -> bool:
-        return any((self.id, self.status, self.total_price, self.products, self.created_at, self.expires_at))
-
-
-class ProductRow(NamedTuple):
-    """A product and its score in the index of products on sale, all read in one moment. None: absent."""
-
-    id: str | None
-    price: str | None
-    stock: str | None
-    held: str | None
-    sold: str | None
-    received: str | None
-    withdrawn: str | None
-    index_score: str | None
-
-    @property
-    def exists(self) -> bool:
-        return any((self.id, self.price, self.stock, self.held, self.sold, self.received, self.withdrawn))
-
-
-def order_row(reply: list[str | None]) -> OrderRow | Unreadable:
-    """Return a row of audit_orders.lua with names."""
-    return OrderRow._make(reply) if len(reply) > 1 else Unreadable(str(reply[0]))
-
-
-def product_row(reply: list[str | None]) -> ProductRow | Unreadable:
-    """Return a row of audit_products.lua with names."""
-    return ProductRow._make(reply) if len(reply) > 1 else Unreadable(str(reply[0]))
 
 
 def lines_of(row: OrderRow | Unreadable) -> tuple[OrderLine, ...] | None:

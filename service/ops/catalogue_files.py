@@ -88,5 +88,5 @@ def _product(document: object) -> NewProduct:
 
 def _explain(error: MalformedJson | InvalidRequest) -> str:
     if isinstance(error, InvalidRequest):
-        return "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.field_errors)
+        return "; ".join(f"{field_error.pointer}: {field_error.detail}" for field_error in error.field_errors)
     return error.explanation

@@ -1,19 +1,57 @@
 """Reading for the audit and the exports: whole keys and indexes, in batches."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.storage import keys
 from service.storage.client import RedisClient
 
-AuditRow = list[str | None]
-"""Values in the order of the fields below, each or None. If the key is no hash: only the engine's error."""
 
-AUDIT_ORDER_FIELDS: Final = ("id", "status", "total_price", "products", "created_at", "expires_at")
-"""A row of `audit_orders` has these, then the scores in the indexes `holds` and `pending`."""
+class Unreadable(NamedTuple):
+    """The row of a key that is not a hash."""
 
-AUDIT_PRODUCT_FIELDS: Final = ("id", "price", "stock", "held", "sold", "received", "withdrawn")
-"""A row of `audit_products` has these, then the score in the index `products`."""
+    error: str
+
+
+class OrderRow(NamedTuple):
+    """An order and its scores in both indexes, all read in one moment. None: absent."""
+
+    id: str | None
+    status: str | None
+    total_price: str | None
+    products: str | None
+    created_at: str | None
+    expires_at: str | None
+    holds_score: str | None
+    pending_score: str | None
+
+    @property
+    def exists(self) -> bool:
+        return any(self[:-2])
+
+
+class ProductRow(NamedTuple):
+    """A product and its score in the index of products on sale, all read in one moment. None: absent."""
+
+    id: str | None
+    price: str | None
+    stock: str | None
+    held: str | None
+    sold: str | None
+    received: str | None
+    withdrawn: str | None
+    index_score: str | None
+
+    @property
+    def exists(self) -> bool:
+        return any(self[:-1])
+
+
+AUDIT_ORDER_FIELDS: Final = OrderRow._fields[:-2]
+"""The fields of the hash of an order that are asked for. The scores follow them in the reply."""
+
+AUDIT_PRODUCT_FIELDS: Final = ProductRow._fields[:-1]
+"""The fields of the hash of a product that are asked for. The score follows them in the reply."""
 
 
 class Inspection:
@@ -22,7 +60,7 @@ class Inspection:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def audit_orders(self, order_ids: Sequence[int]) -> tuple[str, list[AuditRow]]:
+    async def audit_orders(self, order_ids: Sequence[int]) -> tuple[str, list[OrderRow | Unreadable]]:
         """Return the id of the last event, and each order with its indexes, all as of one moment."""
         shop = self._client.shop
         names = [
@@ -33,9 +71,10 @@ class Inspection:
         ]
         args = audit_orders_args(fields=AUDIT_ORDER_FIELDS, order_ids=order_ids)
         _, last_event, *rows = await self._client.run("audit_orders", names, args, idempotent=True)
-        return last_event, rows
+        # A key that is not a hash has a row of one value, the error.
+        return last_event, [OrderRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
-    async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[AuditRow]]:
+    async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[ProductRow | Unreadable]]:
         """Return the id of the last event, and each product with its index, all as of one moment."""
         shop = self._client.shop
         names = [
@@ -45,7 +84,7 @@ class Inspection:
         ]
         args = audit_products_args(fields=AUDIT_PRODUCT_FIELDS, product_ids=product_ids)
         _, last_event, *rows = await self._client.run("audit_products", names, args, idempotent=True)
-        return last_event, rows
+        return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
     async def scan_keys(self) -> AsyncIterator[list[str]]:
         """Give all keys of the shop, in bounded batches. A key may come twice."""
