@@ -117,7 +117,7 @@ class PathNotFound(HoldfastError):
         "not-found",
         404,
         "There is nothing here",
-        "No call has this path. The README of Holdfast lists all calls.",
+        "No call has this path. The page <code>docs/api.md</code> of Holdfast lists all calls.",
     )
 
     def detail(self) -> str:
