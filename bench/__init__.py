@@ -1,1 +1,1 @@
-"""The benchmark: `python -m bench`, see README.md beside this file."""
+"""The benchmark: run it with `python -m bench`, and see README.md in this directory."""

@@ -1,8 +1,13 @@
-"""The usual alternative: FastAPI, SQLAlchemy and PostgreSQL, with the part of the contract that is measured.
+"""The usual alternative to Holdfast: FastAPI, SQLAlchemy and PostgreSQL, with the calls that are measured.
 
-Written to be fast as well as right: SQLAlchemy's Core rather than its ORM (faster), reads without a
-transaction, rows locked in the order of their ids (no deadlocks), all lines of an order in one statement
-each, money in whole cents, responses serialized by pydantic's Rust part.
+The code is written to be correct and fast:
+
+- SQLAlchemy's Core instead of its ORM, because the Core is faster;
+- reads without a transaction;
+- rows are locked in the order of their ids, so there are no deadlocks;
+- each step of an order is one statement for all lines: lock the rows, take the stock, add the lines;
+- money in whole cents;
+- responses are serialized by the part of pydantic that is written in Rust.
 """
 
 import os
@@ -45,8 +50,8 @@ products = Table(
     Column("description", Text, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("stock", BigInteger, CheckConstraint("stock >= 0"), nullable=False),
-    Column("received", BigInteger, nullable=False),  # for the proof: never touched by an order
-    postgresql_with={"fillfactor": 50},  # room for a new version of a row beside the old one (HOT updates)
+    Column("received", BigInteger, nullable=False),  # for check_balance(): orders never change this column
+    postgresql_with={"fillfactor": 50},  # so that an update finds room in the same page (HOT updates)
 )
 orders = Table(
     "orders",
@@ -121,10 +126,11 @@ class Order(BaseModel):
 
 
 def create_app() -> FastAPI:
+    """Return the application. Uvicorn calls this in each worker."""
     engine = create_async_engine(
         os.environ["BENCH_DATABASE_URL"], pool_size=int(os.environ["BENCH_POOL_SIZE"]), max_overflow=0, pool_timeout=60
     )
-    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    read_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -139,7 +145,7 @@ def create_app() -> FastAPI:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         after: Annotated[int, Query(ge=0)] = 0,
     ) -> list[Product]:
-        async with reading.connect() as connection:
+        async with read_engine.connect() as connection:
             rows = (await connection.execute(_list_products, {"after": after, "limit": limit})).all()
         if len(rows) == limit:
             response.headers["Link"] = f'</products?limit={limit}&after={rows[-1].id}>; rel="next"'
@@ -147,7 +153,7 @@ def create_app() -> FastAPI:
 
     @app.get("/products/{product_id}")
     async def get_product(product_id: int) -> Product:
-        async with reading.connect() as connection:
+        async with read_engine.connect() as connection:
             row = (await connection.execute(_get_product, {"id": product_id})).one_or_none()
         if row is None:
             raise HTTPException(404)
@@ -155,25 +161,25 @@ def create_app() -> FastAPI:
 
     @app.post("/orders", status_code=201, response_model=Order)
     async def place_order(new: NewOrder, response: Response) -> Order | Response:
-        wanted: dict[int, int] = {}
+        quantities: dict[int, int] = {}
         for line in new.products:
-            wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
+            quantities[line.product_id] = quantities.get(line.product_id, 0) + line.quantity
         async with engine.begin() as connection:
-            rows = (await connection.execute(_lock_products, {"ids": list(wanted)})).all()
+            rows = (await connection.execute(_lock_products, {"ids": list(quantities)})).all()
             found = {row.id: row for row in rows}
-            if unknown := [product_id for product_id in wanted if product_id not in found]:
+            if unknown := [product_id for product_id in quantities if product_id not in found]:
                 return _problem(404, "product-not-found", [{"product_id": product_id} for product_id in unknown])
-            if short := [
+            if unavailable := [
                 {"product_id": product_id, "requested": quantity, "available": found[product_id].stock}
-                for product_id, quantity in wanted.items()
+                for product_id, quantity in quantities.items()
                 if found[product_id].stock < quantity
             ]:
-                return _problem(409, "insufficient-stock", short)
+                return _problem(409, "insufficient-stock", unavailable)
             lines = [
                 {"product_id": product_id, "quantity": quantity, "price": found[product_id].price}
-                for product_id, quantity in wanted.items()
+                for product_id, quantity in quantities.items()
             ]
-            total = sum(found[product_id].price * quantity for product_id, quantity in wanted.items())
+            total = sum(found[product_id].price * quantity for product_id, quantity in quantities.items())
             await connection.execute(_take_stock, lines)
             order = (await connection.execute(_add_order, {"total_price": total, "status": "completed"})).one()
             await connection.execute(_add_lines, [{"order_id": order.id, **line} for line in lines])

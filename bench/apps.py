@@ -1,10 +1,11 @@
-"""Two applications to compare with, run by uvicorn from their names: see servers.py."""
+"""Two applications that Holdfast is compared with. servers.py gives their names to uvicorn."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import NoScriptError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,37 +21,41 @@ from service.api.routes import CALLS
 from service.domain.requests import NewOrder
 from service.server.gc_tuning import tune_gc
 from service.settings import read_settings
+from service.storage.sender import ErrorReply
 from service.storage.store import Store
 
 POOL_SIZE: Final = 64
 
 
-class PoolLink:
-    """redis-py as it is used everywhere: each command takes a connection and waits for its own reply."""
+class PoolSender:
+    """Sends commands through redis-py in the usual way: each takes a connection and waits for its own reply."""
 
     def __init__(self, url: str) -> None:
         pool = BlockingConnectionPool.from_url(
             url, max_connections=POOL_SIZE, timeout=60, protocol=2, decode_responses=True
         )
         self.client = Redis(connection_pool=pool)
-        self.client.response_callbacks.clear()  # the Store reads replies as Redis sends them
+        self.client.response_callbacks.clear()  # the Store needs replies as Redis sends them
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
-        reply: Awaitable[Any] = self.client.execute_command(*command)  # type: ignore[no-untyped-call]
-        return reply
+    async def send(self, *command: bytes | str | int, idempotent: bool = False) -> Any:
+        """Return the reply to a command. Raise ErrorReply if the engine does not know the script yet."""
+        try:
+            return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except NoScriptError as error:
+            raise ErrorReply(f"NOSCRIPT {error}") from error  # redis-py removes the code from the text
 
 
 def holdfast_on_pool() -> ASGIApp:
-    """Holdfast with another link, and nothing else changed. Settings as of `holdfast serve`."""
+    """Return Holdfast with PoolSender instead of MultiplexedConnection. The settings are those of `holdfast serve`."""
     settings = read_settings()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
         assert settings.redis_url is not None
-        link = PoolLink(settings.redis_url)
-        store = Store(link, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
+        sender = PoolSender(settings.redis_url)
+        store = Store(sender, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
         yield {"store": store, "pages": RequestCoalescer()}
-        await link.client.aclose()
+        await sender.client.aclose()
 
     app = RequestMiddleware(CallRouter(CALLS, lifespan))
     tune_gc()
@@ -58,14 +63,17 @@ def holdfast_on_pool() -> ASGIApp:
 
 
 def ceiling() -> Starlette:
-    """What uvicorn, Starlette and pydantic leave to be had: validates the same orders, and answers what it knows."""
+    """Return an application that validates the same orders, stores nothing and sends constant answers.
+
+    Its speed is the upper limit for a handler that uses uvicorn, Starlette and pydantic.
+    """
     order = (
         b'{"id":123456,"products":[{"product_id":17,"quantity":1,"price":20.00},'
         b'{"product_id":42,"quantity":2,"price":20.00}],"total_price":60.00,"status":"completed",'
         b'"created_at":"2026-01-01T00:00:00.000Z"}'
     )
     page = f"[{','.join(product_json(number) for number in range(1, 101))}]".encode()
-    one = product_json(1).encode()
+    product = product_json(1).encode()
 
     async def place_order(request: Request) -> Response:
         NewOrder.model_validate_json(await request.body())
@@ -75,7 +83,7 @@ def ceiling() -> Starlette:
         return Response(page, media_type="application/json")
 
     async def get_product(request: Request) -> Response:
-        return Response(one, media_type="application/json")
+        return Response(product, media_type="application/json")
 
     app = Starlette(
         routes=[

@@ -1,4 +1,5 @@
--- What wrk sends, and what it counts. Arguments: kind of load, lines of an order, products there are.
+-- The requests that wrk sends, and the counters of its answers.
+-- Arguments: kind of load, lines per order, number of products.
 local kind, lines, products
 local threads = {}
 local headers = {['Content-Type'] = 'application/json'}
@@ -8,15 +9,15 @@ function setup(thread) threads[#threads + 1] = thread end
 
 function init(args)
   kind, lines, products = args[1], tonumber(args[2]), tonumber(args[3])
-  math.randomseed(1)  -- the same requests for every server
+  math.randomseed(1)  -- every server gets the same requests
 end
 
 local function order()
-  local seen, parts = {}, {}
+  local chosen, parts = {}, {}
   while #parts < lines do
     local product = math.random(products)
-    if not seen[product] then
-      seen[product] = true
+    if not chosen[product] then
+      chosen[product] = true
       parts[#parts + 1] = '{"product_id": ' .. product .. ', "quantity": ' .. math.random(3) .. '}'
     end
   end
@@ -31,8 +32,8 @@ local make = {
   product = function() return wrk.format('GET', '/products/' .. math.random(products)) end,
 }
 make.mixed = function()
-  local dice = math.random(100)
-  return dice <= 10 and order() or dice <= 55 and make.page() or make.product()
+  local percent = math.random(100)
+  return percent <= 10 and order() or percent <= 55 and make.page() or make.product()
 end
 
 function request() return make[kind]() end

@@ -1,4 +1,4 @@
-"""The load: wrk for the highest rate, openloop.py for latencies at a given rate. Each in its own process."""
+"""Runs a load generator in its own process: wrk for the highest rate, openloop.py for latencies at a constant rate."""
 
 import json
 import subprocess
@@ -7,46 +7,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.processes import ended_with_us, on_cores
+from bench.processes import end_with_parent, on_cores
 
-Kind = Literal["orders", "flash", "page", "pages", "product", "mixed"]
+LoadKind = Literal["orders", "flash", "page", "pages", "product", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What clients ask for. `lines` of an order, of `products` that there are."""
+    """The requests that clients send: their kind, the lines per order, and the number of products to choose from."""
 
-    kind: Kind
+    kind: LoadKind
     lines: int
     products: int
 
 
-def at_full_speed(port: int, load: Load, connections: int, seconds: int, cores: set[int]) -> dict[str, Any]:
-    """A closed loop: every connection asks again as soon as it has its answer."""
+def run_at_full_speed(port: int, load: Load, connections: int, seconds: int, cores: set[int]) -> dict[str, Any]:
+    """Run a closed loop: every connection sends its next request as soon as it has its answer.
+
+    Raise AssertionError if an answer is not 200, 201 or 409.
+    """
     script = Path(__file__).with_name("load.lua")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]
-    return _run([*command, _url(port), "--", load.kind, str(load.lines), str(load.products)], seconds, cores)
+    url = f"http://127.0.0.1:{port}"
+    return _run([*command, url, "--", load.kind, str(load.lines), str(load.products)], seconds, cores)
 
 
-def at_rate(port: int, load: Load, connections: int, seconds: int, cores: set[int], rate: float) -> dict[str, Any]:
-    """An open loop: requests leave on schedule, whether or not answers come."""
+def run_at_rate(port: int, load: Load, connections: int, seconds: int, cores: set[int], rate: float) -> dict[str, Any]:
+    """Run an open loop: requests are sent on a schedule, even if earlier answers are late.
+
+    Raise AssertionError if an answer is not 200, 201 or 409.
+    """
     numbers = [str(number) for number in (port, connections, seconds, rate)]
     command = [sys.executable, "-m", "bench.openloop", *numbers, load.kind, str(load.lines), str(load.products)]
     return _run(command, seconds, cores)
 
 
 def _run(command: list[str], seconds: int, cores: set[int]) -> dict[str, Any]:
-    """Raises AssertionError if anything but 200, 201 and 409 came back."""
     done = subprocess.run(
-        ended_with_us(on_cores(cores, command)), capture_output=True, text=True, timeout=seconds + 90, check=False
+        end_with_parent(on_cores(cores, command)), capture_output=True, text=True, timeout=seconds + 90, check=False
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert result["other"] == 0, f"{result['other']} answers were not 200, 201 or 409"
     assert result["broken"] == 0, f"{result['broken']} connections broke or timed out"
-    assert result["requests"], "there was no answer"
+    assert result["requests"], "no request was answered"
     return result
-
-
-def _url(port: int) -> str:
-    return f"http://127.0.0.1:{port}"

@@ -1,11 +1,13 @@
-"""An HTTP client with a schedule: request n is due at start + n / rate, and its latency counts from then.
+"""An HTTP client that sends on a schedule: request n is due at start + n / rate, and its latency counts from then.
 
-Where all connections wait for answers, requests queue, and that is part of their latency: a server that
-stalls is charged for everything that became due meanwhile (no coordinated omission). How late requests
-left though a connection was free is our own fault, and reported, too. What was due in the first half
-second is sent, but does not count: with it, the first requests of new connections would be most of a short run's p99.
+When all connections are waiting for answers, requests queue in the client, and the time in the queue is part of
+their latency. So a server that stalls is charged for every request that became due during the stall: there is no
+"coordinated omission". If a request leaves late although a connection was free, the client itself is the cause.
+This delay is reported, too. Requests that are due in the first half second are sent, but do not count: otherwise the
+first requests on new connections would be most of the p99 of a short run.
 
-Plain sockets rather than an event loop, whose timers know milliseconds only.
+The client uses plain sockets instead of an event loop, because the timers of an event loop are only exact to a
+millisecond.
 """
 
 import gc
@@ -18,12 +20,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-LONGEST_WAIT = 60.0
-WARM_UP = 0.5
+MAX_WAIT_SECONDS = 60.0
+WARM_UP_SECONDS = 0.5
 
 
-def make_requests(kind: str, lines: int, products: int) -> Callable[[], bytes]:
-    """As load.lua, as far as latencies are measured."""
+def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
+    """Return a function that makes random requests, as load.lua does, for the kinds of load that are measured here."""
     draw = random.Random(1)
 
     def get(path: str) -> bytes:
@@ -48,7 +50,7 @@ def make_requests(kind: str, lines: int, products: int) -> Callable[[], bytes]:
 
 
 def status_of(answer: bytes) -> int | None:
-    """None if it is not all there. These servers all send a Content-Length."""
+    """Return the status of an answer, or None if a part is still missing. All servers here send a Content-Length."""
     head, found, body = answer.partition(b"\r\n\r\n")
     if not found:
         return None
@@ -56,20 +58,24 @@ def status_of(answer: bytes) -> int | None:
     return int(head[9:12]) if len(body) >= length else None
 
 
-def run(port: int, connections: int, seconds: float, rate: float, request: Callable[[], bytes]) -> dict[str, object]:
-    requests = [request() for _ in range(int(rate * seconds))]
-    sockets = {one.fileno(): one for one in (socket.create_connection(("127.0.0.1", port)) for _ in range(connections))}
+def run(
+    port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes]
+) -> dict[str, object]:
+    """Send requests at a constant rate, and return the counts of the answers and the latencies."""
+    requests = [make_request() for _ in range(int(rate * seconds))]
+    opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+    sockets = {connection.fileno(): connection for connection in opened}
     poll = select.epoll()
-    for number, one in sockets.items():
-        one.setblocking(False)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number, connection in sockets.items():
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         poll.register(number, select.EPOLLIN)
 
     free = deque(sockets)
     due_at: dict[int, float] = {}
-    answers = dict.fromkeys(sockets, b"")
+    received = dict.fromkeys(sockets, b"")
     latencies: list[float] = []
-    lateness: list[float] = []
+    client_delays: list[float] = []
     statuses: dict[int, int] = {}
     broken = sent = answered = 0
     clock = time.perf_counter
@@ -81,33 +87,33 @@ def run(port: int, connections: int, seconds: float, rate: float, request: Calla
         while free and sent < len(requests) and (due := start + sent / rate) <= now:
             number = free.popleft()
             due_at[number] = due
-            if due >= start + WARM_UP:
-                lateness.append(now - max(due, last_free))
+            if due >= start + WARM_UP_SECONDS:
+                client_delays.append(now - max(due, last_free))
             sockets[number].send(requests[sent])
             sent += 1
             now = clock()
         next_due = start + sent / rate if free and sent < len(requests) else now + 1
         if next_due > now:
-            # select() takes microseconds where epoll takes milliseconds.
+            # The timeout of select() is exact to microseconds, that of epoll only to milliseconds.
             select.select([poll], [], [], next_due - now)
-        if clock() - start > seconds + LONGEST_WAIT:
+        if clock() - start > seconds + MAX_WAIT_SECONDS:
             broken += len(requests) - answered - broken
-        had_none_free = not free
+        all_were_waiting = not free
         for number, _ in poll.poll(0):
             data = sockets[number].recv(262_144)
             if not data:
                 poll.unregister(number)
                 broken += 1
                 continue
-            answers[number] += data
-            if (status := status_of(answers[number])) is not None:
+            received[number] += data
+            if (status := status_of(received[number])) is not None:
                 answered += 1
-                if due_at[number] >= start + WARM_UP:
+                if due_at[number] >= start + WARM_UP_SECONDS:
                     latencies.append(clock() - due_at[number])
                 statuses[status] = statuses.get(status, 0) + 1
-                answers[number] = b""
+                received[number] = b""
                 free.append(number)
-        if had_none_free and free:
+        if all_were_waiting and free:
             last_free = clock()
     return {
         "requests": answered,
@@ -120,16 +126,17 @@ def run(port: int, connections: int, seconds: float, rate: float, request: Calla
         "p50_ms": percentile(latencies, 0.5) * 1000,
         "p99_ms": percentile(latencies, 0.99) * 1000,
         "p999_ms": percentile(latencies, 0.999) * 1000,
-        "client_late_p99_ms": percentile(lateness, 0.99) * 1000,
+        "client_delay_p99_ms": percentile(client_delays, 0.99) * 1000,
     }
 
 
 def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which this share of the values lies, or 0 if there are no values."""
     ordered = sorted(values)
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
 
 if __name__ == "__main__":
     port, connections, seconds, rate, kind, lines, products = sys.argv[1:]
-    make = make_requests(kind, int(lines), int(products))
-    print(json.dumps(run(int(port), int(connections), float(seconds), float(rate), make)))
+    maker = request_maker(kind, int(lines), int(products))
+    print(json.dumps(run(int(port), int(connections), float(seconds), float(rate), maker)))

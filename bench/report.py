@@ -1,4 +1,4 @@
-"""results.json as tables and plots."""
+"""Turns the results of the benchmark into tables and plots."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 
-mpl.use("Agg")  # files, no window
+mpl.use("Agg")  # draws files, opens no window
 
 import matplotlib.pyplot as plt
 
@@ -22,7 +22,7 @@ SERVERS: Final = {
 }
 _COLOURS: Final = {"ceiling": "#9aa0a6", "holdfast": "#1a73e8", "pool": "#7baaf7", "postgres": "#e8710a"}
 _CASE: Final = ("load", "lines", "products", "orders", "connections", "workers", "durability")
-_SAYS: Final[dict[str, Callable[[Any], str]]] = {
+_LABELS: Final[dict[str, Callable[[Any], str]]] = {
     "load": {
         "orders": "orders",
         "flash": "flash sale",
@@ -33,15 +33,15 @@ _SAYS: Final[dict[str, Callable[[Any], str]]] = {
     }.__getitem__,
     "lines": lambda lines: "1 line" if lines == 1 else f"{lines} lines",
     "products": lambda count: f"{count:,} products",
-    "orders": lambda count: f"{count:,} orders there",
+    "orders": lambda count: f"{count:,} stored orders",
     "connections": lambda count: f"{count:,} connections",
     "workers": lambda count: "1 worker" if count == 1 else f"{count} workers",
     "durability": str,
 }
 
 
-def write(results: dict[str, Any], folder: Path) -> str:
-    """Draws the plots, puts the tables between the markers of README.md if it is there, and gives them."""
+def write_report(results: dict[str, Any], folder: Path) -> str:
+    """Draw the plots. Put the tables between the markers of README.md, if the directory has one, and return them."""
     text = "\n\n".join([*_tables(results), *(f"![{name}]({name}.png)" for name in _plots(results, folder))])
     readme = folder / "README.md"
     if readme.exists():
@@ -52,19 +52,18 @@ def write(results: dict[str, Any], folder: Path) -> str:
 
 
 def ratio(row: Row | None, other: Row | None, name: str = "rate") -> float | None:
-    """How many times `other` a row is: the median over the rounds, each against the same round."""
+    """Return the ratio of two rows: the median of the ratios within each round. None if a row is missing."""
     if row is None or other is None or "failed" in row or "failed" in other:
         return None
-    ratios = [
-        mine[name] / others[name] for mine, others in zip(row["runs"], other["runs"], strict=True) if others[name]
-    ]
+    pairs = zip(row["runs"], other["runs"], strict=True)
+    ratios = [run[name] / other_run[name] for run, other_run in pairs if other_run[name]]
     return statistics.median(ratios) if ratios else None
 
 
 def _tables(results: dict[str, Any]) -> Iterator[str]:
     yield _about(results)
     yield (
-        "### Goals\n\nOne worker, 64 connections, orders of two lines, `always`, unless it says otherwise.\n\n"
+        "### Goals\n\nOne worker, 64 connections, orders of two lines, `always`, unless the row says otherwise.\n\n"
         + _table(("goal", "measured"), _goals(results))
     )
     for key, group in results["groups"].items():
@@ -79,13 +78,13 @@ def _about(results: dict[str, Any]) -> str:
     machine = results["machine"]
     shared = machine["cores_of_servers"] == machine["cores_of_load_generator"]
     cores = (
-        "servers and load generator share them"
+        "shared by servers and load generator"
         if shared
-        else f"one for the load generator, {len(machine['cores_of_servers'])} for the servers and what they store in"
+        else f"1 for the load generator, {len(machine['cores_of_servers'])} for the servers and their backends"
     )
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return (
-        f"Taken {results['taken_at']} by `make {'bench-full' if results['full'] else 'bench'}` in "
+        f"Measured {results['taken_at']} by `make {'bench-full' if results['full'] else 'bench'}` in "
         f"{results['took_seconds'] / 60:.0f} minutes: {results['rounds']} rounds of {results['seconds_of_a_run']} s."
         "\n\n"
         f"{machine['processor']}, {machine['cores']} cores ({cores}), {machine['memory_gib']} GiB, "
@@ -96,13 +95,13 @@ def _about(results: dict[str, Any]) -> str:
 def _group_table(rows: list[Row]) -> str:
     varying = [name for name in _CASE if len({row[name] for row in rows}) > 1]
     header = (
-        *("case", "server", "requests/s", "(least to most)", "accepted/s", "refused/s"),
+        *("case", "server", "requests/s", "(lowest to highest)", "accepted/s", "refused/s"),
         *("p50 ms", "p99 ms", "p99.9 ms", "server µs", "engine µs", "engine busy"),
         *("of the ceiling", "× pool", "× PostgreSQL"),
     )
     lines: list[tuple[str, ...]] = []
     for row in rows:
-        case = ", ".join(_SAYS[name](row[name]) for name in varying) or _SAYS["load"](row["load"])
+        case = ", ".join(_LABELS[name](row[name]) for name in varying) or _LABELS["load"](row["load"])
         if "failed" in row:
             lines.append((case, SERVERS[row["server"]], f"failed: {row['failed']}"))
             continue
@@ -119,48 +118,58 @@ def _group_table(rows: list[Row]) -> str:
                 SERVERS[row["server"]],
                 f"{median['rate']:,.0f}",
                 f"{min(rates):,.0f} to {max(rates):,.0f}",
-                _or_none("{:,.0f}", median["created"] * per_request),
-                _or_none("{:,.0f}", median["refused"] * per_request),
+                _format("{:,.0f}", median["created"] * per_request),
+                _format("{:,.0f}", median["refused"] * per_request),
                 *(f"{median[name]:.1f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
                 f"{median['server_us']:.0f}",
-                _or_none("{:.0f}", median["backend_us"]),
-                _or_none("{:.0%}", median["engine_busy"]),
-                _or_none("{:.0%}", ratio(row, peers.get("ceiling"))),
-                *(_or_none("{:.1f}", ratio(row, peers.get(name))) for name in ("pool", "postgres")),
+                _format("{:.0f}", median["backend_us"]),
+                _format("{:.0%}", median["engine_busy"]),
+                _format("{:.0%}", ratio(row, peers.get("ceiling"))),
+                *(_format("{:.1f}", ratio(row, peers.get(name))) for name in ("pool", "postgres")),
             )
         )
-    proofs = sorted({f"{SERVERS[row['server']]}: {row['proof']}" for row in rows if row.get("proof")})
-    return _table(header, lines) + "\n\n" + "; ".join(proofs) + "."
+    balances = sorted({f"{SERVERS[row['server']]}: {row['balance']}" for row in rows if row.get("balance")})
+    return _table(header, lines) + "\n\n" + "; ".join(balances) + "."
 
 
 def _latency_table(rows: list[Row]) -> str:
-    header = ("server", "rate", "of the maximum", "p50 ms", "p99 ms", "p99.9 ms", "p99 / p50", "client late by, p99 ms")
+    header = (
+        "server",
+        "rate",
+        "of the maximum",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "p99 / p50",
+        "delay of the client, p99 ms",
+    )
     return _table(
         header,
         [
             (
                 SERVERS[row["server"]],
-                f"{row['most'] * row['share']:,.0f}/s",
+                f"{row['max_rate'] * row['share']:,.0f}/s",
                 f"{row['share']:.0%}",
                 *(f"{row['median'][name]:.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")),
-                _or_none("{:.1f}", ratio_of_tail(row)),
-                f"{row['median']['client_late_p99_ms']:.2f}",
+                _format("{:.1f}", tail_ratio(row)),
+                f"{row['median']['client_delay_p99_ms']:.2f}",
             )
             for row in rows
         ],
     )
 
 
-def ratio_of_tail(row: Row | None) -> float | None:
+def tail_ratio(row: Row | None) -> float | None:
+    """Return p99 divided by p50, the median over the rounds. None if the row is missing."""
     return statistics.median(run["p99_ms"] / run["p50_ms"] for run in row["runs"]) if row else None
 
 
 def _engine_table(rows: list[Row]) -> str:
     return _table(
-        ("orders", "append-only", "orders/s", "engine µs an order"),
+        ("orders", "append-only file", "orders/s", "engine µs per order"),
         [
             (
-                _SAYS["lines"](row["lines"]),
+                _LABELS["lines"](row["lines"]),
                 row["durability"],
                 f"{row['median']['rate']:,.0f}",
                 f"{row['median']['backend_us']:.1f}",
@@ -172,13 +181,13 @@ def _engine_table(rows: list[Row]) -> str:
 
 def _memory_table(rows: list[Row]) -> str:
     return _table(
-        ("server", "at rest, MiB", "a connection at rest, KiB", "a stored order of two lines, bytes"),
+        ("server", "idle server, MiB", "per idle connection, KiB", "per stored order of two lines, bytes"),
         [
             (
                 SERVERS[row["server"]],
                 f"{row['median']['idle_bytes'] / 2**20:.0f}",
                 f"{row['median']['bytes_per_connection'] / 2**10:.1f}",
-                _or_none("{:,.0f}", row["median"].get("bytes_per_order")),
+                _format("{:,.0f}", row["median"].get("bytes_per_order")),
             )
             for row in rows
         ],
@@ -187,9 +196,9 @@ def _memory_table(rows: list[Row]) -> str:
 
 def _pool_table(found: dict[str, Any]) -> str:
     return _table(
-        ("connections a worker", "orders/s"),
+        ("connections per worker", "orders/s"),
         [
-            (f"**{size}**" if size == found["chosen"] else str(size), f"{rate:,.0f}")
+            (f"**{size}**" if str(size) == str(found["chosen"]) else str(size), f"{rate:,.0f}")
             for size, rate in found["requests_per_second"].items()
         ],
     )
@@ -206,7 +215,7 @@ _SPECIAL: Final[dict[str, Callable[[Any], str]]] = {
 def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
     def find(group: str, server: str = "holdfast", **fields: object) -> Row | None:
         wanted = {"server": server, "lines": 2, "connections": 64, "workers": 1, "durability": "always", **fields}
-        for key in (group, "orders", "orders-100"):  # `make bench` has most of it in one group
+        for key in (group, "orders", "orders-100"):  # `make bench` measures most cases in one group
             for row in results["groups"].get(key, {}).get("rows", ()):
                 if all(row.get(name) == value for name, value in wanted.items()):
                     return dict(row)
@@ -215,43 +224,43 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
     orders, page = find("orders", load="orders"), find("reads", load="page")
     yield (
         "orders: at least 90 % of the ceiling",
-        _or_none("{:.0%}", ratio(orders, find("orders", "ceiling", load="orders"))),
+        _format("{:.0%}", ratio(orders, find("orders", "ceiling", load="orders"))),
     )
     yield (
-        "orders: at least 2 × redis-py's pool",
-        _or_none("{:.1f} ×", ratio(orders, find("orders", "pool", load="orders"))),
+        "orders: at least 2 × as fast as redis-py's pool",
+        _format("{:.1f} ×", ratio(orders, find("orders", "pool", load="orders"))),
     )
     yield (
-        "orders: at least 15 × PostgreSQL",
-        _or_none("{:.1f} ×", ratio(orders, find("orders", "postgres", load="orders"))),
+        "orders: at least 15 × as fast as PostgreSQL",
+        _format("{:.1f} ×", ratio(orders, find("orders", "postgres", load="orders"))),
     )
     yield (
         "GET /products, 100 rows: at least 60 % of a constant response",
-        _or_none("{:.0%}", ratio(page, find("reads", "ceiling", load="page"))),
+        _format("{:.0%}", ratio(page, find("reads", "ceiling", load="page"))),
     )
     yield (
-        "GET /products, 100 rows: the same page at least 8 × random pages, which share nothing",
-        _or_none("{:.1f} ×", ratio(page, find("reads", load="pages"))),
+        "GET /products, 100 rows: the same page at least 8 × as fast as random pages, which share no load",
+        _format("{:.1f} ×", ratio(page, find("reads", load="pages"))),
     )
     yield (
-        "at 70 % of the highest rate p99 is at most 3 × p50",
-        _or_none("{:.1f} ×", ratio_of_tail(find("latency", share=0.7))),
+        "at 70 % of the highest rate: p99 at most 3 × p50",
+        _format("{:.1f} ×", tail_ratio(find("latency", share=0.7))),
     )
     small, large = find("sizes", orders=100), find("sizes", orders=1_000_000)
     costs = [ratio(large, small, name) for name in ("server_us", "backend_us")]
     yield (
-        "an order costs the same with 10² and 10⁶ products and orders there",
+        "an order costs the same with 10² and with 10⁶ stored products and orders",
         " · ".join(
-            f"{name} {_or_none('{:.2f} ×', cost)}" for name, cost in zip(("server", "engine"), costs, strict=True)
+            f"{name} {_format('{:.2f} ×', cost)}" for name, cost in zip(("server", "engine"), costs, strict=True)
         ),
     )
     for load in ("orders", "product"):
         rows = [(count, find("workers", load=load, workers=count)) for count in (2, 4)]
-        one = find("workers", load=load)
+        single = find("workers", load=load)
         yield (
-            f"workers add up until a core runs out: {_SAYS['load'](load)}",
+            f"throughput grows with the workers until a core is fully busy: {_LABELS['load'](load)}",
             " · ".join(
-                f"{count} workers {_or_none('{:.2f} ×', ratio(row, one))}, "
+                f"{count} workers {_format('{:.2f} ×', ratio(row, single))}, "
                 f"the engine's thread {row['median']['engine_busy']:.0%} busy"
                 for count, row in rows
                 if row and "failed" not in row
@@ -261,7 +270,7 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
     engine = find("engine", durability="off")
     yield (
         "the engine alone: at least 33,000 orders/s",
-        _or_none("{:,.0f}/s", engine["median"]["rate"] if engine else None),
+        _format("{:,.0f}/s", engine["median"]["rate"] if engine else None),
     )
 
 
@@ -270,12 +279,12 @@ def _table(header: tuple[str, ...], lines: Any) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _or_none(form: str, number: float | None) -> str:
-    return form.format(number) if number else "–"
+def _format(template: str, number: float | None) -> str:
+    return template.format(number) if number else "–"
 
 
 def _plots(results: dict[str, Any], folder: Path) -> Iterator[str]:
-    """Names of the plots that there are numbers for."""
+    """Draw the plots for which there are numbers, and give their names."""
     groups = {
         key: [row for row in found["rows"] if "failed" not in row]
         for key, found in results["groups"].items()
@@ -292,7 +301,7 @@ def _plots(results: dict[str, Any], folder: Path) -> Iterator[str]:
     scales = {
         "workers": ("workers", "workers"),
         "connections": ("connections", "connections"),
-        "sizes": ("orders", "products and orders there"),
+        "sizes": ("orders", "stored products and orders"),
     }
     found = [(groups[key], *scale) for key, scale in scales.items() if key in groups]
     if found:
@@ -329,13 +338,13 @@ def _draw_bars(axis: Any, rows: list[Row]) -> None:
 
 
 def _bar_label(row: Row) -> str:
-    says = _SAYS["load"](row["load"])
-    return f"{says}, {_SAYS['lines'](row['lines'])}" if row["load"] == "orders" else says
+    label = _LABELS["load"](row["load"])
+    return f"{label}, {_LABELS['lines'](row['lines'])}" if row["load"] == "orders" else label
 
 
 def _draw_scales(axes: Any, found: list[tuple[list[Row], str, str]]) -> None:
-    for axis, one in zip(axes, found, strict=True):
-        _draw_scale(axis, *one)
+    for axis, scale in zip(axes, found, strict=True):
+        _draw_scale(axis, *scale)
 
 
 def _draw_scale(axis: Any, rows: list[Row], name: str, label: str) -> None:
@@ -360,12 +369,12 @@ def _draw_latency(axis: Any, rows: list[Row]) -> None:
         of_server = [row for row in rows if row["server"] == server]
         for name, style in (("p50_ms", "-"), ("p99_ms", "--"), ("p999_ms", ":")):
             if of_server:
-                rates = [row["most"] * row["share"] for row in of_server]
+                rates = [row["max_rate"] * row["share"] for row in of_server]
                 label = f"{SERVERS[server]}, {name.removesuffix('_ms')}"
                 values = [row["median"][name] for row in of_server]
                 axis.plot(rates, values, style, marker=".", color=_COLOURS[server], label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel("orders/s, sent at a constant rate: 30, 50, 70 and 90 % of what each can do")
-    axis.set_ylabel("ms from the scheduled moment")
+    axis.set_xlabel("orders/s, sent at a constant rate: 30, 50, 70 and 90 % of the highest rate of each server")
+    axis.set_ylabel("ms since the request was due")
     axis.legend(fontsize=7)
