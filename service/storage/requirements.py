@@ -27,7 +27,7 @@ def check_settings(reply: list[str], expected: Durability) -> None:
     """Raise UnsupportedRedis if the engine keeps less than `expected`, or evicts keys.
 
     `reply` is the reply to CONFIG GET of ENGINE_SETTINGS. What each setting keeps was measured, by killing the engine
-    and by cutting its file to the last synced byte: see docs/architecture.md, "Durability".
+    and by cutting its file to the last synced byte: see docs/operations.md, "Durability".
     """
     found = dict(zip(reply[::2], reply[1::2], strict=True))
     if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
