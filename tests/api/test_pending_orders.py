@@ -1,56 +1,24 @@
 """Pending orders over HTTP: held, completed, cancelled, overdue. Time passes only where a test moves the clock."""
 
-import math
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from httpx2 import AsyncClient, Response
+from httpx2 import AsyncClient
 
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.books import Account, account_of, assert_books_balance
 from tests.support.clock import Clock
+from tests.support.pending_orders import HOLD, cancel, complete, end, hold
 from tests.support.problems import assert_problem
-from tests.support.shop import add_product, http_client, make_store, pages, place, release_all_due, stock_of
-
-HOLD = 900
-"""Seconds: what a pending order is held for if it does not say."""
+from tests.support.shop import add_product, http_client, make_store, place, stock_of
 
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
     """On both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
-
-
-async def hold(client: AsyncClient, *lines: tuple[int, int], **members: Any) -> Any:
-    """Places a pending order and gives it."""
-    response = await place(client, *lines, status="pending", **members)
-    assert response.status_code == 201, response.text
-    return response.json()
-
-
-async def complete(client: AsyncClient, order_id: int) -> Response:
-    return await client.post(f"/orders/{order_id}/complete")
-
-
-async def cancel(client: AsyncClient, order_id: int) -> Response:
-    return await client.delete(f"/orders/{order_id}")
-
-
-async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, how: str) -> None:
-    """Ends a pending order. `overdue`: its deadline has passed, and no sweeper has come round."""
-    match how:
-        case "completed":
-            assert (await complete(client, order_id)).status_code == 200
-        case "cancelled":
-            assert (await cancel(client, order_id)).status_code == 204
-        case "overdue":
-            clock.forward(HOLD)
-        case "expired":
-            clock.forward(HOLD)
-            await release_all_due(store)
 
 
 def moment(text: str) -> datetime:
@@ -305,138 +273,3 @@ async def test_a_held_order_of_a_withdrawn_product_ends_like_any_other(
     assert await account_of(link, mugs) == expected
     assert_problem(await client.get(f"/products/{mugs}"), 404, "product-not-found")
     assert (await client.get("/products")).json() == []
-
-
-async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, link: CommandSender) -> None:
-    mugs = await add_product(client, stock=10)
-    first = await place(client, (mugs, 3), status="pending", key="k")
-    assert "idempotent-replayed" not in first.headers
-    # The default hold and lines split in two have the same meaning.
-    for lines, members in (([(mugs, 3)], {}), ([(mugs, 1), (mugs, 2)], {"hold_seconds": HOLD})):
-        again = await place(client, *lines, status="pending", key="k", **members)
-        assert (again.status_code, again.json()) == (201, first.json())
-        assert again.headers["idempotent-replayed"] == "true"
-        assert again.headers["location"] == first.headers["location"]
-    assert await account_of(link, mugs) == Account(7, 3, 0, 10)
-
-
-@pytest.mark.parametrize(
-    ("how", "status", "name"),
-    [
-        ("cancelled", 410, "order-cancelled"),
-        ("overdue", 410, "order-expired"),
-        ("expired", 410, "order-expired"),
-    ],
-)
-async def test_a_repeated_key_tells_that_its_order_is_gone(
-    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, status: int, name: str
-) -> None:
-    mugs = await add_product(client, stock=10)
-    first = (await place(client, (mugs, 3), status="pending", key="k")).json()
-    await end(client, store, clock, first["id"], how)
-    for _ in range(2):
-        assert_problem(await place(client, (mugs, 3), status="pending", key="k"), status, name)
-    assert (await assert_books_balance(link)).orders.keys() == {first["id"]}
-
-
-async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: CommandSender) -> None:
-    mugs = await add_product(client, stock=10)
-    first = (await place(client, (mugs, 3), status="pending", key="k")).json()
-    completed = (await complete(client, first["id"])).json()
-    again = await place(client, (mugs, 3), status="pending", key="k")
-    assert (again.status_code, again.json()) == (201, completed)
-    assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(link, mugs) == Account(7, 0, 3, 10)
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ({"status": "pending"}, {"status": "completed"}),
-        ({"status": "completed"}, {"status": "pending"}),
-        ({"status": "pending"}, {"status": "pending", "hold_seconds": HOLD + 1}),
-        ({"status": "pending", "hold_seconds": 5}, {"status": "pending"}),
-    ],
-)
-async def test_a_key_belongs_to_one_status_and_one_hold(
-    client: AsyncClient, link: CommandSender, first: dict[str, object], second: dict[str, object]
-) -> None:
-    mugs = await add_product(client, stock=10)
-    assert (await place(client, (mugs, 3), key="k", **first)).status_code == 201
-    assert_problem(await place(client, (mugs, 3), key="k", **second), 422, "idempotency-key-reused")
-    assert (await account_of(link, mugs)).stock == 7
-
-
-async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient, link: CommandSender) -> None:
-    mugs = await add_product(client, stock=1)
-    assert_problem(await place(client, (mugs, 3), status="pending", key="k"), 409, "insufficient-stock")
-    await client.post(f"/products/{mugs}/stock", json={"change": 10, "reason": "delivery"})
-    again = await place(client, (mugs, 3), status="pending", key="k")
-    assert assert_problem(again, 409, "insufficient-stock")["errors"][0]["available"] == 1
-    assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(link, mugs) == Account(11, 0, 0, 11)
-
-
-async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:
-    """Seven orders of each status, one after the other, as the ids of each newest first."""
-    mugs = await add_product(client, stock=1000)
-    seconds = {"expired": 1, "overdue": HOLD, "cancelled": HOLD, "completed": HOLD, "pending": 86_400}
-    ids: dict[str, list[int]] = {how: [] for how in seconds}
-    for _ in range(7):
-        for how in seconds:
-            ids[how].insert(0, (await hold(client, (mugs, 1), hold_seconds=seconds[how]))["id"])
-    clock.forward(1)
-    await release_all_due(store)
-    for how in ("cancelled", "completed"):
-        for order_id in ids[how]:
-            await end(client, store, clock, order_id, how)
-    clock.forward(HOLD)
-    return ids
-
-
-@pytest.mark.parametrize("limit", [1, 3, 7, 100])
-async def test_the_list_of_a_status_pages_newest_first(
-    client: AsyncClient, store: Store, clock: Clock, limit: int
-) -> None:
-    ids = await a_shop_with_every_status(client, store, clock)
-    readable = sorted(ids["pending"] + ids["completed"], reverse=True)
-    for query, expected in (
-        ("status=pending&", ids["pending"]),
-        ("status=completed&", ids["completed"]),
-        ("", readable),
-    ):
-        found = await pages(client, f"/orders?{query}limit={limit}")
-        assert [order_id for page in found for order_id in page] == expected
-        assert all(len(page) <= limit for page in found)
-        assert all(len(page) == limit for page in found[: math.floor(len(expected) / limit)])
-
-
-@pytest.mark.parametrize("query", ["", "?status=pending"])
-async def test_the_list_leaves_an_order_out_from_its_deadline_on(client: AsyncClient, clock: Clock, query: str) -> None:
-    order = await hold(client, (await add_product(client), 1))
-    clock.forward(HOLD - 0.001)
-    assert (await client.get(f"/orders{query}")).json() == [order]
-    clock.forward(0.001)
-    assert (await client.get(f"/orders{query}")).json() == []
-
-
-async def test_the_list_goes_on_below_an_order(client: AsyncClient, store: Store, clock: Clock) -> None:
-    ids = (await a_shop_with_every_status(client, store, clock))["pending"]
-    assert await pages(client, f"/orders?status=pending&before={ids[3]}") == [ids[4:]]
-    assert await pages(client, "/orders?status=pending&before=1") == [[]]
-    assert await pages(client, "/orders?status=pending&before=0") == [[]]
-
-
-async def test_the_list_shows_orders_as_they_are_read_one_by_one(client: AsyncClient) -> None:
-    mugs = await add_product(client, stock=10)
-    order = await hold(client, (mugs, 1))
-    assert (await client.get("/orders?status=pending")).json() == [order]
-    completed = (await complete(client, order["id"])).json()
-    assert (await client.get("/orders?status=pending")).json() == []
-    assert (await client.get("/orders?status=completed")).json() == [completed]
-
-
-@pytest.mark.parametrize("status", ["cancelled", "expired", "overdue", "Pending", "", "pending,completed"])
-async def test_there_is_no_list_of_any_other_status(client: AsyncClient, status: str) -> None:
-    problem = assert_problem(await client.get(f"/orders?status={status}"), 422, "invalid-request")
-    assert [(fault["pointer"], fault["in"]) for fault in problem["errors"]] == [("#/status", "query")]

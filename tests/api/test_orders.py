@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 
 import pytest
 from httpx2 import AsyncClient
@@ -10,7 +9,7 @@ from httpx2 import AsyncClient
 from service.storage.sender import CommandSender
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.redis_content import nothing_changes
-from tests.support.shop import SHOP, add_product, http_client, make_store, pages, place, send_json, stock_of
+from tests.support.shop import SHOP, add_product, http_client, make_store, place, send_json, stock_of
 
 MAX_ID = 2**53 - 1
 
@@ -267,81 +266,6 @@ async def test_there_is_no_order_of_an_unknown_or_impossible_id(client: AsyncCli
     assert_problem(await client.get(f"/orders/{order_id}"), 404, "order-not-found")
 
 
-@pytest.mark.parametrize("query", ["", "?limit=1", "?before=1", "?before=0", f"?before={MAX_ID}", "?status=completed"])
-async def test_without_orders_there_are_none_to_list(client: AsyncClient, query: str) -> None:
-    await add_product(client, stock=0)
-    await place(client, (1, 1))  # refused
-    response = await client.get(f"/orders{query}")
-    assert response.status_code == 200
-    assert response.json() == []
-
-
-async def test_orders_are_listed_newest_first_as_they_were_answered(client: AsyncClient) -> None:
-    await add_product(client)
-    orders = [(await place(client, (1, quantity))).json() for quantity in (1, 2, 3)]
-    response = await client.get("/orders")
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "application/json"
-    assert response.json() == orders[::-1]
-    assert "link" not in response.headers
-
-
-@pytest.mark.parametrize("path", ["/orders?", "/orders/?", "/orders?status=completed&"])
-@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 1000])
-async def test_the_links_lead_through_all_orders(client: AsyncClient, path: str, limit: int) -> None:
-    await add_product(client, stock=1000)
-    ids = [(await place(client, (1, 1))).json()["id"] for _ in range(7)]
-    found = await pages(client, f"{path}limit={limit}")
-    assert list(chain(*found)) == ids[::-1]
-    assert all(len(page) == limit for page in found[:-1])
-
-
-async def test_a_page_has_a_hundred_orders_unless_asked_otherwise(client: AsyncClient) -> None:
-    await add_product(client, stock=1000)
-    for _ in range(205):
-        await place(client, (1, 1))
-    assert [len(page) for page in await pages(client, "/orders")] == [100, 100, 5]
-    assert [len(page) for page in await pages(client, "/orders?limit=1000")] == [205]
-
-
-async def test_a_link_names_the_next_page_of_orders_and_keeps_the_filter(client: AsyncClient) -> None:
-    await add_product(client)
-    for _ in range(3):
-        await place(client, (1, 1))
-    response = await client.get("/orders?status=completed&limit=2")
-    assert response.headers["link"] == '</orders?status=completed&limit=2&before=2>; rel="next"'
-
-
-async def test_a_page_of_orders_ends_before_the_given_id_whether_it_exists_or_not(client: AsyncClient) -> None:
-    await add_product(client)
-    for _ in range(3):
-        await place(client, (1, 1))
-    assert await pages(client, "/orders?before=3") == [[2, 1]]
-    assert await pages(client, "/orders?before=4") == [[3, 2, 1]]
-    assert await pages(client, f"/orders?before={MAX_ID}") == [[3, 2, 1]]
-    assert await pages(client, "/orders?before=1") == [[]]
-
-
-@pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_ids_that_no_order_has_are_passed_over(client: AsyncClient, link: CommandSender, limit: int) -> None:
-    await add_product(client, stock=1000)
-    placed = []
-    for _ in range(3):  # each worker takes a block of ids, and uses two of them
-        async with http_client(make_store(link)) as worker:
-            placed += [(await place(worker, (1, 1))).json()["id"] for _ in range(2)]
-    assert placed[-1] - placed[0] > len(placed)
-    assert list(chain(*await pages(client, f"/orders?limit={limit}"))) == placed[::-1]
-
-
-async def test_a_gap_of_thousands_of_ids_hides_no_order(client: AsyncClient, link: CommandSender) -> None:
-    await add_product(client)
-    first = (await place(client, (1, 1))).json()["id"]
-    await link.send("INCRBY", f"{{{SHOP}}}:ids:orders", 12_000)
-    async with http_client(make_store(link)) as worker:
-        last = (await place(worker, (1, 1))).json()["id"]
-    assert list(chain(*await pages(client, "/orders"))) == [last, first]
-
-
 async def test_the_id_of_a_refused_order_is_used_for_the_next_one(client: AsyncClient) -> None:
     await add_product(client, stock=2)
     await place(client, (1, 1))
@@ -360,20 +284,3 @@ async def test_an_id_counter_that_was_set_back_overwrites_no_order(client: Async
     assert (await client.get(f"/orders/{first['id']}")).json() == first
     assert (await client.get(f"/orders/{second['id']}")).json() == second
     assert await stock_of(client, 1) == 997
-
-
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        *((f"limit={value}", "#/limit") for value in ("0", "1001", "-1", "1_0", "abc", "", "%201")),
-        *((f"before={value}", "#/before") for value in ("-1", "abc", "", "1.0", str(2**53))),
-        *((f"status={value}", "#/status") for value in ("shipped", "", "Completed", "completed%20", "true")),
-        ("after=1", "#/after"),
-        ("in_stock=true", "#/in_stock"),
-        ("before=3&before=3", "#/before"),
-        ("status=completed&status=completed", "#/status"),
-    ],
-)
-async def test_a_query_of_orders_that_does_not_fit_is_refused(client: AsyncClient, query: str, pointer: str) -> None:
-    problem = assert_problem(await client.get(f"/orders?{query}"), 422, "invalid-request")
-    assert [(fault["pointer"], fault["in"]) for fault in problem["errors"]] == [(pointer, "query")]

@@ -217,35 +217,6 @@ async def test_a_page_begins_after_the_given_id_whether_it_exists_or_not(client:
     assert await pages(client, "/products?after=6") == [[]]
 
 
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        *((f"limit={value}", "#/limit") for value in ("0", "1001", "-1", "+1", "1_0", "abc", "", "1.0", "%31%20")),
-        *((f"limit={value}", "#/limit") for value in ("1e2", "\u0661", "9" * 5000, "true")),
-        *((f"after={value}", "#/after") for value in ("-1", "abc", "", "1_0", str(2**53))),
-        *((f"in_stock={value}", "#/in_stock") for value in ("1", "True", "yes", "", "null")),
-        *((f"{name}=1", f"#/{name}") for name in ("Limit", "before", "limits")),
-        ("=1", "#/"),
-        ("a%2Fb=1", "#/a~1b"),
-        ("a~b=1", "#/a~0b"),
-        ("limit=1&limit=1", "#/limit"),
-        ("limit=1&after=2&limit=2", "#/limit"),
-        ("nothing=1&nothing=2", "#/nothing"),
-    ],
-)
-async def test_a_query_that_does_not_fit_is_refused(client: AsyncClient, query: str, pointer: str) -> None:
-    response = await client.get(f"/products?{query}")
-    problem = assert_problem(response, 422, "invalid-request")
-    assert [(fault["pointer"], fault["in"]) for fault in problem["errors"]] == [(pointer, "query")]
-
-
-@pytest.mark.parametrize(
-    "query", ["limit=0&after=x&in_stock=1&colour=red", "limit=1&limit=2&after=x&in_stock=1&colour=red"]
-)
-async def test_all_faults_of_a_query_are_listed_at_once(client: AsyncClient, query: str) -> None:
-    assert_field_errors(await client.get(f"/products?{query}"), "#/limit", "#/after", "#/in_stock", "#/colour")
-
-
 # Changing
 
 
