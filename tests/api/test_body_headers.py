@@ -1,4 +1,4 @@
-"""How a body is sent: its size, its chunks, its media type and its encoding."""
+"""How a body is sent: size, chunks, media type and encoding."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ VALID = json.dumps(ORDER).encode()
 # How the body comes
 
 
-async def test_a_body_may_be_as_large_as_the_limit(client: AsyncClient) -> None:
+async def test_body_up_to_the_size_limit_is_accepted_and_a_larger_body_is_refused(client: AsyncClient) -> None:
     await add_product(client)
     assert (await send_json(client, "POST", "/orders", VALID.ljust(MAX_BODY))).status_code == 201
     response = await send_json(client, "POST", "/orders", VALID.ljust(MAX_BODY + 1))
@@ -34,7 +34,7 @@ async def test_a_body_may_be_as_large_as_the_limit(client: AsyncClient) -> None:
 
 
 class Upload:
-    """A body of chunks that counts how much of it was read."""
+    """A body in chunks. It counts the bytes that were read."""
 
     def __init__(self, body: bytes, chunk: int) -> None:
         self.chunks = [body[i : i + chunk] for i in range(0, len(body), chunk)]
@@ -47,7 +47,7 @@ class Upload:
 
 
 @pytest.mark.parametrize("chunk", [1, 100, MAX_BODY])
-async def test_a_body_may_come_in_chunks(client: AsyncClient, chunk: int) -> None:
+async def test_body_may_be_sent_in_chunks(client: AsyncClient, chunk: int) -> None:
     await add_product(client)
     upload = Upload(VALID, chunk)
     response = await client.post("/orders", content=upload, headers=JSON)
@@ -55,7 +55,7 @@ async def test_a_body_may_come_in_chunks(client: AsyncClient, chunk: int) -> Non
     assert response.status_code == 201
 
 
-async def test_a_body_that_declares_to_be_too_large_is_not_read(client: AsyncClient, link: CommandSender) -> None:
+async def test_body_with_a_too_large_content_length_is_refused_unread(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     upload = Upload(VALID.ljust(5_000_000), 10_000)
     async with nothing_changes(link):
@@ -65,7 +65,7 @@ async def test_a_body_that_declares_to_be_too_large_is_not_read(client: AsyncCli
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(
+async def test_too_large_chunked_body_is_not_read_to_its_end(
     client: AsyncClient, link: CommandSender, method: str
 ) -> None:
     await add_product(client)
@@ -78,9 +78,7 @@ async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(
 
 
 @pytest.mark.parametrize("length", ["65537", "9" * 19, "9" * 4300, "9" * 5000, "-1", "abc", "1e3", "\u00b2"])
-async def test_a_declared_length_that_cannot_be_is_refused(
-    client: AsyncClient, link: CommandSender, length: str
-) -> None:
+async def test_wrong_content_length_is_refused(client: AsyncClient, link: CommandSender, length: str) -> None:
     await add_product(client)
     headers = [(b"content-type", b"application/json"), (b"content-length", length.encode("latin-1"))]
     async with nothing_changes(link):
@@ -88,12 +86,26 @@ async def test_a_declared_length_that_cannot_be_is_refused(
     assert 400 <= response.status_code < 500
 
 
-NO_JSON = [None, "", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
-NO_JSON += ["application/jsonx", "application", "application/json-patch+json", "json", "*/*", "; application/json"]
+OTHER_MEDIA_TYPES = [
+    None,
+    "",
+    "text/plain",
+    "text/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+]
+OTHER_MEDIA_TYPES += [
+    "application/jsonx",
+    "application",
+    "application/json-patch+json",
+    "json",
+    "*/*",
+    "; application/json",
+]
 
 
-@pytest.mark.parametrize("media_type", [*NO_JSON, "application/merge-patch+json"])
-async def test_an_order_that_is_not_declared_as_json_is_refused(
+@pytest.mark.parametrize("media_type", [*OTHER_MEDIA_TYPES, "application/merge-patch+json"])
+async def test_order_not_declared_as_json_is_refused(
     client: AsyncClient, link: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
@@ -105,8 +117,8 @@ async def test_an_order_that_is_not_declared_as_json_is_refused(
     assert response.headers["accept"] == "application/json"
 
 
-@pytest.mark.parametrize("media_type", NO_JSON)
-async def test_a_patch_that_is_not_declared_as_one_is_refused(
+@pytest.mark.parametrize("media_type", OTHER_MEDIA_TYPES)
+async def test_patch_not_declared_as_json_is_refused(
     client: AsyncClient, link: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
@@ -119,21 +131,21 @@ async def test_a_patch_that_is_not_declared_as_one_is_refused(
 
 
 @pytest.mark.parametrize("media_type", ["APPLICATION/Json", "application/json;charset=utf-8", "application/json ; a=b"])
-async def test_json_may_be_declared_in_several_ways(client: AsyncClient, media_type: str) -> None:
+async def test_json_media_type_may_have_capitals_and_parameters(client: AsyncClient, media_type: str) -> None:
     await add_product(client)
     response = await client.post("/orders", content=VALID, headers={"Content-Type": media_type})
     assert response.status_code == 201
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip", "nonsense"])
-async def test_an_encoded_body_is_refused(client: AsyncClient, link: CommandSender, encoding: str) -> None:
+async def test_body_with_a_content_encoding_is_refused(client: AsyncClient, link: CommandSender, encoding: str) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await client.post("/orders", content=VALID, headers={**JSON, "Content-Encoding": encoding})
     assert_problem(response, 415, "unsupported-media-type")
 
 
-async def test_the_identity_encoding_is_none(client: AsyncClient) -> None:
+async def test_identity_encoding_is_accepted(client: AsyncClient) -> None:
     await add_product(client)
     response = await client.post("/orders", content=VALID, headers={**JSON, "Content-Encoding": "identity"})
     assert response.status_code == 201

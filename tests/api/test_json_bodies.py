@@ -1,4 +1,4 @@
-"""Bodies that are not JSON, or not the JSON of any request."""
+"""Bodies that are not JSON, and JSON that no call takes."""
 
 import json
 
@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 from service.storage.sender import CommandSender
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.redis_content import nothing_changes
-from tests.support.shop import add_product, mug, send_json
+from tests.support.shop import add_product, json_with, mug, send_json
 
 LINE = {"product_id": 1, "quantity": 1}
 ORDER: dict[str, object] = {"products": [LINE]}
@@ -16,7 +16,7 @@ ORDER: dict[str, object] = {"products": [LINE]}
 
 @pytest.mark.parametrize("token", ["5", "-1.5", "true", "null", '"text"', "[]", "[{}]", json.dumps([ORDER])])
 @pytest.mark.parametrize("path", ["/products", "/orders"])
-async def test_a_body_that_is_no_object_is_refused(client: AsyncClient, path: str, token: str) -> None:
+async def test_body_that_is_not_an_object_is_refused(client: AsyncClient, path: str, token: str) -> None:
     assert_field_errors(await send_json(client, "POST", path, token), "#")
 
 
@@ -45,7 +45,7 @@ VALID = json.dumps(ORDER).encode()
         VALID.decode().encode("utf-16"),
         VALID.decode().encode("utf-32-le"),
         b'{"products": "\xff"}',
-        b'{"products": "\xed\xa0\x80"}',  # a surrogate in what looks like UTF-8
+        b'{"products": "\xed\xa0\x80"}',  # a surrogate, encoded in the way of UTF-8
         b'{"products": "\xc0\x80"}',
         b'{"products": "\x00"}',
         b'{"products": "\n"}',
@@ -75,7 +75,7 @@ VALID = json.dumps(ORDER).encode()
     ],
     ids=lambda body: repr(body[:70]),
 )
-async def test_what_is_not_json_is_refused(client: AsyncClient, link: CommandSender, body: bytes) -> None:
+async def test_body_that_is_not_json_is_refused(client: AsyncClient, link: CommandSender, body: bytes) -> None:
     await add_product(client)
     async with nothing_changes(link):
         response = await send_json(client, "POST", "/orders", body)
@@ -95,29 +95,31 @@ async def test_what_is_not_json_is_refused(client: AsyncClient, link: CommandSen
     ],
     ids=lambda token: token[:6],
 )
-@pytest.mark.parametrize("member", ["price", "stock", "id", "unknown"])
-async def test_a_monstrous_number_is_refused(client: AsyncClient, link: CommandSender, member: str, token: str) -> None:
+@pytest.mark.parametrize("field", ["price", "stock", "id", "unknown"])
+async def test_extremely_long_number_is_refused(
+    client: AsyncClient, link: CommandSender, field: str, token: str
+) -> None:
     await add_product(client)
     async with nothing_changes(link):
-        response = await send_json(client, "POST", "/products", with_token(mug(**{member: "?"}), token))
-    assert response.status_code in (400, 422)  # beyond what is read, or beyond its limit
+        response = await send_json(client, "POST", "/products", json_with(mug(**{field: "?"}), token))
+    assert response.status_code in (400, 422)  # 400: too long to parse; 422: above the limit of its field
     assert_problem(
         response, response.status_code, "malformed-json" if response.status_code == 400 else "invalid-request"
     )
 
 
-async def test_the_refusal_of_a_long_integer_says_nothing_of_python(client: AsyncClient) -> None:
-    response = await send_json(client, "POST", "/products", with_token(mug(price="?"), "9" * 5000))
+async def test_refusal_of_a_long_integer_names_no_python_setting(client: AsyncClient) -> None:
+    response = await send_json(client, "POST", "/products", json_with(mug(price="?"), "9" * 5000))
     assert "sys.set_int_max_str_digits" not in response.text
 
 
-async def test_nesting_that_can_be_read_is_refused_for_what_it_is(client: AsyncClient) -> None:
+async def test_deep_nesting_that_can_be_parsed_gives_field_errors(client: AsyncClient) -> None:
     body = '{"products": ' + "[" * 200 + "]" * 200 + ', "deep": ' + '{"a":' * 200 + "1" + "}" * 201
     assert_field_errors(await send_json(client, "POST", "/orders", body), "#/products/0", "#/deep")
 
 
-async def test_an_object_of_more_members_than_any_request_has_is_refused_as_a_whole(client: AsyncClient) -> None:
-    """Else 64 KiB of unknown members would be answered with a megabyte, seven thousand faults."""
+async def test_object_with_too_many_fields_is_refused_without_listing_them(client: AsyncClient) -> None:
+    """Otherwise a body of 64 KiB with unknown fields would get an answer of one megabyte with 7,000 field errors."""
     line = {"product_id": 1, "quantity": 1, **{f"m{number}": 0 for number in range(70)}}
     response = await client.post("/orders", json={"products": [line]})
     problem = assert_problem(response, 400, "malformed-json")

@@ -1,4 +1,4 @@
-"""Request ids, and the answer and the log entry of an unexpected error."""
+"""Request ids, and what an unexpected error leaves: an answer without details and a log entry."""
 
 import re
 
@@ -19,13 +19,13 @@ BODY = {"products": [{"product_id": 1, "quantity": 1}]}
 
 @pytest.mark.parametrize("request_id", ["a", "0b1c-2d_3e.4f~5", "x" * 128])
 @pytest.mark.parametrize("path", ["/livez", "/products/9", "/nowhere"])
-async def test_a_usable_request_id_is_kept(client: AsyncClient, path: str, request_id: str) -> None:
+async def test_valid_request_id_is_kept(client: AsyncClient, path: str, request_id: str) -> None:
     response = await client.get(path, headers={"X-Request-Id": request_id})
     assert response.headers["x-request-id"] == request_id
 
 
 @pytest.mark.parametrize("request_id", [b"", b"a b", b"x" * 129, b"\xe9", b"a\nb", b'{"a":1}', b"<b>"])
-async def test_an_unusable_request_id_is_replaced(client: AsyncClient, request_id: bytes) -> None:
+async def test_invalid_request_id_is_replaced(client: AsyncClient, request_id: bytes) -> None:
     responses = [await client.get("/orders/9", headers=[(b"X-Request-Id", request_id)]) for _ in range(2)]
     given = [response.headers.get_list("x-request-id") for response in responses]
     assert all(len(ids) == 1 and re.fullmatch("[0-9a-f]{8}-[0-9a-f]+", ids[0]) for ids in given)
@@ -54,7 +54,7 @@ async def test_an_unusable_request_id_is_replaced(client: AsyncClient, request_i
         ("DELETE", "/products/1", "products", ("SET", "s3cret")),
     ],
 )
-async def test_corrupt_data_is_an_internal_error_that_changes_and_betrays_nothing(
+async def test_corrupt_data_causes_an_internal_error_without_details(
     client: AsyncClient, link: CommandSender, method: str, path: str, key: str, corruption: tuple[str, ...]
 ) -> None:
     await add_product(client, stock=10)
@@ -65,19 +65,19 @@ async def test_corrupt_data_is_an_internal_error_that_changes_and_betrays_nothin
     with capture_logs() as logs:
         async with nothing_changes(link):
             response = await client.request(
-                method, path, json=None if method == "GET" else bodies[path], headers={"X-Request-Id": "the-one"}
+                method, path, json=None if method == "GET" else bodies[path], headers={"X-Request-Id": "the-request-id"}
             )
     problem = assert_problem(response, 500, "internal-error")
-    assert problem["instance"] == "the-one"
+    assert problem["instance"] == "the-request-id"
     for secret in ("s3cret", "Traceback", "WRONGTYPE", ".py", ".lua", "Error"):
         assert secret not in response.text
     [entry] = [entry for entry in logs if entry["event"] == "internal_error"]
-    assert entry["request_id"] == "the-one"
+    assert entry["request_id"] == "the-request-id"
     assert (entry["log_level"], entry["method"], entry["path"]) == ("error", method, path)
     assert entry["exc_info"]
 
 
-async def test_after_an_internal_error_the_next_request_is_served(client: AsyncClient, link: CommandSender) -> None:
+async def test_next_request_is_served_after_an_internal_error(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2)
     await link.send("HSET", f"{{{SHOP}}}:product:1", "price", "corrupt")

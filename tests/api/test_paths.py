@@ -1,4 +1,4 @@
-"""Paths and methods: unknown paths, slashes at the end, Allow and HEAD."""
+"""Paths and methods: unknown paths, trailing slashes, the Allow header and HEAD."""
 
 import pytest
 from httpx2 import AsyncClient
@@ -14,12 +14,12 @@ BODY = {"products": [{"product_id": 1, "quantity": 1}]}
     "path",
     ["/problems/unknown", "/problems", "/product", "/productsx", "/orders/1/2", "/PRODUCTS", "/products/1/x", "/%00"],
 )
-async def test_a_path_that_leads_nowhere_is_a_problem(client: AsyncClient, path: str) -> None:
+async def test_unknown_path_is_not_found(client: AsyncClient, path: str) -> None:
     assert_problem(await client.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("path", ["/products//", "/orders//", "/products/1//", "//products", "//", "/livez//"])
-async def test_a_doubled_slash_is_not_redirected(client: AsyncClient, path: str) -> None:
+async def test_path_with_a_double_slash_is_not_found(client: AsyncClient, path: str) -> None:
     assert_problem(await client.get(f"http://holdfast{path}"), 404, "not-found")
 
 
@@ -31,7 +31,7 @@ async def test_a_doubled_slash_is_not_redirected(client: AsyncClient, path: str)
         for method in {call.method, "HEAD" if call.method == "GET" else call.method}
     ),
 )
-async def test_every_path_answers_with_a_slash_at_its_end_as_well(client: AsyncClient, method: str, path: str) -> None:
+async def test_trailing_slash_does_not_change_the_status(client: AsyncClient, method: str, path: str) -> None:
     await add_product(client)
     await place(client, (1, 1))
     plain = await client.request(method, path)
@@ -42,7 +42,7 @@ async def test_every_path_answers_with_a_slash_at_its_end_as_well(client: AsyncC
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_an_order_can_be_placed_with_a_slash_at_the_end_of_the_path(client: AsyncClient, slash: str) -> None:
+async def test_order_is_placed_with_or_without_a_trailing_slash(client: AsyncClient, slash: str) -> None:
     await client.post(f"/products{slash}", json=mug())
     response = await client.post(f"/orders{slash}", json=BODY)
     assert response.status_code == 201
@@ -64,7 +64,7 @@ async def test_an_order_can_be_placed_with_a_slash_at_the_end_of_the_path(client
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
-async def test_allow_lists_the_methods_that_apply(
+async def test_allow_header_lists_the_methods_of_a_path(
     client: AsyncClient, method: str, path: str, allowed: set[str], slash: str
 ) -> None:
     response = await client.request(method, f"{path}{slash}")
@@ -78,7 +78,7 @@ async def test_allow_lists_the_methods_that_apply(
 @pytest.mark.parametrize(
     "path", ["/products", "/products/1", "/products/9", "/orders", "/orders/1", "/livez", "/nowhere"]
 )
-async def test_head_answers_what_get_does_without_the_body(client: AsyncClient, path: str) -> None:
+async def test_head_returns_the_headers_of_get_without_the_body(client: AsyncClient, path: str) -> None:
     await add_product(client)
     await place(client, (1, 1))
     ids = {"X-Request-Id": "same"}

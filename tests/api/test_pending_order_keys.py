@@ -1,4 +1,4 @@
-"""Idempotency-Key on POST /orders with status pending."""
+"""POST /orders with status pending and an Idempotency-Key."""
 
 import pytest
 from httpx2 import AsyncClient
@@ -14,17 +14,17 @@ from tests.support.shop import add_product, make_store, place
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
-    """On both kinds of Redis, with a clock that stands still."""
+    """Return a Store on both kinds of Redis, with a clock that only the test moves."""
     return make_store(link, clock=clock)
 
 
-async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, link: CommandSender) -> None:
+async def test_repeated_key_returns_the_pending_order(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = await place(client, (mugs, 3), status="pending", key="k")
     assert "idempotent-replayed" not in first.headers
-    # The default hold and lines split in two have the same meaning.
-    for lines, members in (([(mugs, 3)], {}), ([(mugs, 1), (mugs, 2)], {"hold_seconds": HOLD})):
-        again = await place(client, *lines, status="pending", key="k", **members)
+    # The default hold time, written out, and a line split into two lines are the same order.
+    for lines, fields in (([(mugs, 3)], {}), ([(mugs, 1), (mugs, 2)], {"hold_seconds": HOLD})):
+        again = await place(client, *lines, status="pending", key="k", **fields)
         assert (again.status_code, again.json()) == (201, first.json())
         assert again.headers["idempotent-replayed"] == "true"
         assert again.headers["location"] == first.headers["location"]
@@ -39,7 +39,7 @@ async def test_a_repeated_key_answers_the_order_it_holds(client: AsyncClient, li
         ("expired", 410, "order-expired"),
     ],
 )
-async def test_a_repeated_key_tells_that_its_order_is_gone(
+async def test_repeated_key_of_an_order_that_was_cancelled_or_expired_gets_410(
     client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, status: int, name: str
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -50,7 +50,7 @@ async def test_a_repeated_key_tells_that_its_order_is_gone(
     assert (await assert_books_balance(link)).orders.keys() == {first["id"]}
 
 
-async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncClient, link: CommandSender) -> None:
+async def test_repeated_key_returns_the_completed_order(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = (await place(client, (mugs, 3), status="pending", key="k")).json()
     completed = (await complete(client, first["id"])).json()
@@ -69,7 +69,7 @@ async def test_a_repeated_key_shows_that_its_order_was_completed(client: AsyncCl
         ({"status": "pending", "hold_seconds": 5}, {"status": "pending"}),
     ],
 )
-async def test_a_key_belongs_to_one_status_and_one_hold(
+async def test_key_cannot_be_used_for_another_status_or_hold_time(
     client: AsyncClient, link: CommandSender, first: dict[str, object], second: dict[str, object]
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -78,7 +78,9 @@ async def test_a_key_belongs_to_one_status_and_one_hold(
     assert (await account_of(link, mugs)).stock == 7
 
 
-async def test_a_refused_hold_stays_refused_after_a_restock(client: AsyncClient, link: CommandSender) -> None:
+async def test_refused_key_of_a_pending_order_stays_refused_after_a_delivery(
+    client: AsyncClient, link: CommandSender
+) -> None:
     mugs = await add_product(client, stock=1)
     assert_problem(await place(client, (mugs, 3), status="pending", key="k"), 409, "insufficient-stock")
     await client.post(f"/products/{mugs}/stock", json={"change": 10, "reason": "delivery"})

@@ -14,12 +14,12 @@ from tests.support.shop import add_product, make_store, pages, release_all_due
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
-    """On both kinds of Redis, with a clock that stands still."""
+    """Return a Store on both kinds of Redis, with a clock that only the test moves."""
     return make_store(link, clock=clock)
 
 
-async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:
-    """Seven orders of each status, one after the other, as the ids of each newest first."""
+async def place_orders_of_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:
+    """Place seven orders of each status, in turn. Return the ids of each status, newest first."""
     mugs = await add_product(client, stock=1000)
     seconds = {"expired": 1, "overdue": HOLD, "cancelled": HOLD, "completed": HOLD, "pending": 86_400}
     ids: dict[str, list[int]] = {how: [] for how in seconds}
@@ -36,10 +36,10 @@ async def a_shop_with_every_status(client: AsyncClient, store: Store, clock: Clo
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-async def test_the_list_of_a_status_pages_newest_first(
+async def test_list_of_a_status_shows_the_newest_order_first(
     client: AsyncClient, store: Store, clock: Clock, limit: int
 ) -> None:
-    ids = await a_shop_with_every_status(client, store, clock)
+    ids = await place_orders_of_every_status(client, store, clock)
     readable = sorted(ids["pending"] + ids["completed"], reverse=True)
     for query, expected in (
         ("status=pending&", ids["pending"]),
@@ -53,7 +53,7 @@ async def test_the_list_of_a_status_pages_newest_first(
 
 
 @pytest.mark.parametrize("query", ["", "?status=pending"])
-async def test_the_list_leaves_an_order_out_from_its_deadline_on(client: AsyncClient, clock: Clock, query: str) -> None:
+async def test_list_omits_a_pending_order_from_its_deadline_on(client: AsyncClient, clock: Clock, query: str) -> None:
     order = await hold(client, (await add_product(client), 1))
     clock.forward(HOLD - 0.001)
     assert (await client.get(f"/orders{query}")).json() == [order]
@@ -61,14 +61,14 @@ async def test_the_list_leaves_an_order_out_from_its_deadline_on(client: AsyncCl
     assert (await client.get(f"/orders{query}")).json() == []
 
 
-async def test_the_list_goes_on_below_an_order(client: AsyncClient, store: Store, clock: Clock) -> None:
-    ids = (await a_shop_with_every_status(client, store, clock))["pending"]
+async def test_page_has_pending_orders_below_the_given_id(client: AsyncClient, store: Store, clock: Clock) -> None:
+    ids = (await place_orders_of_every_status(client, store, clock))["pending"]
     assert await pages(client, f"/orders?status=pending&before={ids[3]}") == [ids[4:]]
     assert await pages(client, "/orders?status=pending&before=1") == [[]]
     assert await pages(client, "/orders?status=pending&before=0") == [[]]
 
 
-async def test_the_list_shows_orders_as_they_are_read_one_by_one(client: AsyncClient) -> None:
+async def test_list_shows_each_order_in_its_current_status(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 1))
     assert (await client.get("/orders?status=pending")).json() == [order]

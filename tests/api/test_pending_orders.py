@@ -1,4 +1,4 @@
-"""Pending orders over HTTP: held, completed, cancelled, overdue. Time passes only where a test moves the clock."""
+"""Pending orders: place, complete, cancel and expire. Time passes only where a test moves the clock."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,13 +11,13 @@ from service.storage.store import Store
 from tests.support.books import Account, account_of, assert_books_balance
 from tests.support.clock import Clock
 from tests.support.pending_orders import HOLD, cancel, complete, end, hold
-from tests.support.problems import assert_problem
+from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.shop import add_product, http_client, make_store, place, stock_of
 
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
-    """On both kinds of Redis, with a clock that stands still."""
+    """Return a Store on both kinds of Redis, with a clock that only the test moves."""
     return make_store(link, clock=clock)
 
 
@@ -25,7 +25,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncClient, link: CommandSender) -> None:
+async def test_pending_order_holds_the_stock_of_all_lines(client: AsyncClient, link: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5, price=7)
     response = await place(client, (mugs, 2), (pots, 1), (mugs, 1), status="pending")
     assert response.status_code == 201
@@ -47,7 +47,7 @@ async def test_a_pending_order_holds_the_stock_of_all_its_lines(client: AsyncCli
     assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
 
 
-async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, link: CommandSender) -> None:
+async def test_held_stock_cannot_be_ordered(client: AsyncClient, link: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     await hold(client, (mugs, 8))
     for status in ("completed", "pending"):
@@ -56,55 +56,54 @@ async def test_what_is_held_cannot_be_ordered_by_others(client: AsyncClient, lin
     assert await account_of(link, mugs) == Account(2, 8, 0, 10)
 
 
-async def test_a_short_line_holds_nothing_of_the_others(client: AsyncClient, link: CommandSender) -> None:
+async def test_pending_order_holds_nothing_if_a_line_has_too_little_stock(
+    client: AsyncClient, link: CommandSender
+) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
     assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
 @pytest.mark.parametrize(
-    ("members", "seconds"),
+    ("fields", "seconds"),
     [({}, HOLD), ({"hold_seconds": 1}, 1), ({"hold_seconds": 5.0}, 5), ({"hold_seconds": 86_400}, 86_400)],
 )
-async def test_an_order_expires_its_hold_after_it_was_created(
-    client: AsyncClient, clock: Clock, members: dict[str, Any], seconds: int
+async def test_deadline_is_the_hold_time_after_the_creation(
+    client: AsyncClient, clock: Clock, fields: dict[str, Any], seconds: int
 ) -> None:
-    order = await hold(client, (await add_product(client), 1), **members)
+    order = await hold(client, (await add_product(client), 1), **fields)
     assert moment(order["created_at"]).timestamp() * 1000 == clock.now
     assert moment(order["expires_at"]) - moment(order["created_at"]) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("hold_seconds", [0, -1, 86_401, 1.5, 10**30, True, "5", None, [5]])
-async def test_a_hold_that_is_no_number_of_seconds_is_refused(client: AsyncClient, hold_seconds: object) -> None:
+async def test_invalid_hold_seconds_are_refused(client: AsyncClient, hold_seconds: object) -> None:
     mugs = await add_product(client)
     response = await place(client, (mugs, 1), status="pending", hold_seconds=hold_seconds)
-    problem = assert_problem(response, 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == ["#/hold_seconds"]
+    assert_field_errors(response, "#/hold_seconds")
     assert await stock_of(client, mugs) == 10
 
 
-@pytest.mark.parametrize("members", [{}, {"status": "completed"}])
+@pytest.mark.parametrize("fields", [{}, {"status": "completed"}])
 @pytest.mark.parametrize("hold_seconds", [5, HOLD])
-async def test_a_completed_order_cannot_be_held(
-    client: AsyncClient, members: dict[str, Any], hold_seconds: int
+async def test_hold_seconds_of_a_completed_order_are_refused(
+    client: AsyncClient, fields: dict[str, Any], hold_seconds: int
 ) -> None:
     mugs = await add_product(client)
-    response = await place(client, (mugs, 1), hold_seconds=hold_seconds, **members)
-    problem = assert_problem(response, 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == ["#/hold_seconds"]
+    response = await place(client, (mugs, 1), hold_seconds=hold_seconds, **fields)
+    assert_field_errors(response, "#/hold_seconds")
     assert await stock_of(client, mugs) == 10
 
 
 @pytest.mark.parametrize("status", ["cancelled", "expired", "PENDING", "", True, None, 1])
-async def test_an_order_cannot_be_placed_in_any_other_status(client: AsyncClient, status: object) -> None:
+async def test_order_with_an_invalid_status_is_refused(client: AsyncClient, status: object) -> None:
     mugs = await add_product(client)
-    problem = assert_problem(await place(client, (mugs, 1), status=status), 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == ["#/status"]
+    assert_field_errors(await place(client, (mugs, 1), status=status), "#/status")
     assert await stock_of(client, mugs) == 10
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_completing_sells_what_was_held_and_may_be_repeated(
+async def test_completing_sells_the_held_stock_and_may_be_repeated(
     client: AsyncClient, link: CommandSender, slash: str
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
@@ -117,14 +116,14 @@ async def test_completing_sells_what_was_held_and_may_be_repeated(
         assert (await assert_books_balance(link)).accounts == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
 
 
-async def test_completing_takes_no_body_and_ignores_one(client: AsyncClient) -> None:
+async def test_completing_ignores_a_body(client: AsyncClient) -> None:
     order = await hold(client, (await add_product(client), 1))
     response = await client.post(f"/orders/{order['id']}/complete", content=b"{", headers={"Content-Type": "text/x"})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_cancelling_returns_what_was_held_and_may_be_repeated(
+async def test_cancelling_releases_the_held_stock_and_may_be_repeated(
     client: AsyncClient, link: CommandSender, slash: str
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
@@ -135,7 +134,7 @@ async def test_cancelling_returns_what_was_held_and_may_be_repeated(
         assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
-async def test_an_order_that_was_placed_completed_is_completed(client: AsyncClient) -> None:
+async def test_order_placed_as_completed_can_be_completed_but_not_cancelled(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     order = (await place(client, (mugs, 3))).json()
     assert (await complete(client, order["id"])).json() == order
@@ -157,7 +156,7 @@ async def test_an_order_that_was_placed_completed_is_completed(client: AsyncClie
         ("expired", "DELETE", 410, "order-expired"),
     ],
 )
-async def test_an_end_is_final(
+async def test_end_of_an_order_is_final(
     client: AsyncClient,
     link: CommandSender,
     store: Store,
@@ -179,7 +178,9 @@ async def test_an_end_is_final(
     assert await account_of(link, mugs) == expected
 
 
-async def test_a_completed_order_outlives_its_deadline(client: AsyncClient, store: Store, clock: Clock) -> None:
+async def test_completed_order_stays_completed_after_its_deadline(
+    client: AsyncClient, store: Store, clock: Clock
+) -> None:
     order = await hold(client, (await add_product(client), 3))
     await end(client, store, clock, order["id"], "completed")
     await end(client, store, clock, order["id"], "expired")
@@ -198,7 +199,7 @@ async def test_a_completed_order_outlives_its_deadline(client: AsyncClient, stor
         (0, "DELETE", 410),
     ],
 )
-async def test_the_deadline_itself_is_too_late(
+async def test_pending_order_expires_exactly_at_its_deadline(
     client: AsyncClient, clock: Clock, early: float, method: str, status: int
 ) -> None:
     order = await hold(client, (await add_product(client), 1), hold_seconds=60)
@@ -207,7 +208,7 @@ async def test_the_deadline_itself_is_too_late(
     assert response.status_code == status
 
 
-async def test_cancelling_too_late_returns_the_stock_as_expired(
+async def test_cancelling_at_the_deadline_expires_the_order(
     client: AsyncClient, link: CommandSender, clock: Clock
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -219,7 +220,7 @@ async def test_cancelling_too_late_returns_the_stock_as_expired(
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
-async def test_returned_stock_is_there_for_the_next_order(
+async def test_released_stock_can_be_ordered_again(
     client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -232,7 +233,7 @@ async def test_returned_stock_is_there_for_the_next_order(
     assert await account_of(link, mugs) == Account(0, 0, 10, 10)
 
 
-async def test_without_a_test_clock_the_servers_clock_decides(link: CommandSender) -> None:
+async def test_store_without_a_clock_uses_the_time_of_redis(link: CommandSender) -> None:
     async with http_client(make_store(link)) as client:
         seconds, microseconds = map(int, await link.send("TIME"))
         order = await hold(client, (await add_product(client), 1), hold_seconds=60)
@@ -244,12 +245,12 @@ async def test_without_a_test_clock_the_servers_clock_decides(link: CommandSende
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("order_id", ["999", "0", "-1", "007", "1e3", "abc", "9007199254740992", "9" * 40])
-async def test_an_order_that_never_was_is_not_found(client: AsyncClient, method: str, order_id: str) -> None:
+async def test_unknown_order_is_not_found(client: AsyncClient, method: str, order_id: str) -> None:
     response = await client.request(method, f"/orders/{order_id}" + "/complete" * (method == "POST"))
     assert_problem(response, 404, "order-not-found")
 
 
-async def test_a_held_order_is_sold_at_the_price_of_its_ordering(client: AsyncClient) -> None:
+async def test_pending_order_keeps_its_price_after_a_price_change(client: AsyncClient) -> None:
     mugs = await add_product(client, price=19.99)
     order = await hold(client, (mugs, 2), total_price=39.98)
     assert (await client.patch(f"/products/{mugs}", json={"price": 5})).json()["price"] == 5
@@ -262,7 +263,7 @@ async def test_a_held_order_is_sold_at_the_price_of_its_ordering(client: AsyncCl
     ("how", "expected"),
     [("completed", Account(7, 0, 3, 10)), ("cancelled", Account(10, 0, 0, 10)), ("expired", Account(10, 0, 0, 10))],
 )
-async def test_a_held_order_of_a_withdrawn_product_ends_like_any_other(
+async def test_pending_order_of_a_withdrawn_product_can_end_in_each_way(
     client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, expected: Account
 ) -> None:
     mugs = await add_product(client, stock=10)

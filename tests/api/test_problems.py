@@ -1,4 +1,4 @@
-"""Problems, paths, methods and request ids: what all calls have in common."""
+"""Each problem: its answer, and the page that explains it."""
 
 import re
 
@@ -14,13 +14,13 @@ from tests.support.shop import SHOP, add_product, mug, place
 ALL_PROBLEMS = {problem.name for problem in all_problems()}
 
 STORAGE_PROBLEMS = {"overloaded", "storage-unavailable", "outcome-unknown"}
-"""Provoked with a broken Redis, by the tests of the wire and the store."""
+"""Tests with a broken Redis cause these: tests/storage."""
 
 BODY = {"products": [{"product_id": 1, "quantity": 1}]}
 KEY = {"Idempotency-Key": "used"}
 JSON = {"Content-Type": "application/json"}
 
-PROVOCATIONS: dict[str, tuple[int, str, str, dict[str, object]]] = {
+CAUSES: dict[str, tuple[int, str, str, dict[str, object]]] = {
     "malformed-json": (400, "POST", "/orders", {"content": b"{", "headers": JSON}),
     "invalid-idempotency-key": (400, "POST", "/orders", {"json": BODY, "headers": {"Idempotency-Key": ""}}),
     "body-too-large": (413, "POST", "/orders", {"content": b" " * 70_000, "headers": JSON}),
@@ -43,8 +43,8 @@ PROVOCATIONS: dict[str, tuple[int, str, str, dict[str, object]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PROVOCATIONS)
-async def test_a_refused_request_is_explained_and_leaves_nothing_behind(
+@pytest.mark.parametrize("name", CAUSES)
+async def test_each_problem_is_explained_and_its_request_changes_nothing(
     client: AsyncClient, link: CommandSender, name: str
 ) -> None:
     await add_product(client, id=1, stock=10)
@@ -56,7 +56,7 @@ async def test_a_refused_request_is_explained_and_leaves_nothing_behind(
         await place(client, (1, 1), status="pending")
     await client.delete("/orders/2")
     await link.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
-    status, method, path, options = PROVOCATIONS[name]
+    status, method, path, options = CAUSES[name]
     async with nothing_changes(link):
         response = await client.request(method, path, **options)  # type: ignore[arg-type]
     problem = assert_problem(response, status, name)
@@ -65,14 +65,14 @@ async def test_a_refused_request_is_explained_and_leaves_nothing_behind(
     assert problem["title"] in page.text
 
 
-def test_every_kind_of_problem_is_provoked_by_some_test() -> None:
-    assert set(PROVOCATIONS) | STORAGE_PROBLEMS == ALL_PROBLEMS
+def test_every_problem_is_caused_by_a_test() -> None:
+    assert set(CAUSES) | STORAGE_PROBLEMS == ALL_PROBLEMS
 
 
 @pytest.mark.parametrize("name", sorted(ALL_PROBLEMS))
-async def test_the_type_of_a_problem_leads_to_a_page_about_it(client: AsyncClient, name: str) -> None:
+async def test_type_of_a_problem_is_the_address_of_its_page(client: AsyncClient, name: str) -> None:
     response = await client.get(f"/problems/{name}")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert f"/problems/{name}" in response.text
-    assert "{" not in re.sub("<style>.*</style>", "", response.text, flags=re.DOTALL)  # all of it was filled in
+    assert "{" not in re.sub("<style>.*</style>", "", response.text, flags=re.DOTALL)  # no placeholder is left

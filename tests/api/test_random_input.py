@@ -33,7 +33,7 @@ SCALARS = st.one_of(
     st.text(max_size=10),
     st.sampled_from([0, 1, 2, -1, 2**53, 10**9, 10**30, 0.1, 1e300, 1.0, "\ud800", "completed", "pending"]),
 )
-MEMBERS = st.sampled_from(
+FIELD_NAMES = st.sampled_from(
     [
         "products",
         "product_id",
@@ -48,7 +48,7 @@ MEMBERS = st.sampled_from(
     ]
 ) | st.text(max_size=5)
 DOCUMENTS = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(MEMBERS, inner, max_size=5), max_leaves=12
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELD_NAMES, inner, max_size=5), max_leaves=12
 )
 GOOD_ID, GOOD_QUANTITY = st.just(1), st.integers(1, 9)
 LINES = st.fixed_dictionaries({"product_id": GOOD_ID | GOOD_ID | SCALARS, "quantity": GOOD_QUANTITY | SCALARS})
@@ -69,7 +69,7 @@ PATCHES = st.fixed_dictionaries({}, optional={**CHANGES, "more": DOCUMENTS})
 
 @st.composite
 def bodies(draw: st.DrawFn, documents: st.SearchStrategy[object]) -> bytes:
-    """JSON of about the right form, at times with a few bytes that do not belong there; or any bytes."""
+    """Return JSON that is nearly valid, sometimes with a few random bytes in it, or only random bytes."""
     if draw(st.integers(0, 19)) == 0:
         return draw(st.binary(max_size=60))
     body = bytearray(json.dumps(draw(documents), ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass"))
@@ -79,15 +79,15 @@ def bodies(draw: st.DrawFn, documents: st.SearchStrategy[object]) -> bytes:
     return bytes(body)
 
 
-ANYTHING = st.text(max_size=12).map(lambda text: quote(text, errors="surrogatepass"))
-IDS = st.sampled_from(["1", "2", "0", "-1", "9" * 40]) | ANYTHING
+RANDOM_TEXT = st.text(max_size=12).map(lambda text: quote(text, errors="surrogatepass"))
+IDS = st.sampled_from(["1", "2", "0", "-1", "9" * 40]) | RANDOM_TEXT
 PATHS = st.one_of(
     st.sampled_from(["/products", "/orders", "/problems/not-found", "/livez", "/"]),
     st.tuples(st.sampled_from(["/products/", "/orders/", "/problems/", "/"]), IDS).map("".join),
 )
 PARAMETERS = st.tuples(
-    st.sampled_from(["limit", "after", "before", "in_stock", "status"]) | ANYTHING,
-    st.sampled_from(["1", "2", "true", "false", "completed", "1000"]) | st.integers().map(str) | ANYTHING,
+    st.sampled_from(["limit", "after", "before", "in_stock", "status"]) | RANDOM_TEXT,
+    st.sampled_from(["1", "2", "true", "false", "completed", "1000"]) | st.integers().map(str) | RANDOM_TEXT,
 )
 QUERIES = st.lists(PARAMETERS.map("=".join), max_size=3).map("&".join)
 HEADERS = st.lists(
@@ -101,8 +101,8 @@ HEADERS = st.lists(
     max_size=3,
 )
 
-# All examples share one shop: what they add up to must do no harm, either.
-anything = settings(
+# All examples share one shop, so later examples also meet the data that earlier examples have left.
+random_input = settings(
     max_examples=200,
     deadline=None,
     derandomize=True,
@@ -113,38 +113,38 @@ anything = settings(
 
 @pytest.fixture
 async def shop(client: AsyncClient) -> AsyncClient:
-    """A client of a shop that sells one product."""
+    """Return a client of a shop that sells one product."""
     await add_product(client, id=1, stock=10**9, price=0.01)
     return client
 
 
-def assert_no_fault_of_ours(response: Response) -> None:
+def assert_no_server_error(response: Response) -> None:
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
         assert_problem(response, response.status_code, response.json()["type"].removeprefix("/problems/"))
 
 
-@anything
+@random_input
 @given(bodies(ORDERS | DOCUMENTS), bodies(PRODUCTS | DOCUMENTS), bodies(PATCHES | DOCUMENTS))
-async def test_no_body_whatever_gets_an_answer_of_5xx(
+async def test_random_bodies_never_cause_a_5xx_answer(
     shop: AsyncClient, order: bytes, product: bytes, patch: bytes
 ) -> None:
-    assert_no_fault_of_ours(await send_json(shop, "POST", "/orders", order))
-    assert_no_fault_of_ours(await send_json(shop, "POST", "/products", product))
-    assert_no_fault_of_ours(await send_json(shop, "PATCH", "/products/1", patch))
-    assert_no_fault_of_ours(await shop.get("/products"))
-    assert_no_fault_of_ours(await shop.get("/orders"))
+    assert_no_server_error(await send_json(shop, "POST", "/orders", order))
+    assert_no_server_error(await send_json(shop, "POST", "/products", product))
+    assert_no_server_error(await send_json(shop, "PATCH", "/products/1", patch))
+    assert_no_server_error(await shop.get("/products"))
+    assert_no_server_error(await shop.get("/orders"))
 
 
-@anything
+@random_input
 @given(st.sampled_from(["GET", "GET", "GET", "POST", "PATCH", "DELETE", "PUT"]), PATHS, QUERIES, HEADERS)
-async def test_no_path_query_or_header_whatever_gets_an_answer_of_5xx(
+async def test_random_paths_queries_and_headers_never_cause_a_5xx_answer(
     shop: AsyncClient, method: str, path: str, query: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    assert_no_fault_of_ours(await shop.request(method, f"{path}?{query}", headers=headers, content=VALID))
+    assert_no_server_error(await shop.request(method, f"{path}?{query}", headers=headers, content=VALID))
 
 
-async def test_after_bad_input_a_good_order_is_placed(client: AsyncClient) -> None:
+async def test_valid_order_is_placed_after_bad_input(client: AsyncClient) -> None:
     await add_product(client)
     for body in (b"{", b"[" * 60_000, b"x" * 70_000, b'{"products": [{"product_id": 1e999, "quantity": 1}]}'):
         assert (await send_json(client, "POST", "/orders", body)).status_code in (400, 413, 422)

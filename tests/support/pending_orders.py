@@ -9,12 +9,12 @@ from tests.support.clock import Clock
 from tests.support.shop import place, release_all_due
 
 HOLD = 900
-"""Seconds: what a pending order is held for if it does not say."""
+"""Seconds: the hold time of a pending order that names no other."""
 
 
-async def hold(client: AsyncClient, *lines: tuple[int, int], **members: Any) -> Any:
-    """Places a pending order and gives it."""
-    response = await place(client, *lines, status="pending", **members)
+async def hold(client: AsyncClient, *lines: tuple[int, int], **fields: Any) -> Any:
+    """Place a pending order and return it as the API shows it."""
+    response = await place(client, *lines, status="pending", **fields)
     assert response.status_code == 201, response.text
     return response.json()
 
@@ -28,7 +28,7 @@ async def cancel(client: AsyncClient, order_id: int) -> Response:
 
 
 async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, how: str) -> None:
-    """Ends a pending order. `overdue`: its deadline has passed, and no sweeper has come round."""
+    """End a pending order. `overdue`: its deadline has passed, but no sweeper has expired it yet."""
     match how:
         case "completed":
             assert (await complete(client, order_id)).status_code == 200
