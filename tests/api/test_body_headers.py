@@ -17,13 +17,7 @@ MAX_BODY = 65_536
 JSON = {"Content-Type": "application/json"}
 
 
-# Not JSON
-
-
 VALID = json.dumps(ORDER).encode()
-
-
-# How the body comes
 
 
 async def test_body_up_to_the_size_limit_is_accepted_and_a_larger_body_is_refused(client: AsyncClient) -> None:

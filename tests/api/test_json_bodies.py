@@ -20,9 +20,6 @@ async def test_body_that_is_not_an_object_is_refused(client: AsyncClient, path: 
     assert_field_errors(await send_json(client, "POST", path, token), "#")
 
 
-# Not JSON
-
-
 VALID = json.dumps(ORDER).encode()
 
 

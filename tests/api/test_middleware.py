@@ -32,7 +32,7 @@ async def test_invalid_request_id_is_replaced(client: AsyncClient, request_id: b
     assert given[0] != given[1]
 
 
-# What nobody foresaw
+# Unexpected errors
 
 
 @pytest.mark.parametrize(

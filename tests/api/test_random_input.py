@@ -14,15 +14,7 @@ from tests.support.shop import add_product, place, send_json
 
 LINE = {"product_id": 1, "quantity": 1}
 ORDER: dict[str, object] = {"products": [LINE]}
-
-
-# Not JSON
-
-
 VALID = json.dumps(ORDER).encode()
-
-
-# Anything at all
 
 
 SCALARS = st.one_of(

@@ -47,9 +47,9 @@ async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator
 def call_of(store: Store, verb: str) -> Callable[[int], Awaitable[object]]:
     """Return the verb of the Store that ends or reads an order."""
     calls: dict[str, Callable[[int], Awaitable[object]]] = {
-        "complete_order": store.holds.complete,
-        "cancel_order": store.holds.cancel,
-        "get_order": store.orders.get,
+        "complete": store.holds.complete,
+        "cancel": store.holds.cancel,
+        "get": store.orders.get,
     }
     return calls[verb]
 
@@ -94,7 +94,7 @@ async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
             workers[i % WORKERS].holds.complete(order_id),
             workers[-1 - i % WORKERS].holds.cancel(order_id),
         )
-        # By turns, the complete or the cancel is sent first.
+        # Sometimes the complete is sent first, sometimes the cancel.
         if i // WORKERS % 2:
             pairs.append(await outcomes_of(complete, cancel))
         else:
@@ -110,7 +110,7 @@ async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
 
 @pytest.mark.parametrize(
     ("verb", "done"),
-    [("complete_order", "completed"), ("cancel_order", "cancelled")],
+    [("complete", "completed"), ("cancel", "cancelled")],
 )
 async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
     workers: Workers, wire: MultiplexedConnection, verb: str, done: str
@@ -135,7 +135,7 @@ async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
     assert set((await count_end_events(workers[0])).values()) == {1}
 
 
-@pytest.mark.parametrize("verb", ["complete_order", "cancel_order"])
+@pytest.mark.parametrize("verb", ["complete", "cancel"])
 async def test_order_can_only_expire_after_its_deadline(
     workers: Workers, wire: MultiplexedConnection, verb: str
 ) -> None:
@@ -153,8 +153,8 @@ async def test_order_can_only_expire_after_its_deadline(
 @pytest.mark.parametrize(
     ("verb", "event", "expected"),
     [
-        ("cancel_order", "order_cancelled", Account(10, 0, 0, 10)),
-        ("complete_order", "order_completed", Account(7, 0, 3, 10)),
+        ("cancel", "order_cancelled", Account(10, 0, 0, 10)),
+        ("complete", "order_completed", Account(7, 0, 3, 10)),
     ],
 )
 async def test_fifty_equal_calls_at_the_same_time_end_an_order_once(
@@ -267,7 +267,7 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
             order_id = await place(worker, *lines, hold_seconds=order_rng.choice([HOLD, HOLD + 1, 86_400]))
         except Refusal:
             return
-        verbs = order_rng.choices(["complete_order", "cancel_order", "get_order"], k=order_rng.randint(0, 3))
+        verbs = order_rng.choices(["complete", "cancel", "get"], k=order_rng.randint(0, 3))
         outcomes = await outcomes_of(*(call_of(order_rng.choice(workers), verb)(order_id) for verb in verbs))
         answers[order_id] = list(zip(verbs, outcomes, strict=True))
 
@@ -288,12 +288,12 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
     assert books.orders.keys() == answers.keys()
     assert len(answers) >= 100
     for order_id, status in books.status_of.items():
-        ends = [(verb, outcome) for verb, outcome in answers[order_id] if verb != "get_order"]
+        ends = [(verb, outcome) for verb, outcome in answers[order_id] if verb != "get"]
         allowed = {
             "pending": set(),
-            "completed": {("complete_order", "done"), ("cancel_order", OrderCompleted.__name__)},
-            "cancelled": {("cancel_order", "done"), ("complete_order", OrderCancelled.__name__)},
-            "expired": {(verb, OrderExpired.__name__) for verb in ("complete_order", "cancel_order")},
+            "completed": {("complete", "done"), ("cancel", OrderCompleted.__name__)},
+            "cancelled": {("cancel", "done"), ("complete", OrderCancelled.__name__)},
+            "expired": {(verb, OrderExpired.__name__) for verb in ("complete", "cancel")},
         }
         assert set(ends) <= allowed[status], (order_id, status, ends)
     assert set((await count_end_events(workers[0])).values()) == {1}
