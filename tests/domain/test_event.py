@@ -62,7 +62,7 @@ def test_event_as_json_is_one_line() -> None:
     ("name", "text"), [("stock", "many"), ("product", ""), ("price", "1.005"), ("products", "7: 2"), ("order", "4x1")]
 )
 def test_event_with_a_damaged_field_is_an_error(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match="unreadable|invalid literal"):
+    with pytest.raises(ValueError, match=r"unreadable|invalid literal"):
         Event("1-0", {"event": "order_placed", name: text}).json()
 
 
