@@ -23,3 +23,9 @@ def assert_field_errors(response: Response, *pointers: str) -> None:
     problem = assert_problem(response, 422, "invalid-request")
     assert sorted(error["pointer"] for error in problem["errors"]) == sorted(pointers)
     assert all(error["detail"] for error in problem["errors"])
+
+
+def assert_query_errors(response: Response, *pointers: str) -> None:
+    """Assert that the query parameters at these pointers, and nothing else, have field errors."""
+    assert_field_errors(response, *pointers)
+    assert all(error["in"] == "query" for error in response.json()["errors"])

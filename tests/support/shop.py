@@ -1,5 +1,6 @@
 """A shop for a test: its Store, the application over HTTP, and the calls that most tests make."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -100,6 +101,11 @@ async def place(client: AsyncClient, *lines: tuple[int, int], key: str | None = 
 async def send_json(client: AsyncClient, method: str, path: str, body: str | bytes) -> Response:
     """Send exactly these bytes as JSON."""
     return await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+
+
+def json_with(body: dict[str, object], token: str) -> str:
+    """Return the body as JSON, with the text `token` where the body has the value "?"."""
+    return json.dumps(body).replace('"?"', token)
 
 
 async def pages(client: AsyncClient, path: str) -> list[list[int]]:

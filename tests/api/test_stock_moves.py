@@ -5,22 +5,21 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
+from service.domain.limits import MAX_STOCK
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.books import Account, account_of, assert_books_balance
-from tests.support.problems import assert_problem
+from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.products import product_response
 from tests.support.shop import add_product, place, stock_of
 
-MOST = 1_000_000_000
-
 
 async def move(
-    client: AsyncClient, product_id: object, change: object, key: str | None = None, **members: Any
+    client: AsyncClient, product_id: object, change: object, key: str | None = None, **fields: Any
 ) -> Response:
-    """Moves stock, because of a `reason` if the members do not say another."""
+    """Move stock. The reason is `stocktaking` unless `fields` has another."""
     headers = {} if key is None else {"Idempotency-Key": key}
-    body = {"change": change, "reason": "stocktaking", **members}
+    body = {"change": change, "reason": "stocktaking", **fields}
     return await client.post(f"/products/{product_id}/stock", json=body, headers=headers)
 
 
@@ -29,8 +28,10 @@ async def events_of(store: Store, name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-@pytest.mark.parametrize(("change", "stock"), [(5, 15), (-3, 7), (-10, 0), (5.0, 15), (-1e1, 0), (MOST - 10, MOST)])
-async def test_stock_moves_by_a_signed_amount(
+@pytest.mark.parametrize(
+    ("change", "stock"), [(5, 15), (-3, 7), (-10, 0), (5.0, 15), (-1e1, 0), (MAX_STOCK - 10, MAX_STOCK)]
+)
+async def test_stock_changes_by_a_signed_amount(
     client: AsyncClient, link: CommandSender, change: float, stock: int, slash: str
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -42,7 +43,7 @@ async def test_stock_moves_by_a_signed_amount(
     assert await account_of(link, mugs) == Account(stock, 0, 0, stock)
 
 
-async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: CommandSender) -> None:
+async def test_stock_move_does_not_change_held_and_sold_units(client: AsyncClient, link: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await place(client, (mugs, 2))
     await place(client, (mugs, 3), status="pending")
@@ -52,28 +53,26 @@ async def test_a_move_leaves_what_is_held_and_sold(client: AsyncClient, link: Co
     assert (await assert_books_balance(link)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
 
 
-async def test_the_received_figure_may_be_of_more_than_stock_may_have(client: AsyncClient, link: CommandSender) -> None:
-    mugs = await add_product(client, stock=MOST)
+async def test_units_received_in_total_may_exceed_the_stock_limit(client: AsyncClient, link: CommandSender) -> None:
+    mugs = await add_product(client, stock=MAX_STOCK)
     for _ in range(3):
         assert (await place(client, (mugs, 1_000_000))).status_code == 201
         assert (await move(client, mugs, 1_000_000)).status_code == 200
-    assert await account_of(link, mugs) == Account(MOST, 0, 3_000_000, MOST + 3_000_000)
+    assert await account_of(link, mugs) == Account(MAX_STOCK, 0, 3_000_000, MAX_STOCK + 3_000_000)
 
 
-@pytest.mark.parametrize("change", [0, -0.0, 1.5, True, "5", None, MOST + 1, -MOST - 1, 10**30, [1]])
-async def test_a_change_that_is_no_amount_is_refused(client: AsyncClient, store: Store, change: object) -> None:
+@pytest.mark.parametrize("change", [0, -0.0, 1.5, True, "5", None, MAX_STOCK + 1, -MAX_STOCK - 1, 10**30, [1]])
+async def test_invalid_change_is_refused(client: AsyncClient, store: Store, change: object) -> None:
     mugs = await add_product(client)
-    problem = assert_problem(await move(client, mugs, change), 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == ["#/change"]
+    assert_field_errors(await move(client, mugs, change), "#/change")
     assert await stock_of(client, mugs) == 10
     assert not await events_of(store, "stock_moved")
 
 
 @pytest.mark.parametrize("reason", ["", " ", "\t\n", "\u3000", "x" * 201, 5, True, None, ["damaged"]])
-async def test_a_reason_that_says_nothing_is_refused(client: AsyncClient, reason: object) -> None:
+async def test_invalid_reason_is_refused(client: AsyncClient, reason: object) -> None:
     mugs = await add_product(client)
-    problem = assert_problem(await move(client, mugs, 1, reason=reason), 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == ["#/reason"]
+    assert_field_errors(await move(client, mugs, 1, reason=reason), "#/reason")
     assert await stock_of(client, mugs) == 10
 
 
@@ -88,15 +87,17 @@ async def test_a_reason_that_says_nothing_is_refused(client: AsyncClient, reason
         ([], ["#"]),
     ],
 )
-async def test_all_that_is_wrong_with_a_move_is_told(client: AsyncClient, body: object, pointers: list[str]) -> None:
+async def test_all_field_errors_of_a_stock_move_are_listed_together(
+    client: AsyncClient, body: object, pointers: list[str]
+) -> None:
     mugs = await add_product(client)
     problem = assert_problem(await client.post(f"/products/{mugs}/stock", json=body), 422, "invalid-request")
-    assert [fault["pointer"] for fault in problem["errors"]] == pointers
+    assert [error["pointer"] for error in problem["errors"]] == pointers
     assert await stock_of(client, mugs) == 10
 
 
 @pytest.mark.parametrize("reason", ["x", "x" * 200, "Bruch, 3 Stück ☕", 'a "quoted"\nline', " found "])
-async def test_a_move_is_an_event_with_its_reason_and_the_balance(
+async def test_stock_move_writes_an_event_with_its_reason_and_the_new_stock(
     client: AsyncClient, store: Store, reason: str
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -108,40 +109,42 @@ async def test_a_move_is_an_event_with_its_reason_and_the_balance(
     ]
 
 
-@pytest.mark.parametrize("change", [-6, -MOST])
-async def test_stock_never_falls_below_zero(
+@pytest.mark.parametrize("change", [-6, -MAX_STOCK])
+async def test_stock_move_below_zero_is_refused(
     client: AsyncClient, link: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     await place(client, (mugs, 5), status="pending")
     problem = assert_problem(await move(client, mugs, change), 409, "insufficient-stock")
-    [fault] = problem["errors"]
-    assert fault.pop("detail")
-    assert fault == {"pointer": "#/change", "product_id": mugs, "requested": -change, "available": 5}
+    [error] = problem["errors"]
+    assert error.pop("detail")
+    assert error == {"pointer": "#/change", "product_id": mugs, "requested": -change, "available": 5}
     assert await account_of(link, mugs) == Account(5, 5, 0, 10)
     assert not await events_of(store, "stock_moved")
 
 
-async def test_stock_never_grows_past_its_limit_when_all_holds_return(client: AsyncClient, link: CommandSender) -> None:
-    mugs = await add_product(client, stock=MOST)
+async def test_stock_move_is_refused_if_stock_and_held_units_would_exceed_the_limit(
+    client: AsyncClient, link: CommandSender
+) -> None:
+    mugs = await add_product(client, stock=MAX_STOCK)
     held = (await place(client, (mugs, 100), status="pending")).json()
     await place(client, (mugs, 10))
     problem = assert_problem(await move(client, mugs, 11), 409, "stock-limit")
-    [fault] = problem["errors"]
-    assert (fault["pointer"], fault["product_id"]) == ("#/change", mugs)
-    assert (await move(client, mugs, 10)).json()["stock"] == MOST - 100
+    [error] = problem["errors"]
+    assert (error["pointer"], error["product_id"]) == ("#/change", mugs)
+    assert (await move(client, mugs, 10)).json()["stock"] == MAX_STOCK - 100
     assert (await client.delete(f"/orders/{held['id']}")).status_code == 204
-    assert await account_of(link, mugs) == Account(MOST, 0, 10, MOST + 10)
+    assert await account_of(link, mugs) == Account(MAX_STOCK, 0, 10, MAX_STOCK + 10)
     assert_problem(await move(client, mugs, 1), 409, "stock-limit")
 
 
 @pytest.mark.parametrize("product_id", ["999", "0", "abc", "9007199254740992"])
-async def test_there_is_no_stock_to_move_of_an_unknown_product(client: AsyncClient, product_id: str) -> None:
+async def test_stock_move_of_an_unknown_product_is_refused(client: AsyncClient, product_id: str) -> None:
     assert_problem(await move(client, product_id, 1), 404, "product-not-found")
 
 
 @pytest.mark.parametrize("change", [5, -5])
-async def test_the_stock_of_a_withdrawn_product_stays(
+async def test_stock_move_of_a_withdrawn_product_is_refused(
     client: AsyncClient, link: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -152,14 +155,14 @@ async def test_the_stock_of_a_withdrawn_product_stays(
 
 
 @pytest.mark.parametrize("change", [5, -3])
-async def test_a_repeated_key_moves_the_stock_once(
+async def test_repeated_key_moves_the_stock_once(
     client: AsyncClient, link: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = await move(client, mugs, change, key="k")
     assert "idempotent-replayed" not in first.headers
     for _ in range(3):
-        # The parsed body is what counts: its members may change places, 5.0 is 5; and the key may stand in quotes.
+        # Only the parsed body counts: fields may be in another order, 5.0 equals 5, and the key may be in quotes.
         for again in (
             await move(client, mugs, change, key="k"),
             await client.post(
@@ -174,24 +177,24 @@ async def test_a_repeated_key_moves_the_stock_once(
     assert len(await events_of(store, "stock_moved")) == 1
 
 
-async def test_without_a_key_each_move_counts(client: AsyncClient) -> None:
+async def test_each_stock_move_without_a_key_counts(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     for _ in range(3):
         assert "idempotent-replayed" not in (await move(client, mugs, 5)).headers
     assert await stock_of(client, mugs) == 25
 
 
-@pytest.mark.parametrize("members", [{"change": 6}, {"change": -5}, {"reason": "delivery"}])
-async def test_a_key_belongs_to_one_move(client: AsyncClient, members: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [{"change": 6}, {"change": -5}, {"reason": "delivery"}])
+async def test_key_cannot_be_used_for_a_different_stock_move(client: AsyncClient, fields: dict[str, Any]) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
-    body = {"change": 5, "reason": "stocktaking", **members}
+    body = {"change": 5, "reason": "stocktaking", **fields}
     response = await client.post(f"/products/{mugs}/stock", json=body, headers={"Idempotency-Key": "k"})
     assert_problem(response, 422, "idempotency-key-reused")
     assert await stock_of(client, mugs) == 15
 
 
-async def test_a_key_belongs_to_the_move_of_one_product(client: AsyncClient) -> None:
+async def test_key_cannot_be_used_for_a_stock_move_of_another_product(client: AsyncClient) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
     assert_problem(await move(client, pots, 5, key="k"), 422, "idempotency-key-reused")
@@ -199,8 +202,8 @@ async def test_a_key_belongs_to_the_move_of_one_product(client: AsyncClient) -> 
 
 
 @pytest.mark.parametrize("stock", [10, 0])
-async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: CommandSender, stock: int) -> None:
-    mugs = await add_product(client, stock=stock)  # of 0 the order is refused, which uses the key, too
+async def test_key_of_an_order_cannot_move_stock(client: AsyncClient, link: CommandSender, stock: int) -> None:
+    mugs = await add_product(client, stock=stock)  # with stock 0, the key belongs to a refused order
     placed = await place(client, (mugs, 1), key="k")
     assert_problem(await move(client, mugs, 5, key="k"), 422, "idempotency-key-reused")
     again = await place(client, (mugs, 1), key="k")
@@ -210,7 +213,7 @@ async def test_a_key_of_an_order_cannot_move_stock(client: AsyncClient, link: Co
 
 
 @pytest.mark.parametrize("change", [5, -20])
-async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: CommandSender, change: int) -> None:
+async def test_key_of_a_stock_move_cannot_place_an_order(client: AsyncClient, link: CommandSender, change: int) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, change, key="k")
     assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")
@@ -220,9 +223,9 @@ async def test_a_key_of_a_move_cannot_place_an_order(client: AsyncClient, link: 
 
 @pytest.mark.parametrize(
     ("stock", "change", "status", "name", "between"),
-    [(10, -11, 409, "insufficient-stock", 50), (MOST, 5, 409, "stock-limit", -50)],
+    [(10, -11, 409, "insufficient-stock", 50), (MAX_STOCK, 5, 409, "stock-limit", -50)],
 )
-async def test_a_refused_move_stays_refused_for_its_key(
+async def test_refused_stock_move_is_final_for_its_key(
     client: AsyncClient, stock: int, change: int, status: int, name: str, between: int
 ) -> None:
     mugs = await add_product(client, stock=stock)
@@ -237,14 +240,14 @@ async def test_a_refused_move_stays_refused_for_its_key(
     assert (await move(client, mugs, change, key="another")).status_code == 200
 
 
-async def test_a_move_of_an_unknown_product_stays_refused_for_its_key(client: AsyncClient) -> None:
+async def test_refused_move_of_an_unknown_product_is_final_for_its_key(client: AsyncClient) -> None:
     assert_problem(await move(client, 7, 5, key="k"), 404, "product-not-found")
     await add_product(client, id=7, stock=10)
     assert_problem(await move(client, 7, 5, key="k"), 404, "product-not-found")
     assert await stock_of(client, 7) == 10
 
 
-async def test_a_move_that_does_not_fit_leaves_its_key_unused(client: AsyncClient) -> None:
+async def test_invalid_stock_move_leaves_its_key_unused(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     assert_problem(await move(client, mugs, 0, key="k"), 422, "invalid-request")
     response = await move(client, mugs, 5, key="k")
@@ -253,20 +256,20 @@ async def test_a_move_that_does_not_fit_leaves_its_key_unused(client: AsyncClien
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, '"open', "a b"])
-async def test_a_key_that_is_none_moves_nothing(client: AsyncClient, key: str) -> None:
+async def test_stock_move_with_an_invalid_key_is_refused(client: AsyncClient, key: str) -> None:
     mugs = await add_product(client, stock=10)
     assert_problem(await move(client, mugs, 5, key=key), 400, "invalid-idempotency-key")
     assert await stock_of(client, mugs) == 10
 
 
-async def test_a_repeated_move_shows_the_product_as_it_is_now(client: AsyncClient) -> None:
+async def test_replayed_stock_move_shows_the_current_product(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
     await place(client, (mugs, 2))
     assert (await move(client, mugs, 5, key="k")).json()["stock"] == 13
 
 
-async def test_a_restock_serves_who_was_refused_before(client: AsyncClient) -> None:
+async def test_refused_order_can_be_placed_after_a_delivery(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=1)
     assert_problem(await place(client, (mugs, 2)), 409, "insufficient-stock")
     await move(client, mugs, 1)

@@ -1,4 +1,4 @@
-"""Idempotency-Key on POST /orders."""
+"""POST /orders with an Idempotency-Key."""
 
 import asyncio
 import string
@@ -17,8 +17,8 @@ from tests.support.shop import SHOP, add_product, http_client, make_store, pages
 VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
-async def order(client: AsyncClient, body: str | bytes, *keys: bytes | str) -> Response:
-    """Sends an order with these Idempotency-Key headers."""
+async def send_order(client: AsyncClient, body: str | bytes, *keys: bytes | str) -> Response:
+    """Send an order with these Idempotency-Key headers."""
     values = [key if isinstance(key, bytes) else key.encode("ascii") for key in keys]
     headers = [(b"content-type", b"application/json"), *((b"idempotency-key", value) for value in values)]
     return await client.post("/orders", content=body, headers=headers)
@@ -41,16 +41,16 @@ BODY = '{"products": [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quant
         r'{"\u0070roducts": [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quantity": 1}]}',
     ],
 )
-async def test_the_same_key_and_meaning_give_the_one_order(
+async def test_same_key_with_an_equal_order_returns_the_first_order(
     client: AsyncClient, link: CommandSender, repetition: str
 ) -> None:
     for _ in range(2):
         await add_product(client)
-    first = await order(client, BODY, "k-1")
+    first = await send_order(client, BODY, "k-1")
     assert first.status_code == 201
     assert "idempotent-replayed" not in first.headers
     async with nothing_changes(link):
-        second = await order(client, repetition, "k-1")
+        second = await send_order(client, repetition, "k-1")
     assert second.status_code == 201
     assert second.headers["idempotent-replayed"] == "true"
     assert second.headers["location"] == first.headers["location"]
@@ -67,11 +67,11 @@ async def test_the_same_key_and_meaning_give_the_one_order(
         ("40", "40.00"),
     ],
 )
-async def test_the_same_total_may_be_written_in_another_way(client: AsyncClient, first: str, second: str) -> None:
+async def test_equal_total_may_be_written_in_another_way(client: AsyncClient, first: str, second: str) -> None:
     await add_product(client, price=20 if first == "40" else 19.99)
     body = '{"products": [{"product_id": 1, "quantity": 2}], "total_price": %s}'
-    assert (await order(client, body % first, "k")).status_code == 201
-    assert (await order(client, body % second, "k")).headers["idempotent-replayed"] == "true"
+    assert (await send_order(client, body % first, "k")).status_code == 201
+    assert (await send_order(client, body % second, "k")).headers["idempotent-replayed"] == "true"
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ async def test_the_same_total_may_be_written_in_another_way(client: AsyncClient,
         '{"products": [{"product_id": 1, "quantity": 1000000}]}',
     ],
 )
-async def test_a_key_cannot_be_used_for_another_order(client: AsyncClient, link: CommandSender, other: str) -> None:
+async def test_key_cannot_be_used_for_a_different_order(client: AsyncClient, link: CommandSender, other: str) -> None:
     for _ in range(2):
         await add_product(client)
-    await order(client, BODY, "k-1")
+    await send_order(client, BODY, "k-1")
     async with nothing_changes(link):
-        response = await order(client, other, "k-1")
+        response = await send_order(client, other, "k-1")
     assert_problem(response, 422, "idempotency-key-reused")
     assert "idempotent-replayed" not in response.headers
-    assert (await order(client, BODY, "k-1")).headers["idempotent-replayed"] == "true"
+    assert (await send_order(client, BODY, "k-1")).headers["idempotent-replayed"] == "true"
 
 
-async def test_other_keys_and_no_key_make_orders_of_their_own(client: AsyncClient) -> None:
+async def test_different_keys_and_missing_keys_place_separate_orders(client: AsyncClient) -> None:
     await add_product(client)
     keys: list[str | None] = ["a", "A", "a-", "aa", None, None]
     responses = [await place(client, (1, 1), key=key) for key in keys]
@@ -106,7 +106,7 @@ async def test_other_keys_and_no_key_make_orders_of_their_own(client: AsyncClien
     assert await stock_of(client, 1) == 4
 
 
-async def test_an_order_is_replayed_as_it_was_whatever_happened_since(client: AsyncClient) -> None:
+async def test_replayed_order_is_unchanged_after_a_price_change_and_a_withdrawal(client: AsyncClient) -> None:
     await add_product(client, stock=2)
     first = await place(client, (1, 2), key="k", total_price=39.98)
     await client.patch("/products/1", json={"price": 5})
@@ -116,7 +116,7 @@ async def test_an_order_is_replayed_as_it_was_whatever_happened_since(client: As
     assert second.text == first.text
 
 
-async def test_another_worker_knows_the_key(client: AsyncClient, link: CommandSender) -> None:
+async def test_key_is_known_to_all_workers(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client)
     first = await place(client, (1, 1), key="k")
     async with http_client(make_store(link)) as other:
@@ -125,7 +125,9 @@ async def test_another_worker_knows_the_key(client: AsyncClient, link: CommandSe
     assert second.text == first.text
 
 
-async def test_requests_of_one_key_at_the_same_time_make_one_order(client: AsyncClient, link: CommandSender) -> None:
+async def test_requests_with_the_same_key_at_the_same_time_place_one_order(
+    client: AsyncClient, link: CommandSender
+) -> None:
     await add_product(client)
     async with http_client(make_store(link)) as other:
         responses = await asyncio.gather(*(place((client, other)[i % 2], (1, 1), key="k") for i in range(20)))
@@ -139,19 +141,19 @@ async def test_requests_of_one_key_at_the_same_time_make_one_order(client: Async
 
 
 @pytest.mark.parametrize("cause", ["short", "unknown", "price", "total"])
-async def test_a_refusal_is_final_for_its_key(client: AsyncClient, link: CommandSender, cause: str) -> None:
+async def test_refusal_is_final_for_its_key(client: AsyncClient, link: CommandSender, cause: str) -> None:
     await add_product(client, id=1, stock=10**6, price=999_999_999.99 if cause == "total" else 5)
     if cause == "short":
         await add_product(client, id=2, stock=0)
     lines = {"short": [(1, 1), (2, 1)], "unknown": [(1, 1), (3, 1)], "price": [(1, 1)], "total": [(1, 10**6)]}[cause]
-    members = {"total_price": 6} if cause == "price" else {}
+    fields = {"total_price": 6} if cause == "price" else {}
     status = {"short": 409, "unknown": 404, "price": 409, "total": 422}[cause]
     name = {"short": "insufficient-stock", "unknown": "product-not-found", "price": "price-changed"}.get(
         cause, "total-too-large"
     )
 
     before = without_id_counters(await dump(link))
-    first = await place(client, *lines, key="k", **members)
+    first = await place(client, *lines, key="k", **fields)
     assert_problem(first, status, name)
     assert "idempotent-replayed" not in first.headers
     remembered = f"{{{SHOP}}}:idempotency:k"
@@ -167,20 +169,20 @@ async def test_a_refusal_is_final_for_its_key(client: AsyncClient, link: Command
     else:
         await client.patch("/products/1", json={"price": 6})
     async with nothing_changes(link):
-        second = await place(client, *lines, key="k", **members)
+        second = await place(client, *lines, key="k", **fields)
     assert assert_problem(second, status, name) | {"instance": ""} == first.json() | {"instance": ""}
     assert second.headers["idempotent-replayed"] == "true"
-    assert (await place(client, *lines, key="another", **members)).status_code == 201
+    assert (await place(client, *lines, key="another", **fields)).status_code == 201
 
 
-async def test_a_refused_key_cannot_be_used_for_another_order(client: AsyncClient, link: CommandSender) -> None:
+async def test_refused_key_cannot_be_used_for_a_different_order(client: AsyncClient, link: CommandSender) -> None:
     await add_product(client, stock=1)
     await place(client, (1, 5), key="k")
     async with nothing_changes(link):
         assert_problem(await place(client, (1, 1), key="k"), 422, "idempotency-key-reused")
 
 
-async def test_a_replayed_refusal_points_into_the_repeated_request(client: AsyncClient) -> None:
+async def test_replayed_refusal_has_pointers_into_the_repeated_request(client: AsyncClient) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2, stock=0)
     for lines, pointer in (
@@ -188,7 +190,7 @@ async def test_a_replayed_refusal_points_into_the_repeated_request(client: Async
         ([(2, 1), (1, 1)], "#/products/0/quantity"),
     ):
         problem = assert_problem(await place(client, *lines, key="k"), 409, "insufficient-stock")
-        assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+        assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ async def test_a_replayed_refusal_points_into_the_repeated_request(client: Async
         (BODY.encode(), {"Content-Encoding": "gzip"}, 415),
     ],
 )
-async def test_a_request_that_cannot_be_read_leaves_its_key_unused(
+async def test_invalid_request_leaves_its_key_unused(
     client: AsyncClient, link: CommandSender, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     for _ in range(2):
@@ -212,7 +214,7 @@ async def test_a_request_that_cannot_be_read_leaves_its_key_unused(
             "/orders", content=body, headers={"Content-Type": "application/json", "Idempotency-Key": "k", **headers}
         )
     assert response.status_code == status
-    placed = await order(client, BODY, "k")
+    placed = await send_order(client, BODY, "k")
     assert placed.status_code == 201
     assert "idempotent-replayed" not in placed.headers
 
@@ -237,11 +239,11 @@ async def test_a_request_that_cannot_be_read_leaves_its_key_unused(
         *(VISIBLE.replace('"', "")[i::2] for i in range(2)),
     ],
 )
-async def test_a_key_may_be_bare_or_in_quotes(client: AsyncClient, key: str) -> None:
+async def test_key_may_be_written_with_or_without_quotes(client: AsyncClient, key: str) -> None:
     for _ in range(2):
         await add_product(client)
     quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    first, second = await order(client, BODY, key), await order(client, BODY, quoted)
+    first, second = await send_order(client, BODY, key), await send_order(client, BODY, quoted)
     assert (first.status_code, second.status_code) == (201, 201)
     assert second.headers["idempotent-replayed"] == "true"
     assert second.text == first.text
@@ -278,15 +280,15 @@ async def test_a_key_may_be_bare_or_in_quotes(client: AsyncClient, key: str) -> 
     ],
     ids=repr,
 )
-async def test_what_is_no_key_is_refused(client: AsyncClient, link: CommandSender, keys: tuple[bytes, ...]) -> None:
+async def test_invalid_key_is_refused(client: AsyncClient, link: CommandSender, keys: tuple[bytes, ...]) -> None:
     for _ in range(2):
         await add_product(client)
     async with nothing_changes(link):
-        assert_problem(await order(client, BODY, *keys), 400, "invalid-idempotency-key")
+        assert_problem(await send_order(client, BODY, *keys), 400, "invalid-idempotency-key")
 
 
 @pytest.mark.parametrize("name", ["idempotency-key", "Idempotency-Key", "IDEMPOTENCY-KEY"])
-async def test_the_name_of_the_header_may_be_written_in_any_case(client: AsyncClient, name: str) -> None:
+async def test_header_name_is_case_insensitive(client: AsyncClient, name: str) -> None:
     await add_product(client)
     for _ in range(2):
         response = await client.post(
@@ -295,33 +297,33 @@ async def test_the_name_of_the_header_may_be_written_in_any_case(client: AsyncCl
     assert response.headers["idempotent-replayed"] == "true"
 
 
-class LosesReads:
-    """A CommandSender that has no answer for a script that only reads, once it is told to."""
+class SenderLosingReads:
+    """A CommandSender that can lose each script that only reads: it then raises StorageUnavailable."""
 
-    def __init__(self, link: CommandSender) -> None:
-        self.link = link
-        self.loses = False
+    def __init__(self, sender: CommandSender) -> None:
+        self.sender = sender
+        self.loses_reads = False
 
     def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
-        if self.loses and idempotent:
+        if self.loses_reads and idempotent:
             raise StorageUnavailable("lost")
-        return self.link.send(*command, idempotent=idempotent)
+        return self.sender.send(*command, idempotent=idempotent)
 
 
-async def test_a_repeated_key_whose_answer_cannot_be_read_is_not_told_that_nothing_was_done(
+async def test_replay_that_cannot_be_read_is_answered_with_outcome_unknown(
     link: CommandSender,
 ) -> None:
-    """Else its client would order again, with a new key."""
-    loses = LosesReads(link)
-    async with http_client(make_store(loses)) as client:
+    """An answer that says "nothing was done" would make the client order again, with a new key."""
+    sender = SenderLosingReads(link)
+    async with http_client(make_store(sender)) as client:
         product_id = await add_product(client, stock=10)
         assert (await place(client, (product_id, 1), key="k")).status_code == 201
         move = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
         assert (await client.post(f"/products/{product_id}/stock", **move)).status_code == 200  # type: ignore[arg-type]
-        loses.loses = True
+        sender.loses_reads = True
         assert_problem(await place(client, (product_id, 1), key="k"), 503, "outcome-unknown")
         again = await client.post(f"/products/{product_id}/stock", **move)  # type: ignore[arg-type]
         assert_problem(again, 503, "outcome-unknown")
-        loses.loses = False
+        sender.loses_reads = False
         assert (await place(client, (product_id, 1), key="k")).headers["idempotent-replayed"] == "true"
         assert await stock_of(client, product_id) == 14

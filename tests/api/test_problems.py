@@ -1,0 +1,78 @@
+"""Each problem: its answer, and the page that explains it."""
+
+import re
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.domain.errors.catalog import all_problems
+from service.storage.sender import CommandSender
+from tests.support.problems import assert_problem
+from tests.support.redis_content import nothing_changes
+from tests.support.shop import SHOP, add_product, mug, place
+
+ALL_PROBLEMS = {problem.name for problem in all_problems()}
+
+STORAGE_PROBLEMS = {"overloaded", "storage-unavailable", "outcome-unknown"}
+"""Tests with a broken Redis cause these: tests/storage."""
+
+BODY = {"products": [{"product_id": 1, "quantity": 1}]}
+KEY = {"Idempotency-Key": "used"}
+JSON = {"Content-Type": "application/json"}
+
+CAUSES: dict[str, tuple[int, str, str, dict[str, object]]] = {
+    "malformed-json": (400, "POST", "/orders", {"content": b"{", "headers": JSON}),
+    "invalid-idempotency-key": (400, "POST", "/orders", {"json": BODY, "headers": {"Idempotency-Key": ""}}),
+    "body-too-large": (413, "POST", "/orders", {"content": b" " * 70_000, "headers": JSON}),
+    "unsupported-media-type": (415, "POST", "/orders", {"content": b"{}"}),
+    "invalid-request": (422, "POST", "/orders", {"json": {}}),
+    "product-not-found": (404, "GET", "/products/9", {}),
+    "product-id-taken": (409, "POST", "/products", {"json": mug(id=1)}),
+    "order-not-found": (404, "GET", "/orders/9", {}),
+    "insufficient-stock": (409, "POST", "/orders", {"json": {"products": [{"product_id": 1, "quantity": 1_000_000}]}}),
+    "stock-limit": (409, "POST", "/products/1/stock", {"json": {"change": 1_000_000_000, "reason": "too many"}}),
+    "order-completed": (409, "DELETE", "/orders/1", {}),
+    "order-cancelled": (410, "GET", "/orders/2", {}),
+    "order-expired": (410, "GET", "/orders/3", {}),
+    "price-changed": (409, "POST", "/orders", {"json": {**BODY, "total_price": 1}}),
+    "total-too-large": (422, "POST", "/orders", {"json": {"products": [{"product_id": 2, "quantity": 1_000_000}]}}),
+    "idempotency-key-reused": (422, "POST", "/orders", {"json": {**BODY, "total_price": 7}, "headers": KEY}),
+    "not-found": (404, "GET", "/nothing", {}),
+    "method-not-allowed": (405, "PUT", "/orders", {"json": BODY}),
+    "internal-error": (500, "GET", "/products/3", {}),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+async def test_each_problem_is_explained_and_its_request_changes_nothing(
+    client: AsyncClient, link: CommandSender, name: str
+) -> None:
+    await add_product(client, id=1, stock=10)
+    await add_product(client, id=2, stock=1_000_000, price=999_999_999.99)
+    await add_product(client, id=3)
+    await link.send("HSET", f"{{{SHOP}}}:product:3", "price", "corrupt")
+    assert (await place(client, (1, 1), key="used")).json()["id"] == 1
+    for _ in range(2):
+        await place(client, (1, 1), status="pending")
+    await client.delete("/orders/2")
+    await link.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
+    status, method, path, options = CAUSES[name]
+    async with nothing_changes(link):
+        response = await client.request(method, path, **options)  # type: ignore[arg-type]
+    problem = assert_problem(response, status, name)
+    page = await client.get(problem["type"])
+    assert page.status_code == 200
+    assert problem["title"] in page.text
+
+
+def test_every_problem_is_caused_by_a_test() -> None:
+    assert set(CAUSES) | STORAGE_PROBLEMS == ALL_PROBLEMS
+
+
+@pytest.mark.parametrize("name", sorted(ALL_PROBLEMS))
+async def test_type_of_a_problem_is_the_address_of_its_page(client: AsyncClient, name: str) -> None:
+    response = await client.get(f"/problems/{name}")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert f"/problems/{name}" in response.text
+    assert "{" not in re.sub("<style>.*</style>", "", response.text, flags=re.DOTALL)  # no placeholder is left

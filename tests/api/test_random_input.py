@@ -1,0 +1,143 @@
+"""Random bodies, paths, queries and headers: the answer is never a 5xx."""
+
+import json
+import string
+from urllib.parse import quote
+
+import pytest
+from httpx2 import AsyncClient, Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.problems import assert_problem
+from tests.support.shop import add_product, place, send_json
+
+LINE = {"product_id": 1, "quantity": 1}
+ORDER: dict[str, object] = {"products": [LINE]}
+VALID = json.dumps(ORDER).encode()
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=10),
+    st.sampled_from([0, 1, 2, -1, 2**53, 10**9, 10**30, 0.1, 1e300, 1.0, "\ud800", "completed", "pending"]),
+)
+FIELD_NAMES = st.sampled_from(
+    [
+        "products",
+        "product_id",
+        "quantity",
+        "status",
+        "total_price",
+        "hold_seconds",
+        "id",
+        "name",
+        "description",
+        "price",
+    ]
+) | st.text(max_size=5)
+DOCUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELD_NAMES, inner, max_size=5), max_leaves=12
+)
+GOOD_ID, GOOD_QUANTITY = st.just(1), st.integers(1, 9)
+LINES = st.fixed_dictionaries({"product_id": GOOD_ID | GOOD_ID | SCALARS, "quantity": GOOD_QUANTITY | SCALARS})
+ORDERS = st.fixed_dictionaries(
+    {"products": st.lists(LINES, min_size=1, max_size=3) | DOCUMENTS},
+    optional={"status": st.just("completed") | SCALARS, "total_price": SCALARS, "more": DOCUMENTS},
+)
+CHANGES = {
+    "name": st.text(max_size=9) | SCALARS,
+    "description": st.text(max_size=9) | SCALARS,
+    "price": st.integers(0, 10**11).map(lambda cents: cents / 100) | SCALARS,
+}
+PRODUCTS = st.fixed_dictionaries(
+    {**CHANGES, "stock": st.integers(0, 10**9) | SCALARS}, optional={"id": SCALARS, "more": DOCUMENTS}
+)
+PATCHES = st.fixed_dictionaries({}, optional={**CHANGES, "more": DOCUMENTS})
+
+
+@st.composite
+def bodies(draw: st.DrawFn, documents: st.SearchStrategy[object]) -> bytes:
+    """Return JSON that is nearly valid, sometimes with a few random bytes in it, or only random bytes."""
+    if draw(st.integers(0, 19)) == 0:
+        return draw(st.binary(max_size=60))
+    body = bytearray(json.dumps(draw(documents), ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass"))
+    if draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(0, len(body)))
+        body[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(body)
+
+
+RANDOM_TEXT = st.text(max_size=12).map(lambda text: quote(text, errors="surrogatepass"))
+IDS = st.sampled_from(["1", "2", "0", "-1", "9" * 40]) | RANDOM_TEXT
+PATHS = st.one_of(
+    st.sampled_from(["/products", "/orders", "/problems/not-found", "/livez", "/"]),
+    st.tuples(st.sampled_from(["/products/", "/orders/", "/problems/", "/"]), IDS).map("".join),
+)
+PARAMETERS = st.tuples(
+    st.sampled_from(["limit", "after", "before", "in_stock", "status"]) | RANDOM_TEXT,
+    st.sampled_from(["1", "2", "true", "false", "completed", "1000"]) | st.integers().map(str) | RANDOM_TEXT,
+)
+QUERIES = st.lists(PARAMETERS.map("=".join), max_size=3).map("&".join)
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [b"idempotency-key", b"content-type", b"content-encoding", b"content-length", b"x-request-id", b"host"]
+        ),
+        st.sampled_from([b"application/json", b"gzip", b"k", b'"k"', b"10"])
+        | st.text(string.printable[:95] + "\u00e9\u00ff", max_size=20).map(lambda text: text.encode("latin-1")),
+    ),
+    max_size=3,
+)
+
+# All examples share one shop, so later examples also meet the data that earlier examples have left.
+random_input = settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+async def shop(client: AsyncClient) -> AsyncClient:
+    """Return a client of a shop that sells one product."""
+    await add_product(client, id=1, stock=10**9, price=0.01)
+    return client
+
+
+def assert_no_server_error(response: Response) -> None:
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        assert_problem(response, response.status_code, response.json()["type"].removeprefix("/problems/"))
+
+
+@random_input
+@given(bodies(ORDERS | DOCUMENTS), bodies(PRODUCTS | DOCUMENTS), bodies(PATCHES | DOCUMENTS))
+async def test_random_bodies_never_cause_a_5xx_answer(
+    shop: AsyncClient, order: bytes, product: bytes, patch: bytes
+) -> None:
+    assert_no_server_error(await send_json(shop, "POST", "/orders", order))
+    assert_no_server_error(await send_json(shop, "POST", "/products", product))
+    assert_no_server_error(await send_json(shop, "PATCH", "/products/1", patch))
+    assert_no_server_error(await shop.get("/products"))
+    assert_no_server_error(await shop.get("/orders"))
+
+
+@random_input
+@given(st.sampled_from(["GET", "GET", "GET", "POST", "PATCH", "DELETE", "PUT"]), PATHS, QUERIES, HEADERS)
+async def test_random_paths_queries_and_headers_never_cause_a_5xx_answer(
+    shop: AsyncClient, method: str, path: str, query: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    assert_no_server_error(await shop.request(method, f"{path}?{query}", headers=headers, content=VALID))
+
+
+async def test_valid_order_is_placed_after_bad_input(client: AsyncClient) -> None:
+    await add_product(client)
+    for body in (b"{", b"[" * 60_000, b"x" * 70_000, b'{"products": [{"product_id": 1e999, "quantity": 1}]}'):
+        assert (await send_json(client, "POST", "/orders", body)).status_code in (400, 413, 422)
+    assert (await place(client, (1, 1))).json()["id"] == 1

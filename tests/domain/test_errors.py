@@ -1,0 +1,213 @@
+"""The classes of errors: each concrete class has a problem, and says what happened in valid JSON."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from service.domain.errors.base import HoldfastError, InternalError
+from service.domain.errors.catalog import all_problems
+from service.domain.errors.refusals import (
+    ORDER_REFUSALS,
+    STOCK_REFUSALS,
+    CurrentPrice,
+    IdempotencyKeyReused,
+    InsufficientStock,
+    MoveOfUnknownProduct,
+    OrderCancelled,
+    OrderCompleted,
+    OrderExpired,
+    OrderNotFound,
+    OrderRefused,
+    PriceChanged,
+    ProductIdTaken,
+    ProductNotFound,
+    Refusal,
+    StockRefused,
+    StockTooHigh,
+    StockTooLow,
+    TotalTooLarge,
+    UnavailableLine,
+    UnknownProducts,
+)
+from service.domain.errors.request import (
+    BodyTooLarge,
+    FieldError,
+    InvalidIdempotencyKey,
+    InvalidRequest,
+    MalformedJson,
+    MethodNotAllowed,
+    PathNotFound,
+    UnsupportedMediaType,
+)
+from service.domain.errors.storage import (
+    OutcomeUnknown,
+    Overloaded,
+    StorageError,
+    StorageUnavailable,
+    UnsupportedRedis,
+)
+from service.domain.limits import MAX_TOTAL
+from service.domain.money import Cents
+
+LONG = 'x"☕\ud800' * 1000
+"""Text of a client that a detail quotes: long, with a quote and a lone surrogate."""
+
+EXAMPLES: list[HoldfastError] = [
+    InternalError(),
+    MalformedJson("This is not JSON."),
+    InvalidIdempotencyKey("The key is empty."),
+    BodyTooLarge("The body is too large."),
+    UnsupportedMediaType("Send JSON.", ("application/json", "application/merge-patch+json")),
+    InvalidRequest("See errors.", [FieldError("#/name", "Field is required"), FieldError("#/limit", "Bad", "query")]),
+    PathNotFound(LONG),
+    MethodNotAllowed("PUT", LONG, ["GET", "POST"]),
+    ProductNotFound(LONG),
+    ProductIdTaken(7),
+    OrderNotFound(LONG),
+    OrderCompleted(41),
+    OrderCancelled(41),
+    OrderExpired(41),
+    IdempotencyKeyReused(),
+    MoveOfUnknownProduct(False, 7, 5),
+    StockTooLow(True, 7, -5, 3, 2),
+    StockTooHigh(False, 7, 5, 1_000_000_000, 2),
+    UnknownProducts(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(1, 8, 5, 3)]),
+    InsufficientStock(True, [UnavailableLine(1, 8, 5, 3)]),
+    PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL)),
+    TotalTooLarge(False, []),
+    Overloaded("512 calls wait"),
+    StorageUnavailable("connection refused"),
+    OutcomeUnknown("connection lost"),
+    UnsupportedRedis("appendonly is no"),
+]
+"""An error of each concrete class."""
+
+
+def name_of(error: HoldfastError) -> str:
+    return type(error).__name__
+
+
+def concrete_classes(kind: type[HoldfastError] = HoldfastError) -> Iterator[type[HoldfastError]]:
+    """Return the classes of errors without a subclass: only these are raised."""
+    children = [child for child in kind.__subclasses__() if child.__module__.startswith("service.")]
+    if not children:
+        yield kind
+    for child in children:
+        yield from concrete_classes(child)
+
+
+CONCRETE = sorted(set(concrete_classes()), key=lambda kind: kind.__name__)
+
+
+def test_each_concrete_class_has_an_example_here() -> None:
+    assert sorted(name_of(error) for error in EXAMPLES) == [kind.__name__ for kind in CONCRETE]
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_each_concrete_class_has_a_problem_with_a_page(kind: type[HoldfastError]) -> None:
+    assert kind.problem in all_problems()
+    assert 400 <= kind.problem.status < 600
+    assert kind.problem.title
+    assert kind.problem.about
+
+
+def test_problems_differ_in_name_and_in_status_and_title() -> None:
+    problems = {kind.problem for kind in CONCRETE}
+    assert problems == set(all_problems())
+    assert len({problem.name for problem in problems}) == len(problems)
+    assert len({(problem.status, problem.title) for problem in problems}) == len(problems)
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_class_of_an_error_tells_the_kind_of_status(kind: type[HoldfastError]) -> None:
+    if issubclass(kind, StorageError):
+        assert kind.problem.status == 503
+    else:
+        assert (kind.problem.status >= 500) == (kind is InternalError)
+
+
+@pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock moves"])
+def test_reply_words_of_a_script_differ(refusals: tuple[type[Refusal], ...]) -> None:
+    words = [kind.reply_word for kind in refusals]
+    assert all(word.isidentifier() for word in words)
+    assert len(set(words)) == len(words)
+
+
+def test_refusals_of_a_script_are_all_its_concrete_classes() -> None:
+    assert set(ORDER_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, OrderRefused)}
+    assert set(STOCK_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, StockRefused)}
+    assert {kind for kind in CONCRETE if issubclass(kind, Refusal) and kind.reply_word} == {
+        *ORDER_REFUSALS,
+        *STOCK_REFUSALS,
+    }
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=name_of)
+def test_members_of_a_problem_are_json_texts(error: HoldfastError) -> None:
+    for name, text in error.members().items():
+        assert name.isidentifier()
+        assert name not in ("type", "title", "status", "detail", "instance")
+        json.loads(text)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=name_of)
+def test_detail_is_a_short_sentence(error: HoldfastError) -> None:
+    assert error.detail().endswith(".")
+    assert len(error.detail()) < 300
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=name_of)
+def test_header_fields_of_an_error_are_ascii_lines(error: HoldfastError) -> None:
+    for name, value in error.headers().items():
+        assert f"{name}: {value}".isascii()
+        assert f"{name}: {value}".isprintable()
+
+
+@pytest.mark.parametrize("error", [error for error in EXAMPLES if isinstance(error, StorageError)], ids=name_of)
+def test_reason_of_a_storage_error_is_not_shown_to_clients(error: StorageError) -> None:
+    assert error.reason not in error.detail()
+    assert error.members() == {}
+    assert error.headers() == {"Retry-After": "1"}
+
+
+def test_refusal_from_an_earlier_request_is_marked_as_replayed() -> None:
+    marked = {name_of(error) for error in EXAMPLES if "Idempotent-Replayed" in error.headers()}
+    assert marked == {"StockTooLow", "InsufficientStock"}
+
+
+def test_prices_of_a_refusal_are_exact_decimals() -> None:
+    error = PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL))
+    members = {name: json.loads(text, parse_float=Decimal) for name, text in error.members().items()}
+    assert members == {
+        "total_price": Decimal("90071992547409.91"),
+        "prices": [{"product_id": 7, "price": Decimal("19.99")}, {"product_id": 8, "price": Decimal("0.05")}],
+    }
+
+
+def test_unknown_products_also_list_the_lines_with_too_little_stock() -> None:
+    error = UnknownProducts(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(3, 8, 5, 2)])
+    assert error.detail() == "Not on sale: 7. Nothing was taken."
+    assert json.loads(error.members()["errors"]) == [
+        {"pointer": "#/products/0/product_id", "product_id": 7, "detail": "There is no product 7 on sale."},
+        {
+            "pointer": "#/products/3/quantity",
+            "product_id": 8,
+            "requested": 5,
+            "available": 2,
+            "detail": "5 requested, 2 available.",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "entry"),
+    [
+        (FieldError("#/name", "Bad"), {"pointer": "#/name", "detail": "Bad"}),
+        (FieldError("#/limit", "Bad", "query"), {"pointer": "#/limit", "detail": "Bad", "in": "query"}),
+        (FieldError("#/price", "Bad", "row"), {"pointer": "#/price", "detail": "Bad", "in": "row"}),
+    ],
+)
+def test_field_error_outside_the_body_names_its_part_of_the_request(error: FieldError, entry: dict[str, str]) -> None:
+    assert error.entry() == entry

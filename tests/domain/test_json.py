@@ -1,0 +1,92 @@
+"""Products and orders as JSON: exact decimals, and the fields in the order of the contract."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.limits import MAX_ID, MAX_PRICE, MAX_STOCK, MAX_TOTAL
+from service.domain.money import Cents
+from service.domain.order import Order, OrderLine, OrderStatus
+from service.domain.product import Product
+from service.domain.times import Milliseconds
+
+IDS = st.integers(1, MAX_ID)
+PRICES = st.integers(0, MAX_PRICE).map(Cents)
+TIMES = st.integers(0, 253_402_300_799_999).map(Milliseconds)
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+PRODUCTS = st.builds(Product, IDS, UNICODE, UNICODE, PRICES, st.integers(0, MAX_STOCK))
+LINES = st.builds(OrderLine, IDS, st.integers(1, 100_000_000), PRICES)
+ORDERS = st.builds(
+    Order,
+    IDS,
+    st.lists(LINES, min_size=1, max_size=5).map(tuple),
+    st.integers(0, MAX_TOTAL).map(Cents),
+    st.sampled_from([status.value for status in OrderStatus]),
+    TIMES,
+    st.none() | TIMES,
+)
+
+
+def parse(text: str) -> Any:
+    """Return the JSON with exact fractions. Refuse NaN and a field that is given twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len(dict(pairs)) == len(pairs), pairs
+        return dict(pairs)
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    text.encode()  # no lone surrogates
+    return json.loads(text, parse_float=Decimal, parse_constant=no_constant, object_pairs_hook=unique)
+
+
+def assert_amount(value: object, cents: int) -> None:
+    """Assert that the JSON number is exactly this amount, written with two decimals."""
+    assert isinstance(value, Decimal)
+    assert value * 100 == cents
+    assert value.as_tuple().exponent == -2
+
+
+@given(PRODUCTS)
+def test_product_as_json_is_exact_and_in_the_order_of_the_contract(product: Product) -> None:
+    document = parse(product.json())
+    assert list(document) == ["id", "name", "description", "price", "stock"]
+    assert_amount(document.pop("price"), product.price)
+    assert document == {
+        "id": product.id,
+        "name": product.name,
+        "description": product.description,
+        "stock": product.stock,
+    }
+
+
+@given(ORDERS)
+def test_order_as_json_is_exact_and_in_the_order_of_the_contract(order: Order) -> None:
+    document = parse(order.json())
+    names = ["id", "products", "total_price", "status", "created_at"]
+    assert list(document) == (names if order.expires_at is None else [*names, "expires_at"])
+    assert (document["id"], document["status"]) == (order.id, order.status)
+    assert_amount(document["total_price"], order.total_price)
+    assert len(document["products"]) == len(order.lines)
+    for shown, line in zip(document["products"], order.lines, strict=True):
+        assert list(shown) == ["product_id", "quantity", "price"]
+        assert (shown["product_id"], shown["quantity"]) == (line.product_id, line.quantity)
+        assert_amount(shown["price"], line.price)
+
+
+def test_product_and_order_look_as_in_the_contract() -> None:
+    product = Product(7, 'Mug "blue"', "Holds coffee. ☕\n", Cents(1999), 10)
+    assert product.json() == (
+        '{"id":7,"name":"Mug \\"blue\\"","description":"Holds coffee. ☕\\n","price":19.99,"stock":10}'
+    )
+    lines = (OrderLine(7, 2, Cents(1999)), OrderLine(3, 1, Cents(5)))
+    order = Order(41, lines, Cents(4003), "pending", Milliseconds(1_000), Milliseconds(901_000))
+    assert order.json() == (
+        '{"id":41,"products":[{"product_id":7,"quantity":2,"price":19.99},{"product_id":3,"quantity":1,"price":0.05}],'
+        '"total_price":40.03,"status":"pending","created_at":"1970-01-01T00:00:01.000Z",'
+        '"expires_at":"1970-01-01T00:15:01.000Z"}'
+    )

@@ -1,0 +1,64 @@
+"""An order: the text of its lines in Redis, and where its units are in each status."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.limits import MAX_ID, MAX_PRICE
+from service.domain.money import Cents, format_cents
+from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines
+
+LINES = st.builds(OrderLine, st.integers(1, MAX_ID), st.integers(1, 100_000_000), st.integers(0, MAX_PRICE).map(Cents))
+
+
+def test_lines_are_parsed_in_their_order() -> None:
+    assert parse_lines("7: 2 x 19.99\n3: 100000000 x 0.00\n9007199254740991: 1 x 5") == (
+        OrderLine(7, 2, Cents(1999)),
+        OrderLine(3, 100_000_000, Cents(0)),
+        OrderLine(9_007_199_254_740_991, 1, Cents(500)),
+    )
+
+
+@given(st.lists(LINES, min_size=1, max_size=5))
+def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: list[OrderLine]) -> None:
+    text = "\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in lines)
+    assert parse_lines(text) == tuple(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "7",
+        "7: 2",
+        "7: 2 x",
+        "7: 2 x 19.999",
+        "7: 2 x -1.00",
+        "7: -2 x 1.00",
+        "7: 2.0 x 1.00",
+        "7:2 x 1.00",
+        "7: 2 X 1.00",
+        " 7: 2 x 1.00",
+        "7: 2 x 1.00 ",
+        "7: 2 x 1.00\n",
+        "7: 2 x 1.00\r\n8: 1 x 1.00",
+        "7: 2 x 1.00\n8: 1 x",
+        "7: \u0662 x 1.00",
+        "7: 1e+15 x 1.00",
+    ],
+)
+def test_text_that_is_not_order_lines_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="unreadable lines of an order"):
+        parse_lines(text)
+
+
+def test_error_about_a_long_text_shows_only_its_beginning() -> None:
+    with pytest.raises(ValueError, match="unreadable lines of an order") as caught:
+        parse_lines("x" * 5000)
+    assert len(str(caught.value)) < 200
+
+
+def test_units_of_each_status_have_a_place() -> None:
+    assert UNITS_IN == {"pending": "held", "completed": "sold", "cancelled": None, "expired": None}
+    assert UNITS_IN.keys() == set(OrderStatus)
