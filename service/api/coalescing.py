@@ -43,9 +43,9 @@ class RequestCoalescer(Generic[T]):
                 error = None if running.cancelled() else running.exception()
                 if error is not None:
                     try:
-                        raise error  # not another wait for a storage that has just failed
+                        raise error  # the storage has just failed: a second load would wait in vain
                     finally:
-                        del error, running  # as above
+                        del error, running  # otherwise they form a reference cycle, too
             await self._slots.acquire()
         except BaseException:
             del self._waiting[key]

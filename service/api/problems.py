@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def problem_for(error: Exception, request_id: str, method: str, path: str) -> Response:
-    """Return the answer to an error. An error that a client cannot cause is logged, with the id of the request."""
+    """Return the answer to an error. Log bugs and errors of the storage, with the id of the request."""
     if not isinstance(error, HoldfastError):
         log.error("internal_error", request_id=request_id, method=method, path=path[:200], exc_info=error)
         error = InternalError()

@@ -15,9 +15,9 @@ def format_cents(cents: Cents) -> str:
     return f"{cents // 100}.{cents % 100:02d}"
 
 
-@lru_cache(maxsize=10_000)  # most amounts are prices, which come again and again
+@lru_cache(maxsize=10_000)  # most amounts are prices, and the same prices are read very often
 def parse_cents(text: str) -> Cents:
-    """Return the cents of an amount as Redis holds it, `19.99`. Raise ValueError if it is no amount."""
+    """Return the cents of an amount as Redis holds it, `19.99`. Raise ValueError if it is not an amount."""
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"unreadable amount: {text[:40]!r}")
     whole, _, fraction = text.partition(".")

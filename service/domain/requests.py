@@ -86,7 +86,7 @@ Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
 
 
 class RequestModel(BaseModel):
-    """Base of all bodies and queries. `true` and `"5"` are no integers, and an unknown field is refused."""
+    """Base of all bodies and queries. `true` and `"5"` are not accepted as numbers, and an unknown field is refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -162,7 +162,7 @@ class ProductsQuery(RequestModel):
 
 
 class OrdersQuery(RequestModel):
-    """Query of GET /orders: orders with an id below `before`, of one status or of both."""
+    """Query of GET /orders: orders with an id below `before`, pending or completed or both."""
 
     limit: PageLimit = DEFAULT_PAGE
     before: Cursor | None = None

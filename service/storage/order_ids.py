@@ -26,7 +26,10 @@ class OrderIds:
         self._length = self._next_length = BLOCK
 
     async def take(self) -> int:
-        """Return an id that no order has, unless the counter was lost or set back. Raise what `reserve` raises."""
+        """Return an id that no order has. If the counter was lost or set back, an order may have it: then `skip` it.
+
+        Raise what `reserve` raises.
+        """
         if len(self._unused) < BLOCK // 2:
             self._start_refill()  # early, so that hardly any order waits for it
         while not self._unused:

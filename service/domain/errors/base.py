@@ -31,14 +31,14 @@ class HoldfastError(Exception):
 
 
 class InternalError(HoldfastError):
-    """An exception that nobody foresaw. It is logged; the client gets the request id to quote."""
+    """A bug: an exception that Holdfast does not expect. It is logged; the client gets the request id to quote."""
 
     problem = Problem(
         "internal-error",
         500,
-        "Holdfast has a fault",
-        "The fault was logged. <code>instance</code> is the id of the request: quote it when you report the fault.",
+        "Holdfast has a bug",
+        "The error was logged. <code>instance</code> is the id of the request: quote it when you report the bug.",
     )
 
     def detail(self) -> str:
-        return "The fault was logged. Quote the request id when you report it."
+        return "The error was logged. Quote the request id when you report the bug."

@@ -52,7 +52,7 @@ class ProductIdTaken(Refusal):
         "product-id-taken",
         409,
         "The product id is taken",
-        "Another product has this id. An id is never given twice, not even after its product was withdrawn. "
+        "Another product has this id. An id is never used again, not even after its product was withdrawn. "
         "Choose another id, or leave <code>id</code> out.",
     )
 
@@ -109,7 +109,7 @@ class OrderCancelled(Refusal):
 
 @dataclass(eq=False)
 class OrderExpired(Refusal):
-    """The order was not completed before its deadline. Its stock has returned or is about to return."""
+    """The order was not completed before its deadline. Its stock is released, or will be in a moment."""
 
     order_id: int
 
@@ -145,7 +145,7 @@ _INSUFFICIENT_STOCK = Problem(
     409,
     "There is not enough stock",
     "At least one line asks for more than is in stock. <code>errors</code> lists every such line with what was "
-    "requested and what is available. Nothing was taken, from no line. The answer is final for its "
+    "requested and what is available. No stock was taken from any line. The answer is final for its "
     "Idempotency-Key: to try again, use a new key.",
 )
 
@@ -329,19 +329,19 @@ class PriceChanged(OrderRefused):
 
 
 class TotalTooLarge(OrderRefused):
-    """The total is 2^53 cents or more, past the integers that Lua and JSON keep exact."""
+    """The total is 2^53 cents or more: Lua and many JSON readers do not keep such large numbers exact."""
 
     reply_word = "too_large"
     problem = Problem(
         "total-too-large",
         422,
         "The total is too large",
-        "The total is 2<sup>53</sup> cents or more, past the integers that all readers of JSON keep exact. "
+        "The total is 2<sup>53</sup> cents or more. Not all readers of JSON keep such large numbers exact. "
         "Split the order.",
     )
 
     def detail(self) -> str:
-        return f"The total is past {format_cents(Cents(MAX_TOTAL))}. Nothing was taken."
+        return f"The total is above {format_cents(Cents(MAX_TOTAL))}. Nothing was taken."
 
 
 STOCK_REFUSALS = (MoveOfUnknownProduct, StockTooLow, StockTooHigh)

@@ -116,12 +116,12 @@ class PathNotFound(HoldfastError):
     problem = Problem(
         "not-found",
         404,
-        "There is nothing here",
+        "There is no such path",
         "No call has this path. The page <code>docs/api.md</code> of Holdfast lists all calls.",
     )
 
     def detail(self) -> str:
-        return f"There is nothing at {self.path[:200]}."
+        return f"There is no path {self.path[:200]}."
 
 
 @dataclass(eq=False)
@@ -140,7 +140,7 @@ class MethodNotAllowed(HoldfastError):
     )
 
     def detail(self) -> str:
-        return f"{self.method} does not apply to {self.path[:200]}."
+        return f"The path {self.path[:200]} has no method {self.method}."
 
     def headers(self) -> dict[str, str]:
         return {"Allow": ", ".join(self.allowed)}
