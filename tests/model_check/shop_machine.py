@@ -29,7 +29,7 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.orders import Placed
 from service.storage.stock import Moved
 from service.storage.store import Store
-from tests.support.books import assert_books_balance, retell
+from tests.support.books import assert_books_balance, units_from_events
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.model import Model, ModelKey, Move, Request
@@ -386,7 +386,7 @@ class Shop(RuleBasedStateMachine):
         )
         events = await events_at(self.link, keys.events(SHOP))
         assert events == self.model.events
-        assert retell(events) == books.accounts
+        assert units_from_events(events) == books.accounts
 
     # What several actions do
 

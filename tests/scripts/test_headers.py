@@ -168,7 +168,7 @@ def test_copied_lines_are_the_same_in_every_script(argument: str) -> None:
         _, _, code = split(source)
         if argument in names_in_code(code, "ARGV"):
             found = re.findall(COPIES[argument], code, re.MULTILINE | re.DOTALL)
-            # An order writes the field `order` into the hash of its key, a stock move the field `product`.
+            # The hash of an order's key has the field `order`, the hash of a stock move's key has `product`.
             copies[name] = [copy.replace("'product'", "'order'") for copy in found]
     expected = copies["place_order"]
     assert len(copies) > 1

@@ -82,7 +82,7 @@ async def account_of(link: CommandSender, product_id: int) -> Account:
     return (await assert_books_balance(link)).accounts[product_id]
 
 
-def retell(events: list[dict[str, str]]) -> dict[int, Account]:
+def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
     """Return every product's units, computed from all events since the first."""
     stock, held, sold, received = (Counter[int]() for _ in range(4))
     moves = {
