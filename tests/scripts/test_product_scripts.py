@@ -5,7 +5,7 @@ import pytest
 from service.domain.limits import MAX_ID
 from service.storage import keys
 from service.storage.sender import CommandSender, ErrorReply
-from tests.support.products import as_text, product_added, product_answer, product_hash
+from tests.support.products import as_text, product_added_event, product_hash, product_reply
 from tests.support.redis_content import dump, events_at, hash_at, scores_at
 from tests.support.scripts import run_add_product, run_change_product, run_script, run_withdraw_product
 from tests.support.shop import SHOP
@@ -17,7 +17,7 @@ async def test_a_new_product_is_written_in_plain_values(link: CommandSender) -> 
     assert await run_add_product(link, 7) == ["added"]
     assert await hash_at(link, keys.product(SHOP, 7)) == product_hash(7)
     assert await scores_at(link, PRODUCTS) == {"7": 7}
-    assert await events_at(link, EVENTS) == [as_text(product_added(7))]
+    assert await events_at(link, EVENTS) == [as_text(product_added_event(7))]
     assert (await dump(link)).keys() == {keys.product(SHOP, 7), PRODUCTS, EVENTS}
 
 
@@ -32,7 +32,7 @@ async def test_a_change_and_its_event_have_only_the_fields_that_differ(link: Com
     await run_add_product(link, 7)
     before = await hash_at(link, keys.product(SHOP, 7))
     reply = await run_change_product(link, 7, "name", "Mug", "price", "5.00")
-    assert reply == product_answer("changed", price="5.00")
+    assert reply == product_reply("changed", price="5.00")
     assert await hash_at(link, keys.product(SHOP, 7)) == {**before, "price": "5.00"}
     assert (await events_at(link, EVENTS))[1:] == [{"event": "product_changed", "product": "7", "price": "5.00"}]
 
@@ -41,7 +41,7 @@ async def test_all_fields_of_a_product_can_change_in_one_call(link: CommandSende
     await run_add_product(link, 7)
     pairs = ("name", "Cup", "description", "Hält Tee.\n☕", "price", "0.00")
     changed = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    assert await run_change_product(link, 7, *pairs) == product_answer("changed", **changed)
+    assert await run_change_product(link, 7, *pairs) == product_reply("changed", **changed)
     assert (await hash_at(link, keys.product(SHOP, 7))).items() >= changed.items()
     assert (await events_at(link, EVENTS))[-1] == {"event": "product_changed", "product": "7", **changed}
 

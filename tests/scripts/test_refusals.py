@@ -6,7 +6,7 @@ import pytest
 
 from service.storage import keys
 from service.storage.sender import CommandSender
-from tests.support.products import product_answer
+from tests.support.products import product_reply
 from tests.support.redis_content import dump
 from tests.support.scripts import run_add_product, run_change_product, run_place_order, run_withdraw_product
 from tests.support.shop import SHOP
@@ -14,8 +14,8 @@ from tests.support.shop import SHOP
 CALLS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]], list[str]]] = [
     (lambda link: run_add_product(link, 7, stock=99), ["taken"]),
     (lambda link: run_add_product(link, 8, stock=99), ["taken"]),
-    (lambda link: run_change_product(link, 7), product_answer("changed")),
-    (lambda link: run_change_product(link, 7, "price", "19.99"), product_answer("changed")),
+    (lambda link: run_change_product(link, 7), product_reply("changed")),
+    (lambda link: run_change_product(link, 7, "price", "19.99"), product_reply("changed")),
     (lambda link: run_change_product(link, 8, "price", "5.00"), ["absent"]),
     (lambda link: run_change_product(link, 99, "price", "5.00"), ["absent"]),
     (lambda link: run_withdraw_product(link, 8), ["withdrawn"]),

@@ -19,7 +19,7 @@ from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.books import assert_books_balance, units_from_events
 from tests.support.clock import Clock
-from tests.support.products import as_text, product_added
+from tests.support.products import as_text, product_added_event
 from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, mug, place, release_all_due
 
 
@@ -77,7 +77,7 @@ LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quan
 @pytest.mark.parametrize(
     ("action", "status", "event"),
     [
-        (ADD, 201, as_text(product_added(11, **ADDED))),
+        (ADD, 201, as_text(product_added_event(11, **ADDED))),
         (
             'PATCH /products/7 {"price": 5}',
             200,
@@ -336,7 +336,7 @@ async def test_the_json_of_an_event_has_numbers_amounts_and_order_lines(shop: Op
         for event, fields in zip(
             events,
             [
-                product_added(11, **ADDED),
+                product_added_event(11, **ADDED),
                 {"event": "order_placed", "order": 4, "status": "pending", "total_price": 33.99, "products": lines},
                 {"event": "order_completed", "order": 4, "products": lines},
                 {

@@ -7,7 +7,7 @@ from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
-from tests.support.products import ANSWERED, as_text
+from tests.support.products import REPLY_FIELDS, as_text
 from tests.support.shop import SHOP, mug
 
 SCRIPTS = load_scripts()
@@ -35,7 +35,7 @@ async def run_add_product(
 async def run_change_product(sender: CommandSender, product_id: int, *pairs: str, events_max: int = 1000) -> list[str]:
     """Run lua/change_product.lua with a field, its new value, a field, its new value, ..."""
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
-    args = change_product_args(product_id=product_id, events_max=events_max, fields=ANSWERED, pairs=pairs)
+    args = change_product_args(product_id=product_id, events_max=events_max, fields=REPLY_FIELDS, pairs=pairs)
     return await run_script(sender, "change_product", names, args)
 
 
