@@ -80,7 +80,7 @@ async def count_holds(link: CommandSender) -> int:
     return int(await link.send("ZCARD", keys.holds(SHOP)))
 
 
-async def test_the_next_deadline_is_infinitely_far_when_no_stock_is_held(store: Store) -> None:
+async def test_the_next_deadline_is_infinity_when_no_stock_is_held(store: Store) -> None:
     assert await store.holds.expire_due(100) == math.inf
     mugs = await add_mugs(store)
     await store.holds.complete(await place_pending(store, mugs))
