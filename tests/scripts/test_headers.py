@@ -1,4 +1,4 @@
-"""lua/*.lua as text: header, first lines of code and the Python function for its arguments say the same."""
+"""lua/*.lua as text: the header agrees with the code and with the Python function that returns the arguments."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "release_order": holds.release_order_args,
     "withdraw_product": products.withdraw_product_args,
 }
-"""The function that returns the ARGV of each script. read_hashes takes nothing but a list of fields."""
+"""The function that returns the ARGV of each script. read_hashes has none: its arguments are only a list of fields."""
 
 
 class Table(NamedTuple):
@@ -32,7 +32,7 @@ class Table(NamedTuple):
     names: list[str]
     """The first word of each fixed key or argument."""
     has_tail: bool
-    """Whether there may be more: `5..`."""
+    """Whether more keys or arguments may follow, as in `5..`."""
 
 
 def split(source: str) -> tuple[str, str, str]:
@@ -82,7 +82,7 @@ def constants(code: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_script_begins_with_a_sentence_and_its_keys_arguments_and_replies(name: str) -> None:
+def test_the_header_has_a_sentence_the_keys_the_arguments_and_the_replies(name: str) -> None:
     first, header, _ = split(SOURCES[name])
     assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
     assert re.fullmatch(r"-- [A-Z].*?\.\n--\n-- KEYS 1.*\n-- ARGV 1.*\n--\n-- Replies: .*", header, re.DOTALL)
@@ -90,7 +90,7 @@ def test_a_script_begins_with_a_sentence_and_its_keys_arguments_and_replies(name
 
 @pytest.mark.parametrize("table", ["KEYS", "ARGV"])
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_first_lines_of_code_name_what_the_header_documents(name: str, table: str) -> None:
+def test_the_first_lines_of_code_use_the_names_in_the_header(name: str, table: str) -> None:
     _, header, code = split(SOURCES[name])
     documented, named = documented_table(header, table), names_in_code(code, table)
     assert len(named) == len(documented.names)
@@ -103,13 +103,13 @@ def test_the_first_lines_of_code_name_what_the_header_documents(name: str, table
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_no_script_counts_a_position_by_hand(name: str) -> None:
+def test_no_script_reads_a_key_or_an_argument_by_a_literal_position(name: str) -> None:
     _, _, code = split(SOURCES[name])
     assert not re.findall(r"(?:KEYS|ARGV)\[\d", code)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_python_function_returns_the_arguments_in_the_order_of_the_script(name: str) -> None:
+def test_the_python_function_returns_the_arguments_in_the_order_of_the_script(name: str) -> None:
     _, header, code = split(SOURCES[name])
     named, documented = names_in_code(code, "ARGV"), documented_table(header, "ARGV")
     if name not in ARGS:
@@ -130,12 +130,12 @@ def test_a_python_function_returns_the_arguments_in_the_order_of_the_script(name
     assert list(ARGS[name](**values, **lists)) == [*head, *(part for parts in lists.values() for part in parts)]
 
 
-def test_each_python_function_belongs_to_a_script() -> None:
+def test_every_script_with_named_arguments_has_a_python_function() -> None:
     assert ARGS.keys() == SOURCES.keys() - {"read_hashes"}
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_script_replies_with_the_words_that_its_header_documents(name: str) -> None:
+def test_a_script_replies_with_exactly_the_words_in_its_header(name: str) -> None:
     _, header, code = split(SOURCES[name])
     replied = set(re.findall(r"(?:return |reply = |refusal = )\{'(\w+)'", code))
     replied |= set(re.findall(r"refusal_word = .*?'(\w+)'", code))
@@ -145,7 +145,7 @@ def test_a_script_replies_with_the_words_that_its_header_documents(name: str) ->
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_script_touches_only_keys_that_it_is_given(name: str) -> None:
+def test_a_script_accesses_only_the_keys_that_the_caller_passes(name: str) -> None:
     _, _, code = split(SOURCES[name])
     given = {*names_in_code(code, "KEYS"), *(local for local, value in constants(code).items() if "KEYS[" in value)}
     calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]*))?", code)
@@ -158,7 +158,7 @@ COPIES = {
     "refusal_ms": r"^if refusal then\n.*?\nend\n",
     "now_ms": r"^now_ms = tonumber\(now_ms\)\nif not now_ms then\n.*?\nend\n",
 }
-"""Lines that each script with this argument has: scripts cannot include one another."""
+"""The lines that all scripts with this argument share. A script cannot include another file, so each has a copy."""
 
 
 @pytest.mark.parametrize("argument", COPIES)
@@ -168,7 +168,7 @@ def test_copied_lines_are_the_same_in_every_script(argument: str) -> None:
         _, _, code = split(source)
         if argument in names_in_code(code, "ARGV"):
             found = re.findall(COPIES[argument], code, re.MULTILINE | re.DOTALL)
-            # The key of an order leads to an order, the key of a stock move to a product.
+            # The hash of an order's key has the field `order`, the hash of a stock move's key has `product`.
             copies[name] = [copy.replace("'product'", "'order'") for copy in found]
     expected = copies["place_order"]
     assert len(copies) > 1

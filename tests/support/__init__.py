@@ -1,4 +1,5 @@
-"""What several test files share, and no fixtures: those are in conftest.py.
+"""Helpers that several test files share. Fixtures are in conftest.py.
 
-Of the code under test, helpers use values, errors and key names. Only `shop` and `fake_redis` use more: they start it.
+Helpers use only values, errors, key names and CommandSender of the code under test, so that they can check the rest.
+Exceptions: `shop` and `network` start the code under test, `scripts` and `fake_redis` run its scripts.
 """

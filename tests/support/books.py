@@ -15,7 +15,7 @@ _LINE = re.compile(r"(\d+): (\d+) x (\d+\.\d\d)", re.ASCII)
 
 
 class Account(NamedTuple):
-    """The units of one product. All that were ever received are in stock, held or sold."""
+    """The units of one product. Every unit that was ever received is in stock, held or sold."""
 
     stock: int
     held: int
@@ -45,11 +45,11 @@ class Books(NamedTuple):
         return Counter(self.status_of.values())
 
 
-async def assert_books_balance(link: CommandSender, shop: str = SHOP) -> Books:
+async def assert_books_balance(sender: CommandSender, shop: str = SHOP) -> Books:
     """Assert that each product's units add up and agree with all orders. Return the books."""
     books = Books(
-        await _hashes(link, keys.product(shop, 0)[:-1]),
-        await _hashes(link, keys.order(shop, 0)[:-1]),
+        await _hashes(sender, keys.product(shop, 0)[:-1]),
+        await _hashes(sender, keys.order(shop, 0)[:-1]),
     )
     by_status = {status: Counter[int]() for status in ("completed", "pending", "cancelled", "expired")}
     for order_id, order in books.orders.items():
@@ -59,10 +59,10 @@ async def assert_books_balance(link: CommandSender, shop: str = SHOP) -> Books:
         assert cents(order["total_price"]) == sum(quantity * price for _, quantity, price in lines), order
         by_status[order["status"]].update({product_id: quantity for product_id, quantity, _ in lines})
         if "idempotency_key" in order:
-            known = await hash_at(link, keys.idempotency(shop, order["idempotency_key"]))
+            known = await hash_at(sender, keys.idempotency(shop, order["idempotency_key"]))
             assert known["order"] == str(order_id)
     for product_id, product in books.products.items():
-        # Other fields are not part of the books: the tests about products check them.
+        # A product may have other fields, too: the tests about products check them.
         assert product.keys() >= {"id", "name", "description", "price", "withdrawn", *Account._fields}
         assert product["id"] == str(product_id)
     for product_id, account in books.accounts.items():
@@ -70,19 +70,19 @@ async def assert_books_balance(link: CommandSender, shop: str = SHOP) -> Books:
         assert account.held == by_status["pending"][product_id], (product_id, account)
         assert account.sold == by_status["completed"][product_id], (product_id, account)
     on_sale = {product_id for product_id, product in books.products.items() if product["withdrawn"] == "0"}
-    assert await scores_at(link, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
+    assert await scores_at(sender, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
     pending = [order for order in books.orders.values() if order["status"] == "pending"]
-    assert await scores_at(link, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
-    assert await scores_at(link, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
+    assert await scores_at(sender, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
+    assert await scores_at(sender, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
     return books
 
 
-async def account_of(link: CommandSender, product_id: int) -> Account:
+async def account_of(sender: CommandSender, product_id: int) -> Account:
     """Assert that the books balance. Return the units of one product."""
-    return (await assert_books_balance(link)).accounts[product_id]
+    return (await assert_books_balance(sender)).accounts[product_id]
 
 
-def retell(events: list[dict[str, str]]) -> dict[int, Account]:
+def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
     """Return every product's units, computed from all events since the first."""
     stock, held, sold, received = (Counter[int]() for _ in range(4))
     moves = {
@@ -128,12 +128,12 @@ def cents(amount: str) -> int:
 
 
 def whole(number: str) -> int:
-    """Return a number written in plain digits: no `1e+15`, no `5.0`, no sign."""
+    """Return the number in a text of plain digits. Refuse `1e+15`, `5.0` and signs."""
     assert re.fullmatch("0|[1-9][0-9]*", number), f"not a plain whole number: {number!r}"
     return int(number)
 
 
-async def _hashes(link: CommandSender, prefix: str) -> dict[int, dict[str, str]]:
-    names = await link.send("KEYS", f"{prefix}*")
-    hashes = await asyncio.gather(*(hash_at(link, name) for name in names))
+async def _hashes(sender: CommandSender, prefix: str) -> dict[int, dict[str, str]]:
+    names = await sender.send("KEYS", f"{prefix}*")
+    hashes = await asyncio.gather(*(hash_at(sender, name) for name in names))
     return {int(name.removeprefix(prefix)): fields for name, fields in zip(names, hashes, strict=True)}

@@ -1,4 +1,4 @@
-"""fakeredis as the Store's connection: for tests that must be fast, beside the same tests on a real engine."""
+"""fakeredis as a CommandSender. It is fast; the same tests also run on a real engine."""
 
 import asyncio
 import re
@@ -13,17 +13,17 @@ from service.storage.sender import ErrorReply
 
 
 class FakeRedis:
-    """fakeredis with replies as Redis sends them. It does not know the first line of our scripts, `#!lua`."""
+    """A CommandSender on fakeredis, which does not know `#!lua`: the first line of each script is removed."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
         self.client = FakeAsyncRedis(server=server or FakeServer(), protocol=2, decode_responses=True)
-        self.client.response_callbacks.clear()  # replies as Redis sends them, as MultiplexedConnection gives them
+        self.client.response_callbacks.clear()  # return replies unchanged, as MultiplexedConnection does
         self.lock = asyncio.Lock()  # one command at a time, as on one connection
         self.loaded: set[str] = set()
         self.source_of = {script.sha: script.source for script in load_scripts().values()}
 
     def forget_scripts(self) -> None:
-        """Lose all scripts, as an engine that restarts."""
+        """Lose all scripts, as an engine does that restarts."""
         self.loaded.clear()
 
     def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:

@@ -1,6 +1,6 @@
 """A model of the shop in a few dictionaries: what the Store must return, and what Redis must hold afterwards.
 
-Of the code under test, it uses values and errors only.
+It uses only values and errors of the code under test: no records, no scripts.
 """
 
 from collections.abc import Callable
@@ -42,11 +42,11 @@ Event = dict[str, str]
 
 @dataclass
 class ModelProduct:
-    """What was added, and the four counters. Stock is a counter: it moves."""
+    """A product: the fields that were added, and its four counters."""
 
     id: int
     added: dict[str, Any]
-    """All other fields, as they are now. The price is in cents."""
+    """The current values of all fields but the id and the stock. The price is in cents."""
     stock: int
     received: int
     held: int = 0
@@ -57,7 +57,8 @@ class ModelProduct:
     def price(self) -> Cents:
         return Cents(int(self.added["price"]))
 
-    def seen(self) -> Product:
+    def returned(self) -> Product:
+        """Return the product as the Store returns it."""
         return Product(id=self.id, stock=self.stock, **self.added)
 
     def fields(self) -> dict[str, str]:
@@ -73,6 +74,8 @@ class ModelProduct:
 
 @dataclass
 class ModelOrder:
+    """An order in any status."""
+
     id: int
     lines: tuple[OrderLine, ...]
     status: str
@@ -89,7 +92,8 @@ class ModelOrder:
     def products(self) -> str:
         return "\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in self.lines)
 
-    def seen(self) -> Order:
+    def returned(self) -> Order:
+        """Return the order as the Store returns it."""
         return Order(self.id, self.lines, self.total, self.status, self.created_at, self.expires_at)
 
     def fields(self) -> dict[str, str]:
@@ -128,7 +132,7 @@ class ModelKey:
 
 @dataclass
 class Model:
-    """Has the verbs of the Store, with the same results and the same errors. Amounts in cents."""
+    """A shop with the verbs of the Store: the same results and the same errors. Amounts in cents."""
 
     clock: Callable[[], Milliseconds]
     products: dict[int, ModelProduct] = field(default_factory=dict)
@@ -139,17 +143,17 @@ class Model:
     # Products
 
     def add_product(self, new: NewProduct, product_id: int) -> Product:
-        """Add a product. `product_id` is its own, or the id that the Store assigned."""
+        """Add a product. `product_id` is the id that the request names, or that the Store assigned."""
         if product_id in self.products:
             raise ProductIdTaken(product_id)
         added = new.model_dump(exclude={"id", "stock"})
         product = self.products[product_id] = ModelProduct(product_id, added, new.stock, received=new.stock)
-        told = {name: value for name, value in stored_fields(added).items() if name != "description"}
-        self.tell("product_added", product=product_id, **told, stock=new.stock)
-        return product.seen()
+        event_fields = {name: value for name, value in stored_fields(added).items() if name != "description"}
+        self.add_event("product_added", product=product_id, **event_fields, stock=new.stock)
+        return product.returned()
 
     def get_product(self, product_id: int) -> Product:
-        return self.on_sale(product_id).seen()
+        return self.on_sale(product_id).returned()
 
     def change_product(self, product_id: int, change: ProductChange) -> Product:
         product = self.on_sale(product_id)
@@ -158,22 +162,22 @@ class Model:
         }
         product.added |= changes
         if changes:
-            self.tell("product_changed", product=product_id, **stored_fields(changes))
-        return product.seen()
+            self.add_event("product_changed", product=product_id, **stored_fields(changes))
+        return product.returned()
 
     def withdraw_product(self, product_id: int) -> None:
         if product_id not in self.products:
             raise ProductNotFound(str(product_id))
         if self.products[product_id].on_sale:
             self.products[product_id].on_sale = False
-            self.tell("product_withdrawn", product=product_id)
+            self.add_event("product_withdrawn", product=product_id)
 
     def move_stock(self, product_id: int, move: StockMove, key: str | None) -> Moved:
         request = Move(product_id, move)
         known = self.known(key, request)
         if known is not None:
             if isinstance(known, int):
-                return Moved(self.products[known].seen(), replayed=True)
+                return Moved(self.products[known].returned(), replayed=True)
             assert isinstance(known, StockRefused)
             raise replace(known, replayed=True)
         try:
@@ -190,13 +194,13 @@ class Model:
         product.stock += move.change
         product.received += move.change
         self.remember(key, request, product_id)
-        self.tell("stock_moved", product=product_id, change=move.change, reason=move.reason, stock=product.stock)
-        return Moved(product.seen(), replayed=False)
+        self.add_event("stock_moved", product=product_id, change=move.change, reason=move.reason, stock=product.stock)
+        return Moved(product.returned(), replayed=False)
 
     def list_products(self, in_stock: bool | None) -> list[Product]:
         """Return all pages as one list."""
         return [
-            product.seen()
+            product.returned()
             for _, product in sorted(self.products.items())
             if product.on_sale and in_stock in (None, product.stock > 0)
         ]
@@ -214,7 +218,7 @@ class Model:
         if isinstance(known, int):
             return Placed(self.get_order(known), replayed=True)
         if known is not None:
-            raise said_again(known, new)
+            raise replayed_refusal(known, new)
         if (refusal := self.refusal(new)) is not None:
             self.remember(key, new, refusal)
             raise refusal
@@ -234,8 +238,8 @@ class Model:
                 product.sold += line.quantity
         self.remember(key, new, order_id)
         total = format_cents(order.total)
-        self.tell("order_placed", order=order_id, status=new.status, total_price=total, products=order.products)
-        return Placed(order.seen(), replayed=False)
+        self.add_event("order_placed", order=order_id, status=new.status, total_price=total, products=order.products)
+        return Placed(order.returned(), replayed=False)
 
     def refusal(self, new: NewOrder) -> OrderRefused | None:
         """Return the refusal of an order placed now, or None."""
@@ -267,13 +271,13 @@ class Model:
                 raise OrderCancelled(order_id)
             case "expired" | "overdue":
                 raise OrderExpired(order_id)
-        return self.orders[order_id].seen()
+        return self.orders[order_id].returned()
 
     def complete_order(self, order_id: int) -> Order:
         order = self.get_order(order_id)
         if order.status == "pending":
             self.end(order_id, "completed")
-        return self.orders[order_id].seen()
+        return self.orders[order_id].returned()
 
     def cancel_order(self, order_id: int) -> None:
         match self.state(order_id):
@@ -302,18 +306,18 @@ class Model:
                 product.stock += line.quantity
         if status == "completed":
             order.expires_at = None
-        self.tell(f"order_{status}", order=order_id, products=order.products)
+        self.add_event(f"order_{status}", order=order_id, products=order.products)
 
     def list_orders(self, status: str | None) -> list[Order]:
         """Return all pages as one list."""
         return [
-            order.seen()
+            order.returned()
             for order_id, order in sorted(self.orders.items(), reverse=True)
             if self.state(order_id) in ("pending", "completed") and status in (None, order.status)
         ]
 
     def state(self, order_id: int) -> str:
-        """Return the status, or `overdue` for a pending order past its deadline, or `absent`."""
+        """Return the status, or `overdue` if the order is pending after its deadline, or `absent` if there is none."""
         if order_id not in self.orders:
             return "absent"
         order = self.orders[order_id]
@@ -338,12 +342,12 @@ class Model:
         if key is not None:
             self.keys[key] = ModelKey(request, outcome)
 
-    def tell(self, event: str, **fields: object) -> None:
+    def add_event(self, event: str, **fields: object) -> None:
         self.events.append({"event": event, **{name: str(value) for name, value in fields.items()}})
 
 
 def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
-    """Return a product's fields as Redis keeps them; a field without a value is not kept."""
+    """Return the fields of a product as Redis holds them. Redis does not hold a field that is None."""
     return {
         name: format_cents(value) if name == "price" else str(value)
         for name, value in fields.items()
@@ -352,14 +356,15 @@ def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
 
 
 def meaning(request: Request) -> object:
+    """Return what must be equal in all requests with the same key."""
     if isinstance(request, Move):
         return "move", request.product_id, request.move.change, request.move.reason
     hold = request.hold_seconds if request.status == "pending" else None
     return "order", request.quantities(), hold, request.total_price
 
 
-def said_again(refusal: Refusal, new: NewOrder) -> Refusal:
-    """Return the first refusal again: its figures are kept, its lines are numbered as in the repeated request."""
+def replayed_refusal(refusal: Refusal, new: NewOrder) -> Refusal:
+    """Return the first refusal with the same numbers, and with the positions of the lines in the repeated request."""
     match refusal:
         case OrderRefused():
             lines = [line._replace(position=first_line(new, line.product_id)) for line in refusal.lines]
@@ -369,4 +374,5 @@ def said_again(refusal: Refusal, new: NewOrder) -> Refusal:
 
 
 def first_line(new: NewOrder, product_id: int) -> int:
+    """Return the position of the first line with this product."""
     return [line.product_id for line in new.products].index(product_id)

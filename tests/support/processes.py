@@ -1,4 +1,4 @@
-"""Processes that tests start and kill, found by the directory they work in."""
+"""Processes that tests start and kill, found by their working directory."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from tests.support.waiting import wait_until
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Return the processes whose working directory is in `folder`. An engine's is its data directory."""
+    """Return the ids of the processes whose working directory is in `folder`. An engine works in its data directory."""
     folder = folder.resolve()
     if Path("/proc/self/cwd").exists():
         found = []
@@ -32,12 +32,12 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def wait_for_no_processes_in(folder: Path) -> None:
-    """Wait until all of them have ended by themselves."""
+    """Wait until all processes in `folder` have ended without help."""
     wait_until(lambda: not processes_in(folder), f"the end of the processes in {folder}")
 
 
 def kill_processes_in(folder: Path) -> None:
-    """Kill what a test left behind."""
+    """Kill the processes in `folder` that are still running at the end of a test."""
     for pid in processes_in(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

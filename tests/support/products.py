@@ -1,12 +1,13 @@
-"""How a product looks in each place, made from the fields that were added. Nowhere else does a test spell one out.
+"""How a product appears in the API, in Redis, in events and in the replies of scripts.
 
-Each form carries all fields of `mug(**fields)`, so a new field changes nothing here unless a place shows it otherwise.
+Each function uses all fields of `mug(**fields)`. Only these functions write a whole product, so a new field needs a
+change here only where it appears differently.
 """
 
 from tests.support.shop import mug
 
-ANSWERED = ("name", "description", "price", "stock")
-"""The fields that tests ask the scripts for, in this order."""
+REPLY_FIELDS = ("name", "description", "price", "stock")
+"""The fields that tests ask scripts to reply with, in this order."""
 
 
 def product_response(product_id: int, **fields: object) -> dict[str, object]:
@@ -23,22 +24,22 @@ def product_hash(
     withdrawn: bool = False,
     **fields: object,
 ) -> dict[str, str]:
-    """Return the hash in Redis after `mug(**fields)` was added. `stock` is what is left, `received` all there was."""
+    """Return the hash in Redis of `mug(**fields)`. `stock` is left; `received` is the same unless it is given."""
     added = mug(**fields)
     counters = {"held": held, "sold": sold, "received": added["stock"] if received is None else received}
     return as_text({"id": product_id, **added, **counters, "withdrawn": int(withdrawn)})
 
 
-def product_added(product_id: int, **fields: object) -> dict[str, object]:
-    """Return the event of adding `mug(**fields)`, as JSON shows it. The description is not part of it."""
+def product_added_event(product_id: int, **fields: object) -> dict[str, object]:
+    """Return the event that `mug(**fields)` was added, as JSON shows it. It has no description."""
     added = {name: value for name, value in mug(**fields).items() if name != "description"}
     return {"event": "product_added", "product": product_id, **added}
 
 
-def product_answer(word: str, **fields: object) -> list[str]:
+def product_reply(word: str, **fields: object) -> list[str]:
     """Return a script's reply that begins with `word` and continues with the product `mug(**fields)`."""
-    shown = as_text(mug(**fields))
-    return [word, *(shown[name] for name in ANSWERED)]
+    values = as_text(mug(**fields))
+    return [word, *(values[name] for name in REPLY_FIELDS)]
 
 
 def as_text(fields: dict[str, object]) -> dict[str, str]:

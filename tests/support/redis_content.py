@@ -1,4 +1,4 @@
-"""What Redis holds, read key by key without the Store."""
+"""The content of Redis, read key by key without the Store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,58 +11,58 @@ KeyContent = tuple[str, object, bool]
 """A key's type and value, and whether the key will expire."""
 
 
-async def dump(link: CommandSender) -> dict[str, KeyContent]:
+async def dump(sender: CommandSender) -> dict[str, KeyContent]:
     """Return the content of every key."""
-    names = sorted(await link.send("KEYS", "*"))
-    return dict(zip(names, await asyncio.gather(*(_content(link, name) for name in names)), strict=True))
+    names = sorted(await sender.send("KEYS", "*"))
+    return dict(zip(names, await asyncio.gather(*(_content(sender, name) for name in names)), strict=True))
 
 
 @asynccontextmanager
-async def nothing_changes(link: CommandSender) -> AsyncIterator[None]:
-    """Assert that the block leaves Redis as it was. The id counters may move."""
-    before = without_id_counters(await dump(link))
+async def nothing_changes(sender: CommandSender) -> AsyncIterator[None]:
+    """Assert that the block changes nothing in Redis, except the id counters."""
+    before = without_id_counters(await dump(sender))
     yield
-    assert without_id_counters(await dump(link)) == before
+    assert without_id_counters(await dump(sender)) == before
 
 
 def without_id_counters(content: dict[str, KeyContent]) -> dict[str, KeyContent]:
-    """Return a dump without the keys `{shop}:ids:*`: a refused request may use up an id."""
+    """Return a dump without the keys `{shop}:ids:*`, because a refused request may reserve ids."""
     return {name: value for name, value in content.items() if ":ids:" not in name}
 
 
-async def hash_at(link: CommandSender, name: str) -> dict[str, str]:
-    """Return a hash; of an absent key, an empty one."""
-    return _fields(await link.send("HGETALL", name))
+async def hash_at(sender: CommandSender, name: str) -> dict[str, str]:
+    """Return the fields of a hash. An absent key has none."""
+    return _fields(await sender.send("HGETALL", name))
 
 
-async def scores_at(link: CommandSender, name: str) -> dict[str, int]:
-    """Return a sorted set's entries with their scores; of an absent key, none."""
-    reply = await link.send("ZRANGE", name, 0, -1, "WITHSCORES")
+async def scores_at(sender: CommandSender, name: str) -> dict[str, int]:
+    """Return the entries of a sorted set with their scores. An absent key has none."""
+    reply = await sender.send("ZRANGE", name, 0, -1, "WITHSCORES")
     return {entry: int(float(score)) for entry, score in zip(reply[::2], reply[1::2], strict=True)}
 
 
-async def events_at(link: CommandSender, name: str) -> list[dict[str, str]]:
+async def events_at(sender: CommandSender, name: str) -> list[dict[str, str]]:
     """Return a stream's entries, oldest first, without their ids."""
-    return [entry for _, entry in await _stream(link, name)]
+    return [entry for _, entry in await _stream(sender, name)]
 
 
-async def _content(link: CommandSender, name: str) -> KeyContent:
-    kind = await link.send("TYPE", name)
+async def _content(sender: CommandSender, name: str) -> KeyContent:
+    kind = await sender.send("TYPE", name)
     value: object
     match kind:
         case "hash":
-            value = await hash_at(link, name)
+            value = await hash_at(sender, name)
         case "zset":
-            value = await scores_at(link, name)
+            value = await scores_at(sender, name)
         case "stream":
-            value = await _stream(link, name)
+            value = await _stream(sender, name)
         case _:
-            value = await link.send("GET", name)
-    return kind, value, await link.send("PTTL", name) > 0
+            value = await sender.send("GET", name)
+    return kind, value, await sender.send("PTTL", name) > 0
 
 
-async def _stream(link: CommandSender, name: str) -> list[tuple[str, dict[str, str]]]:
-    return [(entry_id, _fields(fields)) for entry_id, fields in await link.send("XRANGE", name, "-", "+")]
+async def _stream(sender: CommandSender, name: str) -> list[tuple[str, dict[str, str]]]:
+    return [(entry_id, _fields(fields)) for entry_id, fields in await sender.send("XRANGE", name, "-", "+")]
 
 
 def _fields(reply: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""lua/*.lua, called without the Store."""
+"""Run the scripts in lua/ without the Store."""
 
 from collections.abc import Sequence
 
@@ -7,68 +7,70 @@ from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
-from tests.support.products import ANSWERED, as_text
+from tests.support.products import REPLY_FIELDS, as_text
 from tests.support.shop import SHOP, mug
 
 SCRIPTS = load_scripts()
-NOW = 1_754_000_000_123
-"""The time that `place` tells its script unless a test names another: ms since 1970."""
+NOW_MS = 1_754_000_000_123
+"""The time that `run_place_order` gives its script by default: ms since 1970."""
 
 
-async def run_script(link: CommandSender, name: str, keys: Sequence[str], args: Sequence[str | int]) -> list[str]:
+async def run_script(sender: CommandSender, name: str, keys: Sequence[str], args: Sequence[str | int]) -> list[str]:
     """Run lua/<name>.lua and return its reply."""
-    return [str(part) for part in await link.send("EVAL", SCRIPTS[name].source, len(keys), *keys, *args)]
+    return [str(part) for part in await sender.send("EVAL", SCRIPTS[name].source, len(keys), *keys, *args)]
 
 
-async def add(link: CommandSender, product_id: int, *, events_max: int = 1000, **fields: object) -> list[str]:
-    """Run add_product with `mug(**fields)`."""
+async def run_add_product(
+    sender: CommandSender, product_id: int, *, events_max: int = 1000, **fields: object
+) -> list[str]:
+    """Run lua/add_product.lua with the fields of `mug(**fields)`."""
     names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
     added = as_text(mug(**fields))
     stock = int(added.pop("stock"))
     pairs = [part for pair in added.items() for part in pair]
     args = add_product_args(product_id=product_id, stock=stock, events_max=events_max, pairs=pairs)
-    return await run_script(link, "add_product", names, args)
+    return await run_script(sender, "add_product", names, args)
 
 
-async def change(link: CommandSender, product_id: int, *pairs: str, events_max: int = 1000) -> list[str]:
-    """Run change_product with pairs of a field and its new value."""
+async def run_change_product(sender: CommandSender, product_id: int, *pairs: str, events_max: int = 1000) -> list[str]:
+    """Run lua/change_product.lua with a field, its new value, a field, its new value, ..."""
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
-    args = change_product_args(product_id=product_id, events_max=events_max, fields=ANSWERED, pairs=pairs)
-    return await run_script(link, "change_product", names, args)
+    args = change_product_args(product_id=product_id, events_max=events_max, fields=REPLY_FIELDS, pairs=pairs)
+    return await run_script(sender, "change_product", names, args)
 
 
-async def withdraw(link: CommandSender, product_id: int, events_max: int = 1000) -> list[str]:
-    """Run withdraw_product."""
+async def run_withdraw_product(sender: CommandSender, product_id: int, events_max: int = 1000) -> list[str]:
+    """Run lua/withdraw_product.lua."""
     names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
     args = withdraw_product_args(product_id=product_id, events_max=events_max)
-    return await run_script(link, "withdraw_product", names, args)
+    return await run_script(sender, "withdraw_product", names, args)
 
 
-async def place(
-    link: CommandSender,
+async def run_place_order(
+    sender: CommandSender,
     *lines: tuple[int, int],
     order_id: int = 41,
-    hold: int | None = None,
-    expected: int | None = None,
+    hold_ms: int | None = None,
+    expected_cents: int | None = None,
     key: str = "",
     fingerprint: str = "f1",
-    refusal_lifetime: int = 60_000,
+    refusal_ms: int = 60_000,
     events_max: int = 1000,
-    now: int | None = NOW,
+    now_ms: int | None = NOW_MS,
 ) -> list[str]:
-    """Run place_order. `hold` and `refusal_lifetime` in ms, `expected` in cents; `now` None: the time of Redis."""
+    """Run lua/place_order.lua for `(product id, quantity)` lines. Without `now_ms`, it uses the time of Redis."""
     names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
     names += [keys.product(SHOP, product_id) for product_id, _ in lines]
     names += [keys.idempotency(SHOP, key)] if key else []
     args = place_order_args(
         order_id=order_id,
-        hold_ms="" if hold is None else hold,
-        expected_cents="" if expected is None else expected,
+        hold_ms="" if hold_ms is None else hold_ms,
+        expected_cents="" if expected_cents is None else expected_cents,
         idempotency_key=key,
         fingerprint=fingerprint if key else "",
-        refusal_ms=refusal_lifetime,
+        refusal_ms=refusal_ms,
         events_max=events_max,
-        now_ms="" if now is None else now,
+        now_ms="" if now_ms is None else now_ms,
         ids_and_quantities=[part for line in lines for part in line],
     )
-    return await run_script(link, "place_order", names, args)
+    return await run_script(sender, "place_order", names, args)

@@ -18,9 +18,9 @@ from service.storage.store import Store
 SHOP = "test"
 
 
-def make_store(link: CommandSender, **options: Any) -> Store:
-    """Return a Store of the shop SHOP, or with other `options`."""
-    return Store(link, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
+def make_store(sender: CommandSender, **options: Any) -> Store:
+    """Return a Store of the shop SHOP. `options` replace the defaults of the tests."""
+    return Store(sender, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
 
 
 def http_client(store: Store) -> AsyncClient:
@@ -29,7 +29,7 @@ def http_client(store: Store) -> AsyncClient:
 
 
 def with_state(store: Store) -> ASGIApp:
-    """Return the application as a server runs it, with the state of the lifespan in every request."""
+    """Return the application with the state that the lifespan of a server puts into every request."""
     app = create_app(Settings())
     state: State = {"store": store, "pages": RequestCoalescer()}
 
@@ -46,19 +46,19 @@ def with_state(store: Store) -> ASGIApp:
 def mug(**fields: object) -> dict[str, object]:
     """Return the body of POST /products: ten mugs at 19.99, with these fields added or replaced.
 
-    Every product of a test begins here, so a field that all products must have is added in one place.
+    All products of the tests are made from it, so a new required field is added in one place.
     """
     return {"name": "Mug", "description": "Holds coffee.", "price": 19.99, "stock": 10, **fields}
 
 
 def new_mug(**fields: object) -> NewProduct:
-    """Return `mug(**fields)` as the Store takes it. The price is an amount as in JSON, not in cents."""
+    """Return `mug(**fields)` as a request for the Store. The price is an amount as in JSON, not in cents."""
     body = mug(**fields)
     return NewProduct.model_validate({**body, "price": Decimal(str(body["price"]))})
 
 
 def new_order(*lines: tuple[int, int], **fields: object) -> NewOrder:
-    """Return an order of `(product id, quantity)` lines as the Store takes it."""
+    """Return an order of `(product id, quantity)` lines as a request for the Store."""
     return NewOrder.model_validate({"products": _order_lines(lines), **fields})
 
 
@@ -120,5 +120,6 @@ async def pages(client: AsyncClient, path: str) -> list[list[int]]:
 
 
 async def stock_of(client: AsyncClient, product_id: int) -> int:
+    """Return the units in stock."""
     response = await client.get(f"/products/{product_id}")
     return int(response.json()["stock"])

@@ -1,4 +1,4 @@
-"""Wait for a condition, with a deadline instead of a guessed pause."""
+"""Wait until a condition is true, with a deadline instead of a guessed pause."""
 
 import asyncio
 import inspect
@@ -6,25 +6,25 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 15.0
-"""Seconds. Only a test that fails waits this long."""
+"""Seconds after which waiting fails."""
 
 
-async def eventually(happened: Callable[[], object], what: str = "the condition") -> None:
-    """Let the event loop run until `happened()`, which may be awaitable, is true."""
+async def eventually(condition: Callable[[], object], description: str = "the condition") -> None:
+    """Let the event loop run until `condition()` is true. It may return an awaitable."""
 
-    async def has_happened() -> object:
-        answer = happened()
-        return await answer if inspect.isawaitable(answer) else answer
+    async def is_true() -> object:
+        result = condition()
+        return await result if inspect.isawaitable(result) else result
 
     give_up = time.monotonic() + PATIENCE
-    while not await has_happened():
-        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {what}"
+    while not await is_true():
+        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {description}"
         await asyncio.sleep(0.005)
 
 
-def wait_until(happened: Callable[[], object], what: str = "the condition") -> None:
-    """Block until `happened()` is true."""
+def wait_until(condition: Callable[[], object], description: str = "the condition") -> None:
+    """Block until `condition()` is true."""
     give_up = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {what}"
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {description}"
         time.sleep(0.02)

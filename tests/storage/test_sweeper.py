@@ -1,4 +1,4 @@
-"""The sweeper: overdue holds come back, each once, whatever else is wrong."""
+"""The sweeper: overdue orders expire, each once. Neither an error nor a damaged order stops it."""
 
 import asyncio
 import math
@@ -25,31 +25,33 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
-    """On both kinds of Redis, with a clock that stands still."""
+    """A Store on both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
 
 
-class Tap:
-    """A CommandSender that counts the commands, and fails those that `fault` gives an error for."""
+class ObservedSender:
+    """A CommandSender that counts the commands. A command for which `error_for` returns an error fails."""
 
-    def __init__(self, link: CommandSender, fault: Callable[[str], Exception | None] = lambda command: None) -> None:
-        self.link = link
-        self.fault = fault
+    def __init__(
+        self, sender: CommandSender, error_for: Callable[[str], Exception | None] = lambda command: None
+    ) -> None:
+        self.sender = sender
+        self.error_for = error_for
         self.sent: Counter[str] = Counter()
 
     def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
         name = str(command[0])
         self.sent[name] += 1
-        if error := self.fault(name):
-            lost = asyncio.get_running_loop().create_future()
-            lost.set_exception(error)
-            return lost
-        return self.link.send(*command, idempotent=idempotent)
+        if error := self.error_for(name):
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        return self.sender.send(*command, idempotent=idempotent)
 
 
 @asynccontextmanager
 async def sweeping(*stores: Store) -> AsyncIterator[None]:
-    """A sweeper on each store. None may end by itself."""
+    """Run a sweeper on each store during the block. Assert that none ends by itself."""
     tasks = [asyncio.create_task(sweep(store.holds)) for store in stores]
     yield
     assert not any(task.done() for task in tasks)
@@ -59,14 +61,14 @@ async def sweeping(*stores: Store) -> AsyncIterator[None]:
             await task
 
 
-async def hold(store: Store, product_id: int, quantity: int = 1, seconds: int = 900) -> int:
-    """Places a pending order and gives its id."""
+async def place_pending(store: Store, product_id: int, quantity: int = 1, seconds: int = 900) -> int:
+    """Place a pending order and return its id."""
     new = new_order((product_id, quantity), status="pending", hold_seconds=seconds)
     return (await store.orders.place(new)).order.id
 
 
-async def hold_many(store: Store, product_id: int, count: int) -> list[int]:
-    return await asyncio.gather(*(hold(store, product_id) for _ in range(count)))
+async def place_many_pending(store: Store, product_id: int, count: int) -> list[int]:
+    return await asyncio.gather(*(place_pending(store, product_id) for _ in range(count)))
 
 
 async def status_of(link: CommandSender, order_id: int) -> str:
@@ -78,18 +80,20 @@ async def count_holds(link: CommandSender) -> int:
     return int(await link.send("ZCARD", keys.holds(SHOP)))
 
 
-async def test_where_nothing_is_held_nothing_is_ever_due(store: Store) -> None:
+async def test_the_next_deadline_is_infinity_when_no_stock_is_held(store: Store) -> None:
     assert await store.holds.expire_due(100) == math.inf
     mugs = await add_mugs(store)
-    await store.holds.complete(await hold(store, mugs))
-    await store.holds.cancel(await hold(store, mugs))
+    await store.holds.complete(await place_pending(store, mugs))
+    await store.holds.cancel(await place_pending(store, mugs))
     assert await store.holds.expire_due(100) == math.inf
 
 
-async def test_the_next_deadline_is_told_in_seconds(store: Store, link: CommandSender, clock: Clock) -> None:
+async def test_expire_due_returns_the_seconds_until_the_next_deadline(
+    store: Store, link: CommandSender, clock: Clock
+) -> None:
     mugs = await add_mugs(store)
     for seconds in (60, 7, 900):
-        await hold(store, mugs, seconds=seconds)
+        await place_pending(store, mugs, seconds=seconds)
     assert await store.holds.expire_due(100) == 7
     clock.forward(6.999)
     assert await store.holds.expire_due(100) == 0.001
@@ -100,53 +104,54 @@ async def test_the_next_deadline_is_told_in_seconds(store: Store, link: CommandS
     assert await store.holds.expire_due(100) == 53
 
 
-@pytest.mark.parametrize("most", [1, 7, 100, 1000])
-async def test_a_round_releases_no_more_than_its_batch(
-    store: Store, link: CommandSender, clock: Clock, most: int
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+async def test_expire_due_expires_no_more_orders_than_its_limit(
+    store: Store, link: CommandSender, clock: Clock, limit: int
 ) -> None:
     mugs = await add_mugs(store)
-    await hold_many(store, mugs, 30)
+    await place_many_pending(store, mugs, 30)
     clock.forward(900)
-    for released in range(0, 30, most):
+    for released in range(0, 30, limit):
         assert (await assert_books_balance(link)).statuses()["expired"] == released
-        assert await store.holds.expire_due(most) == 0
-    assert await store.holds.expire_due(most) == math.inf
+        assert await store.holds.expire_due(limit) == 0
+    assert await store.holds.expire_due(limit) == math.inf
     books = await assert_books_balance(link)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
 
 
-CORRUPTIONS = {
-    "lines that cannot be read": ("HSET", "{order}", "products", "two mugs"),
+DAMAGES = {
+    "unreadable lines": ("HSET", "{order}", "products", "two mugs"),
     "no lines": ("HDEL", "{order}", "products"),
-    "a total that cannot be read": ("HSET", "{order}", "total_price", "much"),
+    "an unreadable total": ("HSET", "{order}", "total_price", "much"),
     "no deadline": ("HDEL", "{order}", "expires_at"),
-    "a deadline that is no number": ("HSET", "{order}", "expires_at", "soon"),
+    "a deadline that is not a number": ("HSET", "{order}", "expires_at", "soon"),
     "no status": ("HDEL", "{order}", "status"),
-    "a status that is none": ("HSET", "{order}", "status", "lost"),
-    "another type": ("SET", "{order}", "x"),
+    "an unknown status": ("HSET", "{order}", "status", "lost"),
+    "an order key of another type": ("SET", "{order}", "x"),
     "no order": ("DEL", "{order}"),
-    "an order that has ended": ("HSET", "{order}", "status", "completed"),
-    "a deadline after that of its hold": ("HSET", "{order}", "expires_at", "9999999999999"),
+    "a completed order": ("HSET", "{order}", "status", "completed"),
+    "a deadline later than that of the hold": ("HSET", "{order}", "expires_at", "9999999999999"),
     "no product": ("DEL", "{product}"),
-    "a product without figures": ("HDEL", "{product}", "held"),
-    "a product whose stock is no number": ("HSET", "{product}", "stock", "many"),
+    "a product without its held units": ("HDEL", "{product}", "held"),
+    "a product whose stock is not a number": ("HSET", "{product}", "stock", "many"),
 }
 
 
-async def corrupt(link: CommandSender, what: str, order_id: int, product_id: int) -> None:
+async def damage_data(link: CommandSender, damage: str, order_id: int, product_id: int) -> None:
+    """Damage an order or its product, as DAMAGES says."""
     names = {"{order}": keys.order(SHOP, order_id), "{product}": keys.product(SHOP, product_id)}
-    await link.send(*(names.get(part, part) for part in CORRUPTIONS[what]))
+    await link.send(*(names.get(part, part) for part in DAMAGES[damage]))
 
 
-@pytest.mark.parametrize("what", CORRUPTIONS)
-async def test_a_poison_order_does_not_keep_the_others_from_release(
-    store: Store, link: CommandSender, clock: Clock, what: str
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_order_does_not_keep_other_orders_from_expiring(
+    store: Store, link: CommandSender, clock: Clock, damage: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
-    before = await hold_many(store, mugs, 3)
-    poison = await hold(store, pots)
-    after = await hold_many(store, mugs, 3)
-    await corrupt(link, what, poison, pots)
+    before = await place_many_pending(store, mugs, 3)
+    damaged = await place_pending(store, pots)
+    after = await place_many_pending(store, mugs, 3)
+    await damage_data(link, damage, damaged, pots)
     clock.forward(900)
     with capture_logs():
         for _ in range(3):
@@ -155,14 +160,14 @@ async def test_a_poison_order_does_not_keep_the_others_from_release(
     assert await link.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
 
 
-@pytest.mark.parametrize("what", CORRUPTIONS)
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
-    store: Store, link: CommandSender, clock: Clock, what: str
+    store: Store, link: CommandSender, clock: Clock, damage: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
-    poison = await hold(store, pots)
-    await hold(store, mugs, seconds=905)
-    await corrupt(link, what, poison, pots)
+    damaged = await place_pending(store, pots)
+    await place_pending(store, mugs, seconds=905)
+    await damage_data(link, damage, damaged, pots)
     clock.forward(900)
     with capture_logs():
         rounds = [await store.holds.expire_due(100) for _ in range(3)]
@@ -171,7 +176,7 @@ async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
 
 async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: CommandSender, clock: Clock) -> None:
     mugs = await add_mugs(store)
-    await corrupt(link, "a product without figures", await hold(store, mugs), mugs)
+    await damage_data(link, "a product without its held units", await place_pending(store, mugs), mugs)
     clock.forward(900)
     with capture_logs() as logs:
         await store.holds.expire_due(100)
@@ -180,42 +185,44 @@ async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: Comm
     ]
 
 
-async def test_more_poison_than_a_batch_does_not_keep_the_others_from_release_for_long(
+async def test_more_damaged_orders_than_fit_in_a_batch_do_not_keep_other_orders_from_expiring(
     store: Store, link: CommandSender, clock: Clock
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
-    await hold_many(store, pots, 6)
-    healthy = await hold_many(store, mugs, 3)
-    await corrupt(link, "a product without figures", 0, pots)
+    await place_many_pending(store, pots, 6)
+    undamaged = await place_many_pending(store, mugs, 3)
+    await damage_data(link, "a product without its held units", 0, pots)
     clock.forward(900)
     with capture_logs():
-        for _ in range(200):  # at random places of the backlog: 1 in 10^13 that one place is never looked at
+        for _ in range(200):  # each batch begins at a random place: the chance that a place is never read is 1 in 10^13
             await store.holds.expire_due(3)
-    assert [await status_of(link, order_id) for order_id in healthy] == ["expired"] * 3
+    assert [await status_of(link, order_id) for order_id in undamaged] == ["expired"] * 3
 
 
-async def test_a_round_that_was_cut_off_is_finished_later(store: Store, link: CommandSender, clock: Clock) -> None:
+async def test_orders_that_a_failed_round_left_pending_expire_later(
+    store: Store, link: CommandSender, clock: Clock
+) -> None:
     mugs = await add_mugs(store)
-    await hold_many(store, mugs, 20)
+    await place_many_pending(store, mugs, 20)
     clock.forward(900)
     calls = iter(range(1000))
 
-    def every_other_script(command: str) -> Exception | None:
+    def error_for_every_second_script(command: str) -> Exception | None:
         return StorageUnavailable("cut") if command == "EVALSHA" and next(calls) % 2 else None
 
     with capture_logs():
-        await release_all_due(make_store(Tap(link, every_other_script), clock=clock))
+        await release_all_due(make_store(ObservedSender(link, error_for_every_second_script), clock=clock))
         await release_all_due(store)
     books = await assert_books_balance(link)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
 
 
-async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wire: MultiplexedConnection) -> None:
-    store, tap = make_store(wire), Tap(wire)
+async def test_stock_returns_about_a_second_after_the_deadline_of_its_hold(wire: MultiplexedConnection) -> None:
+    store, sender = make_store(wire), ObservedSender(wire)
     mugs = await add_mugs(store)
-    async with sweeping(make_store(tap)):
-        await eventually(lambda: tap.sent["ZCOUNT"], "a sweeper that sleeps, seeing nothing held")
-        order_id = await hold(store, mugs, seconds=1)
+    async with sweeping(make_store(sender)):
+        await eventually(lambda: sender.sent["ZCOUNT"], "a sweeper that has found no hold and sleeps")
+        order_id = await place_pending(store, mugs, seconds=1)
         placed = time.monotonic()
         assert (await store.products.get(mugs)).stock == 9999
 
@@ -223,24 +230,24 @@ async def test_the_stock_of_a_hold_is_back_about_a_second_after_its_deadline(wir
             return (await store.products.get(mugs)).stock == 10_000
 
         await eventually(is_back, "the stock")
-        # A second of the hold, a second of sleep at the most, and room for a busy machine.
+        # One second of hold, at most one second of sleep, and some time for a busy machine.
         assert 0.99 <= time.monotonic() - placed < 3.5
     assert await status_of(wire, order_id) == "expired"
-    assert tap.sent.total() < 50, "the sweeper polls instead of sleeping"
+    assert sender.sent.total() < 50, "the sweeper polls instead of sleeping"
 
 
-async def test_sweepers_at_once_return_each_stock_once(
+async def test_concurrent_sweepers_release_each_hold_only_once(
     engine_url: str, wire: MultiplexedConnection, clock: Clock
 ) -> None:
     store = make_store(wire, clock=clock)
     mugs = await add_mugs(store)
-    orders = await hold_many(store, mugs, 500)
+    orders = await place_many_pending(store, mugs, 500)
     async with (
-        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as one,
-        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as two,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as first,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=1000) as second,
     ):
         clock.forward(900)
-        async with sweeping(*(make_store(link, clock=clock) for link in (one, two, one, two))):
+        async with sweeping(*(make_store(connection, clock=clock) for connection in (first, second, first, second))):
 
             async def is_over() -> bool:
                 return await count_holds(wire) == 0
@@ -257,22 +264,22 @@ async def test_sweepers_at_once_return_each_stock_once(
     [
         (StorageUnavailable("cut"), "warning"),
         (OutcomeUnknown("cut"), "warning"),
-        (RuntimeError("never thought of"), "error"),
+        (RuntimeError("an unexpected error"), "error"),
     ],
 )
-async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
+async def test_a_sweeper_logs_an_error_of_the_storage_and_continues(
     wire: MultiplexedConnection, clock: Clock, error: Exception, level: str
 ) -> None:
     store = make_store(wire, clock=clock)
     mugs = await add_mugs(store)
-    await hold_many(store, mugs, 3)
+    await place_many_pending(store, mugs, 3)
     clock.forward(900)
     is_down = True
-    tap = Tap(wire, lambda command: error if is_down else None)
+    sender = ObservedSender(wire, lambda command: error if is_down else None)
     with capture_logs() as logs:
-        async with sweeping(make_store(tap, clock=clock)):
+        async with sweeping(make_store(sender, clock=clock)):
             await eventually(lambda: logs, "a line in the log")
-            for _ in range(20):  # a while in which one that does not rest would try again
+            for _ in range(20):  # time enough for a sweeper without a pause to try again
                 assert await count_holds(wire) == 3
             assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sweep_failed", level)]
             is_down = False
@@ -285,24 +292,24 @@ async def test_a_sweeper_whose_storage_fails_says_so_and_goes_on(
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
 
 
-async def test_a_backlog_is_worked_off_while_requests_are_answered(
+async def test_requests_are_answered_while_a_backlog_expires(
     engine_url: str, wire: MultiplexedConnection, clock: Clock
 ) -> None:
     store = make_store(wire, clock=clock)
     mugs, pots = await add_mugs(store), await add_mugs(store)
-    await hold_many(store, mugs, 5000)
+    await place_many_pending(store, mugs, 5000)
     clock.forward(900)
     longest, answered = 0.0, 0
     async with (
-        MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as own,
+        MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as connection,
         http_client(store) as client,
-        sweeping(make_store(own, clock=clock)),
+        sweeping(make_store(connection, clock=clock)),
     ):
         while await count_holds(wire):
             started = time.monotonic()
             assert (await place(client, (pots, 1))).status_code == 201
             longest, answered = max(longest, time.monotonic() - started), answered + 1
-    assert answered >= 30, "fewer than one request a batch"
+    assert answered >= 30, "fewer than one request per batch"
     assert longest < 1
     books = await assert_books_balance(wire)
     assert books.statuses() == {"expired": 5000, "completed": answered}

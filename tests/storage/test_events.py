@@ -1,4 +1,4 @@
-"""The event stream: one entry a change, of which the whole shop can be told again."""
+"""The event stream: one entry per change. The stock of every product can be computed from the entries."""
 
 import asyncio
 import json
@@ -17,20 +17,20 @@ from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import assert_books_balance, retell
+from tests.support.books import assert_books_balance, units_from_events
 from tests.support.clock import Clock
-from tests.support.products import as_text, product_added
+from tests.support.products import as_text, product_added_event
 from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, mug, place, release_all_due
 
 
 @pytest.fixture
 def store(link: CommandSender, clock: Clock) -> Store:
-    """On both kinds of Redis, with a clock that stands still."""
+    """A Store on both kinds of Redis, with a clock that stands still."""
     return make_store(link, clock=clock)
 
 
-class Shop:
-    """Ten mugs (7) and five pots (9) on sale; order 1 holds a mug, 2 was cancelled, 3 bought a pot. Over HTTP."""
+class OpenShop:
+    """A shop over HTTP: 10 mugs (product 7), 5 pots (product 9); order 1 is pending, 2 is cancelled, 3 is completed."""
 
     def __init__(self, client: AsyncClient, store: Store, clock: Clock) -> None:
         self.client = client
@@ -43,28 +43,28 @@ class Shop:
         for product_id, status in ((7, "pending"), (7, "pending"), (9, "completed")):
             assert (await place(self.client, (product_id, 1), status=status)).status_code == 201
         assert (await self.client.delete("/orders/2")).status_code == 204
-        self.opened = await self.store.events.last_id()
+        self.opened_at = await self.store.events.last_id()
 
-    async def call(self, what: str) -> int:
-        """Makes a request such as `POST /orders {...}`, or lets time pass; and gives the status."""
-        if what == "sweep":
+    async def call(self, action: str) -> int:
+        """Make a request such as `POST /orders {...}` and return its status. Or `expire` all holds, and return 0."""
+        if action == "expire":
             self.clock.forward(900)
             await release_all_due(self.store)
             return 0
-        method, path, *body = what.split(" ", 2)
+        method, path, *body = action.split(" ", 2)
         response = await self.client.request(
             method, path, content=body[0] if body else None, headers={"Content-Type": "application/json"}
         )
         return response.status_code
 
-    async def news(self) -> list[dict[str, str]]:
-        """What was written since the shop opened."""
-        return [event.fields for event in await self.store.events.read(self.opened)]
+    async def new_events(self) -> list[dict[str, str]]:
+        """Return the fields of the events since the shop was opened."""
+        return [event.fields for event in await self.store.events.read(self.opened_at)]
 
 
 @pytest.fixture
-async def shop(client: AsyncClient, store: Store, clock: Clock) -> Shop:
-    shop = Shop(client, store, clock)
+async def shop(client: AsyncClient, store: Store, clock: Clock) -> OpenShop:
+    shop = OpenShop(client, store, clock)
     await shop.open()
     return shop
 
@@ -75,9 +75,9 @@ LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quan
 
 
 @pytest.mark.parametrize(
-    ("what", "status", "event"),
+    ("action", "status", "event"),
     [
-        (ADD, 201, as_text(product_added(11, **ADDED))),
+        (ADD, 201, as_text(product_added_event(11, **ADDED))),
         (
             'PATCH /products/7 {"price": 5}',
             200,
@@ -118,21 +118,21 @@ LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quan
         ),
         ("POST /orders/1/complete", 200, {"event": "order_completed", "order": "1", "products": "7: 1 x 19.99"}),
         ("DELETE /orders/1", 204, {"event": "order_cancelled", "order": "1", "products": "7: 1 x 19.99"}),
-        ("sweep", 0, {"event": "order_expired", "order": "1", "products": "7: 1 x 19.99"}),
+        ("expire", 0, {"event": "order_expired", "order": "1", "products": "7: 1 x 19.99"}),
     ],
 )
-async def test_a_change_writes_one_event_however_often_it_is_asked_for(
-    shop: Shop, what: str, status: int, event: dict[str, str]
+async def test_a_change_writes_one_event_even_if_the_request_is_repeated(
+    shop: OpenShop, action: str, status: int, event: dict[str, str]
 ) -> None:
-    assert await shop.call(what) == status
-    assert await shop.news() == [event]
-    if not what.startswith(("POST /orders {", "POST /products/9/stock")):
-        await shop.call(what)
-        assert await shop.news() == [event]
+    assert await shop.call(action) == status
+    assert await shop.new_events() == [event]
+    if not action.startswith(("POST /orders {", "POST /products/9/stock")):
+        await shop.call(action)
+        assert await shop.new_events() == [event]
 
 
 @pytest.mark.parametrize(
-    ("what", "status"),
+    ("action", "status"),
     [
         ("POST /products " + json.dumps(mug(id=7)), 409),
         ("POST /products " + json.dumps(mug(id=11, stock=-1)), 422),
@@ -158,31 +158,31 @@ async def test_a_change_writes_one_event_however_often_it_is_asked_for(
         ("GET /orders/1", 200),
     ],
 )
-async def test_what_changes_nothing_writes_no_event(shop: Shop, what: str, status: int) -> None:
-    assert await shop.call(what) == status
-    assert await shop.news() == []
+async def test_a_request_that_changes_nothing_writes_no_event(shop: OpenShop, action: str, status: int) -> None:
+    assert await shop.call(action) == status
+    assert await shop.new_events() == []
 
 
-async def test_a_repeated_key_writes_no_second_event(shop: Shop) -> None:
+async def test_a_repeated_idempotency_key_writes_no_second_event(shop: OpenShop) -> None:
     for _ in range(3):
         await place(shop.client, (7, 1), key="order")
         await place(shop.client, (7, 100), key="refused")
         body = {"change": 1, "reason": "delivery"}
         await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "move"})
-    assert [fields["event"] for fields in await shop.news()] == ["order_placed", "stock_moved"]
+    assert [fields["event"] for fields in await shop.new_events()] == ["order_placed", "stock_moved"]
 
 
-async def test_a_change_and_its_event_are_one_command(link: CommandSender) -> None:
+async def test_a_change_and_its_event_are_written_by_one_command(link: CommandSender) -> None:
     changes: list[str] = []
 
-    class Tap:
+    class RecordingSender:
         def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
             if not idempotent:
                 changes.append(str(command[0]))
             return link.send(*command, idempotent=idempotent)
 
-    async with http_client(make_store(Tap())) as client:
-        for _ in range(2):  # the first time Redis learns the scripts, by EVAL
+    async with http_client(make_store(RecordingSender())) as client:
+        for _ in range(2):  # in the first round, EVAL loads each script; in the second, it is loaded already
             changes.clear()
             mugs = await add_product(client)
             ids = [(await place(client, (mugs, 1), status="pending")).json()["id"] for _ in range(2)]
@@ -195,13 +195,13 @@ async def test_a_change_and_its_event_are_one_command(link: CommandSender) -> No
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_the_events_tell_every_products_stock_again(
+async def test_the_units_of_every_product_can_be_computed_from_the_events(
     store: Store, link: CommandSender, clock: Clock, seed: int
 ) -> None:
     choose = random.Random(seed)
     products = [await add_mugs(store, stock=60) for _ in range(6)]
 
-    async def do_something() -> None:
+    async def make_a_random_change() -> None:
         product_id, order_id = choose.choice(products), choose.randint(1, 120)
         match choose.randint(0, 9):
             case 0 | 1 | 2 | 3:
@@ -223,32 +223,32 @@ async def test_the_events_tell_every_products_stock_again(
     withdraw_at = choose.randint(100, 200)
     for i in range(300):
         try:
-            await (store.products.withdraw(products[0]) if i == withdraw_at else do_something())
+            await (store.products.withdraw(products[0]) if i == withdraw_at else make_a_random_change())
         except Refusal:
             continue
     books = await assert_books_balance(link)
     assert len(books.statuses()) >= 3
     events = await store.events.read("0-0", limit=10_000)
-    assert retell([event.fields for event in events]) == books.accounts
+    assert units_from_events([event.fields for event in events]) == books.accounts
 
 
-async def test_the_stream_keeps_about_as_many_entries_as_it_is_told(link: CommandSender) -> None:
+async def test_the_stream_keeps_approximately_the_configured_number_of_entries(link: CommandSender) -> None:
     store = make_store(link, events_max=200)
     mugs = await add_mugs(store, stock=0)
     for _ in range(500):
         await store.stock.move(mugs, StockMove(change=1, reason="x"))
     length = await link.send("XLEN", keys.events(SHOP))
-    assert 200 <= length <= 300  # Redis trims by nodes of 100 entries
+    assert 200 <= length <= 300  # Redis removes blocks of 100 entries
     kept = await store.events.read("0-0")
     assert kept[-1].fields["stock"] == "500"
-    first_of_all = f"{int(kept[0].id.partition('-')[0]) - 100_000}-0"
+    trimmed_id = f"{int(kept[0].id.partition('-')[0]) - 100_000}-0"
     assert await store.events.has_since(kept[0].id)
-    assert not await store.events.has_since(first_of_all)
+    assert not await store.events.has_since(trimmed_id)
     assert not await store.events.has_since("0-0")
 
 
-async def some_events(store: Store, count: int) -> list[Event]:
-    """So many changes, as their events."""
+async def write_events(store: Store, count: int) -> list[Event]:
+    """Make `count` changes and return all events."""
     mugs = await add_mugs(store, stock=0)
     for _ in range(count - 1):
         await store.stock.move(mugs, StockMove(change=1, reason="x"))
@@ -256,7 +256,7 @@ async def some_events(store: Store, count: int) -> list[Event]:
 
 
 async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
-    events = await some_events(store, 25)
+    events = await write_events(store, 25)
     assert [event.fields.get("change", "added") for event in events] == ["added"] + ["1"] * 24
     assert [event.fields["stock"] for event in events] == [str(stock) for stock in range(25)]
     found: list[Event] = []
@@ -266,42 +266,42 @@ async def test_events_are_read_oldest_first_in_pages(store: Store) -> None:
     assert found == events
 
 
-async def test_events_are_read_up_to_and_with_the_last_one_wanted(store: Store) -> None:
-    events = await some_events(store, 10)
+async def test_events_are_read_up_to_and_including_the_given_id(store: Store) -> None:
+    events = await write_events(store, 10)
     assert await store.events.read(events[2].id, events[6].id) == events[3:7]
     assert await store.events.read(events[2].id, events[6].id, 2) == events[3:5]
     assert await store.events.read(events[6].id, events[2].id) == []
 
 
-async def test_the_last_event_is_told_and_that_all_are_there(store: Store) -> None:
+async def test_the_store_knows_the_last_event_and_whether_all_events_are_still_there(store: Store) -> None:
     assert await store.events.last_id() == "0-0"
     assert await store.events.has_since("0-0")
     assert await store.events.read("0-0") == []
-    events = await some_events(store, 3)
+    events = await write_events(store, 3)
     assert await store.events.last_id() == events[-1].id
     assert await store.events.has_since("0-0")
     assert await store.events.read(await store.events.last_id()) == []
 
 
 @pytest.fixture
-async def waiting(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Store]:
-    """A Store with a connection of its own: who waits keeps the connection."""
-    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as own:
-        yield make_store(own)
+async def waiting_store(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Store]:
+    """A Store with its own connection, because a call that waits blocks its connection."""
+    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as connection:
+        yield make_store(connection)
 
 
-async def test_who_waits_gets_at_once_what_is_there(waiting: Store, wire: MultiplexedConnection) -> None:
-    events = await some_events(make_store(wire), 5)
-    assert await waiting.events.wait("0-0", 5000) == events
-    assert await waiting.events.wait(events[3].id, 5000) == events[4:]
+async def test_waiting_returns_existing_events_immediately(waiting_store: Store, wire: MultiplexedConnection) -> None:
+    events = await write_events(make_store(wire), 5)
+    assert await waiting_store.events.wait("0-0", 5000) == events
+    assert await waiting_store.events.wait(events[3].id, 5000) == events[4:]
 
 
-async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: MultiplexedConnection) -> None:
+async def test_waiting_returns_only_the_next_event(waiting_store: Store, wire: MultiplexedConnection) -> None:
     store = make_store(wire)
-    [*_, last] = await some_events(store, 3)
-    await waiting.check()
+    [*_, last] = await write_events(store, 3)
+    await waiting_store.check()
     for _ in range(3):
-        wait = asyncio.ensure_future(waiting.events.wait(last.id, 9000))
+        wait = asyncio.ensure_future(waiting_store.events.wait(last.id, 9000))
         while "blocked_clients:1" not in await wire.send("INFO", "clients"):
             assert not wait.done()
         await store.stock.move(1, StockMove(change=5, reason="delivery"))
@@ -309,13 +309,13 @@ async def test_who_waits_gets_the_next_event_and_only_it(waiting: Store, wire: M
         assert (last.fields["reason"], last.id) == ("delivery", await store.events.last_id())
 
 
-async def test_who_waits_in_vain_gets_nothing(waiting: Store, wire: MultiplexedConnection) -> None:
-    [last] = await some_events(make_store(wire), 1)
-    assert await waiting.events.wait(last.id, 20) == []
+async def test_waiting_without_a_new_event_returns_nothing(waiting_store: Store, wire: MultiplexedConnection) -> None:
+    [last] = await write_events(make_store(wire), 1)
+    assert await waiting_store.events.wait(last.id, 20) == []
 
 
-async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> None:
-    for what in (
+async def test_the_json_of_an_event_has_numbers_amounts_and_order_lines(shop: OpenShop) -> None:
+    for request in (
         ADD,
         f'POST /orders {LINES}, "status": "pending"}}',
         "POST /orders/4/complete",
@@ -323,20 +323,20 @@ async def test_an_event_is_json_with_numbers_amounts_and_lines(shop: Shop) -> No
         'PATCH /products/11 {"price": 999999999.99, "name": "7", "description": "8"}',
         "DELETE /products/11",
     ):
-        await shop.call(what)
-    events = await shop.store.events.read(shop.opened)
+        await shop.call(request)
+    events = await shop.store.events.read(shop.opened_at)
     texts = [event.json() for event in events]
-    assert not any("\n" in text for text in texts), "JSON lines: an event a line"
+    assert not any("\n" in text for text in texts), "JSON Lines: one event per line"
     lines = [
         {"product_id": 9, "quantity": 2, "price": 7.0},
         {"product_id": 7, "quantity": 1, "price": 19.99},
     ]
     assert [json.loads(text) for text in texts] == [
-        {"id": event.id, **members}
-        for event, members in zip(
+        {"id": event.id, **fields}
+        for event, fields in zip(
             events,
             [
-                product_added(11, **ADDED),
+                product_added_event(11, **ADDED),
                 {"event": "order_placed", "order": 4, "status": "pending", "total_price": 33.99, "products": lines},
                 {"event": "order_completed", "order": 4, "products": lines},
                 {

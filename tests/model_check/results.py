@@ -1,0 +1,28 @@
+"""Results of a verb: compared, and named for counting."""
+
+from collections.abc import Callable
+from typing import Any
+
+from service.domain.errors.refusals import Refusal
+from service.storage.orders import Placed
+
+
+def result_or_refusal(call: Callable[[], object]) -> Any:
+    """Return what the call returns, or the refusal that it raises."""
+    try:
+        return call()
+    except Refusal as refusal:
+        return refusal
+
+
+def assert_same_result(found: object, expected: object) -> None:
+    """Assert that both are equal. Refusals are equal if they have the same class and the same values."""
+    if isinstance(found, Refusal) and isinstance(expected, Refusal):
+        assert (type(found), vars(found)) == (type(expected), vars(expected))
+    else:
+        assert found == expected
+
+
+def kind_of(found: object) -> str:
+    """Return the status of a placed order, or the name of the result's class."""
+    return found.order.status if isinstance(found, Placed) else type(found).__name__

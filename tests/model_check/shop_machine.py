@@ -1,0 +1,416 @@
+"""The state machine: the Stores of two workers make random calls, and the model must have the same results."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockTooHigh
+from service.domain.limits import MAX_PRICE, MAX_STOCK, MAX_TOTAL
+from service.domain.money import format_cents
+from service.domain.requests import NewOrder, OrdersQuery, ProductChange, ProductsQuery, StockMove
+from service.domain.times import Milliseconds
+from service.ops.audit import audit
+from service.storage import keys
+from service.storage.connection import MultiplexedConnection
+from service.storage.orders import Placed
+from service.storage.stock import Moved
+from service.storage.store import Store
+from tests.model_check.requests import Lines, order_request, product_request, repeated
+from tests.model_check.results import assert_same_result, kind_of, result_or_refusal
+from tests.model_check.strategies import (
+    REPETITIONS,
+    OrderCalls,
+    amounts,
+    calls,
+    data,
+    draw_evenly,
+    ids,
+    ids_to_add,
+    ids_to_withdraw,
+    limits,
+    names,
+    orders,
+    prices,
+    reasons,
+    stocks,
+    workers,
+)
+from tests.support.books import assert_books_balance, units_from_events
+from tests.support.clock import Clock
+from tests.support.fake_redis import FakeRedis
+from tests.support.model import Model, ModelKey, Move
+from tests.support.redis_content import events_at, hash_at, scores_at
+from tests.support.shop import SHOP, make_store
+
+F = TypeVar("F", bound=Callable[..., None])
+
+NEVER_PLACED = 10**6
+"""An order id that no order has."""
+
+actions: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
+
+
+def action(**arguments: st.SearchStrategy[Any]) -> Callable[[F], F]:
+    """Register an action, as Hypothesis' `rule` does. `ShopMachine.act` chooses among all actions.
+
+    Hypothesis disables rules at random, in many runs all but one or two. Most actions have no effect without the
+    others, so Hypothesis sees all of them as one rule.
+    """
+
+    def register(method: F) -> F:
+        actions.append(st.tuples(st.just(method.__name__), st.fixed_dictionaries(arguments)))
+        return method
+
+    return register
+
+
+class ShopMachine(RuleBasedStateMachine):
+    """The Stores of two workers on one Redis, and the model. Each machine has its own event loop."""
+
+    def __init__(self, url: str | None, outcomes: Counter[str]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+        self.no_step_failed = True
+        """After a failed step, its error is shown, and not the wrong numbers that follow from it."""
+        self.runner = asyncio.Runner()
+        self.resources = AsyncExitStack()
+        self.clock = Clock()
+        self.model = Model(self.clock)
+        self.redis = self.run(self.connect(url))
+        self.stores = [make_store(self.redis, clock=self.clock) for _ in range(2)]
+
+    async def connect(self, url: str | None) -> FakeRedis | MultiplexedConnection:
+        if url is None:
+            fake = FakeRedis()
+            self.resources.push_async_callback(fake.client.aclose)
+            return fake
+        connection = await self.resources.enter_async_context(
+            MultiplexedConnection(url, timeout=10, max_in_flight=10_000)
+        )
+        await connection.send("FLUSHALL")
+        return connection
+
+    def teardown(self) -> None:
+        try:
+            if self.no_step_failed:
+                self.run(self.assert_all_data())
+        finally:
+            self.run(self.resources.aclose())
+            self.runner.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(coroutine)
+
+    def result_of(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Return the result of a Store verb, or the refusal that it raises."""
+        return result_or_refusal(lambda: self.run(call))
+
+    def compare(self, call: Coroutine[Any, Any, Any], model_call: Callable[[], object]) -> Any:
+        """Assert that Store and model have the same result. Return it."""
+        found = self.result_of(call)
+        assert_same_result(found, result_or_refusal(model_call))
+        return found
+
+    # Products
+
+    @initialize(more=st.lists(st.tuples(prices, stocks), min_size=1, max_size=2))
+    def open_the_shop(self, more: list[tuple[int, int]]) -> None:
+        for price, stock in [(1999, 30), (700, 100), (MAX_PRICE, MAX_STOCK), *more]:
+            self.add_assigned(self.stores[0], "Mug", price, stock)
+        # Idempotency-Keys of every kind: of orders, of stock moves, and of each refusal.
+        orders: list[tuple[Lines, int | None, int | None]] = [
+            *(([(1, 1), (3, 2)], hold, None) for hold in (None, 1, 60, 900)),
+            ([(1, 1), (8, 1)], None, None),
+            ([(1, 1000)], None, None),
+            ([(1, 1)], None, 1),
+            ([(3, 1_000_000)], None, None),
+        ]
+        for lines, hold, total in orders:
+            self.place(0, order_request(lines, hold, total), self.fresh_key())
+        for product_id, change in ((3, -1), (4, 1), (1, -MAX_STOCK), (1, MAX_STOCK), (8, 1)):
+            self.move(0, Move(product_id, StockMove(change=change, reason="restock")), self.fresh_key())
+
+    @action(worker=workers, chosen_id=ids_to_add, name=names, price=prices, stock=stocks)
+    def add(self, worker: int, chosen_id: int | None, name: str, price: int, stock: int) -> None:
+        if chosen_id is None:
+            self.add_assigned(self.stores[worker], name, price, stock)
+        else:
+            new = product_request(name, price, stock, id=chosen_id)
+            self.compare(self.stores[worker].products.add(new), lambda: self.model.add_product(new, chosen_id))
+
+    def add_assigned(self, store: Store, name: str, price: int, stock: int) -> None:
+        new = product_request(name, price, stock)
+        product = self.result_of(store.products.add(new))
+        assert product.id > 0
+        assert_same_result(product, result_or_refusal(lambda: self.model.add_product(new, product.id)))
+
+    @action(
+        worker=workers,
+        product_id=ids,
+        changes=st.fixed_dictionaries({}, optional={"name": names, "description": names, "price": prices}),
+    )
+    def change(self, worker: int, product_id: int, changes: dict[str, Any]) -> None:
+        fields = {**changes, "price": Decimal(format_cents(changes["price"]))} if "price" in changes else changes
+        change = ProductChange.model_validate(fields)
+        self.compare(
+            self.stores[worker].products.change(product_id, change),
+            lambda: self.model.change_product(product_id, change),
+        )
+
+    @action(worker=workers, product_id=ids_to_withdraw)
+    def withdraw(self, worker: int, product_id: int) -> None:
+        self.compare(self.stores[worker].products.withdraw(product_id), lambda: self.model.withdraw_product(product_id))
+
+    @action(worker=workers, product_id=ids, amount=amounts, reason=reasons, keyed=st.booleans())
+    def move_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
+        change = amount if isinstance(amount, int) else self.change_by(product_id, amount)
+        request = Move(product_id, StockMove(change=change, reason=reason))
+        self.move(worker, request, self.fresh_key() if keyed else None)
+
+    def change_by(self, product_id: int, amount: str) -> int:
+        """Return the largest change that the stock allows, or one unit more. If that would be 0, return 1."""
+        product = self.model.products.get(product_id)
+        if product is None:
+            return 1
+        room = MAX_STOCK - product.stock - product.held
+        changes = {
+            "all": -product.stock,
+            "more than all": -product.stock - 1,
+            "to the maximum": room,
+            "above the maximum": room + 1,
+        }
+        return max(-MAX_STOCK, min(changes[amount], MAX_STOCK)) or 1
+
+    # Orders
+
+    @action(worker=workers, orders=orders)
+    def place_orders(self, worker: int, orders: list[tuple[Lines, str | None, int | None, bool]]) -> None:
+        for lines, total_kind, hold, keyed in orders:
+            self.place(worker, self.new_order_of(lines, total_kind, hold), self.fresh_key() if keyed else None)
+
+    def new_order_of(self, lines: Lines, total_kind: str | None, hold: int | None) -> NewOrder:
+        """Return an order without an expected total, or with the correct total, or with a wrong total."""
+        total = None if total_kind is None else 1
+        if total_kind is not None and all(product_id in self.model.products for product_id, _ in lines):
+            correct = sum(quantity * self.model.products[product_id].price for product_id, quantity in lines)
+            total = min(correct + (total_kind == "wrong"), MAX_TOTAL)
+        return order_request(lines, hold, total)
+
+    @action(calls=calls, data=data)
+    def read_or_end_an_order(self, calls: OrderCalls, data: st.DataObject) -> None:
+        self.call(calls, draw_evenly(data, [*self.model.orders, NEVER_PLACED], self.model.state))
+
+    @action(before_deadline=calls | st.just([]), at_deadline=calls, data=data)
+    def read_or_end_an_order_at_its_deadline(
+        self, before_deadline: OrderCalls, at_deadline: OrderCalls, data: st.DataObject
+    ) -> None:
+        held = self.model.in_state("pending")
+        if not held:
+            return
+        order_id = data.draw(st.sampled_from(held), label="order")
+        deadline = self.model.orders[order_id].expires_at or 0
+        self.clock.now = Milliseconds(deadline - 1)
+        self.call(before_deadline, order_id, "a millisecond before its deadline")
+        self.clock.now = Milliseconds(deadline)
+        self.call(at_deadline, order_id, "at its deadline")
+
+    @action(seconds=st.sampled_from([0, 0.001, 0.5, 1, 59, 900]), forget=st.booleans())
+    def time_passes(self, seconds: float, forget: bool) -> None:
+        """Let time pass. With `forget`, the engine also loses all scripts, as after a restart."""
+        self.clock.forward(seconds)
+        if forget and isinstance(self.redis, FakeRedis):
+            self.redis.forget_scripts()
+        elif forget:
+            self.run(flush_scripts(self.redis))
+
+    @action(worker=workers, seconds=st.sampled_from([0, 0, 1, 60, 900]), limit=st.sampled_from([1, 2, 100]))
+    def sweep(self, worker: int, seconds: int, limit: int) -> None:
+        """Expire overdue orders. The Store chooses the orders and their sequence; the model follows."""
+        self.clock.forward(seconds)
+        due, held = self.model.in_state("overdue"), self.model.in_state("pending")
+        expected = min(limit, len(due))
+        due_in = self.result_of(self.stores[worker].holds.expire_due(limit))
+        events = self.run(events_at(self.redis, keys.events(SHOP)))[len(self.model.events) :]
+        expired = [int(event["order"]) for event in events]
+        assert len(set(expired)) == len(expired) == expected
+        assert set(expired) <= set(due)
+        for order_id in expired:
+            self.count_return_to_withdrawn(order_id)
+            self.model.end(order_id, "expired")
+        deadlines = [self.model.orders[order_id].expires_at or 0 for order_id in held]
+        if due:
+            assert due_in == 0
+        else:
+            assert due_in == min(((deadline - self.clock.now) / 1000 for deadline in deadlines), default=float("inf"))
+        how = "all that are due" if expected == len(due) else "some of those that are due"
+        self.outcomes[f"sweep: {how if due else 'none due' if held else 'none held'}"] += 1
+
+    # Repeats
+
+    @action(
+        repeats=st.lists(st.tuples(workers, st.sampled_from(REPETITIONS), st.integers(0, 2)), min_size=2, max_size=5),
+        data=data,
+    )
+    def repeat_keys(self, repeats: list[tuple[int, str, int]], data: st.DataObject) -> None:
+        for worker, repetition, variant in repeats:
+            key = draw_evenly(data, list(self.model.keys), self.replay_outcome)
+            request = repeated(self.model.keys[key].first, repetition, variant)
+            if isinstance(request, Move):
+                self.move(worker, request, key)
+            else:
+                self.place(worker, request, key)
+
+    # Pages
+
+    @action(worker=workers, product_id=ids, limit=limits, in_stock=st.sampled_from([None, "true", "false"]))
+    def read_products(self, worker: int, product_id: int, limit: int, in_stock: str | None) -> None:
+        self.compare(self.stores[worker].products.get(product_id), lambda: self.model.get_product(product_id))
+        fields = {"limit": str(limit), **({} if in_stock is None else {"in_stock": in_stock})}
+        found, after = [], 0
+        while True:
+            query = ProductsQuery.model_validate({**fields, "after": str(after)})
+            page, next_after = self.run(self.stores[worker].products.list(query))
+            assert len(page) <= limit
+            found += page
+            if next_after is None:
+                break
+            assert next_after > after
+            after = next_after
+        assert found == self.model.list_products(None if in_stock is None else in_stock == "true")
+
+    @action(worker=workers, limit=limits, status=st.sampled_from([None, "pending", "pending", "completed"]))
+    def page_through_orders(self, worker: int, limit: int, status: str | None) -> None:
+        fields = {"limit": str(limit), **({} if status is None else {"status": status})}
+        found = []
+        while True:
+            page, before = self.run(self.stores[worker].orders.list(OrdersQuery.model_validate(fields)))
+            assert len(page) <= limit
+            found += page
+            if before is None:
+                break
+            assert before < int(fields.get("before", before + 1))
+            fields["before"] = str(before)
+        assert found == self.model.list_orders(status)
+        page_kind = f"page of {status or 'all'} orders"
+        self.outcomes[page_kind] += bool(found)
+        self.outcomes[f"{page_kind}: without overdue orders"] += bool(self.model.in_state("overdue"))
+
+    @rule(step=st.deferred(lambda: st.one_of(actions)))
+    def act(self, step: tuple[str, dict[str, Any]]) -> None:
+        method, arguments = step
+        self.no_step_failed = False
+        getattr(self, method)(**arguments)
+        self.no_step_failed = True
+
+    # What must be true after every step
+
+    @invariant()
+    def stock_and_holds_are_those_of_the_model(self) -> None:
+        self.no_step_failed = False
+        self.run(self.assert_stock_and_holds())
+        self.no_step_failed = True
+
+    async def assert_stock_and_holds(self) -> None:
+        """Compare what is quick to read: products, holds, and the number of events."""
+        products = list(self.model.products.values())
+        held = [order for order in self.model.orders.values() if order.status == "pending"]
+        fields, holds, pending, events = await asyncio.gather(
+            asyncio.gather(*(hash_at(self.redis, keys.product(SHOP, product.id)) for product in products)),
+            scores_at(self.redis, keys.holds(SHOP)),
+            scores_at(self.redis, keys.pending(SHOP)),
+            self.redis.send("XLEN", keys.events(SHOP)),
+        )
+        assert fields == [product.fields() for product in products]
+        assert holds == {str(order.id): order.expires_at for order in held}
+        assert pending == {str(order.id): order.id for order in held}
+        assert events == len(self.model.events)
+
+    async def assert_all_data(self) -> None:
+        """Compare every field of all products, orders and events. The audit must find nothing."""
+        books = await assert_books_balance(self.redis)
+        assert books.products == {product.id: product.fields() for product in self.model.products.values()}
+        assert books.orders == {order.id: order.fields() for order in self.model.orders.values()}
+        report = await audit(self.stores[0], SHOP)
+        assert report.findings == []
+        assert (report.products, report.orders, report.pending) == (
+            len(books.products),
+            len(books.orders),
+            books.statuses()["pending"],
+        )
+        events = await events_at(self.redis, keys.events(SHOP))
+        assert events == self.model.events
+        assert units_from_events(events) == books.accounts
+
+    # Steps that several actions share
+
+    def call(self, calls: OrderCalls, order_id: int, when: str = "") -> None:
+        """Make the calls about one order, one after the other."""
+        for worker, verb in calls:
+            store, state = self.stores[worker], self.model.state(order_id)
+            self.outcomes[f"{verb} {state}"] += 1
+            if state in ("pending", "overdue") and when:
+                self.outcomes[f"{verb} {state}, {when}"] += 1
+            match verb:
+                case "get":
+                    self.compare(store.orders.get(order_id), lambda: self.model.get_order(order_id))
+                case "complete":
+                    self.compare(store.holds.complete(order_id), lambda: self.model.complete_order(order_id))
+                case "cancel":
+                    if state in ("pending", "overdue"):
+                        self.count_return_to_withdrawn(order_id)
+                    self.compare(store.holds.cancel(order_id), lambda: self.model.cancel_order(order_id))
+
+    def replay_outcome(self, key: str) -> str:
+        """Return the outcome of repeating the request of this key."""
+        known = self.model.keys[key]
+        if isinstance(known.outcome, Refusal):
+            return kind_of(known.outcome)
+        if isinstance(known.first, NewOrder):
+            return self.model.state(known.outcome)
+        return "on sale" if self.model.products[known.outcome].on_sale else "withdrawn"
+
+    def fresh_key(self) -> str:
+        return f"k-{len(self.model.keys) + 1}"
+
+    def place(self, worker: int, new: NewOrder, key: str | None) -> None:
+        found = self.result_of(self.stores[worker].orders.place(new, key))
+        order_id = found.order.id if isinstance(found, Placed) else 0
+        known = None if key is None else self.model.keys.get(key)
+        assert_same_result(found, result_or_refusal(lambda: self.model.place_order(new, key, order_id)))
+        self.count_outcome("place", kind_of(found), key, known, found)
+
+    def move(self, worker: int, request: Move, key: str | None) -> None:
+        known = None if key is None else self.model.keys.get(key)
+        found = self.compare(
+            self.stores[worker].stock.move(request.product_id, request.move, key),
+            lambda: self.model.move_stock(request.product_id, request.move, key),
+        )
+        self.count_outcome("move", "on sale" if isinstance(found, Moved) else kind_of(found), key, known, found)
+        if known is None and isinstance(found, StockTooHigh) and found.stock + found.change <= MAX_STOCK:
+            self.outcomes["move: StockTooHigh only because of held units"] += 1
+
+    def count_outcome(self, verb: str, outcome: str, key: str | None, known: ModelKey | None, found: object) -> None:
+        """Count the outcome of a call. `known`: what the model knew of the key before the call."""
+        if key is None or known is None:
+            self.outcomes[f"{verb}: {outcome}"] += 1
+        elif isinstance(found, IdempotencyKeyReused):
+            owner = "an order" if isinstance(known.first, NewOrder) else "a move"
+            self.outcomes[f"{verb}: key of {owner}"] += 1
+        else:
+            self.outcomes[f"{verb} again: {self.replay_outcome(key)}"] += 1
+
+    def count_return_to_withdrawn(self, order_id: int) -> None:
+        """Count it if the stock of this order returns to a withdrawn product."""
+        lines = self.model.orders[order_id].lines
+        returns = any(not self.model.products[line.product_id].on_sale for line in lines)
+        self.outcomes["stock returned to a withdrawn product"] += returns
+
+
+async def flush_scripts(connection: MultiplexedConnection) -> None:
+    await connection.send("SCRIPT", "FLUSH")

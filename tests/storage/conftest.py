@@ -1,0 +1,54 @@
+"""Fixtures: networks in front of the real engine that a test can break, and a user of the engine with a password."""
+
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.storage.connection import MultiplexedConnection
+from tests.support.network import CLERK_PASSWORD, Network
+
+
+@pytest.fixture
+async def network(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Network]:
+    """A network in front of the real engine, which is empty. The fixture `wire` does not go through it."""
+    async with Network(engine_url) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate of 127.0.0.1, and its private key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, private_key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-keyout", private_key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, private_key
+
+
+@pytest.fixture
+async def tls_network(
+    engine_url: str, wire: MultiplexedConnection, certificate: tuple[Path, Path]
+) -> AsyncIterator[Network]:
+    """The same network with TLS between the service and its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    async with Network(engine_url, context) as network:
+        yield network
+
+
+@pytest.fixture
+async def clerk(wire: MultiplexedConnection) -> AsyncIterator[str]:
+    """The name of an engine user that needs CLERK_PASSWORD."""
+    await wire.send("ACL", "SETUSER", "clerk", "reset", "on", f">{CLERK_PASSWORD}", "~*", "+@all", "-client", "-hello")
+    yield "clerk"
+    await wire.send("ACL", "DELUSER", "clerk")

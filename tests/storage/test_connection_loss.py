@@ -1,0 +1,195 @@
+"""MultiplexedConnection when its connection breaks: which calls are sent again, and which outcome is unknown."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from structlog.testing import capture_logs
+
+from service.domain.errors.storage import OutcomeUnknown
+from service.engine.launcher import run_engine
+from service.storage.connection import MultiplexedConnection
+from tests.support.network import (
+    LONG_TIMEOUT,
+    MEBIBYTE,
+    Network,
+    connect_through,
+    count_at,
+    has_noticed_loss,
+    outcome,
+    wait_for_count,
+)
+from tests.support.waiting import eventually
+
+
+@pytest.mark.parametrize("executed", [0, 1])
+async def test_a_sent_call_is_not_sent_again_and_its_outcome_is_unknown_when_the_connection_breaks(
+    network: Network, wire: MultiplexedConnection, executed: int
+) -> None:
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.chunks.clear()
+        (network.replies_pass if executed else network.commands_pass).clear()
+        call = connection.send("INCR", "count")
+        await eventually(lambda: network.chunks, "the command")
+        await wait_for_count(wire, executed)
+        network.cut()
+        with pytest.raises(OutcomeUnknown) as error:
+            await call
+        assert error.value.reason
+        network.commands_pass.set()
+        network.replies_pass.set()
+        assert await connection.send("ECHO", "next") == "next"
+    assert b"".join(network.chunks).count(b"INCR") == 1
+    assert await count_at(wire) == executed
+
+
+async def test_the_outcome_is_unknown_when_the_connection_is_cut_during_a_write(
+    network: Network, wire: MultiplexedConnection
+) -> None:
+    script = "return redis.call('INCR', KEYS[1])"
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.chunks.clear()
+        network.cut_after = MEBIBYTE // 2
+        complete = connection.send("INCR", "count")
+        incomplete = connection.send("EVAL", script, 1, "half", b"x" * MEBIBYTE)
+        assert [await outcome(call) for call in (complete, incomplete)] in ([1, OutcomeUnknown], [OutcomeUnknown] * 2)
+        assert await connection.send("ECHO", "next") == "next"
+    assert b"".join(network.chunks).count(b"EVAL") == 1
+    assert (await count_at(wire), await count_at(wire, "half")) == (1, 0)
+
+
+async def test_an_idempotent_call_is_sent_again_when_the_connection_breaks(
+    network: Network, wire: MultiplexedConnection
+) -> None:
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.replies_pass.clear()
+        call = connection.send("INCR", "count", idempotent=True)
+        await wait_for_count(wire, 1)
+        network.cut()
+        network.replies_pass.set()
+        assert await call == 2
+
+
+async def test_replies_reach_their_own_calls_in_order_when_some_calls_are_sent_again(
+    network: Network, wire: MultiplexedConnection
+) -> None:
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.replies_pass.clear()
+        calls = [connection.send("RPUSH", "list", number, idempotent=number % 2 == 0) for number in range(100)]
+        calls.append(connection.send("INCR", "count"))
+        await wait_for_count(wire, 1)
+        network.cut()
+        late = connection.send("ECHO", "late")
+        network.replies_pass.set()
+        outcomes = [await outcome(call) for call in calls[:-1]]
+        assert await outcome(late) in ("late", OutcomeUnknown)  # it was sent before or after the cut was noticed
+        assert await outcome(calls[-1]) is OutcomeUnknown
+    # The first connection pushed 100 numbers. The second connection pushed the even numbers again.
+    assert outcomes == [101 + number // 2 if number % 2 == 0 else OutcomeUnknown for number in range(100)]
+    assert await wire.send("LRANGE", "list", 100, -1) == [str(number) for number in range(0, 100, 2)]
+
+
+async def test_a_cancelled_idempotent_call_is_not_sent_again(network: Network, wire: MultiplexedConnection) -> None:
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.replies_pass.clear()
+        call = connection.send("INCR", "count", idempotent=True)
+        await wait_for_count(wire, 1)
+        call.cancel()
+        network.cut()
+        network.replies_pass.set()
+        await connection.send("PING", idempotent=True)
+    assert await count_at(wire) == 1
+
+
+async def test_a_call_made_before_the_first_connection_waits_for_it(network: Network) -> None:
+    async with connect_through(network) as connection:
+        call = connection.send("ECHO", "early")
+        assert not network.accepted
+        assert await call == "early"
+
+
+async def test_an_unsent_call_is_sent_once_after_the_reconnect(network: Network, wire: MultiplexedConnection) -> None:
+    with capture_logs() as logs:
+        async with connect_through(network) as connection:
+            await connection.send("PING")
+            await network.close()
+            await eventually(lambda: has_noticed_loss(logs), "the loss")
+            calls = [connection.send("INCR", "count") for _ in range(3)]
+            await network.open()
+            assert await asyncio.gather(*calls) == [1, 2, 3]
+    assert await count_at(wire) == 3
+
+
+async def test_an_idle_connection_that_was_cut_reopens_before_the_next_call(network: Network) -> None:
+    async with connect_through(network) as connection:
+        await connection.send("PING")
+        network.cut()
+        await eventually(lambda: network.accepted == 2, "another connection")
+        assert await connection.send("ECHO", "next") == "next"
+
+
+async def test_no_call_is_executed_twice_when_the_connection_is_cut_many_times(
+    network: Network, wire: MultiplexedConnection
+) -> None:
+    async with connect_through(network) as connection:
+        answered = unknown = 0
+        for _ in range(20):
+            calls = [connection.send("INCR", "count") for _ in range(50)]
+            await calls[0]
+            calls += [connection.send("INCR", "count") for _ in range(50)]
+            network.cut()
+            outcomes = [await outcome(call) for call in calls]
+            answered += sum(isinstance(result, int) for result in outcomes)
+            unknown += outcomes.count(OutcomeUnknown)
+        assert answered + unknown == 2000
+    assert answered <= await count_at(wire) <= 2000
+
+
+async def test_the_connection_recovers_when_another_engine_replaces_the_first(tmp_path: Path) -> None:
+    with run_engine(tmp_path, "none") as url:
+        connection = MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=10)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(connection)
+            assert await connection.send("SET", "kept", "x") == "OK"
+            stack.push_async_callback(stack.pop_all().aclose)
+            open_connection = stack.pop_all()
+    try:
+        with run_engine(tmp_path, "none"):
+            assert await connection.send("GET", "kept", idempotent=True) == "x"
+    finally:
+        await open_connection.aclose()
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_calls_made_during_a_cut_cause_no_exception_in_the_event_loop(
+    engine_url: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """uvloop, which the service runs on, notices the cut before MultiplexedConnection does, and refuses to write."""
+    contexts: list[dict[str, Any]] = []
+
+    async def call_during_cuts() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+        async with Network(engine_url) as network, connect_through(network) as connection:
+            for _ in range(20):
+                await connection.send("PING", idempotent=True)
+                with capture_logs() as logs:
+                    calls = [connection.send("PING")]
+                    network.cut()
+                    while not has_noticed_loss(logs):
+                        await asyncio.sleep(0)
+                        calls.append(connection.send("PING"))
+                outcomes = {await outcome(call) for call in calls}
+                assert outcomes <= {"PONG", OutcomeUnknown}
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(call_during_cuts())
+    assert contexts == []

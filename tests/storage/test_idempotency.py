@@ -1,0 +1,156 @@
+"""What an Idempotency-Key remembers: fingerprints of requests, and refusals for a day."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.domain.errors.refusals import InsufficientStock, OrderCancelled
+from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
+from service.domain.requests import NewOrder, StockMove
+from service.storage import keys
+from service.storage.idempotency import REFUSAL_MS, move_fingerprint, order_fingerprint, read_for_replay
+from service.storage.sender import CommandSender
+from tests.support.model import Move, meaning
+from tests.support.shop import SHOP, add_mugs, make_store, new_order
+
+stable = settings(derandomize=True, deadline=None)
+"""The same examples in every run, and no failure on a slow machine."""
+
+# Few values, so that two requests often agree in all points but one.
+lines = st.lists(st.tuples(st.sampled_from([1, 2, 11]), st.sampled_from([1, 2, 12])), min_size=1, max_size=3)
+other_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={"total_price": st.sampled_from([0, Decimal("0.01"), 1, 12])}
+).flatmap(
+    lambda fields: st.sampled_from(
+        [
+            fields,
+            {**fields, "status": "pending"},
+            {**fields, "status": "pending", "hold_seconds": 1},
+            {**fields, "status": "pending", "hold_seconds": 900},
+        ]
+    )
+)
+orders = st.builds(lambda lines, fields: new_order(*lines, **fields), lines, other_fields)
+moves = st.builds(
+    lambda product_id, change, reason: Move(product_id, StockMove(change=change, reason=reason)),
+    st.sampled_from([1, 2, 12]),
+    st.sampled_from([1, 2, 12, -1]),
+    st.sampled_from(["found", "found ", "2 found", "1", "None"]),
+)
+
+
+def fingerprint(new: NewOrder) -> str:
+    return order_fingerprint(new, new.quantities())
+
+
+# Fingerprints
+
+
+@stable
+@given(st.data(), lines, other_fields)
+def test_the_order_of_lines_and_split_quantities_do_not_change_the_fingerprint(
+    data: st.DataObject, lines: list[tuple[int, int]], fields: dict[str, Any]
+) -> None:
+    units = [(product_id, 1) for product_id, quantity in lines for _ in range(quantity)]
+    shuffled = data.draw(st.permutations(lines))
+    shuffled_units = data.draw(st.permutations(units))
+    expected = fingerprint(new_order(*lines, **fields))
+    assert fingerprint(new_order(*shuffled, **fields)) == expected
+    assert fingerprint(new_order(*shuffled_units, **fields)) == expected
+
+
+@stable
+@given(orders, orders)
+def test_two_orders_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
+    first: NewOrder, second: NewOrder
+) -> None:
+    assert (fingerprint(first) == fingerprint(second)) == (meaning(first) == meaning(second))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        new_order((1, 2), (2, 1), status="pending", hold_seconds=60, total_price=7),
+        new_order((1, 1), (3, 1), status="pending", hold_seconds=60, total_price=7),
+        new_order((1, 1), status="pending", hold_seconds=60, total_price=7),
+        new_order((1, 1), (2, 1), (3, 1), status="pending", hold_seconds=60, total_price=7),
+        new_order((1, 1), (2, 1), status="pending", hold_seconds=61, total_price=7),
+        new_order((1, 1), (2, 1), status="pending", hold_seconds=60, total_price=Decimal("7.01")),
+        new_order((1, 1), (2, 1), status="pending", hold_seconds=60),
+        new_order((1, 1), (2, 1), status="pending", total_price=7),
+        new_order((1, 1), (2, 1), total_price=7),
+    ],
+)
+def test_every_other_difference_between_orders_changes_the_fingerprint(other: NewOrder) -> None:
+    order = new_order((1, 1), (2, 1), status="pending", hold_seconds=60, total_price=7)
+    assert fingerprint(other) != fingerprint(order)
+
+
+def test_digits_of_a_product_id_and_of_its_quantity_are_kept_apart() -> None:
+    assert fingerprint(new_order((1, 12))) != fingerprint(new_order((11, 2)))
+
+
+@stable
+@given(moves, moves)
+def test_two_stock_moves_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(first: Move, second: Move) -> None:
+    fingerprints = [move_fingerprint(request.product_id, request.move) for request in (first, second)]
+    assert (fingerprints[0] == fingerprints[1]) == (meaning(first) == meaning(second))
+
+
+@stable
+@given(orders, moves)
+def test_an_order_and_a_stock_move_never_have_the_same_fingerprint(order: NewOrder, request: Move) -> None:
+    assert fingerprint(order) != move_fingerprint(request.product_id, request.move)
+
+
+def test_fingerprints_are_the_same_in_every_version_because_redis_holds_them_for_ever() -> None:
+    assert fingerprint(new_order((2, 1), (1, 1), (1, 1))) == "10fddb63ddecf9103e1a129601bf6206"
+    pending = new_order((1, 2), status="pending", hold_seconds=60, total_price=Decimal("39.98"))
+    assert fingerprint(pending) == "b9bef7153c155fb6e5fae76e7b2e6989"
+    assert move_fingerprint(7, StockMove(change=-2, reason="Bruch ☕")) == "378a627e649ee19accd7cd7185bfe343"
+
+
+# Replays
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), Overloaded("10 calls are under way")])
+async def test_a_replay_that_cannot_be_read_has_an_unknown_outcome(error: StorageError) -> None:
+    async def reading() -> None:
+        raise error
+
+    with pytest.raises(OutcomeUnknown) as raised:
+        await read_for_replay(reading())
+    assert raised.value.reason == error.reason
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [OrderCancelled(1), OutcomeUnknown("away"), ValueError("unreadable")])
+async def test_other_errors_of_a_replay_are_raised_unchanged(error: Exception) -> None:
+    async def reading() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        await read_for_replay(reading())
+    assert raised.value is error
+
+
+async def test_a_replay_that_can_be_read_is_returned() -> None:
+    async def reading() -> str:
+        return "the first result"
+
+    assert await read_for_replay(reading()) == "the first result"
+
+
+# Refusals
+
+
+async def test_the_store_remembers_a_refusal_for_a_day(link: CommandSender) -> None:
+    store = make_store(link)
+    mugs = await add_mugs(store, stock=1000)
+    with pytest.raises(InsufficientStock):
+        await store.orders.place(new_order((mugs, 1001)), "k-1")
+    left = await link.send("PTTL", keys.idempotency(SHOP, "k-1"))
+    assert REFUSAL_MS - 60_000 < left <= REFUSAL_MS == 86_400_000

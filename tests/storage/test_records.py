@@ -1,0 +1,172 @@
+"""Products, orders and events from the values that Redis holds, and the values for Redis from requests."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.domain.event import Event
+from service.domain.limits import MAX_ID, MAX_PRICE, MAX_QUANTITY, MAX_STOCK
+from service.domain.money import Cents, format_cents
+from service.domain.order import Order, OrderLine
+from service.domain.product import Product
+from service.domain.requests import NewProduct, ProductChange
+from service.domain.times import Milliseconds
+from service.storage.records import (
+    ORDER_FIELDS,
+    PRODUCT_FIELDS,
+    product_pairs,
+    read_event,
+    read_orders,
+    read_products,
+)
+from tests.support.products import product_hash
+from tests.support.shop import new_mug
+
+stable = settings(derandomize=True, deadline=None)
+"""The same examples in every run, and no failure on a slow machine."""
+
+ids = st.integers(1, MAX_ID)
+prices = st.integers(0, MAX_PRICE).map(Cents)
+times = st.integers(0, 10**14).map(Milliseconds)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+
+
+def fields_of(pairs: list[str]) -> dict[str, str]:
+    """Return the fields of name, value, name, value, ..."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+# Products
+
+
+@stable
+@given(ids, texts.filter(lambda text: not text.isspace()), texts | st.just(""), prices, st.integers(0, MAX_STOCK))
+def test_a_new_product_is_read_as_it_was_requested(
+    product_id: int, name: str, description: str, price: Cents, stock: int
+) -> None:
+    new = new_mug(name=name, description=description, price=format_cents(price), stock=stock)
+    stored = {**fields_of(product_pairs(new)), "stock": str(stock), "withdrawn": "0"}
+    row = [stored[field] for field in PRODUCT_FIELDS]
+    assert read_products([product_id], [row]) == [Product(product_id, name, description, price, stock)]
+
+
+def test_the_pairs_of_a_new_product_have_every_field_but_the_id_and_the_stock() -> None:
+    pairs = fields_of(product_pairs(new_mug(id=7)))
+    assert pairs.keys() == NewProduct.model_fields.keys() - {"id", "stock"}
+    assert pairs.items() <= product_hash(7).items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs"),
+    [
+        ({}, []),
+        ({"price": Decimal("5")}, ["price", "5.00"]),
+        ({"description": ""}, ["description", ""]),
+        (
+            {"name": "Cup", "description": "Holds tea.", "price": Decimal("0.5")},
+            ["name", "Cup", "description", "Holds tea.", "price", "0.50"],
+        ),
+    ],
+)
+def test_the_pairs_of_a_change_have_only_the_given_fields(changes: dict[str, object], pairs: list[str]) -> None:
+    assert product_pairs(ProductChange.model_validate(changes)) == pairs
+
+
+def test_absent_and_withdrawn_products_are_read_as_none_in_their_places() -> None:
+    on_sale, withdrawn = product_hash(7), product_hash(8, withdrawn=True)
+    rows = [[stored.get(field) for field in PRODUCT_FIELDS] for stored in (withdrawn, on_sale, {})]
+    mug = Product(7, "Mug", "Holds coffee.", Cents(1999), 10)
+    assert read_products([8, 7, 9], rows) == [None, mug, None]
+    assert read_products([8, 7, 9], rows, withdrawn_too=True) == [mug._replace(id=8), mug, None]
+
+
+@pytest.mark.parametrize(("field", "value"), [("price", "cheap"), ("price", "-1.00"), ("price", ""), ("stock", "many")])
+def test_an_unreadable_product_raises_value_error(field: str, value: str) -> None:
+    row = [{**product_hash(7), field: value}[name] for name in PRODUCT_FIELDS]
+    with pytest.raises(ValueError, match=r"unreadable amount|invalid literal"):
+        read_products([7], [row])
+
+
+# Orders
+
+
+def order_row(order: Order, expires_at: int | None) -> list[str | None]:
+    """Return the values of ORDER_FIELDS as lua/place_order.lua writes them."""
+    stored = {
+        "products": "\n".join(
+            f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in order.lines
+        ),
+        "total_price": format_cents(order.total_price),
+        "status": order.status,
+        "created_at": str(order.created_at),
+        "expires_at": None if expires_at is None else str(expires_at),
+    }
+    return [stored[field] for field in ORDER_FIELDS]
+
+
+lines = st.lists(st.builds(OrderLine, ids, st.integers(1, MAX_QUANTITY), prices), min_size=1, max_size=5).map(tuple)
+amounts = st.integers(0, 2**53 - 1).map(Cents)
+
+
+@stable
+@given(ids, lines, amounts, times, times)
+def test_a_pending_order_is_read_with_its_deadline(
+    order_id: int, lines: tuple[OrderLine, ...], total: Cents, created_at: Milliseconds, expires_at: Milliseconds
+) -> None:
+    order = Order(order_id, lines, total, "pending", created_at, expires_at)
+    assert read_orders([order_id], [order_row(order, expires_at)]) == [order]
+
+
+@pytest.mark.parametrize(("status", "stored"), [("completed", None), ("cancelled", 5), ("expired", 5)])
+@stable
+@given(ids, lines, amounts, times)
+def test_an_order_that_is_not_pending_is_read_without_a_deadline(
+    status: str, stored: int | None, order_id: int, lines: tuple[OrderLine, ...], total: Cents, created_at: Milliseconds
+) -> None:
+    order = Order(order_id, lines, total, status, created_at, None)
+    assert read_orders([order_id], [order_row(order, stored)]) == [order]
+
+
+def test_an_absent_order_is_read_as_none_in_its_place() -> None:
+    order = Order(2, (OrderLine(7, 1, Cents(1999)),), Cents(1999), "completed", Milliseconds(1), None)
+    absent = [None] * len(ORDER_FIELDS)
+    assert read_orders([1, 2, 3], [absent, order_row(order, None), absent]) == [None, order, None]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("products", "two mugs"),
+        ("products", ""),
+        ("products", "7: 1 x 19.99\n"),
+        ("total_price", "much"),
+        ("created_at", "yesterday"),
+        ("expires_at", "soon"),
+    ],
+)
+def test_an_unreadable_order_raises_value_error(field: str, value: str) -> None:
+    order = Order(1, (OrderLine(7, 1, Cents(1999)),), Cents(1999), "pending", Milliseconds(1), Milliseconds(2))
+    row = order_row(order, 2)
+    assert read_orders([1], [row]) == [order]
+    row[ORDER_FIELDS.index(field)] = value
+    with pytest.raises(ValueError, match=r"unreadable|invalid literal"):
+        read_orders([1], [row])
+
+
+@pytest.mark.parametrize("read", [read_products, read_orders])
+def test_there_must_be_one_row_for_each_id(read: object) -> None:
+    assert callable(read)
+    assert read([], []) == []
+    with pytest.raises(ValueError, match="shorter"):
+        read([1, 2], [[None] * 5])
+
+
+# Events
+
+
+def test_an_event_is_read_with_its_id_and_its_fields_in_order() -> None:
+    event = read_event(("5-1", ["event", "product_withdrawn", "product", "7"]))
+    assert event == Event("5-1", {"event": "product_withdrawn", "product": "7"})
+    assert list(event.fields) == ["event", "product"]

@@ -1,0 +1,124 @@
+"""Refusals from the replies of scripts: each reply word has its class, and each number has its place."""
+
+from typing import Any
+
+import pytest
+
+from service.domain.errors.refusals import (
+    ORDER_REFUSALS,
+    STOCK_REFUSALS,
+    CurrentPrice,
+    InsufficientStock,
+    MoveOfUnknownProduct,
+    OrderRefused,
+    PriceChanged,
+    StockRefused,
+    StockTooHigh,
+    StockTooLow,
+    TotalTooLarge,
+    UnavailableLine,
+    UnknownProducts,
+)
+from service.domain.money import Cents
+from service.domain.requests import StockMove
+from service.storage.refusals import read_order_refusal, read_stock_refusal
+from tests.support.shop import new_order
+
+ORDER = new_order((9, 1), (7, 8), (99, 1), (7, 3))
+"""Two lines name product 7: a refusal points at the first of them, at position 1."""
+
+MOVE = StockMove(change=-12, reason="damaged")
+
+ORDER_REPLIES: dict[str, tuple[list[str], type[OrderRefused], dict[str, Any]]] = {
+    "unknown": (
+        ["unknown", "7 11 10", "99 1 unknown"],
+        UnknownProducts,
+        {"lines": [UnavailableLine(1, 7, 11, 10), UnavailableLine(2, 99, 1, None)]},
+    ),
+    "short": (
+        ["short", "9 1 0", "7 11 10"],
+        InsufficientStock,
+        {"lines": [UnavailableLine(0, 9, 1, 0), UnavailableLine(1, 7, 11, 10)]},
+    ),
+    "price_changed": (
+        ["price_changed", "90071992547409.91", "9 7.00", "7 0.05", "99 19.99"],
+        PriceChanged,
+        {
+            "total_price": 2**53 - 1,
+            "lines": [
+                CurrentPrice(0, 9, Cents(700)),
+                CurrentPrice(1, 7, Cents(5)),
+                CurrentPrice(2, 99, Cents(1999)),
+            ],
+        },
+    ),
+    "too_large": (["too_large"], TotalTooLarge, {"lines": []}),
+}
+
+STOCK_REPLIES: dict[str, tuple[list[str], type[StockRefused], dict[str, Any]]] = {
+    "absent": (["absent"], MoveOfUnknownProduct, {"stock": 0, "held": 0}),
+    "short": (["short", "10"], StockTooLow, {"stock": 10, "held": 0}),
+    "full": (["full", "999999990", "8"], StockTooHigh, {"stock": 999_999_990, "held": 8}),
+}
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("word", ORDER_REPLIES)
+def test_each_reply_that_refuses_an_order_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
+    reply, kind, values = ORDER_REPLIES[word]
+    refusal = read_order_refusal(ORDER, reply, replayed=replayed)
+    assert type(refusal) is kind
+    assert vars(refusal) == {"replayed": replayed, **values}
+
+
+@pytest.mark.parametrize("word", ORDER_REPLIES)
+def test_the_text_that_a_key_remembers_of_an_order_gives_the_same_refusal(word: str) -> None:
+    reply, _, _ = ORDER_REPLIES[word]
+    first = read_order_refusal(ORDER, reply, replayed=False)
+    repeated = read_order_refusal(ORDER, "\n".join(reply).split("\n"), replayed=True)
+    assert type(repeated) is type(first)
+    assert vars(repeated) == {**vars(first), "replayed": True}
+
+
+def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
+    reply, _, _ = ORDER_REPLIES["unknown"]
+    refusal = read_order_refusal(new_order((99, 1), (9, 1), (7, 11)), reply, replayed=True)
+    assert [line.position for line in refusal.lines] == [2, 0]
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("word", STOCK_REPLIES)
+def test_each_reply_that_refuses_a_stock_move_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
+    reply, kind, values = STOCK_REPLIES[word]
+    refusal = read_stock_refusal(7, MOVE, reply, replayed=replayed)
+    assert type(refusal) is kind
+    expected = {"replayed": replayed, "product_id": 7, "change": -12, **values}
+    assert {name: getattr(refusal, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("word", STOCK_REPLIES)
+def test_the_text_that_a_key_remembers_of_a_stock_move_gives_the_same_refusal(word: str) -> None:
+    reply, _, _ = STOCK_REPLIES[word]
+    first = read_stock_refusal(7, MOVE, reply, replayed=False)
+    repeated = read_stock_refusal(7, MOVE, "\n".join(reply).split("\n"), replayed=True)
+    assert type(repeated) is type(first)
+    assert vars(repeated) == {**vars(first), "replayed": True}
+
+
+def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
+    assert {kind.reply_word: kind for kind in ORDER_REFUSALS} == {word: row[1] for word, row in ORDER_REPLIES.items()}
+    assert {kind.reply_word: kind for kind in STOCK_REFUSALS} == {word: row[1] for word, row in STOCK_REPLIES.items()}
+    assert len({kind.reply_word for kind in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
+    assert len({kind.reply_word for kind in STOCK_REFUSALS}) == len(STOCK_REFUSALS)
+
+
+@pytest.mark.parametrize("word", ["", "placed", "sold_out", "SHORT", "full", "absent"])
+def test_an_unknown_word_about_an_order_raises_an_assertion_error(word: str) -> None:
+    with pytest.raises(AssertionError, match=f"place_order.lua replied .*{word}"):
+        read_order_refusal(ORDER, [word, "7 11 10"], replayed=False)
+
+
+@pytest.mark.parametrize("word", ["", "moved", "sold_out", "SHORT", "unknown", "too_large"])
+def test_an_unknown_word_about_a_stock_move_raises_an_assertion_error(word: str) -> None:
+    with pytest.raises(AssertionError, match=f"move_stock.lua replied .*{word}"):
+        read_stock_refusal(7, MOVE, [word, "10"], replayed=False)
