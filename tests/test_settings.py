@@ -12,12 +12,12 @@ each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=[setting.name fo
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_holdfast_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in SETTINGS:
         monkeypatch.delenv(setting.variable, raising=False)
 
 
-def test_by_default_holdfast_listens_on_this_machine_only_and_loses_no_order() -> None:
+def test_by_default_only_this_machine_can_connect_and_no_order_is_lost() -> None:
     settings = read_settings()
     assert settings == Settings()
     assert settings.host == "127.0.0.1"
@@ -96,7 +96,7 @@ def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch, name: str,
         ("access_log", "perhaps"),
     ],
 )
-def test_a_value_beyond_its_limits_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+def test_an_invalid_value_is_reported(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setenv(f"HOLDFAST_{name.upper()}", text)
     with pytest.raises(InvalidSettings) as error:
         read_settings()
@@ -115,7 +115,7 @@ def test_all_bad_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @each_setting
-def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
+def test_an_empty_variable_has_no_effect(monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
     monkeypatch.setenv(setting.variable, "")
     assert read_settings() == Settings()
     assert getattr(Settings(), setting.name) == setting.default
@@ -127,12 +127,12 @@ def test_variables_without_the_prefix_are_ignored(monkeypatch: pytest.MonkeyPatc
     assert read_settings() == Settings()
 
 
-def test_a_variable_in_small_letters_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_in_lower_case_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("holdfast_port", "9000")
     assert read_settings().port == 9000
 
 
-def test_an_option_is_stronger_than_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_overrides_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLDFAST_PORT", "9000")
     monkeypatch.setenv("HOLDFAST_SHOP", "berlin")
     settings = read_settings({"port": "9001"})

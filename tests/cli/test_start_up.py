@@ -10,10 +10,10 @@ import pytest
 
 from service.cli.main import COMMANDS, holdfast
 from service.settings import SETTINGS
-from tests.test_commands import environment
+from tests.support.command_line import environment
 
-SLOW = {"pydantic", "redis", "starlette", "structlog", "uvicorn"}
-RUN = """
+SLOW_MODULES = {"pydantic", "redis", "starlette", "structlog", "uvicorn"}
+RUN_AND_LIST_MODULES = """
 import atexit, json, sys
 sys.argv[1:] = json.loads(sys.argv[1])
 atexit.register(lambda: print("\\n" + json.dumps(sorted(sys.modules))))
@@ -24,13 +24,13 @@ main()
 
 def run_fresh(*arguments: str, **variables: str) -> tuple[int, str, set[str]]:
     """Run `holdfast` in a new interpreter. Return its exit code, its output, and the modules that it imported."""
-    command = [sys.executable, "-c", RUN, json.dumps(arguments)]
-    done = subprocess.run(
+    command = [sys.executable, "-c", RUN_AND_LIST_MODULES, json.dumps(arguments)]
+    result = subprocess.run(
         command, env=environment(**variables), capture_output=True, text=True, timeout=60, check=False
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    output, _, modules = done.stdout.rstrip("\n").rpartition("\n")
-    return done.returncode, output, set(json.loads(modules))
+    assert "Traceback" not in result.stderr, result.stderr
+    output, _, modules = result.stdout.rstrip("\n").rpartition("\n")
+    return result.returncode, output, set(json.loads(modules))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], *([name, "--help"] for name in COMMANDS)])
@@ -38,24 +38,24 @@ def test_help_and_version_import_nothing_slow(arguments: list[str]) -> None:
     code, output, modules = run_fresh(*arguments)
     assert code == 0
     assert output.startswith(("Usage: holdfast", "holdfast "))
-    assert not modules & SLOW
+    assert not modules & SLOW_MODULES
 
 
 @pytest.mark.parametrize("arguments", [["health"], ["health", "--live"]])
-def test_health_imports_next_to_nothing(arguments: list[str]) -> None:
+def test_health_imports_only_small_modules(arguments: list[str]) -> None:
     code, _, modules = run_fresh(*arguments, HOLDFAST_PORT="0")
     assert code == 1
-    assert not modules & {*SLOW, "asyncio", "click", "dataclasses", "argparse", "service.settings"}
+    assert not modules & {*SLOW_MODULES, "asyncio", "click", "dataclasses", "argparse", "service.settings"}
 
 
 def test_a_wrong_call_imports_nothing_slow() -> None:
     code, _, modules = run_fresh("audit", "--yaml")
     assert code == 2
-    assert not modules & SLOW
+    assert not modules & SLOW_MODULES
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_and_the_help_of_a_command_agree(name: str) -> None:
+def test_the_list_of_commands_and_the_help_of_each_command_agree(name: str) -> None:
     module, line = COMMANDS[name]
     command: click.Command = importlib.import_module(f"service.cli.{module}").command
     assert command.name == name
@@ -63,7 +63,7 @@ def test_the_list_of_commands_and_the_help_of_a_command_agree(name: str) -> None
     assert command.help.splitlines()[0] == line
 
 
-def test_every_setting_has_its_option() -> None:
+def test_each_setting_has_an_option() -> None:
     options = {parameter.name: parameter.opts for parameter in holdfast.params}
     for setting in SETTINGS:
         assert setting.option in options[setting.name]

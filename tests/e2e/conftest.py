@@ -1,4 +1,4 @@
-"""Real containers: `make test-e2e`. All tests share one compose project at a time, torn down with its volumes."""
+"""Fixtures for the tests of the containers: `make test-e2e`. Each module has its own compose project."""
 
 import subprocess
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, facts
+from tests.e2e.stack import Stack, measurements
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,32 +17,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if facts:
+    if measurements:
         terminalreporter.section("measured")
-        for fact in facts:
-            terminalreporter.line(fact)
+        for measurement in measurements:
+            terminalreporter.line(measurement)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _engine() -> None:
-    """These tests were asked for by name: without an engine they fail, they are not skipped."""
+def _docker() -> None:
+    """Without docker the tests fail, and are not skipped: they run only on request."""
     try:
         done = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=30)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        pytest.exit(f"these tests need a docker engine: {error}", returncode=1)
+        pytest.exit(f"these tests need docker: {error}", returncode=1)
     if done.returncode != 0:
-        pytest.exit(f"these tests need a docker engine: {done.stderr.strip()}", returncode=1)
+        pytest.exit(f"these tests need docker: {done.stderr.strip()}", returncode=1)
 
 
 @pytest.fixture(scope="module")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A stack of the module's COMPOSE_FILES, built and up with the module's UP; what a crash left is removed first."""
+    """Start the module's COMPOSE_FILES with its options UP, after removing what an earlier run has left."""
     stack = Stack(*request.module.COMPOSE_FILES)
     stack.down("-v", "--remove-orphans")
     try:
         stack.compose("build", timeout=400)
         seconds = stack.up(*request.module.UP)
-        facts.append(f"up {' '.join(request.module.UP)}: ready {seconds:.1f} s after the start")
+        measurements.append(f"up {' '.join(request.module.UP)}: ready {seconds:.1f} s after the start")
         yield stack
     finally:
         stack.down("-v", "--remove-orphans", "--rmi", "local")

@@ -1,4 +1,4 @@
-"""The compose files as one running project, and clients that keep ordering from it."""
+"""Run the compose files as one project, and place orders in it without a pause."""
 
 import asyncio
 import json
@@ -22,22 +22,22 @@ PROJECT = "holdfast-e2e"
 IMAGE = f"{PROJECT}-api"
 STOCK = 1_000_000
 
-facts: list[str] = []
-"""What was measured, for the last lines of the run."""
+measurements: list[str] = []
+"""Results that pytest prints at the end of the run."""
 
 
 def docker(*args: str, check: bool = True, timeout: float = 120, environment: Mapping[str, str] | None = None) -> str:
-    """Runs docker in the project's directory and gives its output. Settings come from `environment` alone."""
-    foreign = ("HOLDFAST_", "REDIS_", "COMPOSE_")
-    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    env = {**own, **(environment or {})}
+    """Run docker in the project's directory. Return its output. Only `environment` has settings of the project."""
+    prefixes = ("HOLDFAST_", "REDIS_", "COMPOSE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    env = {**inherited, **(environment or {})}
     done = subprocess.run(["docker", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0 or not check, f"docker {' '.join(args)}: {done.stdout}{done.stderr}"
     return done.stdout if check else done.stdout + done.stderr
 
 
 class Stack:
-    """A compose project with generated passwords, on a free port."""
+    """A compose project with random passwords and a free port."""
 
     def __init__(self, *files: str) -> None:
         self.files = [part for file in files for part in ("-f", file)]
@@ -49,12 +49,12 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.environment['HOLDFAST_PORT']}"
 
     def compose(self, *args: str, check: bool = True, timeout: float = 120) -> str:
-        # A developer's own .env is not read.
+        # Ignore the .env file of the developer.
         head = ("compose", "-p", PROJECT, "--env-file", os.devnull, *self.files)
         return docker(*head, *args, check=check, timeout=timeout, environment=self.environment)
 
     def up(self, *args: str, **settings: str) -> float:
-        """Starts what is not running or was changed. Gives the seconds until orders could be placed."""
+        """Start each container that is stopped or has new settings. Return the seconds until the API is ready."""
         self.environment |= settings
         started = time.monotonic()
         self.compose("up", "-d", *args)
@@ -80,7 +80,7 @@ class Stack:
         return self.compose("ps", "-aq", service).split()
 
     def inspect(self, service: str) -> Any:
-        """What docker knows of the service's one container."""
+        """Return what `docker inspect` shows of the only container of a service."""
         [container] = self.containers(service)
         [found] = json.loads(docker("inspect", container))
         return found
@@ -89,22 +89,22 @@ class Stack:
         return self.compose("exec", "-T", "api", *command)
 
     def redis(self, *command: str) -> str:
-        """What Redis answers the administrator."""
+        """Return the reply of Redis to its administrator."""
         return self.compose("exec", "-T", "redis", "redis-cli", *command).strip()
 
     def redis_as_api(self, *command: str) -> str:
-        """What Redis answers the API's user, errors included."""
+        """Return the reply of Redis to the user of the API, also if it is an error."""
         script = 'REDISCLI_AUTH=$HOLDFAST_REDIS_PASSWORD exec redis-cli --user holdfast "$@"'
         return self.compose("exec", "-T", "redis", "sh", "-c", script, "sh", *command).strip()
 
     def audit(self) -> Any:
-        """The report of `holdfast audit`, which must not find anything."""
+        """Assert that `holdfast audit` has no findings. Return its report."""
         report = json.loads(self.in_api("holdfast", "audit", "--json"))
         assert report["balanced"], report
         return report
 
     def logs_of_api(self) -> list[Any]:
-        """All that the API has logged. Fails where a line is not a JSON object."""
+        """Return the log of the API. Fail if a line is not a JSON object."""
         text = "".join(docker("logs", container, check=False) for container in self.containers("api"))
         lines = [json.loads(line) for line in text.splitlines()]
         assert lines
@@ -117,7 +117,7 @@ class Stack:
 
 
 class Load:
-    """Clients that order single units. Each order has a key of its own and is repeated until it is acknowledged."""
+    """Clients that order one unit per order. Each order has its own key, and is repeated until it is acknowledged."""
 
     def __init__(self, client: AsyncClient, product_id: int) -> None:
         self.client = client
@@ -125,12 +125,12 @@ class Load:
         self.run = secrets.token_hex(4)
         self.acknowledged: dict[str, int] = {}
         self.answers: Counter[int | str] = Counter()
-        """Every attempt by its status, or `no answer`."""
+        """The number of attempts per status, or per `no answer`."""
         self.errors: Counter[str] = Counter()
-        """Why there was no answer."""
+        """The reasons for `no answer`."""
         self.replayed = 0
-        """Acknowledged orders that an earlier attempt had placed without an answer."""
-        self.ending = False
+        """The number of orders that an earlier attempt had placed without an answer."""
+        self.stopping = False
 
     async def order(self, key: str) -> bool:
         body = {"products": [{"product_id": self.product_id, "quantity": 1}]}
@@ -149,7 +149,7 @@ class Load:
 
     async def keep_ordering(self, name: int) -> None:
         number = 0
-        while not self.ending:
+        while not self.stopping:
             number += 1
             while True:
                 acknowledged = await self.order(f"{self.run}-{name}-{number}")
@@ -157,32 +157,32 @@ class Load:
                 if acknowledged:
                     break
 
-    async def until(self, what: Callable[[], bool], seconds: float = 30) -> float:
-        """Waits until it is so, and gives the seconds that it took."""
+    async def wait_until(self, happened: Callable[[], bool], seconds: float = 30) -> float:
+        """Wait until `happened()` is true. Return the seconds that this took."""
         started = time.monotonic()
-        while not what():
-            assert time.monotonic() - started < seconds, f"not within {seconds} s: {self.answers}"
+        while not happened():
+            assert time.monotonic() - started < seconds, f"not true within {seconds} s: {self.answers}"
             await asyncio.sleep(0.02)
         return time.monotonic() - started
 
-    async def goes_on(self) -> float:
-        """Waits for another hundred acknowledged orders."""
+    async def wait_for_more_orders(self) -> float:
+        """Wait for another hundred acknowledged orders. Return the seconds that this took."""
         enough = len(self.acknowledged) + 100
-        return await self.until(lambda: len(self.acknowledged) >= enough)
+        return await self.wait_until(lambda: len(self.acknowledged) >= enough)
 
 
 @asynccontextmanager
 async def under_load(stack: Stack, clients: int = 8) -> AsyncIterator[Load]:
-    """Orders come in all the while. At the end each has been acknowledged, and none of them may be lost."""
+    """Place orders during the block. At the end, assert that no acknowledged order is lost."""
     async with stack.client() as client:
         load = Load(client, await add_product(client, STOCK))
         tasks = [asyncio.create_task(load.keep_ordering(name)) for name in range(clients)]
         try:
-            await load.goes_on()
+            await load.wait_for_more_orders()
             yield load
-            await load.goes_on()
+            await load.wait_for_more_orders()
         finally:
-            load.ending = True
+            load.stopping = True
             await asyncio.wait(tasks, timeout=30)
             for task in tasks:
                 task.cancel()
@@ -192,7 +192,7 @@ async def under_load(stack: Stack, clients: int = 8) -> AsyncIterator[Load]:
 
 
 async def assert_nothing_lost(stack: Stack, client: AsyncClient, load: Load) -> None:
-    """Every acknowledged order is there, its key gives the same one, and no unit more than that was sold."""
+    """Assert that each acknowledged order exists, that its key returns it, and that no other unit was sold."""
     slots = asyncio.Semaphore(20)
 
     async def check(key: str, order_id: int) -> None:
@@ -220,7 +220,7 @@ async def add_product(client: AsyncClient, stock: int) -> int:
 
 
 async def in_thread(call: Callable[..., Any], *args: str) -> Any:
-    """Runs what blocks beside the load."""
+    """Run a blocking call in a thread, so that the load continues."""
     return await asyncio.to_thread(call, *args)
 
 

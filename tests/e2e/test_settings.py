@@ -1,4 +1,4 @@
-"""The compose files and .env.example agree on the settings, and none of them holds a secret."""
+"""The compose files and .env.example name the same settings, and contain no password."""
 
 import json
 import os
@@ -19,8 +19,8 @@ def used_variables() -> set[str]:
 @pytest.mark.parametrize("missing", PASSWORDS)
 def test_compose_without_a_password_names_the_variable(missing: str) -> None:
     environment = {name: "x" for name in PASSWORDS if name != missing}
-    said = docker("compose", "--env-file", os.devnull, "config", check=False, environment=environment)
-    assert re.search(f"required variable {missing} is missing", said), said
+    output = docker("compose", "--env-file", os.devnull, "config", check=False, environment=environment)
+    assert re.search(f"required variable {missing} is missing", output), output
 
 
 def test_env_example_names_every_variable_and_gives_no_password() -> None:
@@ -31,18 +31,18 @@ def test_env_example_names_every_variable_and_gives_no_password() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_no_compose_file_has_a_password_or_a_default_for_one(file: str) -> None:
+def test_no_compose_file_has_a_password_or_a_default_password(file: str) -> None:
     text = (ROOT / file).read_text()
     for name in PASSWORDS:
-        assert set(re.findall(rf"\$\{{{name}(.)", text)) <= {":"}, "not required"
-        assert not re.search(rf"\$\{{{name}:?[-+]", text), "has a default"
-    # What looks like a password is a variable: `$$NAME` of the container or `${NAME:?...}` of compose.
+        assert set(re.findall(rf"\$\{{{name}(.)", text)) <= {":"}, "the variable is not required"
+        assert not re.search(rf"\$\{{{name}:?[-+]", text), "the variable has a default"
+    # Each line about a password uses a variable: `$$NAME` of the container, or `${NAME:?...}` of compose.
     for line in text.splitlines():
         if re.search("password|requirepass|auth", line, re.IGNORECASE) and not line.lstrip().startswith("#"):
             assert re.search(r"\$\$?\{?[A-Z_]+", line), line
 
 
-def test_the_two_files_together_are_valid_and_publish_the_proxy_alone() -> None:
+def test_both_files_together_are_valid_and_publish_only_the_proxy() -> None:
     files = [part for file in FILES for part in ("-f", file)]
     passwords = dict.fromkeys(PASSWORDS, "x")
     config = docker("compose", "--env-file", os.devnull, *files, "config", "--format", "json", environment=passwords)

@@ -1,11 +1,11 @@
-"""The API with its Redis, as `docker compose up` starts them: what they do, and what they cannot do."""
+"""The API and its Redis, as started by `docker compose up`: their functions and their permissions."""
 
 import json
 import time
 
 import pytest
 
-from tests.e2e.stack import IMAGE, Stack, add_product, docker, facts
+from tests.e2e.stack import IMAGE, Stack, add_product, docker, measurements
 
 COMPOSE_FILES = ["docker-compose.yml"]
 UP: list[str] = []
@@ -18,17 +18,17 @@ print(json.dumps([[row["Name"], *row["Uid"].split(), row["CapEff"], row["CapBnd"
 """
 
 
-async def test_it_is_ready_soon_and_healthy(stack: Stack) -> None:
+async def test_the_stack_is_ready_within_30_seconds_and_healthy(stack: Stack) -> None:
     stack.down("-v")
     seconds = stack.up()
-    facts.append(f"clean start: ready {seconds:.1f} s after `up`")
+    measurements.append(f"clean start: ready {seconds:.1f} s after `up`")
     assert seconds < 30
     stack.compose("up", "-d", "--wait", "--wait-timeout", "30")
     assert stack.inspect("api")["State"]["Health"]["Status"] == "healthy"
     assert stack.inspect("redis")["State"]["Health"]["Status"] == "healthy"
 
 
-async def test_products_and_orders_are_made_and_read_back(stack: Stack) -> None:
+async def test_added_products_and_placed_orders_can_be_read(stack: Stack) -> None:
     async with stack.client() as client:
         mugs, pots = await add_product(client, 10), await add_product(client, 3)
         lines = [{"product_id": mugs, "quantity": 2}, {"product_id": pots, "quantity": 1}]
@@ -43,8 +43,8 @@ async def test_products_and_orders_are_made_and_read_back(stack: Stack) -> None:
         assert placed.json() in (await client.get("/orders")).json()
 
 
-async def test_the_api_needs_no_more_of_redis_than_its_user_may(stack: Stack) -> None:
-    """Every call and every command. A permission that is missing shows as 500 here."""
+async def test_the_user_of_the_api_has_all_needed_permissions(stack: Stack) -> None:
+    """Use all calls and all commands. A missing permission causes a response of 500."""
     async with stack.client() as client:
         mugs = await add_product(client, 10)
         pending = {"products": [{"product_id": mugs, "quantity": 1}], "status": "pending"}
@@ -61,13 +61,13 @@ async def test_the_api_needs_no_more_of_redis_than_its_user_may(stack: Stack) ->
             await client.get("/products?in_stock=false"),
         ]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 204, 200, 200, 200, 200]
-        # The hold ends by itself, and its unit returns: 10 + 5 - 1 sold.
+        # The last hold expires, and its unit is released: 10 + 5 - 1 sold.
         deadline = time.monotonic() + 10
         while (stock := (await client.get(f"/products/{mugs}")).json()["stock"]) != 14:
             assert time.monotonic() < deadline, stock
         assert (await client.get(f"/orders/{third}")).status_code == 410
         refused = {**pending, "products": [{"product_id": mugs, "quantity": 99}]}
-        for _ in range(2):  # the refusal is written down, and read
+        for _ in range(2):  # the first call stores the refusal, and the second call reads it
             response = await client.post("/orders", json=refused, headers={"Idempotency-Key": "too-many"})
             assert response.status_code == 409, response.text
         assert (await client.delete(f"/products/{mugs}")).status_code == 204
@@ -78,7 +78,7 @@ async def test_the_api_needs_no_more_of_redis_than_its_user_may(stack: Stack) ->
     assert not [line for line in stack.logs_of_api() if line["level"] in ("warning", "error")]
 
 
-async def test_the_audit_inside_the_container_balances(stack: Stack) -> None:
+async def test_the_audit_inside_the_container_has_no_findings(stack: Stack) -> None:
     async with stack.client() as client:
         mugs = await add_product(client, 10)
         before = stack.audit()["orders"]
@@ -87,13 +87,13 @@ async def test_the_audit_inside_the_container_balances(stack: Stack) -> None:
         assert "Stock numbers and orders agree." in stack.in_api("holdfast", "audit")
 
 
-async def test_the_audit_inside_the_container_fails_where_a_unit_is_missing(stack: Stack) -> None:
+async def test_the_audit_inside_the_container_reports_a_missing_unit(stack: Stack) -> None:
     async with stack.client() as client:
         mugs = await add_product(client, 10)
     stack.redis("HINCRBY", f"{{shop}}:product:{mugs}", "stock", "-1")
     found = stack.compose("exec", "-T", "api", "holdfast", "audit", check=False)
     stack.redis("HINCRBY", f"{{shop}}:product:{mugs}", "stock", "1")
-    assert f"{{shop}}:product:{mugs} received 10, but stock 9" in found
+    assert f"{{shop}}:product:{mugs} has received 10, but stock 9" in found
     stack.audit()
 
 
@@ -103,7 +103,7 @@ async def test_the_api_logs_json_lines(stack: Stack) -> None:
 
 async def test_the_api_runs_as_a_fixed_user_without_any_capability(stack: Stack) -> None:
     rows = json.loads(stack.in_api("python", "-c", PROCESSES))
-    assert len(rows) >= 3, rows  # init, the API, and this look at them
+    assert len(rows) >= 3, rows  # init, the API, and the process that runs PROCESSES
     for name, *uids, effective, bounding, no_new_privileges in rows:
         assert uids == ["10001"] * 4, name
         assert (int(effective, 16), int(bounding, 16), no_new_privileges) == (0, 0, "1"), name
@@ -117,16 +117,16 @@ async def test_redis_runs_as_its_own_user_without_any_capability(stack: Stack) -
     assert int(row["CapEff"], 16) == int(row["CapBnd"], 16) == 0
 
 
-@pytest.mark.parametrize("place", ["/app/x", "/app/.venv/x", "/x", "/home/x"])
-async def test_the_api_cannot_write_to_its_file_system(stack: Stack, place: str) -> None:
-    assert "Read-only file system" in stack.compose("exec", "-T", "api", "touch", place, check=False)
+@pytest.mark.parametrize("path", ["/app/x", "/app/.venv/x", "/x", "/home/x"])
+async def test_the_api_cannot_write_to_its_file_system(stack: Stack, path: str) -> None:
+    assert "Read-only file system" in stack.compose("exec", "-T", "api", "touch", path, check=False)
 
 
-async def test_the_api_has_a_place_for_temporary_files(stack: Stack) -> None:
+async def test_the_api_can_write_temporary_files(stack: Stack) -> None:
     assert stack.in_api("sh", "-c", "echo there >/tmp/x && cat /tmp/x && rm /tmp/x") == "there\n"
 
 
-async def test_only_the_api_is_published_and_only_to_this_machine(stack: Stack) -> None:
+async def test_only_the_api_is_published_and_only_on_this_machine(stack: Stack) -> None:
     port = stack.environment["HOLDFAST_PORT"]
     assert stack.inspect("api")["HostConfig"]["PortBindings"] == {
         "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]
@@ -157,12 +157,12 @@ async def test_only_the_api_is_published_and_only_to_this_machine(stack: Stack) 
         "HGET shop:meta layout",
     ],
 )
-async def test_the_user_of_the_api_may_not(stack: Stack, command: str) -> None:
+async def test_the_user_of_the_api_must_not_run_a_dangerous_command(stack: Stack, command: str) -> None:
     assert "NOPERM" in stack.redis_as_api(*command.split())
 
 
 @pytest.mark.parametrize("inner", ["'FLUSHALL'", "'GET', 'elsewhere'", "'CONFIG', 'SET', 'appendonly', 'no'"])
-async def test_a_script_may_no_more_than_the_user_of_the_api(stack: Stack, inner: str) -> None:
+async def test_a_script_has_the_permissions_of_the_user_of_the_api(stack: Stack, inner: str) -> None:
     answer = stack.redis_as_api("EVAL", f"return redis.call({inner})", "0")
     assert "ERR ACL failure" in answer or "NOPERM" in answer or "not allowed from script" in answer, answer
 
@@ -175,47 +175,47 @@ async def test_the_user_of_the_api_can_read_the_shop_but_no_password(stack: Stac
     assert stack.environment["HOLDFAST_REDIS_PASSWORD"] not in settings
 
 
-async def test_redis_tells_nothing_to_those_without_a_password(stack: Stack) -> None:
+async def test_redis_refuses_clients_without_a_password(stack: Stack) -> None:
     bare = ("exec", "-T", "redis", "env", "-u", "REDISCLI_AUTH", "redis-cli")
     assert "NOAUTH" in stack.compose(*bare, "PING", check=False)
     assert "WRONGPASS" in stack.compose(*bare, "-a", "wrong", "PING", check=False)
     assert stack.redis("PING") == "PONG"
 
 
-async def test_redis_is_set_up_to_keep_what_it_was_told(stack: Stack) -> None:
+async def test_redis_is_configured_to_lose_no_data(stack: Stack) -> None:
     names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
     found = stack.redis("CONFIG", "GET", *names).split()
     settings = dict(zip(found[::2], found[1::2], strict=True))
     assert [settings[name] for name in names] == ["yes", "always", "no", "noeviction"]
 
 
-async def test_the_image_has_neither_secrets_nor_uv_and_its_user_owns_nothing(stack: Stack) -> None:
+async def test_the_image_has_no_secrets_and_no_uv_and_its_user_owns_no_file(stack: Stack) -> None:
     [image] = json.loads(docker("image", "inspect", IMAGE))
-    facts.append(f"image: {image['Size'] / 1e6:.0f} MB")
-    told = docker("history", "--no-trunc", IMAGE) + json.dumps(image)
-    assert "PASSWORD" not in told.upper()
-    assert "REDIS_URL" not in told
+    measurements.append(f"image: {image['Size'] / 1e6:.0f} MB")
+    description = docker("history", "--no-trunc", IMAGE) + json.dumps(image)
+    assert "PASSWORD" not in description.upper()
+    assert "REDIS_URL" not in description
     assert image["Config"]["User"] == "10001:10001"
     assert image["Config"]["Cmd"] == ["holdfast", "serve"]
     assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "Holdfast"
-    # Without compose's read-only file system: it is the owner that keeps the process from its code.
-    look = (
+    # This container has a writable file system: the file permissions alone protect the code.
+    command = (
         "find / -xdev -name 'uv' -o -xdev -name 'uvx' -o -xdev -user 10001 -not -path '/proc/*'; "
-        "touch /app/x || touch /app/.venv/x || find /app -name app.py -exec touch {} + || echo refused; "
+        "touch /app/x || touch /app/.venv/x || find /app -name app.py -exec touch {} + || echo read-only; "
         "find /app -path '*/service/lua/place_order.lua' -o -path '*/service/__pycache__/app.*.pyc'"
     )
-    found = docker("run", "--rm", "--network", "none", "--entrypoint", "sh", IMAGE, "-c", look).splitlines()
-    assert found[0] == "refused", found
+    found = docker("run", "--rm", "--network", "none", "--entrypoint", "sh", IMAGE, "-c", command).splitlines()
+    assert found[0] == "read-only", found
     assert sorted(path.rpartition("/")[2].split(".")[0] for path in found[1:]) == ["app", "place_order"], found
 
 
-async def test_the_suite_passes_inside_the_test_image() -> None:
+async def test_all_tests_pass_inside_the_test_image() -> None:
     image = f"{IMAGE}-test"
     docker("build", "--target", "test", "--tag", image, ".", timeout=300)
     try:
         summary = docker("run", "--rm", "--network", "none", image, timeout=300).splitlines()[-1]
     finally:
         docker("image", "rm", image)
-    facts.append(f"suite inside the test image: {summary.strip('= ')}")
+    measurements.append(f"tests inside the test image: {summary.strip('= ')}")
     assert " passed" in summary
     assert "skipped" not in summary

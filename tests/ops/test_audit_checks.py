@@ -64,7 +64,7 @@ def product_findings(row: ProductRow | Unreadable, units: Units = MUG_UNITS) -> 
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_names_of_a_row_are_those_of_the_reply_in_the_same_order(link: CommandSender) -> None:
+async def test_a_row_has_the_fields_of_the_reply_in_the_same_order(link: CommandSender) -> None:
     store = make_store(link)
     for key in ("{test}:order:1", "{test}:product:1"):
         for name in {*OrderRow._fields, *ProductRow._fields}:
@@ -79,19 +79,19 @@ async def test_the_names_of_a_row_are_those_of_the_reply_in_the_same_order(link:
     assert product_row(product) == ProductRow(**{name: f"the {name}" for name in ProductRow._fields} | scores)
 
 
-def test_a_reply_of_another_length_is_not_taken_for_a_row() -> None:
+def test_a_reply_of_wrong_length_is_not_accepted_as_a_row() -> None:
     with pytest.raises(TypeError):
         order_row(["7", "completed"])
     with pytest.raises(TypeError):
         product_row(["1", "19.99"])
 
 
-def test_the_reply_for_a_key_that_is_not_a_hash_is_its_error() -> None:
+def test_the_row_of_a_key_of_another_type_is_unreadable() -> None:
     assert order_row(["WRONGTYPE"]) == product_row(["WRONGTYPE"]) == Unreadable("WRONGTYPE")
 
 
 @pytest.mark.parametrize("products", [None, "", "two mugs", "1: 2 x 19.99\n", "1: -2 x 19.99", "1: 2 x 1.005"])
-def test_lines_that_cannot_be_read_are_none(products: str | None) -> None:
+def test_unreadable_lines_give_none(products: str | None) -> None:
     assert lines_of(COMPLETED._replace(products=products)) is None
 
 
@@ -157,7 +157,7 @@ def test_a_missing_field_of_an_order_is_found(field: str) -> None:
         *(("created_at", value, "a whole number, 0 or more") for value in NOT_NUMBERS),
     ],
 )
-def test_a_field_of_an_order_that_cannot_be_so_is_found(field: str, value: str, expected: str) -> None:
+def test_an_impossible_value_in_an_order_is_found(field: str, value: str, expected: str) -> None:
     assert order_findings(COMPLETED._replace(**{field: value})) == [f"has {field} {value!r}, expected {expected}"]
 
 
@@ -176,7 +176,7 @@ def test_a_deadline_that_differs_from_the_hold_is_found(score: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "message"),
     [
         ({"holds_score": None}, f"is pending, but is not in {HOLDS}: it would never expire"),
         ({"pending_score": None}, f"is pending, but is not in {PENDING}"),
@@ -184,17 +184,17 @@ def test_a_deadline_that_differs_from_the_hold_is_found(score: str) -> None:
         ({"pending_score": "7.5"}, f"is pending, but its score in {PENDING} is 7.5, expected 7"),
     ],
 )
-def test_a_pending_order_with_a_wrong_place_in_an_index_is_found(changes: dict[str, str | None], what: str) -> None:
-    assert order_findings(HELD._replace(**changes)) == [what]
+def test_a_wrong_index_entry_of_a_pending_order_is_found(changes: dict[str, str | None], message: str) -> None:
+    assert order_findings(HELD._replace(**changes)) == [message]
 
 
 @pytest.mark.parametrize("status", ["completed", "cancelled", "expired"])
-def test_an_order_that_is_not_pending_is_found_in_the_indexes(status: str) -> None:
+def test_an_index_entry_of_an_order_that_is_not_pending_is_found(status: str) -> None:
     row = COMPLETED._replace(status=status, holds_score="5", pending_score="7")
     assert order_findings(row) == [f"is {status}, but is in {HOLDS}", f"is {status}, but is in {PENDING}"]
 
 
-def test_everything_that_is_wrong_with_an_order_is_found_at_once() -> None:
+def test_all_findings_of_an_order_are_reported_together() -> None:
     assert len(order_findings(NO_ORDER)) == 4
     row = HELD._replace(id="8", total_price="1.00", created_at="", holds_score=None, pending_score=None)
     assert len(order_findings(row)) == 5
@@ -205,8 +205,8 @@ def test_an_order_that_cannot_be_read_has_one_finding() -> None:
 
 
 def test_only_the_beginning_of_a_long_value_is_shown() -> None:
-    [what] = order_findings(COMPLETED._replace(products="x" * 1_000_000))
-    assert len(what) < 200
+    [message] = order_findings(COMPLETED._replace(products="x" * 1_000_000))
+    assert len(message) < 200
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------
@@ -230,13 +230,13 @@ def test_a_product_that_agrees_with_its_orders_has_no_findings(
 
 
 @given(st.sampled_from(["stock", "held", "sold", "received"]), st.integers(0, 10**9))
-def test_a_counter_with_any_other_number_is_found(counter: str, number: int) -> None:
+def test_a_counter_with_a_wrong_number_is_found(counter: str, number: int) -> None:
     row = MUG._replace(**{counter: str(number)})
     assert (product_findings(row) == []) == (row == MUG)
 
 
 @pytest.mark.parametrize(
-    ("changes", "whats"),
+    ("changes", "messages"),
     [
         ({"stock": "9"}, ["has received 15, but stock 9 + held 3 + sold 2 is 14"]),
         ({"stock": "9", "held": "4"}, ["has held 4, but its orders add up to 3"]),
@@ -253,8 +253,8 @@ def test_a_counter_with_any_other_number_is_found(counter: str, number: int) -> 
         ({"withdrawn": "1", "index_score": None}, []),
     ],
 )
-def test_a_wrong_product_is_found(changes: dict[str, str | None], whats: list[str]) -> None:
-    assert product_findings(MUG._replace(**changes)) == whats
+def test_a_wrong_product_is_found(changes: dict[str, str | None], messages: list[str]) -> None:
+    assert product_findings(MUG._replace(**changes)) == messages
 
 
 @pytest.mark.parametrize("field", ["id", "price", "stock", "held", "sold", "received", "withdrawn"])
@@ -274,23 +274,23 @@ def test_a_product_that_cannot_be_read_has_one_finding() -> None:
     assert product_findings(Unreadable("WRONGTYPE")) == ["cannot be read: WRONGTYPE"]
 
 
-def test_a_product_that_only_orders_name_is_found() -> None:
+def test_a_missing_product_that_orders_name_is_found() -> None:
     assert product_findings(NO_PRODUCT) == ["does not exist, but its orders hold 3 units and have sold 2"]
 
 
-def test_a_product_that_only_the_index_names_is_found_in_the_index() -> None:
+def test_a_missing_product_that_the_index_names_is_found() -> None:
     findings = check_product(SHOP, 1, NO_PRODUCT._replace(index_score="1"), MUG_UNITS)
     assert findings == [Finding(INDEX, "has the entry 1, but there is no such product")]
 
 
-def test_a_product_that_nothing_names_has_no_findings() -> None:
+def test_a_missing_product_without_orders_has_no_findings() -> None:
     assert product_findings(NO_PRODUCT, Units(0, 0)) == []
 
 
 # --- Keys and indexes -------------------------------------------------------------------------------------------------
 
 
-def test_only_keys_of_the_prefix_are_looked_at() -> None:
+def test_keys_with_another_prefix_are_ignored() -> None:
     names = ["{test}:order:5", "{test}:order:12", "{test}:orders", "{test}:product:3", "{other}:order:old"]
     assert check_names(names, "{test}:order:") == ([5, 12], [])
 
@@ -301,7 +301,7 @@ def test_a_key_that_does_not_end_in_an_id_is_found(end: str) -> None:
     assert check_names([key, "{test}:order:5"], "{test}:order:") == ([5], [Finding(key, "does not end in an id")])
 
 
-def test_a_member_of_an_index_that_is_not_an_id_is_found() -> None:
+def test_an_index_entry_that_is_not_an_id_is_found() -> None:
     ids, findings = check_members(HOLDS, ["5", "01", "12", "five"])
     assert ids == [5, 12]
     assert findings == [
@@ -310,13 +310,13 @@ def test_a_member_of_an_index_that_is_not_an_id_is_found() -> None:
     ]
 
 
-def test_an_entry_of_an_index_without_an_order_is_found() -> None:
+def test_an_index_entry_without_an_order_is_found() -> None:
     row = NO_ORDER._replace(holds_score="5")
     assert check_entry(HOLDS, 5, row) == [Finding(HOLDS, "has the entry 5, but there is no such order")]
 
 
 @pytest.mark.parametrize("row", [COMPLETED, HELD, NO_ORDER._replace(status="pending"), Unreadable("WRONGTYPE")])
-def test_an_entry_of_an_index_with_an_order_in_any_state_has_no_finding(row: OrderRow | Unreadable) -> None:
+def test_an_index_entry_with_an_existing_order_has_no_finding(row: OrderRow | Unreadable) -> None:
     assert check_entry(HOLDS, 7, row) == []
 
 

@@ -66,7 +66,7 @@ def test_an_order_counts_only_in_its_last_status(before: str, after: str) -> Non
 
 @pytest.mark.parametrize("status", [*UNITS_IN, "lost", ""])
 @pytest.mark.parametrize("order_id", [1, 65_535, 65_536, 2**53 - 1])
-def test_the_ledger_knows_the_orders_that_were_counted(order_id: int, status: str) -> None:
+def test_the_ledger_knows_the_counted_orders(order_id: int, status: str) -> None:
     ledger = Ledger()
     assert not ledger.knows(order_id)
     ledger.set_order(order_id, status, MUGS)
@@ -79,12 +79,12 @@ def test_the_ledger_knows_the_orders_that_were_counted(order_id: int, status: st
 
 
 @pytest.mark.parametrize("status", ["pending", "completed"])
-def test_an_order_that_was_placed_has_the_status_that_the_event_names(status: str) -> None:
+def test_a_placed_order_has_the_status_in_its_event(status: str) -> None:
     assert order_change(event("order_placed", status=status)) == OrderChange(7, status, MUGS)
 
 
 @pytest.mark.parametrize(("kind", "status"), STATUS_AFTER_EVENT.items())
-def test_the_kind_of_an_event_gives_the_status_after_it(kind: str, status: str) -> None:
+def test_the_kind_of_an_event_decides_the_status_after_it(kind: str, status: str) -> None:
     assert order_change(event(kind)) == OrderChange(7, status, MUGS)
     assert status in UNITS_IN
 
@@ -108,8 +108,8 @@ def test_an_event_that_changes_no_order_is_ignored(other: Event) -> None:
 # --- Orders that change while they are read ---------------------------------------------------------------------------
 
 
-class Life(NamedTuple):
-    """One order: its lines, and its statuses with the moment of each."""
+class History(NamedTuple):
+    """The lines of an order, and each of its statuses with the moment when it began."""
 
     lines: tuple[OrderLine, ...]
     statuses: list[tuple[int, str]]
@@ -122,29 +122,29 @@ LINES = st.lists(st.builds(OrderLine, st.integers(1, 3), st.integers(1, 9), st.j
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> Life:
+def histories(draw: st.DrawFn) -> History:
     placed, ended = sorted(draw(st.tuples(st.integers(1, MOMENTS), st.integers(1, MOMENTS))))
     end = draw(st.sampled_from([None, "completed", "cancelled", "expired"]))
     statuses = [(placed, draw(st.sampled_from(["pending", "completed"])))]
     if end is not None and ended > placed and statuses[0][1] == "pending":
         statuses.append((ended, end))
-    return Life(draw(LINES), statuses)
+    return History(draw(LINES), statuses)
 
 
-@given(st.lists(lives(), max_size=8), st.data())
-def test_orders_read_at_different_moments_and_then_the_events_give_the_last_state(
-    orders: list[Life], data: st.DataObject
+@given(st.lists(histories(), max_size=8), st.data())
+def test_orders_read_at_different_moments_and_all_later_events_give_the_last_state(
+    orders: list[History], data: st.DataObject
 ) -> None:
     start = data.draw(st.integers(0, MOMENTS), label="start of the audit")
     followed, expected = Ledger(), Ledger()
     changes = []
-    for order_id, life in enumerate(orders, 1):
+    for order_id, history in enumerate(orders, 1):
         read_at = data.draw(st.integers(start, MOMENTS), label=f"order {order_id} is read")
-        known = [status for moment, status in life.statuses if moment <= read_at]
-        if known:  # an order that is placed later has no key yet
-            followed.set_order(order_id, known[-1], life.lines)
-        expected.set_order(order_id, life.statuses[-1][1], life.lines)
-        changes += [(moment, OrderChange(order_id, status, life.lines)) for moment, status in life.statuses]
+        known = [status for moment, status in history.statuses if moment <= read_at]
+        if known:  # an order that is placed later does not exist yet
+            followed.set_order(order_id, known[-1], history.lines)
+        expected.set_order(order_id, history.statuses[-1][1], history.lines)
+        changes += [(moment, OrderChange(order_id, status, history.lines)) for moment, status in history.statuses]
     for moment, change in sorted(changes, key=lambda change: change[0]):
         if moment > start:
             followed.set_order(*change)

@@ -1,0 +1,82 @@
+"""The output of all commands: a closed pipe, a full disk, and the progress bar."""
+
+import os
+import pty
+import select
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import HOLDFAST, SharedEngineCommand
+
+
+@pytest.mark.parametrize("number", [3, 3000], ids=["few lines", "more lines than a pipe holds"])
+@pytest.mark.parametrize("command", ["events", "export products"])
+def test_a_closed_output_is_not_an_error(holdfast: SharedEngineCommand, command: str, number: int) -> None:
+    if command == "events":
+        pipeline = holdfast.redis.pipeline(transaction=False)
+        for _ in range(number):
+            pipeline.xadd("{cli}:events", {"event": "stock_moved", "product": 1, "change": 1, "reason": "x" * 20})
+        pipeline.execute()
+    else:
+        holdfast.add_products(*range(1, number + 1))
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        result = subprocess.run(
+            [*HOLDFAST, *command.split()],
+            cwd=holdfast.folder,
+            env=holdfast.env,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_reported(holdfast: SharedEngineCommand) -> None:
+    holdfast.write_products("p.jsonl", 1)
+    holdfast("import", "p.jsonl")
+    with Path("/dev/full").open("w") as full:
+        result = holdfast("export", "products", stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "unit", "first_line"),
+    [
+        (("audit",), "keys", "2 products, 0 orders"),
+        (("import", "p.jsonl"), "B", "0 added, 2 already existed"),
+        (("export", "products"), "products", '{"id":1,'),
+    ],
+)
+def test_a_progress_bar_appears_on_stderr_only(
+    holdfast: SharedEngineCommand, args: tuple[str, ...], unit: str, first_line: str
+) -> None:
+    holdfast.add_products(1, 2)
+    holdfast.write_products("p.jsonl", 1, 2)
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    try:
+        result = holdfast(*args, stdout=subprocess.PIPE, stderr=terminal)
+        shown = ""
+        while select.select([controller], [], [], 0)[0]:
+            shown += os.read(controller, 65536).decode()
+    finally:
+        os.close(terminal)
+        os.close(controller)
+    assert "\r" in shown
+    assert "%|" in shown
+    assert unit in shown
+    assert result.returncode == 0
+    assert result.stdout.startswith(first_line)
+    assert "\r" not in result.stdout

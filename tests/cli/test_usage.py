@@ -1,0 +1,52 @@
+"""The help texts, and the report of a wrong call."""
+
+import pytest
+
+from tests.support.command_line import HoldfastCommand
+
+
+def test_holdfast_without_a_command_prints_all_commands(embedded_holdfast: HoldfastCommand) -> None:
+    result = embedded_holdfast()
+    assert (result.returncode, result.stderr) == (0, "")
+    commands = ("serve", "health", "audit", "events", "import", "export")
+    for word in (*commands, "--redis-url", "--data-dir", "HOLDFAST_REDIS_URL"):
+        assert word in result.stdout
+    assert list(embedded_holdfast.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("audit", ["--json", "stock numbers and orders agree"]),
+        ("events", ["--after", "--follow", "JSON lines"]),
+        ("import", ["FILE", "id, name, description, price, stock"]),
+        ("export", ["WHAT", "all orders"]),
+    ],
+)
+def test_the_help_of_a_command_shows_its_usage(
+    embedded_holdfast: HoldfastCommand, command: str, words: list[str]
+) -> None:
+    result = embedded_holdfast(command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Usage: holdfast {command}" in result.stdout
+    for word in words:
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("frobnicate",), "frobnicate"),
+        (("audit", "--yaml"), "--yaml"),
+        (("export", "customers"), "'products', 'orders'"),
+        (("import",), "file"),
+    ],
+)
+def test_a_wrong_call_is_reported_and_exits_with_2(
+    embedded_holdfast: HoldfastCommand, args: tuple[str, ...], word: str
+) -> None:
+    result = embedded_holdfast(*args)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert word in result.stderr.lower()
+    assert "Traceback" not in result.stderr
+    assert list(embedded_holdfast.folder.iterdir()) == []

@@ -1,0 +1,247 @@
+"""The service runs during the audit: changes must neither cause a finding nor hide one."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+
+from service.domain.errors.refusals import Refusal
+from service.ops.audit import audit
+from service.storage.connection import MultiplexedConnection
+from service.storage.store import Store
+from tests.support.audited_shop import (
+    COMPLETED,
+    CUP,
+    HOLDS,
+    INDEX,
+    MUG,
+    OF_WITHDRAWN,
+    PENDING,
+    POT,
+    SPOON,
+    AuditedShop,
+    RedisCommand,
+    SmallPages,
+    assert_balanced,
+    fill,
+    open_shop,
+    order,
+    product,
+    stock_move,
+)
+from tests.support.clock import Clock
+from tests.support.fake_redis import FakeRedis
+from tests.support.shop import SHOP, make_store
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.ops.audit._BATCH", 6)
+
+
+async def _place_and_complete(shop: AuditedShop) -> None:
+    await shop.store.holds.complete(await shop.place((1, 1), (2, 1), hold=900))
+
+
+async def _place_and_cancel(shop: AuditedShop) -> None:
+    await shop.store.holds.cancel(await shop.place((1, 1), hold=900))
+
+
+async def _expire(shop: AuditedShop, order_id: int) -> None:
+    shop.clock.forward(1)
+    await shop.store.holds.expire_due(100)
+    with pytest.raises(Refusal):
+        await shop.store.orders.get(order_id)
+
+
+async def _add_sell_and_withdraw(shop: AuditedShop) -> None:
+    added = await shop.store.products.add(product())
+    await shop.place((added.id, 1))
+    await shop.store.products.withdraw(added.id)
+
+
+CHANGES: dict[str, tuple[int | None, Callable[[AuditedShop, int], Awaitable[object]]]] = {
+    "a completed order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3))),
+    "a pending order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3), hold=900)),
+    "a pending order is completed": (900, lambda shop, order_id: shop.store.holds.complete(order_id)),
+    "a pending order is cancelled": (900, lambda shop, order_id: shop.store.holds.cancel(order_id)),
+    "a pending order expires": (1, _expire),
+    "an order is placed and completed": (None, lambda shop, _: _place_and_complete(shop)),
+    "an order is placed and cancelled": (None, lambda shop, _: _place_and_cancel(shop)),
+    "stock is added": (None, lambda shop, _: shop.store.stock.move(1, stock_move(3))),
+    "a product is added": (None, lambda shop, _: shop.store.products.add(product())),
+    "a product is added, sold and withdrawn": (None, lambda shop, _: _add_sell_and_withdraw(shop)),
+}
+"""If the change needs a pending order, the seconds of its hold. Then the change itself, called with the order's id."""
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(("hold", "change"), CHANGES.values(), ids=CHANGES)
+async def test_a_change_between_two_reads_of_the_audit_causes_no_finding(
+    hold: int | None, change: Callable[[AuditedShop, int], Awaitable[object]]
+) -> None:
+    shop = await fill(open_shop(FakeRedis()))
+    await shop.store.stock.move(1, stock_move(1000))
+    await shop.store.stock.move(2, stock_move(1000))
+    for _ in range(4):
+        await shop.store.products.add(product())
+        await shop.place((1, 1))
+    moment, reads = 0, 1
+    while moment < reads:
+        moment += 1
+        order_id = 0 if hold is None else await shop.place((1, 1), (2, 2), hold=hold)
+
+        async def before(sent: int, moment: int = moment, order_id: int = order_id) -> None:
+            if sent == moment:
+                await change(shop, order_id)
+
+        redis = SmallPages(shop.redis, before)
+        report = await audit(make_store(redis), SHOP)
+        assert report.findings == [], f"before read {moment} of {redis.sent}"
+        reads = redis.sent
+    assert reads >= 20
+
+
+CORRUPTIONS: list[tuple[RedisCommand, RedisCommand, set[str]]] = [
+    (("HINCRBY", MUG, "stock", 1), ("HINCRBY", MUG, "stock", -1), {MUG}),
+    (("HINCRBY", POT, "sold", -1), ("HINCRBY", POT, "sold", 1), {POT}),
+    (("HINCRBY", CUP, "held", 1), ("HINCRBY", CUP, "held", -1), {CUP}),
+    (("RENAME", COMPLETED, "away"), ("RENAME", "away", COMPLETED), {MUG, POT}),
+    (("RENAME", SPOON, "away"), ("RENAME", "away", SPOON), {INDEX}),
+    (("HSET", OF_WITHDRAWN, "total_price", "0.08"), ("HSET", OF_WITHDRAWN, "total_price", "0.07"), {OF_WITHDRAWN}),
+    (("ZADD", HOLDS, "9e15", "5"), ("ZREM", HOLDS, "5"), {OF_WITHDRAWN}),
+    (("ZADD", PENDING, "9e15", "9000000"), ("ZREM", PENDING, "9000000"), {PENDING}),
+    (("ZREM", INDEX, "4"), ("ZADD", INDEX, "4", "4"), {SPOON}),
+]
+"""Commands that corrupt the shop and that repair it, and the keys of the findings between the two.
+
+`RandomChanges` cannot repair a corruption by accident.
+"""
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("seed", range(5))
+async def test_changes_before_each_read_of_the_audit_cause_no_finding_and_hide_none(seed: int) -> None:
+    rng = random.Random(seed)
+    shop = await fill(open_shop(FakeRedis()))
+    changes = RandomChanges(shop.store, shop.clock, rng)
+
+    async def before(sent: int) -> None:
+        await changes.make_one()
+
+    store = make_store(SmallPages(shop.redis, before))
+    followed = 0
+    for corrupt, repair, keys in [(None, None, set()), *CORRUPTIONS]:
+        if corrupt is not None:
+            await shop.redis.send(*corrupt)
+        report = await audit(store, SHOP)
+        assert {finding.key for finding in report.findings} == keys, report.findings
+        if repair is not None:
+            await shop.redis.send(*repair)
+        followed += report.events_followed
+    assert followed > 50
+
+
+class RandomChanges:
+    """Makes random changes to orders, stock and products, but never repairs one of CORRUPTIONS."""
+
+    def __init__(self, store: Store, clock: Clock, rng: random.Random) -> None:
+        self.store = store
+        self.clock = clock
+        self.rng = rng
+        self.pending: list[int] = []
+        self.added: list[int] = []
+        self.done = 0
+
+    async def make_one(self) -> None:
+        actions = [
+            (8, self.place),
+            (5, self.hold),
+            (3, lambda: self.end(self.store.holds.complete)),
+            (2, lambda: self.end(self.store.holds.cancel)),
+            (1, self.expire),
+            (3, self.move_stock),
+            (1, self.add),
+            (1, self.withdraw),
+        ]
+        [(_, action)] = self.rng.choices(actions, [weight for weight, _ in actions])
+        with suppress(Refusal):
+            await action()
+        self.done += 1
+
+    def lines(self) -> list[tuple[int, int]]:
+        choices = [1, 2, *self.added[-5:]]
+        return [(product_id, self.rng.randint(1, 3)) for product_id in self.rng.sample(choices, min(2, len(choices)))]
+
+    async def place(self) -> None:
+        await self.store.orders.place(order(*self.lines()))
+
+    async def hold(self) -> None:
+        placed = await self.store.orders.place(order(*self.lines(), hold=self.rng.randint(1, 5)))
+        self.pending.append(placed.order.id)
+
+    async def end(self, verb: Callable[[int], Awaitable[object]]) -> None:
+        if self.pending:
+            await verb(self.pending.pop(self.rng.randrange(len(self.pending))))
+
+    async def expire(self) -> None:
+        self.clock.forward(1)
+        await self.store.holds.expire_due(10)
+
+    async def move_stock(self) -> None:
+        await self.store.stock.move(self.rng.choice([1, 2]), stock_move(self.rng.choice([-1, 4, 10])))
+
+    async def add(self) -> None:
+        self.added.append((await self.store.products.add(product(stock=50))).id)
+
+    async def withdraw(self) -> None:
+        if len(self.added) > 2:
+            await self.store.products.withdraw(self.added.pop(self.rng.randrange(len(self.added))))
+
+
+@pytest.fixture
+async def workers(wire: MultiplexedConnection, engine_url: str) -> AsyncIterator[list[AuditedShop]]:
+    """Four workers on one filled shop of the real engine: a connection per worker, and one common clock."""
+    shop = await fill(open_shop(wire))
+    async with AsyncExitStack() as stack:
+        connections = [
+            await stack.enter_async_context(MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000))
+            for _ in range(4)
+        ]
+        yield [
+            AuditedShop(connection, shop.clock, make_store(connection, clock=shop.clock)) for connection in connections
+        ]
+
+
+async def _change_shop_until(shop: AuditedShop, seed: int, stop: asyncio.Event) -> int:
+    """Make random changes until `stop` is set. Return their number."""
+    changes = RandomChanges(shop.store, shop.clock, random.Random(seed))
+    while not stop.is_set() and changes.done < 1000:  # with more orders, the audit cannot keep up
+        await changes.make_one()
+    return changes.done
+
+
+@pytest.mark.parametrize("corrupted", [False, True], ids=["balanced", "corrupted"])
+async def test_changes_by_several_workers_cause_no_finding_and_hide_none(
+    wire: MultiplexedConnection, workers: list[AuditedShop], corrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.ops.audit._BATCH", 20)
+    stop = asyncio.Event()
+    store = make_store(SmallPages(wire, page=100))
+    followed = 0
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_change_shop_until(worker, seed, stop)) for seed, worker in enumerate(workers)]
+        for corrupt, repair, keys in 3 * CORRUPTIONS:
+            if corrupted:
+                await wire.send(*corrupt)
+            report = await audit(store, SHOP)
+            assert {finding.key for finding in report.findings} == (keys if corrupted else set()), report.findings
+            if corrupted:
+                await wire.send(*repair)
+            followed += report.events_followed
+        stop.set()
+    assert sum(task.result() for task in tasks) > 500
+    assert followed > 100
+    assert_balanced(await audit(store, SHOP))

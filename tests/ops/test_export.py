@@ -1,0 +1,95 @@
+"""An export has all products or orders, as the API shows them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from httpx2 import AsyncClient
+
+from service.ops.import_products import ImportReport
+from service.storage.sender import CommandSender
+from service.storage.store import Store
+from tests.support.catalogue import export_lines, import_file, products_on_sale, write_file
+from tests.support.shop import add_mugs, add_product, http_client, make_store, new_order, pages, place
+
+
+async def test_exported_products_are_the_same_after_import_into_another_shop(
+    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
+) -> None:
+    unusual_texts = {"name": 'Löffel "é"\u2028\U0001f944', "description": 'a\n\tb\\ "c" \x00,;'}
+    for fields in ({}, unusual_texts, {"price": 0.07, "stock": 0}, {"price": 999_999_999.99}, {"id": 2**53 - 1}):
+        await add_product(client, **fields)
+    withdrawn = await add_product(client)
+    await store.products.withdraw(withdrawn)
+    content = "".join(f"{line}\n" for line in await export_lines(store, "products"))
+    other = make_store(link, shop="other")
+    assert await import_file(other, write_file(tmp_path, content)) == ImportReport(added=5)
+    async with http_client(other) as other_client:
+        assert (await other_client.get("/products")).text == (await client.get("/products")).text
+
+
+async def test_an_export_converted_to_csv_can_be_imported(
+    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
+) -> None:
+    await add_product(client, name='Mug, "big"', description="a\r\nb\n")
+    await add_product(client, price=0.07)
+    rows = [json.loads(line) for line in await export_lines(store, "products")]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    other = make_store(link, shop="other")
+    assert await import_file(other, write_file(tmp_path, text.getvalue(), "p.csv")) == ImportReport(added=2)
+    assert await products_on_sale(other) == await products_on_sale(store)
+
+
+async def test_exported_products_equal_the_responses_of_the_api_in_order_of_id(
+    store: Store, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.ops.export.MAX_PAGE", 3)
+    for product_id in (9, 4, 1, 8, 2, 7, 5):
+        await add_product(client, id=product_id)
+    await store.products.withdraw(4)
+    lines = await export_lines(store, "products")
+    assert [json.loads(line)["id"] for line in lines] == [1, 2, 5, 7, 8, 9]
+    assert lines == [(await client.get(f"/products/{json.loads(line)['id']}")).text.rstrip() for line in lines]
+
+
+async def test_exported_orders_equal_the_responses_of_the_api_newest_first(
+    store: Store, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.ops.export.MAX_PAGE", 3)
+    mugs, pots = await add_product(client, stock=1000), await add_product(client, stock=1000, price=0.07)
+    placed = []
+    for number in range(11):
+        fields = {"status": "pending"} if number % 3 == 0 else {}
+        placed.append((await place(client, (mugs, 1), (pots, 1 + number), **fields)).json())
+    cancelled, completed = placed[6], placed[3]
+    await client.delete(f"/orders/{cancelled['id']}")
+    await client.post(f"/orders/{completed['id']}/complete")
+    expected = [order["id"] for order in reversed(placed) if order != cancelled]
+    lines = await export_lines(store, "orders")
+    assert [json.loads(line)["id"] for line in lines] == expected
+    assert lines == [(await client.get(f"/orders/{order_id}")).text.rstrip() for order_id in expected]
+    assert [page for page in await pages(client, "/orders?limit=3") if page] == _groups_of_three(expected)
+
+
+def _groups_of_three(ids: list[int]) -> Iterable[list[int]]:
+    return [ids[start : start + 3] for start in range(0, len(ids), 3)]
+
+
+async def test_orders_before_and_after_many_unused_ids_are_exported(store: Store, link: CommandSender) -> None:
+    await add_mugs(store, id=1)
+    orders = []
+    for _ in range(2):
+        orders.append((await make_store(link).orders.place(new_order((1, 1)))).order.id)
+        await link.send("INCRBY", "{test}:ids:orders", 12_000)
+    assert [json.loads(line)["id"] for line in await export_lines(store, "orders")] == orders[::-1]
+
+
+@pytest.mark.parametrize("kind", ["products", "orders"])
+async def test_the_export_of_an_empty_shop_is_empty(store: Store, kind: str) -> None:
+    assert await export_lines(store, kind) == []

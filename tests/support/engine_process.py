@@ -1,0 +1,43 @@
+"""Connect to an embedded engine, and run an engine in another process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from redis import Redis
+
+_RUN_ENGINE = """
+import sys
+from pathlib import Path
+from service.engine.data_dir import EngineError
+from service.engine.launcher import run_engine
+try:
+    with run_engine(Path(sys.argv[1]), "always") as url:
+        print(url, flush=True)
+        sys.stdin.read()
+except EngineError as error:
+    print("error:", error, flush=True)
+"""
+
+
+@contextmanager
+def connect(url: str) -> Iterator[Any]:
+    """Give a Redis client that is connected to this engine."""
+    with Redis(unix_socket_path=unquote(url.removeprefix("unix://"))) as redis:
+        yield redis
+
+
+@contextmanager
+def run_engine_in_another_process(data_dir: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Give the other process, and its first line of output: the engine's URL, or `error:` with the reason."""
+    command = [sys.executable, "-c", _RUN_ENGINE, str(data_dir)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().rstrip("\n")
+        finally:
+            process.kill()
