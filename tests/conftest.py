@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if fixtures & {"engine_url", "wire"} or parameters.get("link") == "engine":
+        if fixtures & {"engine_url", "engine"} or parameters.get("redis") == "engine":
             item.add_marker(pytest.mark.engine)
 
 
@@ -39,20 +39,20 @@ def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def wire(engine_url: str) -> AsyncIterator[MultiplexedConnection]:
+async def engine(engine_url: str) -> AsyncIterator[MultiplexedConnection]:
     """A connection to an empty real engine."""
-    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as wire:
-        await wire.send("FLUSHALL")
-        yield wire
+    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as engine:
+        await engine.send("FLUSHALL")
+        yield engine
 
 
 @pytest.fixture(params=["fakeredis", "engine"])
-def link(request: pytest.FixtureRequest) -> CommandSender:
+def redis(request: pytest.FixtureRequest) -> CommandSender:
     """An empty Redis: once fakeredis, which is fast, and once a real engine."""
     if request.param == "fakeredis":
         return FakeRedis()
-    wire: MultiplexedConnection = request.getfixturevalue("wire")
-    return wire
+    engine: MultiplexedConnection = request.getfixturevalue("engine")
+    return engine
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(link: CommandSender) -> Store:
+def store(redis: CommandSender) -> Store:
     """A Store on both kinds of Redis."""
-    return make_store(link)
+    return make_store(redis)
 
 
 @pytest.fixture

@@ -49,10 +49,12 @@ async def test_body_may_be_sent_in_chunks(client: AsyncClient, chunk: int) -> No
     assert response.status_code == 201
 
 
-async def test_body_with_a_too_large_content_length_is_refused_unread(client: AsyncClient, link: CommandSender) -> None:
+async def test_body_with_a_too_large_content_length_is_refused_unread(
+    client: AsyncClient, redis: CommandSender
+) -> None:
     await add_product(client)
     upload = Upload(VALID.ljust(5_000_000), 10_000)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post("/orders", content=upload, headers={**JSON, "Content-Length": "5000000"})
     assert_problem(response, 413, "body-too-large")
     assert upload.read == 0
@@ -60,22 +62,22 @@ async def test_body_with_a_too_large_content_length_is_refused_unread(client: As
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_too_large_chunked_body_is_not_read_to_its_end(
-    client: AsyncClient, link: CommandSender, method: str
+    client: AsyncClient, redis: CommandSender, method: str
 ) -> None:
     await add_product(client)
     upload = Upload(b" " * 5_000_000, 10_000)
     path = {"POST": "/products", "PATCH": "/products/1"}[method]
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.request(method, path, content=upload, headers=JSON)
     assert_problem(response, 413, "body-too-large")
     assert upload.read <= MAX_BODY + 10_000
 
 
 @pytest.mark.parametrize("length", ["65537", "9" * 19, "9" * 4300, "9" * 5000, "-1", "abc", "1e3", "\u00b2"])
-async def test_wrong_content_length_is_refused(client: AsyncClient, link: CommandSender, length: str) -> None:
+async def test_wrong_content_length_is_refused(client: AsyncClient, redis: CommandSender, length: str) -> None:
     await add_product(client)
     headers = [(b"content-type", b"application/json"), (b"content-length", length.encode("latin-1"))]
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post("/orders", content=VALID, headers=headers)
     assert 400 <= response.status_code < 500
 
@@ -100,10 +102,10 @@ OTHER_MEDIA_TYPES += [
 
 @pytest.mark.parametrize("media_type", [*OTHER_MEDIA_TYPES, "application/merge-patch+json"])
 async def test_order_not_declared_as_json_is_refused(
-    client: AsyncClient, link: CommandSender, media_type: str | None
+    client: AsyncClient, redis: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post(
             "/orders", content=VALID, headers={} if media_type is None else {"Content-Type": media_type}
         )
@@ -113,10 +115,10 @@ async def test_order_not_declared_as_json_is_refused(
 
 @pytest.mark.parametrize("media_type", OTHER_MEDIA_TYPES)
 async def test_patch_not_declared_as_json_is_refused(
-    client: AsyncClient, link: CommandSender, media_type: str | None
+    client: AsyncClient, redis: CommandSender, media_type: str | None
 ) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.patch(
             "/products/1", content=b'{"price": 1}', headers={} if media_type is None else {"Content-Type": media_type}
         )
@@ -132,9 +134,11 @@ async def test_json_media_type_may_have_capitals_and_parameters(client: AsyncCli
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip", "nonsense"])
-async def test_body_with_a_content_encoding_is_refused(client: AsyncClient, link: CommandSender, encoding: str) -> None:
+async def test_body_with_a_content_encoding_is_refused(
+    client: AsyncClient, redis: CommandSender, encoding: str
+) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post("/orders", content=VALID, headers={**JSON, "Content-Encoding": encoding})
     assert_problem(response, 415, "unsupported-media-type")
 

@@ -19,7 +19,7 @@ WORKERS = 4
 
 
 @pytest.fixture
-async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[list[AsyncClient]]:
+async def workers(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[list[AsyncClient]]:
     """Return a client per worker. Each worker has its own application, Store and connection, all on the same engine."""
     async with AsyncExitStack() as stack:
         clients = []
@@ -40,7 +40,7 @@ def count_statuses(responses: Iterable[Response]) -> Counter[int]:
 
 
 async def test_two_hundred_clients_buy_exactly_the_fifty_units_in_stock(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=50)
     responses = await send_together(place(workers[i % WORKERS], (mugs, 1)) for i in range(200))
@@ -52,13 +52,13 @@ async def test_two_hundred_clients_buy_exactly_the_fifty_units_in_stock(
     placed = [response.json()["id"] for response in responses if response.status_code == 201]
     assert len(set(placed)) == 50
     assert await stock_of(workers[0], mugs) == 0
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert books.products[mugs]["sold"] == "50"
     assert books.orders.keys() == set(placed)
 
 
 async def test_orders_with_lines_in_opposite_order_do_not_block_each_other(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     products = [await add_product(workers[0], stock=1000) for _ in range(5)]
     forward = [(product_id, position + 1) for position, product_id in enumerate(products)]
@@ -66,11 +66,11 @@ async def test_orders_with_lines_in_opposite_order_do_not_block_each_other(
     responses = await send_together(place(workers[i // 4 % WORKERS], *orders[i % 4]) for i in range(200))
     assert count_statuses(responses) == {201: 200}
     assert [await stock_of(workers[0], product_id) for product_id in products] == [900, 600, 400, 600, 500]
-    await assert_books_balance(wire)
+    await assert_books_balance(engine)
 
 
 async def test_two_lines_with_the_same_product_cannot_sell_more_than_the_stock(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=10)
     refused = await send_together(place(client, (mugs, 6), (mugs, 6)) for client in workers * 10)
@@ -79,11 +79,11 @@ async def test_two_lines_with_the_same_product_cannot_sell_more_than_the_stock(
         assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(12, 10)]
     responses = await send_together(place(client, (mugs, 3), (mugs, 2)) for client in workers * 10)
     assert count_statuses(responses) == {201: 2, 409: 38}
-    assert (await assert_books_balance(wire)).products[mugs]["sold"] == "10"
+    assert (await assert_books_balance(engine)).products[mugs]["sold"] == "10"
 
 
 async def test_concurrent_orders_of_several_products_take_all_lines_or_none(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     plenty, scarce = await add_product(workers[0], stock=1000), await add_product(workers[0], stock=17)
     responses = await send_together(
@@ -91,12 +91,12 @@ async def test_concurrent_orders_of_several_products_take_all_lines_or_none(
         for i in range(100)
     )
     assert count_statuses(responses) == {201: 8, 409: 92}
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert (books.products[plenty]["stock"], books.products[scarce]["stock"]) == (str(1000 - 8 * 3), "1")
 
 
 async def test_fifty_concurrent_requests_with_the_same_key_place_one_order(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=100)
     responses = await send_together(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
@@ -104,24 +104,24 @@ async def test_fifty_concurrent_requests_with_the_same_key_place_one_order(
     assert len({response.content for response in responses}) == 1
     assert len({response.headers["location"] for response in responses}) == 1
     assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert books.orders.keys() == {responses[0].json()["id"]}
     assert (books.products[mugs]["stock"], books.products[mugs]["sold"]) == ("98", "2")
 
 
 async def test_concurrent_requests_with_the_same_key_get_the_same_refusal(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1)
     responses = await send_together(place(workers[i % WORKERS], (mugs, 2), key="k-1") for i in range(50))
     problems = [assert_problem(response, 409, "insufficient-stock") for response in responses]
     assert all(problem["errors"] == problems[0]["errors"] for problem in problems)
     assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
-    assert (await assert_books_balance(wire)).orders == {}
+    assert (await assert_books_balance(engine)).orders == {}
 
 
 async def test_only_one_of_different_concurrent_orders_with_the_same_key_is_placed(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000)
     # Each worker gets different bodies at the same time, and each body is sent to every worker.
@@ -138,13 +138,13 @@ async def test_only_one_of_different_concurrent_orders_with_the_same_key_is_plac
         if response.status_code == 422:
             assert_problem(response, 422, "idempotency-key-reused")
     assert len({response.content for response in responses if response.status_code == 201}) == 1
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert len(books.orders) == 1
     assert books.products[mugs]["sold"] == str(*placed_quantities)
 
 
 async def test_only_one_of_concurrent_products_with_the_same_id_is_added(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     responses = await send_together(
         workers[i % WORKERS].post("/products", json=mug(id=7, name=f"Mug {i}", stock=i)) for i in range(40)
@@ -155,12 +155,12 @@ async def test_only_one_of_concurrent_products_with_the_same_id_is_added(
         if response.status_code == 409:
             assert_problem(response, 409, "product-id-taken")
     assert (await workers[0].get("/products")).json() == [added]
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert (books.products[7]["name"], books.products[7]["stock"]) == (added["name"], str(added["stock"]))
 
 
 async def test_concurrent_products_get_different_ids_also_beside_ids_chosen_by_clients(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     own = [workers[i % WORKERS].post("/products", json=mug(id=2 * i + 1)) for i in range(20)]
     assigned = [workers[i % WORKERS].post("/products", json=mug()) for i in range(40)]
@@ -171,11 +171,11 @@ async def test_concurrent_products_get_different_ids_also_beside_ids_chosen_by_c
     assert set(count_statuses(own_answers)) <= {201, 409}
     added = [response.json()["id"] for response in (*own_answers, *assigned_answers) if response.status_code == 201]
     assert len(added) == len(set(added))
-    assert (await assert_books_balance(wire)).products.keys() == set(added)
+    assert (await assert_books_balance(engine)).products.keys() == set(added)
 
 
 async def test_order_with_a_total_is_placed_only_at_that_total(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000, price=5)
     prices = [5, 6, 7]
@@ -207,11 +207,11 @@ async def test_order_with_a_total_is_placed_only_at_that_total(
     assert outcomes[201] > 0
     assert outcomes[409] > 0
     assert outcomes.total() == 150
-    assert len((await assert_books_balance(wire)).orders) == outcomes[201]
+    assert len((await assert_books_balance(engine)).orders) == outcomes[201]
 
 
 async def test_no_order_is_placed_after_its_product_was_withdrawn(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000)
     withdrawn = asyncio.Event()
@@ -237,34 +237,34 @@ async def test_no_order_is_placed_after_its_product_was_withdrawn(
         assert_problem(responses[-1], 404, "product-not-found")
         placed += len(responses) - 1
     assert 10 <= placed < 1000
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert (whole(books.products[mugs]["sold"]), len(books.orders)) == (placed, placed)
 
 
 async def test_no_order_is_lost_when_redis_forgets_the_scripts_under_load(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs, pots = [await add_product(workers[0], stock=1000) for _ in range(2)]
     for client in workers:
         assert (await place(client, (mugs, 1), (pots, 2))).status_code == 201
-    await wire.send("CONFIG", "RESETSTAT")
+    await engine.send("CONFIG", "RESETSTAT")
 
     async def order(client: AsyncClient, number: int) -> list[Response]:
         return [await place(client, (mugs, 1), (pots, 2), key=f"{number}-{i}") for i in range(10)]
 
     async def forget_scripts() -> None:
         for _ in range(100):
-            await wire.send("SCRIPT", "FLUSH")
+            await engine.send("SCRIPT", "FLUSH")
 
     *answers, _ = await asyncio.gather(*(order(workers[i % WORKERS], i) for i in range(20)), forget_scripts())
     assert count_statuses(response for responses in answers for response in responses or []) == {201: 200}
-    assert "errorstat_NOSCRIPT" in await wire.send("INFO", "errorstats")  # otherwise the test tested nothing
-    books = await assert_books_balance(wire)
+    assert "errorstat_NOSCRIPT" in await engine.send("INFO", "errorstats")  # otherwise the test tested nothing
+    books = await assert_books_balance(engine)
     assert (books.products[mugs]["sold"], books.products[pots]["sold"]) == ("204", "408")
 
 
 async def test_pages_show_each_product_once_and_in_order_while_products_are_added(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     before = [await add_product(workers[i % WORKERS]) for i in range(30)]
 
@@ -282,11 +282,11 @@ async def test_pages_show_each_product_once_and_in_order_while_products_are_adde
     assert [product_id for page in await pages(workers[0], "/products?limit=7") for product_id in page] == sorted(
         [*before, *added]
     )
-    await assert_books_balance(wire)
+    await assert_books_balance(engine)
 
 
 async def test_pages_show_each_order_once_and_newest_first_while_orders_are_placed(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000)
     before = [(await place(workers[i % WORKERS], (mugs, 1))).json()["id"] for i in range(30)]
@@ -303,31 +303,31 @@ async def test_pages_show_each_order_once_and_newest_first_while_orders_are_plac
         assert set(before) <= set(listed) <= {*before, *added}
     everything = [order_id for page in await pages(workers[0], "/orders?limit=7") for order_id in page]
     assert everything == sorted([*before, *added], reverse=True)
-    await assert_books_balance(wire)
+    await assert_books_balance(engine)
 
 
 async def test_concurrent_orders_after_a_lost_id_counter_overwrite_no_order_and_are_listed(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=10 * ORDER_ID_BLOCK)
     await send_together(place(workers[0], (mugs, 1)) for _ in range(ORDER_ID_BLOCK))
-    before = await assert_books_balance(wire)
-    await wire.send("DEL", keys.order_ids(SHOP))
+    before = await assert_books_balance(engine)
+    await engine.send("DEL", keys.order_ids(SHOP))
     # A worker that starts now begins with id 1. Each of twelve concurrent orders finds its id in use.
     concurrent = await send_together(place(workers[1], (mugs, 1)) for _ in range(12))
     later = [await place(workers[1], (mugs, 1)) for _ in range(4 * ORDER_ID_BLOCK)]
     assert count_statuses([*concurrent, *later]) == {201: 12 + 4 * ORDER_ID_BLOCK}
-    after = await assert_books_balance(wire)
+    after = await assert_books_balance(engine)
     assert after.orders.items() >= before.orders.items()
     assert len(after.orders) == 5 * ORDER_ID_BLOCK + 12
     # The counter has passed the ids in use, but not by much.
-    assert whole(await wire.send("GET", keys.order_ids(SHOP))) < 100 * ORDER_ID_BLOCK
+    assert whole(await engine.send("GET", keys.order_ids(SHOP))) < 100 * ORDER_ID_BLOCK
     newest = (await workers[2].get("/orders", params={"limit": 1})).json()
     assert newest == [later[-1].json()]
 
 
 async def test_shop_is_balanced_after_concurrent_calls_of_every_kind(
-    workers: list[AsyncClient], wire: MultiplexedConnection
+    workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     products = [await add_product(workers[0], stock=stock, price=price) for stock, price in [(40, 1), (60, 2), (9, 3)]]
     requests: list[Awaitable[Response]] = []
@@ -355,7 +355,7 @@ async def test_shop_is_balanced_after_concurrent_calls_of_every_kind(
         for response in responses
         if response.status_code == 201 and response.headers["location"].startswith("/orders/")
     }
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert shown
     assert books.orders.keys() == shown.keys()
     for order_id, order in books.orders.items():

@@ -32,9 +32,9 @@ INVALID_AMOUNTS += ["true", "false", '"5"', '"19.99"', '""', "[]", "{}", "1" + "
 
 
 @pytest.mark.parametrize("token", [*INVALID_AMOUNTS, "null", "1e9", "1000000000", "999999999.991", "1000000000.00"])
-async def test_invalid_price_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_price_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await send_json(client, "POST", "/products", json_with(mug(price="?"), token)), "#/price")
         assert_field_errors(
             await send_json(client, "PATCH", "/products/1", json_with({"price": "?"}, token)), "#/price"
@@ -42,26 +42,26 @@ async def test_invalid_price_is_refused(client: AsyncClient, link: CommandSender
 
 
 @pytest.mark.parametrize("token", [*INVALID_AMOUNTS, "90071992547409.92", "90071992547409.911", "1e20"])
-async def test_invalid_total_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_total_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "POST", "/orders", json_with({**ORDER, "total_price": "?"}, token))
     assert_field_errors(response, "#/total_price")
 
 
 @pytest.mark.parametrize("token", [*INVALID_INTEGERS, "null", "-1", "1000000001", "1e10", "1000000000.5", str(2**64)])
-async def test_invalid_stock_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_stock_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "POST", "/products", json_with(mug(stock="?"), token))
     assert_field_errors(response, "#/stock")
 
 
 @pytest.mark.parametrize("token", [*INVALID_INTEGERS, "null", "0", "-0", "-1", "1000001", "1e7", str(2**64)])
-async def test_invalid_quantity_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_quantity_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client, stock=10**9)
     body = json_with({"products": [LINE, {"product_id": 1, "quantity": "?"}]}, token)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "POST", "/orders", body)
     assert_field_errors(response, "#/products/1/quantity")
 
@@ -70,10 +70,10 @@ async def test_invalid_quantity_is_refused(client: AsyncClient, link: CommandSen
     "token",
     [*INVALID_INTEGERS, "0", "-1", str(2**53), str(2**53 + 1), f"{2**53 + 1}.0", "9007199254740993e0", str(2**64)],
 )
-async def test_invalid_id_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_id_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
     body = json_with({"products": [{"product_id": "?", "quantity": 1}]}, token)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await send_json(client, "POST", "/products", json_with(mug(id="?"), token)), "#/id")
         assert_field_errors(await send_json(client, "POST", "/orders", body), "#/products/0/product_id")
 
@@ -90,18 +90,18 @@ INVALID_TEXTS = ["null", "5", "true", "[]", "{}", r'"\ud800"', r'"\udc00"', r'"\
     "token",
     [*INVALID_TEXTS, '""', '" "', r'"\t\n\r "', '"\u00a0\u2003\u3000"', f'"{"x" * 201}"', f'"{chr(0x1F600) * 201}"'],
 )
-async def test_invalid_name_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_name_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await send_json(client, "POST", "/products", json_with(mug(name="?"), token)), "#/name")
         assert_field_errors(await send_json(client, "PATCH", "/products/1", json_with({"name": "?"}, token)), "#/name")
 
 
 @pytest.mark.parametrize("token", [*INVALID_TEXTS, f'"{"x" * 5001}"', f'"{chr(0x1F600) * 5001}"'])
-async def test_invalid_description_is_refused(client: AsyncClient, link: CommandSender, token: str) -> None:
+async def test_invalid_description_is_refused(client: AsyncClient, redis: CommandSender, token: str) -> None:
     await add_product(client)
     body = json_with(mug(description="?"), token)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await send_json(client, "POST", "/products", body), "#/description")
 
 
@@ -149,10 +149,10 @@ async def test_product_without_a_required_field_is_refused(client: AsyncClient, 
     ],
 )
 async def test_invalid_order_is_refused(
-    client: AsyncClient, link: CommandSender, body: dict[str, object], pointers: list[str]
+    client: AsyncClient, redis: CommandSender, body: dict[str, object], pointers: list[str]
 ) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await client.post("/orders", json=body), *pointers)
 
 

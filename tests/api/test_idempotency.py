@@ -42,14 +42,14 @@ BODY = '{"products": [{"product_id": 1, "quantity": 2}, {"product_id": 2, "quant
     ],
 )
 async def test_same_key_with_an_equal_order_returns_the_first_order(
-    client: AsyncClient, link: CommandSender, repetition: str
+    client: AsyncClient, redis: CommandSender, repetition: str
 ) -> None:
     for _ in range(2):
         await add_product(client)
     first = await send_order(client, BODY, "k-1")
     assert first.status_code == 201
     assert "idempotent-replayed" not in first.headers
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         second = await send_order(client, repetition, "k-1")
     assert second.status_code == 201
     assert second.headers["idempotent-replayed"] == "true"
@@ -86,11 +86,11 @@ async def test_equal_total_may_be_written_in_another_way(client: AsyncClient, fi
         '{"products": [{"product_id": 1, "quantity": 1000000}]}',
     ],
 )
-async def test_key_cannot_be_used_for_a_different_order(client: AsyncClient, link: CommandSender, other: str) -> None:
+async def test_key_cannot_be_used_for_a_different_order(client: AsyncClient, redis: CommandSender, other: str) -> None:
     for _ in range(2):
         await add_product(client)
     await send_order(client, BODY, "k-1")
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_order(client, other, "k-1")
     assert_problem(response, 422, "idempotency-key-reused")
     assert "idempotent-replayed" not in response.headers
@@ -116,20 +116,20 @@ async def test_replayed_order_is_unchanged_after_a_price_change_and_a_withdrawal
     assert second.text == first.text
 
 
-async def test_key_is_known_to_all_workers(client: AsyncClient, link: CommandSender) -> None:
+async def test_key_is_known_to_all_workers(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client)
     first = await place(client, (1, 1), key="k")
-    async with http_client(make_store(link)) as other:
+    async with http_client(make_store(redis)) as other:
         second = await place(other, (1, 1), key="k")
     assert second.headers["idempotent-replayed"] == "true"
     assert second.text == first.text
 
 
 async def test_requests_with_the_same_key_at_the_same_time_place_one_order(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     await add_product(client)
-    async with http_client(make_store(link)) as other:
+    async with http_client(make_store(redis)) as other:
         responses = await asyncio.gather(*(place((client, other)[i % 2], (1, 1), key="k") for i in range(20)))
     assert {response.status_code for response in responses} == {201}
     assert len({response.text for response in responses}) == 1
@@ -141,7 +141,7 @@ async def test_requests_with_the_same_key_at_the_same_time_place_one_order(
 
 
 @pytest.mark.parametrize("cause", ["short", "unknown", "price", "total"])
-async def test_refusal_is_final_for_its_key(client: AsyncClient, link: CommandSender, cause: str) -> None:
+async def test_refusal_is_final_for_its_key(client: AsyncClient, redis: CommandSender, cause: str) -> None:
     await add_product(client, id=1, stock=10**6, price=999_999_999.99 if cause == "total" else 5)
     if cause == "short":
         await add_product(client, id=2, stock=0)
@@ -152,33 +152,33 @@ async def test_refusal_is_final_for_its_key(client: AsyncClient, link: CommandSe
         cause, "total-too-large"
     )
 
-    before = without_id_counters(await dump(link))
+    before = without_id_counters(await dump(redis))
     first = await place(client, *lines, key="k", **fields)
     assert_problem(first, status, name)
     assert "idempotent-replayed" not in first.headers
     remembered = f"{{{SHOP}}}:idempotency:k"
-    after = without_id_counters(await dump(link))
+    after = without_id_counters(await dump(redis))
     assert after.pop(remembered)
     assert after == before
-    assert 86_390_000 < await link.send("PTTL", remembered) <= 86_400_000
+    assert 86_390_000 < await redis.send("PTTL", remembered) <= 86_400_000
 
     if cause == "short":
-        await link.send("HSET", f"{{{SHOP}}}:product:2", "stock", 50, "received", 50)
+        await redis.send("HSET", f"{{{SHOP}}}:product:2", "stock", 50, "received", 50)
     elif cause == "unknown":
         await add_product(client, id=3)
     else:
         await client.patch("/products/1", json={"price": 6})
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         second = await place(client, *lines, key="k", **fields)
     assert assert_problem(second, status, name) | {"instance": ""} == first.json() | {"instance": ""}
     assert second.headers["idempotent-replayed"] == "true"
     assert (await place(client, *lines, key="another", **fields)).status_code == 201
 
 
-async def test_refused_key_cannot_be_used_for_a_different_order(client: AsyncClient, link: CommandSender) -> None:
+async def test_refused_key_cannot_be_used_for_a_different_order(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, stock=1)
     await place(client, (1, 5), key="k")
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_problem(await place(client, (1, 1), key="k"), 422, "idempotency-key-reused")
 
 
@@ -205,11 +205,11 @@ async def test_replayed_refusal_has_pointers_into_the_repeated_request(client: A
     ],
 )
 async def test_invalid_request_leaves_its_key_unused(
-    client: AsyncClient, link: CommandSender, body: bytes, headers: dict[str, str], status: int
+    client: AsyncClient, redis: CommandSender, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     for _ in range(2):
         await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post(
             "/orders", content=body, headers={"Content-Type": "application/json", "Idempotency-Key": "k", **headers}
         )
@@ -280,10 +280,10 @@ async def test_key_may_be_written_with_or_without_quotes(client: AsyncClient, ke
     ],
     ids=repr,
 )
-async def test_invalid_key_is_refused(client: AsyncClient, link: CommandSender, keys: tuple[bytes, ...]) -> None:
+async def test_invalid_key_is_refused(client: AsyncClient, redis: CommandSender, keys: tuple[bytes, ...]) -> None:
     for _ in range(2):
         await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_problem(await send_order(client, BODY, *keys), 400, "invalid-idempotency-key")
 
 
@@ -311,10 +311,10 @@ class SenderLosingReads:
 
 
 async def test_replay_that_cannot_be_read_is_answered_with_outcome_unknown(
-    link: CommandSender,
+    redis: CommandSender,
 ) -> None:
     """An answer that says "nothing was done" would make the client order again, with a new key."""
-    sender = SenderLosingReads(link)
+    sender = SenderLosingReads(redis)
     async with http_client(make_store(sender)) as client:
         product_id = await add_product(client, stock=10)
         assert (await place(client, (product_id, 1), key="k")).status_code == 201

@@ -72,9 +72,9 @@ VALID = json.dumps(ORDER).encode()
     ],
     ids=lambda body: repr(body[:70]),
 )
-async def test_body_that_is_not_json_is_refused(client: AsyncClient, link: CommandSender, body: bytes) -> None:
+async def test_body_that_is_not_json_is_refused(client: AsyncClient, redis: CommandSender, body: bytes) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "POST", "/orders", body)
     assert_problem(response, 400, "malformed-json")
 
@@ -94,10 +94,10 @@ async def test_body_that_is_not_json_is_refused(client: AsyncClient, link: Comma
 )
 @pytest.mark.parametrize("field", ["price", "stock", "id", "unknown"])
 async def test_extremely_long_number_is_refused(
-    client: AsyncClient, link: CommandSender, field: str, token: str
+    client: AsyncClient, redis: CommandSender, field: str, token: str
 ) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "POST", "/products", json_with(mug(**{field: "?"}), token))
     assert response.status_code in (400, 422)  # 400: too long to parse; 422: above the limit of its field
     assert_problem(

@@ -55,15 +55,15 @@ async def test_invalid_request_id_is_replaced(client: AsyncClient, request_id: b
     ],
 )
 async def test_corrupt_data_causes_an_internal_error_without_details(
-    client: AsyncClient, link: CommandSender, method: str, path: str, key: str, corruption: tuple[str, ...]
+    client: AsyncClient, redis: CommandSender, method: str, path: str, key: str, corruption: tuple[str, ...]
 ) -> None:
     await add_product(client, stock=10)
     await place(client, (1, 1))
     command, *arguments = corruption
-    await link.send(command, f"{{{SHOP}}}:{key}", *arguments)
+    await redis.send(command, f"{{{SHOP}}}:{key}", *arguments)
     bodies = {"/orders": BODY, "/products": mug(), "/products/1": {"name": "Pot"}}
     with capture_logs() as logs:
-        async with nothing_changes(link):
+        async with nothing_changes(redis):
             response = await client.request(
                 method, path, json=None if method == "GET" else bodies[path], headers={"X-Request-Id": "the-request-id"}
             )
@@ -77,9 +77,9 @@ async def test_corrupt_data_causes_an_internal_error_without_details(
     assert entry["exc_info"]
 
 
-async def test_next_request_is_served_after_an_internal_error(client: AsyncClient, link: CommandSender) -> None:
+async def test_next_request_is_served_after_an_internal_error(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2)
-    await link.send("HSET", f"{{{SHOP}}}:product:1", "price", "corrupt")
+    await redis.send("HSET", f"{{{SHOP}}}:product:1", "price", "corrupt")
     assert_problem(await place(client, (1, 1)), 500, "internal-error")
     assert (await place(client, (2, 1))).status_code == 201

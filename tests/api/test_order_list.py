@@ -67,20 +67,20 @@ async def test_page_has_orders_below_the_given_id_even_if_no_order_has_it(client
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_list_skips_ids_without_an_order(client: AsyncClient, link: CommandSender, limit: int) -> None:
+async def test_list_skips_ids_without_an_order(client: AsyncClient, redis: CommandSender, limit: int) -> None:
     await add_product(client, stock=1000)
     placed = []
     for _ in range(3):  # each worker reserves a block of ids and uses only two of them
-        async with http_client(make_store(link)) as worker:
+        async with http_client(make_store(redis)) as worker:
             placed += [(await place(worker, (1, 1))).json()["id"] for _ in range(2)]
     assert placed[-1] - placed[0] > len(placed)
     assert list(chain(*await pages(client, f"/orders?limit={limit}"))) == placed[::-1]
 
 
-async def test_list_shows_orders_on_both_sides_of_a_large_gap_of_ids(client: AsyncClient, link: CommandSender) -> None:
+async def test_list_shows_orders_on_both_sides_of_a_large_gap_of_ids(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client)
     first = (await place(client, (1, 1))).json()["id"]
-    await link.send("INCRBY", f"{{{SHOP}}}:ids:orders", 12_000)
-    async with http_client(make_store(link)) as worker:
+    await redis.send("INCRBY", f"{{{SHOP}}}:ids:orders", 12_000)
+    async with http_client(make_store(redis)) as worker:
         last = (await place(worker, (1, 1))).json()["id"]
     assert list(chain(*await pages(client, "/orders"))) == [last, first]

@@ -58,10 +58,10 @@ async def test_order_shows_when_it_was_placed(client: AsyncClient) -> None:
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)
 
 
-async def test_stock_can_be_sold_down_to_zero_and_no_further(client: AsyncClient, link: CommandSender) -> None:
+async def test_stock_can_be_sold_down_to_zero_and_no_further(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, stock=10)
     assert (await place(client, (1, 10))).status_code == 201
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, (1, 1))
     assert assert_problem(response, 409, "insufficient-stock")["errors"][0]["available"] == 0
 
@@ -85,11 +85,11 @@ async def test_lines_with_the_same_product_become_one_line(client: AsyncClient) 
 
 
 async def test_quantities_of_the_same_product_are_added_before_the_stock_check(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     await add_product(client, stock=10)
     await add_product(client, stock=10)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, (2, 1), (1, 6), (1, 6))
     problem = assert_problem(response, 409, "insufficient-stock")
     assert [(error["pointer"], error["requested"], error["available"]) for error in problem["errors"]] == [
@@ -97,10 +97,10 @@ async def test_quantities_of_the_same_product_are_added_before_the_stock_check(
     ]
 
 
-async def test_every_line_that_cannot_be_served_is_reported(client: AsyncClient, link: CommandSender) -> None:
+async def test_every_line_that_cannot_be_served_is_reported(client: AsyncClient, redis: CommandSender) -> None:
     for stock in (10, 5, 0):
         await add_product(client, stock=stock)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, (1, 1), (2, 3), (8, 1), (3, 1), (2, 3), (MAX_ID, 7), (1, 1), (8, 2))
     problem = assert_problem(response, 404, "product-not-found")
     assert problem["errors"] == [
@@ -129,10 +129,10 @@ async def test_every_line_that_cannot_be_served_is_reported(client: AsyncClient,
 
 @pytest.mark.parametrize("lines", [[(1, 11), (9, 1)], [(9, 1), (1, 11)]], ids=repr)
 async def test_order_with_an_unknown_product_and_too_little_stock_is_not_found(
-    client: AsyncClient, link: CommandSender, lines: list[tuple[int, int]]
+    client: AsyncClient, redis: CommandSender, lines: list[tuple[int, int]]
 ) -> None:
     await add_product(client, stock=10)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         problem = assert_problem(await place(client, *lines), 404, "product-not-found")
     assert [error["product_id"] for error in problem["errors"]] == [product_id for product_id, _ in lines]
 
@@ -154,15 +154,15 @@ async def test_hundred_lines_with_the_same_product_become_one_line(client: Async
     assert '"total_price":7.00,' in response.text
 
 
-async def test_order_of_more_than_a_hundred_lines_is_refused(client: AsyncClient, link: CommandSender) -> None:
+async def test_order_of_more_than_a_hundred_lines_is_refused(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, stock=1000)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_field_errors(await place(client, *[(1, 1)] * 101), "#/products")
 
 
-async def test_hundred_unknown_products_are_all_reported(client: AsyncClient, link: CommandSender) -> None:
+async def test_hundred_unknown_products_are_all_reported(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, id=1000, stock=1)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, *((product_id, 1) for product_id in range(1, 101)))
     problem = assert_problem(response, 404, "product-not-found")
     assert [error["product_id"] for error in problem["errors"]] == list(range(1, 101))
@@ -204,11 +204,11 @@ async def test_order_with_the_current_total_is_placed(client: AsyncClient, total
 
 @pytest.mark.parametrize("expected", [0, 1, 53.97, 53.99, 90071992547409.91])
 async def test_order_with_a_wrong_total_is_refused_with_the_current_prices(
-    client: AsyncClient, link: CommandSender, expected: float
+    client: AsyncClient, redis: CommandSender, expected: float
 ) -> None:
     await add_product(client, price=19.99)
     await add_product(client, price=7)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, (2, 1), (1, 2), (2, 1), total_price=expected)
     problem = assert_problem(response, 409, "price-changed")
     assert problem["total_price"] == 53.98
@@ -216,11 +216,11 @@ async def test_order_with_a_wrong_total_is_refused_with_the_current_prices(
 
 
 async def test_order_with_an_old_total_is_refused_after_a_price_change(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     await add_product(client, price=19.99)
     await client.patch("/products/1", json={"price": 20})
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         assert_problem(await place(client, (1, 1), total_price=19.99), 409, "price-changed")
     assert (await place(client, (1, 1), total_price=20)).status_code == 201
 
@@ -248,12 +248,12 @@ async def test_total_is_exact_up_to_its_limit(client: AsyncClient) -> None:
     "lines", [[(1, 10**6), (2, 1)], [(2, 2), (1, 10**6)], [(3, 10**6)], [(3, 10**6)] * 100], ids=repr
 )
 async def test_total_above_its_limit_is_refused(
-    client: AsyncClient, link: CommandSender, lines: list[tuple[int, int]]
+    client: AsyncClient, redis: CommandSender, lines: list[tuple[int, int]]
 ) -> None:
     await add_product(client, price=90_071_992.54, stock=10**9)
     await add_product(client, price=7_409.92)
     await add_product(client, price=999_999_999.99, stock=10**9)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await place(client, *lines)
     assert_problem(response, 422, "total-too-large")
 
@@ -279,11 +279,13 @@ async def test_id_of_a_refused_order_is_used_for_the_next_order(client: AsyncCli
     assert (await place(client, (1, 1))).json()["id"] == 2
 
 
-async def test_order_is_not_overwritten_after_the_id_counter_was_lost(client: AsyncClient, link: CommandSender) -> None:
+async def test_order_is_not_overwritten_after_the_id_counter_was_lost(
+    client: AsyncClient, redis: CommandSender
+) -> None:
     await add_product(client, stock=1000)
     first = (await place(client, (1, 1))).json()
-    await link.send("DEL", f"{{{SHOP}}}:ids:orders")
-    async with http_client(make_store(link)) as worker:
+    await redis.send("DEL", f"{{{SHOP}}}:ids:orders")
+    async with http_client(make_store(redis)) as worker:
         second = (await place(worker, (1, 2))).json()
     assert (await client.get(f"/orders/{first['id']}")).json() == first
     assert (await client.get(f"/orders/{second['id']}")).json() == second

@@ -13,12 +13,12 @@ from tests.support.shop import add_product, make_store, place
 
 
 @pytest.fixture
-def store(link: CommandSender, clock: Clock) -> Store:
+def store(redis: CommandSender, clock: Clock) -> Store:
     """Return a Store on both kinds of Redis, with a clock that only the test moves."""
-    return make_store(link, clock=clock)
+    return make_store(redis, clock=clock)
 
 
-async def test_repeated_key_returns_the_pending_order(client: AsyncClient, link: CommandSender) -> None:
+async def test_repeated_key_returns_the_pending_order(client: AsyncClient, redis: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = await place(client, (mugs, 3), status="pending", key="k")
     assert "idempotent-replayed" not in first.headers
@@ -28,7 +28,7 @@ async def test_repeated_key_returns_the_pending_order(client: AsyncClient, link:
         assert (again.status_code, again.json()) == (201, first.json())
         assert again.headers["idempotent-replayed"] == "true"
         assert again.headers["location"] == first.headers["location"]
-    assert await account_of(link, mugs) == Account(7, 3, 0, 10)
+    assert await account_of(redis, mugs) == Account(7, 3, 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -40,24 +40,24 @@ async def test_repeated_key_returns_the_pending_order(client: AsyncClient, link:
     ],
 )
 async def test_repeated_key_of_an_order_that_was_cancelled_or_expired_gets_410(
-    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, status: int, name: str
+    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, how: str, status: int, name: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = (await place(client, (mugs, 3), status="pending", key="k")).json()
     await end(client, store, clock, first["id"], how)
     for _ in range(2):
         assert_problem(await place(client, (mugs, 3), status="pending", key="k"), status, name)
-    assert (await assert_books_balance(link)).orders.keys() == {first["id"]}
+    assert (await assert_books_balance(redis)).orders.keys() == {first["id"]}
 
 
-async def test_repeated_key_returns_the_completed_order(client: AsyncClient, link: CommandSender) -> None:
+async def test_repeated_key_returns_the_completed_order(client: AsyncClient, redis: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     first = (await place(client, (mugs, 3), status="pending", key="k")).json()
     completed = (await complete(client, first["id"])).json()
     again = await place(client, (mugs, 3), status="pending", key="k")
     assert (again.status_code, again.json()) == (201, completed)
     assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(link, mugs) == Account(7, 0, 3, 10)
+    assert await account_of(redis, mugs) == Account(7, 0, 3, 10)
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ async def test_repeated_key_returns_the_completed_order(client: AsyncClient, lin
     ],
 )
 async def test_key_cannot_be_used_for_another_status_or_hold_time(
-    client: AsyncClient, link: CommandSender, first: dict[str, object], second: dict[str, object]
+    client: AsyncClient, redis: CommandSender, first: dict[str, object], second: dict[str, object]
 ) -> None:
     mugs = await add_product(client, stock=10)
     assert (await place(client, (mugs, 3), key="k", **first)).status_code == 201
     assert_problem(await place(client, (mugs, 3), key="k", **second), 422, "idempotency-key-reused")
-    assert (await account_of(link, mugs)).stock == 7
+    assert (await account_of(redis, mugs)).stock == 7
 
 
 async def test_refused_key_of_a_pending_order_stays_refused_after_a_delivery(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     mugs = await add_product(client, stock=1)
     assert_problem(await place(client, (mugs, 3), status="pending", key="k"), 409, "insufficient-stock")
@@ -87,4 +87,4 @@ async def test_refused_key_of_a_pending_order_stays_refused_after_a_delivery(
     again = await place(client, (mugs, 3), status="pending", key="k")
     assert assert_problem(again, 409, "insufficient-stock")["errors"][0]["available"] == 1
     assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(link, mugs) == Account(11, 0, 0, 11)
+    assert await account_of(redis, mugs) == Account(11, 0, 0, 11)

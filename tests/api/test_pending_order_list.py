@@ -13,9 +13,9 @@ from tests.support.shop import add_product, make_store, pages, release_all_due
 
 
 @pytest.fixture
-def store(link: CommandSender, clock: Clock) -> Store:
+def store(redis: CommandSender, clock: Clock) -> Store:
     """Return a Store on both kinds of Redis, with a clock that only the test moves."""
-    return make_store(link, clock=clock)
+    return make_store(redis, clock=clock)
 
 
 async def place_orders_of_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:

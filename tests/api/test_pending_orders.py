@@ -16,16 +16,16 @@ from tests.support.shop import add_product, http_client, make_store, place, stoc
 
 
 @pytest.fixture
-def store(link: CommandSender, clock: Clock) -> Store:
+def store(redis: CommandSender, clock: Clock) -> Store:
     """Return a Store on both kinds of Redis, with a clock that only the test moves."""
-    return make_store(link, clock=clock)
+    return make_store(redis, clock=clock)
 
 
 def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_pending_order_holds_the_stock_of_all_lines(client: AsyncClient, link: CommandSender) -> None:
+async def test_pending_order_holds_the_stock_of_all_lines(client: AsyncClient, redis: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5, price=7)
     response = await place(client, (mugs, 2), (pots, 1), (mugs, 1), status="pending")
     assert response.status_code == 201
@@ -43,25 +43,25 @@ async def test_pending_order_holds_the_stock_of_all_lines(client: AsyncClient, l
     }
     assert response.headers["location"] == f"/orders/{order['id']}"
     assert (await client.get(response.headers["location"])).json() == order
-    assert (await assert_books_balance(link)).accounts == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
+    assert (await assert_books_balance(redis)).accounts == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
     assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
 
 
-async def test_held_stock_cannot_be_ordered(client: AsyncClient, link: CommandSender) -> None:
+async def test_held_stock_cannot_be_ordered(client: AsyncClient, redis: CommandSender) -> None:
     mugs = await add_product(client, stock=10)
     await hold(client, (mugs, 8))
     for status in ("completed", "pending"):
         problem = assert_problem(await place(client, (mugs, 3), status=status), 409, "insufficient-stock")
         assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(3, 2)]
-    assert await account_of(link, mugs) == Account(2, 8, 0, 10)
+    assert await account_of(redis, mugs) == Account(2, 8, 0, 10)
 
 
 async def test_pending_order_holds_nothing_if_a_line_has_too_little_stock(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
-    assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+    assert (await assert_books_balance(redis)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_order_with_an_invalid_status_is_refused(client: AsyncClient, stat
 
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_completing_sells_the_held_stock_and_may_be_repeated(
-    client: AsyncClient, link: CommandSender, slash: str
+    client: AsyncClient, redis: CommandSender, slash: str
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     order = await hold(client, (mugs, 3), (pots, 1))
@@ -113,7 +113,7 @@ async def test_completing_sells_the_held_stock_and_may_be_repeated(
         response = await client.post(f"/orders/{order['id']}/complete{slash}")
         assert (response.status_code, response.json()) == (200, completed)
         assert (await client.get(f"/orders/{order['id']}")).json() == completed
-        assert (await assert_books_balance(link)).accounts == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
+        assert (await assert_books_balance(redis)).accounts == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
 
 
 async def test_completing_ignores_a_body(client: AsyncClient) -> None:
@@ -124,14 +124,14 @@ async def test_completing_ignores_a_body(client: AsyncClient) -> None:
 
 @pytest.mark.parametrize("slash", ["", "/"])
 async def test_cancelling_releases_the_held_stock_and_may_be_repeated(
-    client: AsyncClient, link: CommandSender, slash: str
+    client: AsyncClient, redis: CommandSender, slash: str
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     order = await hold(client, (mugs, 3), (pots, 1))
     for _ in range(3):
         response = await client.delete(f"/orders/{order['id']}{slash}")
         assert (response.status_code, response.content) == (204, b"")
-        assert (await assert_books_balance(link)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+        assert (await assert_books_balance(redis)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
 
 
 async def test_order_placed_as_completed_can_be_completed_but_not_cancelled(client: AsyncClient) -> None:
@@ -158,7 +158,7 @@ async def test_order_placed_as_completed_can_be_completed_but_not_cancelled(clie
 )
 async def test_end_of_an_order_is_final(
     client: AsyncClient,
-    link: CommandSender,
+    redis: CommandSender,
     store: Store,
     clock: Clock,
     how: str,
@@ -175,7 +175,7 @@ async def test_end_of_an_order_is_final(
         clock.forward(10 * HOLD)
     await end(client, store, clock, order["id"], "expired")
     expected = Account(7, 0, 3, 10) if how == "completed" else Account(10, 0, 0, 10)
-    assert await account_of(link, mugs) == expected
+    assert await account_of(redis, mugs) == expected
 
 
 async def test_completed_order_stays_completed_after_its_deadline(
@@ -209,19 +209,19 @@ async def test_pending_order_expires_exactly_at_its_deadline(
 
 
 async def test_cancelling_at_the_deadline_expires_the_order(
-    client: AsyncClient, link: CommandSender, clock: Clock
+    client: AsyncClient, redis: CommandSender, clock: Clock
 ) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 3))
     clock.forward(HOLD)
     assert_problem(await cancel(client, order["id"]), 410, "order-expired")
-    books = await assert_books_balance(link)
+    books = await assert_books_balance(redis)
     assert (books.accounts[mugs], books.status_of) == (Account(10, 0, 0, 10), {order["id"]: "expired"})
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
 async def test_released_stock_can_be_ordered_again(
-    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str
+    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, how: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = await hold(client, (mugs, 10))
@@ -230,12 +230,12 @@ async def test_released_stock_can_be_ordered_again(
     assert second["id"] != first["id"]
     await complete(client, second["id"])
     await cancel(client, first["id"])
-    assert await account_of(link, mugs) == Account(0, 0, 10, 10)
+    assert await account_of(redis, mugs) == Account(0, 0, 10, 10)
 
 
-async def test_store_without_a_clock_uses_the_time_of_redis(link: CommandSender) -> None:
-    async with http_client(make_store(link)) as client:
-        seconds, microseconds = map(int, await link.send("TIME"))
+async def test_store_without_a_clock_uses_the_time_of_redis(redis: CommandSender) -> None:
+    async with http_client(make_store(redis)) as client:
+        seconds, microseconds = map(int, await redis.send("TIME"))
         order = await hold(client, (await add_product(client), 1), hold_seconds=60)
         age = moment(order["created_at"]).timestamp() - (seconds + microseconds / 1_000_000)
         assert -0.001 <= age < 5
@@ -264,13 +264,13 @@ async def test_pending_order_keeps_its_price_after_a_price_change(client: AsyncC
     [("completed", Account(7, 0, 3, 10)), ("cancelled", Account(10, 0, 0, 10)), ("expired", Account(10, 0, 0, 10))],
 )
 async def test_pending_order_of_a_withdrawn_product_can_end_in_each_way(
-    client: AsyncClient, link: CommandSender, store: Store, clock: Clock, how: str, expected: Account
+    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, how: str, expected: Account
 ) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 3))
     assert (await client.delete(f"/products/{mugs}")).status_code == 204
     assert (await client.get(f"/orders/{order['id']}")).json() == order
     await end(client, store, clock, order["id"], how)
-    assert await account_of(link, mugs) == expected
+    assert await account_of(redis, mugs) == expected
     assert_problem(await client.get(f"/products/{mugs}"), 404, "product-not-found")
     assert (await client.get("/products")).json() == []

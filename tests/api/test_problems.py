@@ -45,19 +45,19 @@ CAUSES: dict[str, tuple[int, str, str, dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", CAUSES)
 async def test_each_problem_is_explained_and_its_request_changes_nothing(
-    client: AsyncClient, link: CommandSender, name: str
+    client: AsyncClient, redis: CommandSender, name: str
 ) -> None:
     await add_product(client, id=1, stock=10)
     await add_product(client, id=2, stock=1_000_000, price=999_999_999.99)
     await add_product(client, id=3)
-    await link.send("HSET", f"{{{SHOP}}}:product:3", "price", "corrupt")
+    await redis.send("HSET", f"{{{SHOP}}}:product:3", "price", "corrupt")
     assert (await place(client, (1, 1), key="used")).json()["id"] == 1
     for _ in range(2):
         await place(client, (1, 1), status="pending")
     await client.delete("/orders/2")
-    await link.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
+    await redis.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
     status, method, path, options = CAUSES[name]
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.request(method, path, **options)  # type: ignore[arg-type]
     problem = assert_problem(response, status, name)
     page = await client.get(problem["type"])

@@ -46,11 +46,11 @@ async def test_id_null_means_that_the_server_assigns_an_id(client: AsyncClient) 
 
 
 @pytest.mark.parametrize("withdrawn", [False, True])
-async def test_product_id_cannot_be_used_twice(client: AsyncClient, link: CommandSender, withdrawn: bool) -> None:
+async def test_product_id_cannot_be_used_twice(client: AsyncClient, redis: CommandSender, withdrawn: bool) -> None:
     await add_product(client, id=7)
     if withdrawn:
         await client.delete("/products/7")
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.post("/products", json=mug(id=7, name="Pot"))
     assert_problem(response, 409, "product-id-taken")
 
@@ -71,8 +71,8 @@ async def test_server_skips_a_thousand_ids_that_clients_have_chosen(client: Asyn
     assert await add_product(client) > 1000
 
 
-async def test_two_workers_assign_different_ids(client: AsyncClient, link: CommandSender) -> None:
-    async with http_client(make_store(link)) as other:
+async def test_two_workers_assign_different_ids(client: AsyncClient, redis: CommandSender) -> None:
+    async with http_client(make_store(redis)) as other:
         ids = [await add_product(worker) for worker in (client, other, other, client)]
     assert len(set(ids)) == 4
 
@@ -144,10 +144,10 @@ async def test_stock_may_have_a_fraction_of_zero_or_an_exponent(client: AsyncCli
 )
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_product_with_an_unknown_or_invalid_id_is_not_found(
-    client: AsyncClient, link: CommandSender, method: str, product_id: str
+    client: AsyncClient, redis: CommandSender, method: str, product_id: str
 ) -> None:
     await add_product(client, id=1)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, method, f"/products/{product_id}", "{}")
     assert_problem(response, 404, "product-not-found")
 
@@ -233,10 +233,10 @@ async def test_patch_changes_only_the_given_fields(client: AsyncClient, media_ty
     "change", [{}, {"name": mug()["name"]}, {name: mug()[name] for name in ProductChange.model_fields}]
 )
 async def test_patch_without_a_new_value_writes_nothing(
-    client: AsyncClient, link: CommandSender, change: dict[str, object]
+    client: AsyncClient, redis: CommandSender, change: dict[str, object]
 ) -> None:
     product = (await client.post("/products", json=mug())).json()
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.patch("/products/1", json=change)
     assert response.status_code == 200
     assert response.json() == product
@@ -266,10 +266,10 @@ async def test_patch_without_a_new_value_writes_nothing(
     ],
 )
 async def test_invalid_patch_is_refused(
-    client: AsyncClient, link: CommandSender, change: object, pointers: list[str]
+    client: AsyncClient, redis: CommandSender, change: object, pointers: list[str]
 ) -> None:
     await add_product(client)
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await send_json(client, "PATCH", "/products/1", json.dumps(change))
     assert_field_errors(response, *pointers)
 
@@ -287,7 +287,7 @@ async def test_new_price_applies_only_to_new_orders(client: AsyncClient) -> None
 # Withdrawing
 
 
-async def test_withdrawn_product_is_not_found_and_cannot_be_ordered(client: AsyncClient, link: CommandSender) -> None:
+async def test_withdrawn_product_is_not_found_and_cannot_be_ordered(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, id=1)
     await add_product(client, id=2)
     response = await client.delete("/products/1")
@@ -296,15 +296,15 @@ async def test_withdrawn_product_is_not_found_and_cannot_be_ordered(client: Asyn
     assert await pages(client, "/products") == [[2]]
     assert_problem(await client.get("/products/1"), 404, "product-not-found")
     assert_problem(await client.patch("/products/1", json={"name": "Pot"}), 404, "product-not-found")
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         problem = assert_problem(await place(client, (2, 1), (1, 1)), 404, "product-not-found")
     assert [error["pointer"] for error in problem["errors"]] == ["#/products/1/product_id"]
 
 
-async def test_withdrawing_a_product_again_changes_nothing(client: AsyncClient, link: CommandSender) -> None:
+async def test_withdrawing_a_product_again_changes_nothing(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client)
     await client.delete("/products/1")
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.delete("/products/1")
     assert response.status_code == 204
 

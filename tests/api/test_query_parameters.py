@@ -30,13 +30,13 @@ async def test_query_with_too_many_parameters_is_refused_without_listing_them(cl
     ],
 )
 async def test_query_parameter_of_a_call_without_parameters_is_refused(
-    client: AsyncClient, link: CommandSender, method: str, path: str
+    client: AsyncClient, redis: CommandSender, method: str, path: str
 ) -> None:
     """Otherwise `POST /orders?status=pending` would sell units that its client wants to hold."""
     await add_product(client, id=1)
     await place(client, (1, 1), status="pending")
     bodies = {"/orders": {"products": [{"product_id": 1, "quantity": 1}]}, "/products": mug()}
-    async with nothing_changes(link):
+    async with nothing_changes(redis):
         response = await client.request(method, path, json=bodies.get(path.partition("?")[0], {}))
     problem = assert_problem(response, 422, "invalid-request")
     assert [error["in"] for error in problem["errors"]] == ["query"]

@@ -32,7 +32,7 @@ async def events_of(store: Store, name: str) -> list[dict[str, str]]:
     ("change", "stock"), [(5, 15), (-3, 7), (-10, 0), (5.0, 15), (-1e1, 0), (MAX_STOCK - 10, MAX_STOCK)]
 )
 async def test_stock_changes_by_a_signed_amount(
-    client: AsyncClient, link: CommandSender, change: float, stock: int, slash: str
+    client: AsyncClient, redis: CommandSender, change: float, stock: int, slash: str
 ) -> None:
     mugs = await add_product(client, stock=10)
     response = await client.post(f"/products/{mugs}/stock{slash}", json={"change": change, "reason": "delivery"})
@@ -40,25 +40,25 @@ async def test_stock_changes_by_a_signed_amount(
     assert response.json() == product_response(mugs, stock=stock)
     assert "idempotent-replayed" not in response.headers
     assert (await client.get(f"/products/{mugs}")).json() == response.json()
-    assert await account_of(link, mugs) == Account(stock, 0, 0, stock)
+    assert await account_of(redis, mugs) == Account(stock, 0, 0, stock)
 
 
-async def test_stock_move_does_not_change_held_and_sold_units(client: AsyncClient, link: CommandSender) -> None:
+async def test_stock_move_does_not_change_held_and_sold_units(client: AsyncClient, redis: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await place(client, (mugs, 2))
     await place(client, (mugs, 3), status="pending")
     assert (await move(client, mugs, -4)).json()["stock"] == 1
-    assert await account_of(link, mugs) == Account(1, 3, 2, 6)
+    assert await account_of(redis, mugs) == Account(1, 3, 2, 6)
     assert (await move(client, mugs, 100)).json()["stock"] == 101
-    assert (await assert_books_balance(link)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
+    assert (await assert_books_balance(redis)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
 
 
-async def test_units_received_in_total_may_exceed_the_stock_limit(client: AsyncClient, link: CommandSender) -> None:
+async def test_units_received_in_total_may_exceed_the_stock_limit(client: AsyncClient, redis: CommandSender) -> None:
     mugs = await add_product(client, stock=MAX_STOCK)
     for _ in range(3):
         assert (await place(client, (mugs, 1_000_000))).status_code == 201
         assert (await move(client, mugs, 1_000_000)).status_code == 200
-    assert await account_of(link, mugs) == Account(MAX_STOCK, 0, 3_000_000, MAX_STOCK + 3_000_000)
+    assert await account_of(redis, mugs) == Account(MAX_STOCK, 0, 3_000_000, MAX_STOCK + 3_000_000)
 
 
 @pytest.mark.parametrize("change", [0, -0.0, 1.5, True, "5", None, MAX_STOCK + 1, -MAX_STOCK - 1, 10**30, [1]])
@@ -111,7 +111,7 @@ async def test_stock_move_writes_an_event_with_its_reason_and_the_new_stock(
 
 @pytest.mark.parametrize("change", [-6, -MAX_STOCK])
 async def test_stock_move_below_zero_is_refused(
-    client: AsyncClient, link: CommandSender, store: Store, change: int
+    client: AsyncClient, redis: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     await place(client, (mugs, 5), status="pending")
@@ -119,12 +119,12 @@ async def test_stock_move_below_zero_is_refused(
     [error] = problem["errors"]
     assert error.pop("detail")
     assert error == {"pointer": "#/change", "product_id": mugs, "requested": -change, "available": 5}
-    assert await account_of(link, mugs) == Account(5, 5, 0, 10)
+    assert await account_of(redis, mugs) == Account(5, 5, 0, 10)
     assert not await events_of(store, "stock_moved")
 
 
 async def test_stock_move_is_refused_if_stock_and_held_units_would_exceed_the_limit(
-    client: AsyncClient, link: CommandSender
+    client: AsyncClient, redis: CommandSender
 ) -> None:
     mugs = await add_product(client, stock=MAX_STOCK)
     held = (await place(client, (mugs, 100), status="pending")).json()
@@ -134,7 +134,7 @@ async def test_stock_move_is_refused_if_stock_and_held_units_would_exceed_the_li
     assert (error["pointer"], error["product_id"]) == ("#/change", mugs)
     assert (await move(client, mugs, 10)).json()["stock"] == MAX_STOCK - 100
     assert (await client.delete(f"/orders/{held['id']}")).status_code == 204
-    assert await account_of(link, mugs) == Account(MAX_STOCK, 0, 10, MAX_STOCK + 10)
+    assert await account_of(redis, mugs) == Account(MAX_STOCK, 0, 10, MAX_STOCK + 10)
     assert_problem(await move(client, mugs, 1), 409, "stock-limit")
 
 
@@ -145,18 +145,18 @@ async def test_stock_move_of_an_unknown_product_is_refused(client: AsyncClient, 
 
 @pytest.mark.parametrize("change", [5, -5])
 async def test_stock_move_of_a_withdrawn_product_is_refused(
-    client: AsyncClient, link: CommandSender, store: Store, change: int
+    client: AsyncClient, redis: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     await client.delete(f"/products/{mugs}")
     assert_problem(await move(client, mugs, change), 404, "product-not-found")
-    assert await account_of(link, mugs) == Account(10, 0, 0, 10)
+    assert await account_of(redis, mugs) == Account(10, 0, 0, 10)
     assert not await events_of(store, "stock_moved")
 
 
 @pytest.mark.parametrize("change", [5, -3])
 async def test_repeated_key_moves_the_stock_once(
-    client: AsyncClient, link: CommandSender, store: Store, change: int
+    client: AsyncClient, redis: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
     first = await move(client, mugs, change, key="k")
@@ -173,7 +173,7 @@ async def test_repeated_key_moves_the_stock_once(
         ):
             assert (again.status_code, again.json()) == (200, first.json())
             assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(link, mugs) == Account(10 + change, 0, 0, 10 + change)
+    assert await account_of(redis, mugs) == Account(10 + change, 0, 0, 10 + change)
     assert len(await events_of(store, "stock_moved")) == 1
 
 
@@ -202,22 +202,24 @@ async def test_key_cannot_be_used_for_a_stock_move_of_another_product(client: As
 
 
 @pytest.mark.parametrize("stock", [10, 0])
-async def test_key_of_an_order_cannot_move_stock(client: AsyncClient, link: CommandSender, stock: int) -> None:
+async def test_key_of_an_order_cannot_move_stock(client: AsyncClient, redis: CommandSender, stock: int) -> None:
     mugs = await add_product(client, stock=stock)  # with stock 0, the key belongs to a refused order
     placed = await place(client, (mugs, 1), key="k")
     assert_problem(await move(client, mugs, 5, key="k"), 422, "idempotency-key-reused")
     again = await place(client, (mugs, 1), key="k")
     assert again.status_code == placed.status_code
     assert again.headers["idempotent-replayed"] == "true"
-    assert (await account_of(link, mugs)).received == stock
+    assert (await account_of(redis, mugs)).received == stock
 
 
 @pytest.mark.parametrize("change", [5, -20])
-async def test_key_of_a_stock_move_cannot_place_an_order(client: AsyncClient, link: CommandSender, change: int) -> None:
+async def test_key_of_a_stock_move_cannot_place_an_order(
+    client: AsyncClient, redis: CommandSender, change: int
+) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, change, key="k")
     assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")
-    books = await assert_books_balance(link)
+    books = await assert_books_balance(redis)
     assert (books.accounts[mugs].sold, books.status_of) == (0, {})
 
 

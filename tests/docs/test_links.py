@@ -20,14 +20,14 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(path: Path) -> None:
-    for link in LINK.findall(read_text(path)):
-        if re.match("[a-z]+:", link):
+    for redis in LINK.findall(read_text(path)):
+        if re.match("[a-z]+:", redis):
             continue
-        name, _, anchor = link.partition("#")
+        name, _, anchor = redis.partition("#")
         target = (path.parent / name).resolve() if name else path
-        assert target.exists(), link
+        assert target.exists(), redis
         if anchor:
-            assert anchor in anchors(target), link
+            assert anchor in anchors(target), redis
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,9 +10,9 @@ from tests.support.shop import make_store
 
 
 @pytest.fixture
-async def shop(link: CommandSender) -> AuditedShop:
+async def shop(redis: CommandSender) -> AuditedShop:
     """A filled shop on both kinds of Redis."""
-    return await fill(open_shop(link))
+    return await fill(open_shop(redis))
 
 
 @pytest.fixture

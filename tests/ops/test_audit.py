@@ -29,8 +29,8 @@ async def test_a_shop_with_orders_in_every_status_has_no_findings(shop: AuditedS
     assert (report.products, report.orders, report.pending, report.events_followed) == (4, 5, 1, 0)
 
 
-async def test_an_empty_shop_has_no_findings(link: CommandSender) -> None:
-    report = await open_shop(link).audit()
+async def test_an_empty_shop_has_no_findings(redis: CommandSender) -> None:
+    report = await open_shop(redis).audit()
     assert_balanced(report)
     assert report.as_dict() == {
         "balanced": True,

@@ -9,9 +9,6 @@ from service.domain.money import format_cents
 from service.domain.order import OrderLine
 from service.ops.audit_checks import (
     Finding,
-    OrderRow,
-    ProductRow,
-    Unreadable,
     check_entry,
     check_members,
     check_names,
@@ -20,10 +17,9 @@ from service.ops.audit_checks import (
     check_type,
     expected_types,
     lines_of,
-    order_row,
-    product_row,
 )
 from service.ops.ledger import Units
+from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.sender import CommandSender
 from tests.support.shop import SHOP, make_store
 
@@ -64,30 +60,30 @@ def product_findings(row: ProductRow | Unreadable, units: Units = MUG_UNITS) -> 
 # --- Rows -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_row_has_the_fields_of_the_reply_in_the_same_order(link: CommandSender) -> None:
-    store = make_store(link)
+async def test_a_row_has_the_fields_of_the_reply_in_the_same_order(redis: CommandSender) -> None:
+    store = make_store(redis)
     for key in ("{test}:order:1", "{test}:product:1"):
         for name in {*OrderRow._fields, *ProductRow._fields}:
-            await link.send("HSET", key, name, f"the {name}")
+            await redis.send("HSET", key, name, f"the {name}")
     for score, index in enumerate((INDEX, HOLDS, PENDING), 1):
-        await link.send("ZADD", index, score, 1)
+        await redis.send("ZADD", index, score, 1)
     _, [order] = await store.inspection.audit_orders([1])
     scores = {"holds_score": "2", "pending_score": "3"}
-    assert order_row(order) == OrderRow(**{name: f"the {name}" for name in OrderRow._fields} | scores)
+    assert order == OrderRow(**{name: f"the {name}" for name in OrderRow._fields} | scores)
     _, [product] = await store.inspection.audit_products([1])
     scores = {"index_score": "1"}
-    assert product_row(product) == ProductRow(**{name: f"the {name}" for name in ProductRow._fields} | scores)
+    assert product == ProductRow(**{name: f"the {name}" for name in ProductRow._fields} | scores)
 
 
-def test_a_reply_of_wrong_length_is_not_accepted_as_a_row() -> None:
-    with pytest.raises(TypeError):
-        order_row(["7", "completed"])
-    with pytest.raises(TypeError):
-        product_row(["1", "19.99"])
-
-
-def test_the_row_of_a_key_of_another_type_is_unreadable() -> None:
-    assert order_row(["WRONGTYPE"]) == product_row(["WRONGTYPE"]) == Unreadable("WRONGTYPE")
+async def test_the_row_of_a_key_of_another_type_is_unreadable(redis: CommandSender) -> None:
+    store = make_store(redis)
+    for key in ("{test}:order:1", "{test}:product:1"):
+        await redis.send("SET", key, "text")
+    _, [order] = await store.inspection.audit_orders([1])
+    _, [product] = await store.inspection.audit_products([1])
+    assert isinstance(order, Unreadable)
+    assert order == product
+    assert "WRONGTYPE" in order.error
 
 
 @pytest.mark.parametrize("products", [None, "", "two mugs", "1: 2 x 19.99\n", "1: -2 x 19.99", "1: 2 x 1.005"])

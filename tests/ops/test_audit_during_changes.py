@@ -202,9 +202,9 @@ class RandomChanges:
 
 
 @pytest.fixture
-async def workers(wire: MultiplexedConnection, engine_url: str) -> AsyncIterator[list[AuditedShop]]:
+async def workers(engine: MultiplexedConnection, engine_url: str) -> AsyncIterator[list[AuditedShop]]:
     """Four workers on one filled shop of the real engine: a connection per worker, and one common clock."""
-    shop = await fill(open_shop(wire))
+    shop = await fill(open_shop(engine))
     async with AsyncExitStack() as stack:
         connections = [
             await stack.enter_async_context(MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000))
@@ -225,21 +225,21 @@ async def _change_shop_until(shop: AuditedShop, seed: int, stop: asyncio.Event) 
 
 @pytest.mark.parametrize("corrupted", [False, True], ids=["balanced", "corrupted"])
 async def test_changes_by_several_workers_cause_no_finding_and_hide_none(
-    wire: MultiplexedConnection, workers: list[AuditedShop], corrupted: bool, monkeypatch: pytest.MonkeyPatch
+    engine: MultiplexedConnection, workers: list[AuditedShop], corrupted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.ops.audit._BATCH", 20)
     stop = asyncio.Event()
-    store = make_store(SmallPages(wire, page=100))
+    store = make_store(SmallPages(engine, page=100))
     followed = 0
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_change_shop_until(worker, seed, stop)) for seed, worker in enumerate(workers)]
         for corrupt, repair, keys in 3 * CORRUPTIONS:
             if corrupted:
-                await wire.send(*corrupt)
+                await engine.send(*corrupt)
             report = await audit(store, SHOP)
             assert {finding.key for finding in report.findings} == (keys if corrupted else set()), report.findings
             if corrupted:
-                await wire.send(*repair)
+                await engine.send(*repair)
             followed += report.events_followed
         stop.set()
     assert sum(task.result() for task in tasks) > 500

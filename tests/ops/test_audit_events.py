@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.ops.audit import AuditInconclusive
+from service.storage.inspection import ProductRow, Unreadable
 from service.storage.store import Store
 from tests.support.audited_shop import (
     EVENTS,
@@ -24,7 +25,7 @@ def change_before_products_are_read(store: Store, change: Change, monkeypatch: p
     """Have the Store call `change` once: after the audit has read the orders, and before it reads a product."""
     read, changes = store.inspection.audit_products, [change]
 
-    async def audit_products(product_ids: list[int]) -> tuple[str, list[list[str | None]]]:
+    async def audit_products(product_ids: list[int]) -> tuple[str, list[ProductRow | Unreadable]]:
         if changes:
             await changes.pop()()
         return await read(product_ids)

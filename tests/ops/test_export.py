@@ -17,7 +17,7 @@ from tests.support.shop import add_mugs, add_product, http_client, make_store, n
 
 
 async def test_exported_products_are_the_same_after_import_into_another_shop(
-    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
+    store: Store, redis: CommandSender, client: AsyncClient, tmp_path: Path
 ) -> None:
     unusual_texts = {"name": 'Löffel "é"\u2028\U0001f944', "description": 'a\n\tb\\ "c" \x00,;'}
     for fields in ({}, unusual_texts, {"price": 0.07, "stock": 0}, {"price": 999_999_999.99}, {"id": 2**53 - 1}):
@@ -25,14 +25,14 @@ async def test_exported_products_are_the_same_after_import_into_another_shop(
     withdrawn = await add_product(client)
     await store.products.withdraw(withdrawn)
     content = "".join(f"{line}\n" for line in await export_lines(store, "products"))
-    other = make_store(link, shop="other")
+    other = make_store(redis, shop="other")
     assert await import_file(other, write_file(tmp_path, content)) == ImportReport(added=5)
     async with http_client(other) as other_client:
         assert (await other_client.get("/products")).text == (await client.get("/products")).text
 
 
 async def test_an_export_converted_to_csv_can_be_imported(
-    store: Store, link: CommandSender, client: AsyncClient, tmp_path: Path
+    store: Store, redis: CommandSender, client: AsyncClient, tmp_path: Path
 ) -> None:
     await add_product(client, name='Mug, "big"', description="a\r\nb\n")
     await add_product(client, price=0.07)
@@ -41,7 +41,7 @@ async def test_an_export_converted_to_csv_can_be_imported(
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    other = make_store(link, shop="other")
+    other = make_store(redis, shop="other")
     assert await import_file(other, write_file(tmp_path, text.getvalue(), "p.csv")) == ImportReport(added=2)
     assert await products_on_sale(other) == await products_on_sale(store)
 
@@ -81,12 +81,12 @@ def _groups_of_three(ids: list[int]) -> Iterable[list[int]]:
     return [ids[start : start + 3] for start in range(0, len(ids), 3)]
 
 
-async def test_orders_before_and_after_many_unused_ids_are_exported(store: Store, link: CommandSender) -> None:
+async def test_orders_before_and_after_many_unused_ids_are_exported(store: Store, redis: CommandSender) -> None:
     await add_mugs(store, id=1)
     orders = []
     for _ in range(2):
-        orders.append((await make_store(link).orders.place(new_order((1, 1)))).order.id)
-        await link.send("INCRBY", "{test}:ids:orders", 12_000)
+        orders.append((await make_store(redis).orders.place(new_order((1, 1)))).order.id)
+        await redis.send("INCRBY", "{test}:ids:orders", 12_000)
     assert [json.loads(line)["id"] for line in await export_lines(store, "orders")] == orders[::-1]
 
 

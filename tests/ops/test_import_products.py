@@ -42,16 +42,16 @@ async def test_each_row_becomes_a_product(store: Store, tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
 async def test_a_second_import_of_a_file_changes_nothing(
-    store: Store, link: CommandSender, tmp_path: Path, name: str
+    store: Store, redis: CommandSender, tmp_path: Path, name: str
 ) -> None:
     content = jsonl_row(1) + jsonl_row(2) if name == "p.jsonl" else HEADER + "1,Mug,,5,10\n2,Pot,,5,10\n"
     path = write_file(tmp_path, content, name)
     assert await import_file(store, path) == ImportReport(added=2)
-    events = await link.send("XLEN", "{test}:events")
+    events = await redis.send("XLEN", "{test}:events")
     before = await products_on_sale(store)
     assert await import_file(store, path) == ImportReport(present=2)
     assert await products_on_sale(store) == before
-    assert await link.send("XLEN", "{test}:events") == events
+    assert await redis.send("XLEN", "{test}:events") == events
 
 
 async def test_an_existing_product_is_not_changed(store: Store, tmp_path: Path) -> None:

@@ -14,20 +14,20 @@ from tests.support.shop import SHOP
 EVENTS, HOLDS, PENDING, PRODUCTS = keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP), keys.products(SHOP)
 
 
-async def test_a_completed_order_is_written_in_plain_values(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    await run_add_product(link, 9, stock=5, price="7.00")
-    names = (await dump(link)).keys()
-    before = await hash_at(link, keys.product(SHOP, 7))
-    assert await run_place_order(link, (9, 1), (7, 2)) == ["placed", "46.98", str(NOW_MS), "", "7.00", "19.99"]
-    assert await hash_at(link, keys.order(SHOP, 41)) == {
+async def test_a_completed_order_is_written_in_plain_values(redis: CommandSender) -> None:
+    await run_add_product(redis, 7)
+    await run_add_product(redis, 9, stock=5, price="7.00")
+    names = (await dump(redis)).keys()
+    before = await hash_at(redis, keys.product(SHOP, 7))
+    assert await run_place_order(redis, (9, 1), (7, 2)) == ["placed", "46.98", str(NOW_MS), "", "7.00", "19.99"]
+    assert await hash_at(redis, keys.order(SHOP, 41)) == {
         "id": "41",
         "status": "completed",
         "total_price": "46.98",
         "products": "9: 1 x 7.00\n7: 2 x 19.99",
         "created_at": str(NOW_MS),
     }
-    assert (await events_at(link, EVENTS))[2:] == [
+    assert (await events_at(redis, EVENTS))[2:] == [
         {
             "event": "order_placed",
             "order": "41",
@@ -36,17 +36,17 @@ async def test_a_completed_order_is_written_in_plain_values(link: CommandSender)
             "products": "9: 1 x 7.00\n7: 2 x 19.99",
         }
     ]
-    assert await hash_at(link, keys.product(SHOP, 7)) == {**before, "stock": "8", "sold": "2"}
-    assert (await dump(link)).keys() == {*names, keys.order(SHOP, 41)}
-    await assert_books_balance(link)
+    assert await hash_at(redis, keys.product(SHOP, 7)) == {**before, "stock": "8", "sold": "2"}
+    assert (await dump(redis)).keys() == {*names, keys.order(SHOP, 41)}
+    await assert_books_balance(redis)
 
 
-async def test_a_pending_order_holds_its_stock_until_its_deadline(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    before = await hash_at(link, keys.product(SHOP, 7))
+async def test_a_pending_order_holds_its_stock_until_its_deadline(redis: CommandSender) -> None:
+    await run_add_product(redis, 7)
+    before = await hash_at(redis, keys.product(SHOP, 7))
     deadline = str(NOW_MS + 900_000)
-    assert await run_place_order(link, (7, 3), hold_ms=900_000) == ["placed", "59.97", str(NOW_MS), deadline, "19.99"]
-    assert await hash_at(link, keys.order(SHOP, 41)) == {
+    assert await run_place_order(redis, (7, 3), hold_ms=900_000) == ["placed", "59.97", str(NOW_MS), deadline, "19.99"]
+    assert await hash_at(redis, keys.order(SHOP, 41)) == {
         "id": "41",
         "status": "pending",
         "total_price": "59.97",
@@ -54,28 +54,28 @@ async def test_a_pending_order_holds_its_stock_until_its_deadline(link: CommandS
         "created_at": str(NOW_MS),
         "expires_at": deadline,
     }
-    assert await scores_at(link, HOLDS) == {"41": int(deadline)}
-    assert await scores_at(link, PENDING) == {"41": 41}
-    assert await hash_at(link, keys.product(SHOP, 7)) == {**before, "stock": "7", "held": "3"}
-    assert (await events_at(link, EVENTS))[-1]["status"] == "pending"
-    await assert_books_balance(link)
+    assert await scores_at(redis, HOLDS) == {"41": int(deadline)}
+    assert await scores_at(redis, PENDING) == {"41": 41}
+    assert await hash_at(redis, keys.product(SHOP, 7)) == {**before, "stock": "7", "held": "3"}
+    assert (await events_at(redis, EVENTS))[-1]["status"] == "pending"
+    await assert_books_balance(redis)
 
 
-async def test_an_order_and_its_idempotency_key_refer_to_each_other_for_ever(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    assert (await run_place_order(link, (7, 1), key="k-1"))[0] == "placed"
-    assert (await hash_at(link, keys.order(SHOP, 41)))["idempotency_key"] == "k-1"
-    assert await hash_at(link, keys.idempotency(SHOP, "k-1")) == {"fingerprint": "f1", "order": "41"}
+async def test_an_order_and_its_idempotency_key_refer_to_each_other_for_ever(redis: CommandSender) -> None:
+    await run_add_product(redis, 7)
+    assert (await run_place_order(redis, (7, 1), key="k-1"))[0] == "placed"
+    assert (await hash_at(redis, keys.order(SHOP, 41)))["idempotency_key"] == "k-1"
+    assert await hash_at(redis, keys.idempotency(SHOP, "k-1")) == {"fingerprint": "f1", "order": "41"}
     for name in (keys.idempotency(SHOP, "k-1"), keys.order(SHOP, 41)):
-        assert await link.send("PTTL", name) == -1
-    await assert_books_balance(link)
+        assert await redis.send("PTTL", name) == -1
+    await assert_books_balance(redis)
 
 
-async def test_without_a_test_clock_the_script_uses_the_time_of_redis(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    before = await link.send("TIME")
-    _, _, created_at, expires_at, _ = await run_place_order(link, (7, 1), hold_ms=5000, now_ms=None)
-    after = await link.send("TIME")
+async def test_without_a_test_clock_the_script_uses_the_time_of_redis(redis: CommandSender) -> None:
+    await run_add_product(redis, 7)
+    before = await redis.send("TIME")
+    _, _, created_at, expires_at, _ = await run_place_order(redis, (7, 1), hold_ms=5000, now_ms=None)
+    after = await redis.send("TIME")
     first, last = (int(seconds) * 1000 + int(microseconds) // 1000 for seconds, microseconds in (before, after))
     assert first <= int(created_at) <= last
     assert int(expires_at) == int(created_at) + 5000
@@ -83,13 +83,13 @@ async def test_without_a_test_clock_the_script_uses_the_time_of_redis(link: Comm
 
 @pytest.mark.parametrize(("hold", "counter"), [(None, "sold"), (900_000, "held")])
 async def test_counters_above_ten_to_the_fifteenth_stay_plain_and_exact(
-    link: CommandSender, hold: int | None, counter: str
+    redis: CommandSender, hold: int | None, counter: str
 ) -> None:
-    await run_add_product(link, 7)
+    await run_add_product(redis, 7)
     large = 2 * 10**15 + 1
-    await link.send("HSET", keys.product(SHOP, 7), counter, large)
-    assert (await run_place_order(link, (7, 2), hold_ms=hold))[0] == "placed"
-    product = await hash_at(link, keys.product(SHOP, 7))
+    await redis.send("HSET", keys.product(SHOP, 7), counter, large)
+    assert (await run_place_order(redis, (7, 2), hold_ms=hold))[0] == "placed"
+    product = await hash_at(redis, keys.product(SHOP, 7))
     assert (product["stock"], product[counter]) == ("8", "2000000000000003")
 
 
@@ -104,41 +104,41 @@ async def test_counters_above_ten_to_the_fifteenth_stay_plain_and_exact(
     ],
 )
 async def test_a_total_is_exact_up_to_the_maximum_and_refused_above_it(
-    link: CommandSender, last_price: str, reply: list[str]
+    redis: CommandSender, last_price: str, reply: list[str]
 ) -> None:
-    await run_add_product(link, 7, stock=1_000_000, price="999999999.99")
-    await run_add_product(link, 9, price=last_price)
-    assert (await run_place_order(link, (7, 90_071), (9, 1)))[:2] == reply
+    await run_add_product(redis, 7, stock=1_000_000, price="999999999.99")
+    await run_add_product(redis, 9, price=last_price)
+    assert (await run_place_order(redis, (7, 90_071), (9, 1)))[:2] == reply
     if reply[0] == "placed":
-        assert (await hash_at(link, keys.order(SHOP, 41)))["total_price"] == reply[1]
+        assert (await hash_at(redis, keys.order(SHOP, 41)))["total_price"] == reply[1]
 
 
-async def test_a_hundred_lines_of_maximum_price_and_quantity_are_too_large(link: CommandSender) -> None:
+async def test_a_hundred_lines_of_maximum_price_and_quantity_are_too_large(redis: CommandSender) -> None:
     product_ids = range(1, 101)
     for product_id in product_ids:
-        await run_add_product(link, product_id, stock=1_000_000_000, price="999999999.99")
+        await run_add_product(redis, product_id, stock=1_000_000_000, price="999999999.99")
     lines = [(product_id, 1_000_000) for product_id in product_ids]
-    before = await dump(link)
-    assert await run_place_order(link, *lines) == ["too_large"]
-    assert await dump(link) == before
+    before = await dump(redis)
+    assert await run_place_order(redis, *lines) == ["too_large"]
+    assert await dump(redis) == before
 
 
 @pytest.mark.parametrize("expected", [9_007_199_254_740_990, 9_007_199_254_740_991])
-async def test_the_maximum_expected_total_is_compared_exactly(link: CommandSender, expected: int) -> None:
-    await run_add_product(link, 7, stock=1_000_000, price="999999999.99")
-    await run_add_product(link, 9, price="992548310.62")
-    reply = await run_place_order(link, (7, 90_071), (9, 1), expected_cents=expected)
+async def test_the_maximum_expected_total_is_compared_exactly(redis: CommandSender, expected: int) -> None:
+    await run_add_product(redis, 7, stock=1_000_000, price="999999999.99")
+    await run_add_product(redis, 9, price="992548310.62")
+    reply = await run_place_order(redis, (7, 90_071), (9, 1), expected_cents=expected)
     assert reply[0] == ("placed" if expected == 9_007_199_254_740_991 else "price_changed")
 
 
 @pytest.mark.parametrize("price", ["0.00", "0.01", "0.07", "0.29", "1.10", "1.15", "4.35", "19.99", "999999999.99"])
 @pytest.mark.parametrize("quantity", [1, 3, 90_071])
 async def test_a_total_is_exact_for_prices_that_a_double_cannot_hold_exactly(
-    link: CommandSender, price: str, quantity: int
+    redis: CommandSender, price: str, quantity: int
 ) -> None:
-    await run_add_product(link, 7, stock=1_000_000, price=price)
+    await run_add_product(redis, 7, stock=1_000_000, price=price)
     total = Decimal(price) * quantity
-    assert (await run_place_order(link, (7, quantity), expected_cents=int(total * 100)))[:2] == ["placed", str(total)]
+    assert (await run_place_order(redis, (7, quantity), expected_cents=int(total * 100)))[:2] == ["placed", str(total)]
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ async def test_a_total_is_exact_for_prices_that_a_double_cannot_hold_exactly(
     [(9, 10, ["short", "7 10 9"]), (10, 9, ["placed"]), (100, 20, ["placed"]), (20, 100, ["short", "7 100 20"])],
 )
 async def test_stock_is_compared_as_numbers_not_as_text(
-    link: CommandSender, stock: int, quantity: int, reply: list[str]
+    redis: CommandSender, stock: int, quantity: int, reply: list[str]
 ) -> None:
-    await run_add_product(link, 7, stock=stock)
-    assert (await run_place_order(link, (7, quantity)))[: len(reply)] == reply
+    await run_add_product(redis, 7, stock=stock)
+    assert (await run_place_order(redis, (7, quantity)))[: len(reply)] == reply
 
 
-async def test_the_last_unit_can_be_ordered_only_once(link: CommandSender) -> None:
-    await run_add_product(link, 7, stock=1)
-    assert (await run_place_order(link, (7, 1), order_id=1))[0] == "placed"
-    assert await run_place_order(link, (7, 1), order_id=2) == ["short", "7 1 0"]
-    assert (await hash_at(link, keys.product(SHOP, 7)))["stock"] == "0"
+async def test_the_last_unit_can_be_ordered_only_once(redis: CommandSender) -> None:
+    await run_add_product(redis, 7, stock=1)
+    assert (await run_place_order(redis, (7, 1), order_id=1))[0] == "placed"
+    assert await run_place_order(redis, (7, 1), order_id=2) == ["short", "7 1 0"]
+    assert (await hash_at(redis, keys.product(SHOP, 7)))["stock"] == "0"
 
 
-async def test_a_free_order_matches_an_expected_total_of_zero(link: CommandSender) -> None:
-    await run_add_product(link, 7, price="0.00")
-    assert (await run_place_order(link, (7, 1), expected_cents=0))[:2] == ["placed", "0.00"]
+async def test_a_free_order_matches_an_expected_total_of_zero(redis: CommandSender) -> None:
+    await run_add_product(redis, 7, price="0.00")
+    assert (await run_place_order(redis, (7, 1), expected_cents=0))[:2] == ["placed", "0.00"]

@@ -12,37 +12,40 @@ from tests.support.scripts import run_add_product, run_change_product, run_place
 from tests.support.shop import SHOP
 
 CALLS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]], list[str]]] = [
-    (lambda link: run_add_product(link, 7, stock=99), ["taken"]),
-    (lambda link: run_add_product(link, 8, stock=99), ["taken"]),
-    (lambda link: run_change_product(link, 7), product_reply("changed")),
-    (lambda link: run_change_product(link, 7, "price", "19.99"), product_reply("changed")),
-    (lambda link: run_change_product(link, 8, "price", "5.00"), ["absent"]),
-    (lambda link: run_change_product(link, 99, "price", "5.00"), ["absent"]),
-    (lambda link: run_withdraw_product(link, 8), ["withdrawn"]),
-    (lambda link: run_withdraw_product(link, 99), ["absent"]),
-    (lambda link: run_place_order(link, (7, 1), order_id=40), ["exists"]),
-    (lambda link: run_place_order(link, (7, 2), (99, 1), order_id=40, key="new"), ["exists"]),
-    (lambda link: run_place_order(link, (7, 1), order_id=40, key="placed-40"), ["exists"]),
-    (lambda link: run_place_order(link, (7, 1), key="placed-40"), ["replayed", "40"]),
-    (lambda link: run_place_order(link, (7, 99), key="placed-40", fingerprint="f1"), ["replayed", "40"]),
-    (lambda link: run_place_order(link, (7, 1), key="placed-40", fingerprint="f2"), ["reused"]),
-    (lambda link: run_place_order(link, (7, 1), key="refused", fingerprint="f2"), ["reused"]),
-    (lambda link: run_place_order(link, (7, 1), key="refused"), ["refused", "short\n7 11 10\n9 6 5"]),
-    (lambda link: run_place_order(link, (7, 11), (9, 5)), ["short", "7 11 10"]),
-    (lambda link: run_place_order(link, (7, 11), (9, 6)), ["short", "7 11 10", "9 6 5"]),
-    (lambda link: run_place_order(link, (9, 1), (8, 1)), ["unknown", "8 1 unknown"]),
-    (lambda link: run_place_order(link, (7, 11), (9, 5), (99, 1000000)), ["unknown", "7 11 10", "99 1000000 unknown"]),
-    (lambda link: run_place_order(link, (99, 1), (7, 11)), ["unknown", "99 1 unknown", "7 11 10"]),
+    (lambda redis: run_add_product(redis, 7, stock=99), ["taken"]),
+    (lambda redis: run_add_product(redis, 8, stock=99), ["taken"]),
+    (lambda redis: run_change_product(redis, 7), product_reply("changed")),
+    (lambda redis: run_change_product(redis, 7, "price", "19.99"), product_reply("changed")),
+    (lambda redis: run_change_product(redis, 8, "price", "5.00"), ["absent"]),
+    (lambda redis: run_change_product(redis, 99, "price", "5.00"), ["absent"]),
+    (lambda redis: run_withdraw_product(redis, 8), ["withdrawn"]),
+    (lambda redis: run_withdraw_product(redis, 99), ["absent"]),
+    (lambda redis: run_place_order(redis, (7, 1), order_id=40), ["exists"]),
+    (lambda redis: run_place_order(redis, (7, 2), (99, 1), order_id=40, key="new"), ["exists"]),
+    (lambda redis: run_place_order(redis, (7, 1), order_id=40, key="placed-40"), ["exists"]),
+    (lambda redis: run_place_order(redis, (7, 1), key="placed-40"), ["replayed", "40"]),
+    (lambda redis: run_place_order(redis, (7, 99), key="placed-40", fingerprint="f1"), ["replayed", "40"]),
+    (lambda redis: run_place_order(redis, (7, 1), key="placed-40", fingerprint="f2"), ["reused"]),
+    (lambda redis: run_place_order(redis, (7, 1), key="refused", fingerprint="f2"), ["reused"]),
+    (lambda redis: run_place_order(redis, (7, 1), key="refused"), ["refused", "short\n7 11 10\n9 6 5"]),
+    (lambda redis: run_place_order(redis, (7, 11), (9, 5)), ["short", "7 11 10"]),
+    (lambda redis: run_place_order(redis, (7, 11), (9, 6)), ["short", "7 11 10", "9 6 5"]),
+    (lambda redis: run_place_order(redis, (9, 1), (8, 1)), ["unknown", "8 1 unknown"]),
     (
-        lambda link: run_place_order(link, (7, 2), (9, 1), expected_cents=4697),
+        lambda redis: run_place_order(redis, (7, 11), (9, 5), (99, 1000000)),
+        ["unknown", "7 11 10", "99 1000000 unknown"],
+    ),
+    (lambda redis: run_place_order(redis, (99, 1), (7, 11)), ["unknown", "99 1 unknown", "7 11 10"]),
+    (
+        lambda redis: run_place_order(redis, (7, 2), (9, 1), expected_cents=4697),
         ["price_changed", "46.98", "7 19.99", "9 7.00"],
     ),
     (
-        lambda link: run_place_order(link, (9, 1), (7, 1), hold_ms=1, expected_cents=0),
+        lambda redis: run_place_order(redis, (9, 1), (7, 1), hold_ms=1, expected_cents=0),
         ["price_changed", "26.99", "9 7.00", "7 19.99"],
     ),
-    (lambda link: run_place_order(link, (7, 11), expected_cents=1), ["short", "7 11 10"]),
-    (lambda link: run_place_order(link, (10, 1_000_000)), ["too_large"]),
+    (lambda redis: run_place_order(redis, (7, 11), expected_cents=1), ["short", "7 11 10"]),
+    (lambda redis: run_place_order(redis, (10, 1_000_000)), ["too_large"]),
 ]
 
 
@@ -50,30 +53,30 @@ CALLS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]]
     ("call", "reply"), CALLS_WITHOUT_EFFECT, ids=lambda value: value[0] if isinstance(value, list) else ""
 )
 async def test_a_refusal_or_a_replay_changes_nothing_in_redis(
-    link: CommandSender, call: Callable[[CommandSender], Awaitable[list[str]]], reply: list[str]
+    redis: CommandSender, call: Callable[[CommandSender], Awaitable[list[str]]], reply: list[str]
 ) -> None:
-    await run_add_product(link, 7, stock=11)
-    await run_add_product(link, 8)
-    await run_withdraw_product(link, 8)
-    await run_add_product(link, 9, stock=5, price="7.00")
-    await run_add_product(link, 10, stock=1_000_000, price="999999999.99")
-    assert (await run_place_order(link, (7, 1), order_id=40, key="placed-40"))[0] == "placed"
-    assert (await run_place_order(link, (7, 11), (9, 6), key="refused"))[0] == "short"
-    before = await dump(link)
-    assert await call(link) == reply
-    assert await dump(link) == before
+    await run_add_product(redis, 7, stock=11)
+    await run_add_product(redis, 8)
+    await run_withdraw_product(redis, 8)
+    await run_add_product(redis, 9, stock=5, price="7.00")
+    await run_add_product(redis, 10, stock=1_000_000, price="999999999.99")
+    assert (await run_place_order(redis, (7, 1), order_id=40, key="placed-40"))[0] == "placed"
+    assert (await run_place_order(redis, (7, 11), (9, 6), key="refused"))[0] == "short"
+    before = await dump(redis)
+    assert await call(redis) == reply
+    assert await dump(redis) == before
 
 
 @pytest.mark.parametrize("hold", [None, 900_000], ids=["completed", "pending"])
 @pytest.mark.parametrize("key", ["", "k-1"], ids=["no key", "key"])
 async def test_repeating_a_call_with_the_same_order_id_changes_nothing(
-    link: CommandSender, hold: int | None, key: str
+    redis: CommandSender, hold: int | None, key: str
 ) -> None:
-    await run_add_product(link, 7)
-    assert (await run_place_order(link, (7, 3), hold_ms=hold, key=key))[0] == "placed"
-    before = await dump(link)
-    assert await run_place_order(link, (7, 3), hold_ms=hold, key=key) == ["exists"]
-    assert await dump(link) == before
+    await run_add_product(redis, 7)
+    assert (await run_place_order(redis, (7, 3), hold_ms=hold, key=key))[0] == "placed"
+    before = await dump(redis)
+    assert await run_place_order(redis, (7, 3), hold_ms=hold, key=key) == ["exists"]
+    assert await dump(redis) == before
 
 
 @pytest.mark.parametrize(
@@ -87,37 +90,41 @@ async def test_repeating_a_call_with_the_same_order_id_changes_nothing(
     ids=lambda value: value[0] if isinstance(value, list) and isinstance(value[0], str) else "",
 )
 async def test_a_key_remembers_its_refusal_for_some_time_and_nothing_else_changes(
-    link: CommandSender, lines: list[tuple[int, int]], expected: int | None, reply: list[str]
+    redis: CommandSender, lines: list[tuple[int, int]], expected: int | None, reply: list[str]
 ) -> None:
-    await run_add_product(link, 7)
-    await run_add_product(link, 10, stock=1_000_000, price="999999999.99")
-    before, name = await dump(link), keys.idempotency(SHOP, "k-1")
-    assert await run_place_order(link, *lines, expected_cents=expected, key="k-1", refusal_ms=60_000) == reply
+    await run_add_product(redis, 7)
+    await run_add_product(redis, 10, stock=1_000_000, price="999999999.99")
+    before, name = await dump(redis), keys.idempotency(SHOP, "k-1")
+    assert await run_place_order(redis, *lines, expected_cents=expected, key="k-1", refusal_ms=60_000) == reply
     remembered = {"fingerprint": "f1", "refusal": "\n".join(reply)}
-    assert await dump(link) == {**before, name: ("hash", remembered, True)}
-    assert 0 < await link.send("PTTL", name) <= 60_000
-    assert await run_place_order(link, *lines, expected_cents=expected, key="k-1") == ["refused", "\n".join(reply)]
+    assert await dump(redis) == {**before, name: ("hash", remembered, True)}
+    assert 0 < await redis.send("PTTL", name) <= 60_000
+    assert await run_place_order(redis, *lines, expected_cents=expected, key="k-1") == ["refused", "\n".join(reply)]
 
 
-async def test_repeating_a_refused_key_does_not_extend_the_time_for_which_it_is_remembered(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    await run_place_order(link, (7, 11), key="k-1", refusal_ms=60_000)
-    assert (await run_place_order(link, (7, 11), key="k-1", refusal_ms=86_400_000))[0] == "refused"
-    assert 0 < await link.send("PTTL", keys.idempotency(SHOP, "k-1")) <= 60_000
+async def test_repeating_a_refused_key_does_not_extend_the_time_for_which_it_is_remembered(
+    redis: CommandSender,
+) -> None:
+    await run_add_product(redis, 7)
+    await run_place_order(redis, (7, 11), key="k-1", refusal_ms=60_000)
+    assert (await run_place_order(redis, (7, 11), key="k-1", refusal_ms=86_400_000))[0] == "refused"
+    assert 0 < await redis.send("PTTL", keys.idempotency(SHOP, "k-1")) <= 60_000
 
 
-async def test_a_key_whose_refusal_is_forgotten_can_place_an_order_and_then_lasts_for_ever(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    await run_place_order(link, (7, 11), key="k-1")
-    await link.send("PEXPIRE", keys.idempotency(SHOP, "k-1"), 0)
-    assert (await run_place_order(link, (7, 1), key="k-1"))[0] == "placed"
-    assert await link.send("PTTL", keys.idempotency(SHOP, "k-1")) == -1
+async def test_a_key_whose_refusal_is_forgotten_can_place_an_order_and_then_lasts_for_ever(
+    redis: CommandSender,
+) -> None:
+    await run_add_product(redis, 7)
+    await run_place_order(redis, (7, 11), key="k-1")
+    await redis.send("PEXPIRE", keys.idempotency(SHOP, "k-1"), 0)
+    assert (await run_place_order(redis, (7, 1), key="k-1"))[0] == "placed"
+    assert await redis.send("PTTL", keys.idempotency(SHOP, "k-1")) == -1
 
 
-async def test_a_refused_key_stays_refused_after_new_stock_has_arrived(link: CommandSender) -> None:
-    await run_add_product(link, 7)
-    await run_place_order(link, (7, 11), key="k-1")
-    await link.send("HSET", keys.product(SHOP, 7), "stock", 11, "received", 11)
-    before = await dump(link)
-    assert await run_place_order(link, (7, 11), key="k-1") == ["refused", "short\n7 11 10"]
-    assert await dump(link) == before
+async def test_a_refused_key_stays_refused_after_new_stock_has_arrived(redis: CommandSender) -> None:
+    await run_add_product(redis, 7)
+    await run_place_order(redis, (7, 11), key="k-1")
+    await redis.send("HSET", keys.product(SHOP, 7), "stock", 11, "received", 11)
+    before = await dump(redis)
+    assert await run_place_order(redis, (7, 11), key="k-1") == ["refused", "short\n7 11 10"]
+    assert await dump(redis) == before

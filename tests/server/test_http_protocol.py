@@ -19,10 +19,10 @@ from tests.support.waiting import eventually
 
 @asynccontextmanager
 async def running_server(
-    wire: MultiplexedConnection, protocol: type[HttpToolsProtocol]
+    engine: MultiplexedConnection, protocol: type[HttpToolsProtocol]
 ) -> AsyncIterator[uvicorn.Server]:
     """Run a server in this process, without signal handlers."""
-    config = uvicorn.Config(with_state(make_store(wire)), port=0, http=protocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(with_state(make_store(engine)), port=0, http=protocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -36,8 +36,8 @@ def port_of(server: uvicorn.Server) -> int:
 
 
 @pytest.fixture
-async def server(wire: MultiplexedConnection) -> AsyncIterator[uvicorn.Server]:
-    async with running_server(wire, HttpProtocol) as server:
+async def server(engine: MultiplexedConnection) -> AsyncIterator[uvicorn.Server]:
+    async with running_server(engine, HttpProtocol) as server:
         yield server
 
 
@@ -117,14 +117,14 @@ ORDER = b'{"products": [{"product_id": 1, "quantity": 100}]}'
     ],
 )
 async def test_a_response_sent_in_one_call_equals_the_response_of_uvicorn(
-    wire: MultiplexedConnection, request_bytes: bytes
+    engine: MultiplexedConnection, request_bytes: bytes
 ) -> None:
     responses = []
     for protocol in (HttpProtocol, HttpToolsProtocol):
-        await wire.send("FLUSHALL")
+        await engine.send("FLUSHALL")
         for number in range(1, 6):  # a page of 25 KB is too large to be copied
-            await make_store(wire).products.add(new_mug(id=number, description="d" * 5000))
-        async with running_server(wire, protocol) as server:
+            await make_store(engine).products.add(new_mug(id=number, description="d" * 5000))
+        async with running_server(engine, protocol) as server:
             response = await exchange(port_of(server), request_bytes)
         assert response.startswith(b"HTTP/1.1 ")
         responses.append(re.sub(rb"\r\ndate: [^\r]*", b"", response))
@@ -136,10 +136,10 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 
 @pytest.mark.parametrize("pause", [False, True])
 async def test_an_upgrade_header_is_ignored_and_the_body_is_read(
-    port: int, wire: MultiplexedConnection, pause: bool
+    port: int, engine: MultiplexedConnection, pause: bool
 ) -> None:
     """Java clients and `curl --http2` send this header. Later requests on the connection must also work."""
-    await make_store(wire).products.add(new_mug(id=1, stock=1000))
+    await make_store(engine).products.add(new_mug(id=1, stock=1000))
     order = PLACE_ORDER + UPGRADE + b"Content-Length: 50\r\n\r\n", ORDER
     chunked = PLACE_ORDER + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", b"32\r\n" + ORDER + b"\r\n0\r\n\r\n"
     parts = [*order, *chunked, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n", *order]

@@ -12,7 +12,7 @@ from tests.support.network import CLERK_PASSWORD, Network
 
 
 @pytest.fixture
-async def network(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Network]:
+async def network(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Network]:
     """A network in front of the real engine, which is empty. The fixture `wire` does not go through it."""
     async with Network(engine_url) as network:
         yield network
@@ -37,7 +37,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 async def tls_network(
-    engine_url: str, wire: MultiplexedConnection, certificate: tuple[Path, Path]
+    engine_url: str, engine: MultiplexedConnection, certificate: tuple[Path, Path]
 ) -> AsyncIterator[Network]:
     """The same network with TLS between the service and its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -47,8 +47,10 @@ async def tls_network(
 
 
 @pytest.fixture
-async def clerk(wire: MultiplexedConnection) -> AsyncIterator[str]:
+async def clerk(engine: MultiplexedConnection) -> AsyncIterator[str]:
     """The name of an engine user that needs CLERK_PASSWORD."""
-    await wire.send("ACL", "SETUSER", "clerk", "reset", "on", f">{CLERK_PASSWORD}", "~*", "+@all", "-client", "-hello")
+    await engine.send(
+        "ACL", "SETUSER", "clerk", "reset", "on", f">{CLERK_PASSWORD}", "~*", "+@all", "-client", "-hello"
+    )
     yield "clerk"
-    await wire.send("ACL", "DELUSER", "clerk")
+    await engine.send("ACL", "DELUSER", "clerk")

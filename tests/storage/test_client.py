@@ -220,28 +220,28 @@ async def test_a_clock_of_the_test_replaces_the_time_of_the_engine() -> None:
 
 
 async def test_an_order_that_fails_for_lack_of_memory_uses_neither_its_key_nor_its_id(
-    wire: MultiplexedConnection,
+    engine: MultiplexedConnection,
 ) -> None:
-    store = make_store(wire)
-    await run_add_product(wire, 7)
+    store = make_store(engine)
+    await run_add_product(engine, 7)
     first = await store.orders.place(new_order((7, 1)))
-    before = await dump(wire)
-    async with full_memory(wire):
+    before = await dump(engine)
+    async with full_memory(engine):
         with pytest.raises(StorageUnavailable, match="OOM"):
             await store.orders.place(new_order((7, 1)), "k-1")
-        assert await dump(wire) == before
+        assert await dump(engine) == before
         assert (await store.orders.get(first.order.id)) == first.order
     second = await store.orders.place(new_order((7, 1)), "k-1")
     assert (second.order.id, second.replayed) == (first.order.id + 1, False)
-    await assert_books_balance(wire)
+    await assert_books_balance(engine)
 
 
-async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(wire: MultiplexedConnection) -> None:
-    store = make_store(wire)
-    await run_add_product(wire, 7)
+async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(engine: MultiplexedConnection) -> None:
+    store = make_store(engine)
+    await run_add_product(engine, 7)
     for _ in range(2):
-        await wire.send("SCRIPT", "FLUSH")
-        assert list(await wire.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [0]
+        await engine.send("SCRIPT", "FLUSH")
+        assert list(await engine.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [0]
         await store.orders.place(new_order((7, 1)))
-        assert list(await wire.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [1]
-    await assert_books_balance(wire)
+        assert list(await engine.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [1]
+    await assert_books_balance(engine)

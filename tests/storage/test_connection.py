@@ -25,21 +25,21 @@ from tests.support.waiting import eventually
 # Replies
 
 
-async def test_each_of_ten_thousand_concurrent_calls_gets_its_own_reply(wire: MultiplexedConnection) -> None:
-    replies = await asyncio.gather(*(wire.send("ECHO", number) for number in range(10_000)))
+async def test_each_of_ten_thousand_concurrent_calls_gets_its_own_reply(engine: MultiplexedConnection) -> None:
+    replies = await asyncio.gather(*(engine.send("ECHO", number) for number in range(10_000)))
     assert replies == [str(number) for number in range(10_000)]
 
 
 @pytest.mark.parametrize("argument", ["text", "snow ☃", "\x00\r\n", "snow ☃".encode(), 2**53, -1, ""])
 async def test_text_bytes_and_integers_arrive_unchanged(
-    wire: MultiplexedConnection, argument: str | bytes | int
+    engine: MultiplexedConnection, argument: str | bytes | int
 ) -> None:
     expected = argument.decode() if isinstance(argument, bytes) else str(argument)
-    assert await wire.send("ECHO", argument) == expected
+    assert await engine.send("ECHO", argument) == expected
 
 
-async def test_bytes_that_are_not_utf_8_become_the_replacement_character(wire: MultiplexedConnection) -> None:
-    assert await wire.send("ECHO", b"M\xfcg") == "M\N{REPLACEMENT CHARACTER}g"
+async def test_bytes_that_are_not_utf_8_become_the_replacement_character(engine: MultiplexedConnection) -> None:
+    assert await engine.send("ECHO", b"M\xfcg") == "M\N{REPLACEMENT CHARACTER}g"
 
 
 @pytest.mark.parametrize("reply_bytes", [1, 7, 4096])
@@ -77,9 +77,9 @@ async def test_commands_of_one_event_loop_round_are_written_together(network: Ne
     assert len(network.chunks) <= 4
 
 
-async def test_commands_are_executed_in_the_order_of_their_calls(wire: MultiplexedConnection) -> None:
-    await asyncio.gather(*(wire.send("RPUSH", "list", number) for number in range(1000)))
-    assert await wire.send("LRANGE", "list", 0, -1) == [str(number) for number in range(1000)]
+async def test_commands_are_executed_in_the_order_of_their_calls(engine: MultiplexedConnection) -> None:
+    await asyncio.gather(*(engine.send("RPUSH", "list", number) for number in range(1000)))
+    assert await engine.send("LRANGE", "list", 0, -1) == [str(number) for number in range(1000)]
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ async def test_commands_are_executed_in_the_order_of_their_calls(wire: Multiplex
     ],
 )
 async def test_an_error_reply_fails_only_its_own_call(
-    wire: MultiplexedConnection, command: tuple[str | int, ...], code: str, text: str
+    engine: MultiplexedConnection, command: tuple[str | int, ...], code: str, text: str
 ) -> None:
-    await wire.send("SET", "text", "x")
-    calls = [wire.send("ECHO", "before"), wire.send(*command), wire.send("ECHO", "after")]
+    await engine.send("SET", "text", "x")
+    calls = [engine.send("ECHO", "before"), engine.send(*command), engine.send("ECHO", "after")]
     with pytest.raises(ErrorReply) as failed:
         await calls[1]
     assert [await calls[0], await calls[2]] == ["before", "after"]
@@ -105,10 +105,10 @@ async def test_an_error_reply_fails_only_its_own_call(
     assert text in str(failed.value)
 
 
-async def test_replies_after_a_nested_error_still_reach_their_own_calls(wire: MultiplexedConnection) -> None:
-    await wire.send("SET", "text", "x")
+async def test_replies_after_a_nested_error_still_reach_their_own_calls(engine: MultiplexedConnection) -> None:
+    await engine.send("SET", "text", "x")
     commands = [("MULTI",), ("INCR", "text"), ("EXEC",), ("ECHO", "after")]
-    replies = await asyncio.gather(*(wire.send(*command) for command in commands))
+    replies = await asyncio.gather(*(engine.send(*command) for command in commands))
     assert replies[:2] == ["OK", "QUEUED"]
     assert [type(reply) for reply in replies[2]] == [ErrorReply]
     assert replies[3] == "after"
@@ -125,7 +125,7 @@ async def test_an_unexpected_reply_is_never_given_to_a_later_call(network: Netwo
 # Cancelled calls
 
 
-async def test_a_call_cancelled_before_it_was_sent_is_not_sent(network: Network, wire: MultiplexedConnection) -> None:
+async def test_a_call_cancelled_before_it_was_sent_is_not_sent(network: Network, engine: MultiplexedConnection) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.chunks.clear()
@@ -133,7 +133,7 @@ async def test_a_call_cancelled_before_it_was_sent_is_not_sent(network: Network,
         calls[1].cancel()
         assert [await outcome(call) for call in calls] == [1, asyncio.CancelledError, 2]
     assert b"".join(network.chunks).count(b"INCR") == 2
-    assert await count_at(wire) == 2
+    assert await count_at(engine) == 2
 
 
 async def test_the_reply_to_a_cancelled_call_is_dropped(network: Network) -> None:
@@ -168,13 +168,13 @@ async def test_an_error_reply_to_a_cancelled_call_affects_no_other_call(network:
 
 
 async def test_calls_beyond_the_limit_are_refused_until_earlier_calls_have_ended(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     async with connect_through(network, max_in_flight=10) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
         calls = [connection.send("INCR", "count") for _ in range(5)]
-        await wait_for_count(wire, 5)
+        await wait_for_count(engine, 5)
         calls += [connection.send("INCR", "count") for _ in range(5)]  # the limit counts sent and unsent calls
         for idempotent in (False, True):
             with pytest.raises(Overloaded) as error:
@@ -183,7 +183,7 @@ async def test_calls_beyond_the_limit_are_refused_until_earlier_calls_have_ended
         network.replies_pass.set()
         assert await asyncio.gather(*calls) == list(range(1, 11))
         assert await connection.send("INCR", "count") == 11
-    assert await count_at(wire) == 11
+    assert await count_at(engine) == 11
 
 
 async def test_the_limit_applies_while_redis_is_unreachable(network: Network) -> None:
@@ -199,16 +199,16 @@ async def test_the_limit_applies_while_redis_is_unreachable(network: Network) ->
 # Closing
 
 
-async def test_closing_ends_all_running_calls(network: Network, wire: MultiplexedConnection) -> None:
+async def test_closing_ends_all_running_calls(network: Network, engine: MultiplexedConnection) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
         sent, idempotent = connection.send("INCR", "count"), connection.send("INCR", "other", idempotent=True)
-        await wait_for_count(wire, 1)
+        await wait_for_count(engine, 1)
     assert sent.done()
     assert idempotent.done()
     assert [await outcome(call) for call in (sent, idempotent)] == [OutcomeUnknown, StorageUnavailable]
-    assert await count_at(wire) == 1
+    assert await count_at(engine) == 1
 
 
 @pytest.mark.parametrize("state", ["refused", "hanging"])

@@ -40,7 +40,7 @@ async def test_a_sent_call_without_a_reply_ends_at_its_deadline(
 
 
 async def test_an_unsent_call_ends_at_its_deadline_and_is_never_sent(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     with capture_logs() as logs:
         async with connect_through(network, SHORT_TIMEOUT) as connection:
@@ -54,10 +54,10 @@ async def test_an_unsent_call_ends_at_its_deadline_and_is_never_sent(
             assert error.value.reason
             await network.open()
             await wait_for_recovery(connection)
-    assert await count_at(wire) == 0
+    assert await count_at(engine) == 0
 
 
-async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, wire: MultiplexedConnection) -> None:
+async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, engine: MultiplexedConnection) -> None:
     """A new connection opens, but the engine does not answer the PING that must come first."""
     async with connect_through(network, SHORT_TIMEOUT) as connection:
         await connection.send("PING")
@@ -69,7 +69,7 @@ async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, wir
         assert b"INCR" not in b"".join(network.chunks)
         network.commands_pass.set()
         await wait_for_recovery(connection)
-    assert await count_at(wire, "other") == 0
+    assert await count_at(engine, "other") == 0
 
 
 async def test_calls_fail_immediately_when_redis_was_unreachable_for_longer_than_the_timeout(network: Network) -> None:
@@ -118,10 +118,10 @@ async def test_reconnecting_slows_down_when_the_server_ends_every_connection(net
 
 
 async def test_a_slow_connection_that_still_brings_replies_is_kept(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     """A reply of megabytes delays the replies after it. Calls end at their deadlines, but the connection stays."""
-    await wire.send("SET", "large", b"x" * 4_000_000)
+    await engine.send("SET", "large", b"x" * 4_000_000)
     network.reply_bytes = 64 * 1024
     network.replies_pass.clear()
     async with connect_through(network, SHORT_TIMEOUT) as connection:
@@ -142,11 +142,11 @@ async def test_a_slow_connection_that_still_brings_replies_is_kept(
                 pass  # the connection reads the overdue replies first
         assert not has_noticed_loss(logs)
     assert network.accepted == 1
-    assert await count_at(wire) == 1
+    assert await count_at(engine) == 1
 
 
 async def test_a_blocked_event_loop_is_not_mistaken_for_a_hanging_redis(
-    engine_url: str, wire: MultiplexedConnection
+    engine_url: str, engine: MultiplexedConnection
 ) -> None:
     """The reply came in time, but the blocked event loop could not read it."""
     timeout = 0.2
@@ -158,4 +158,4 @@ async def test_a_blocked_event_loop_is_not_mistaken_for_a_hanging_redis(
             time.sleep(2 * timeout)  # noqa: ASYNC251
             assert await counted == 1
         assert not has_noticed_loss(logs)
-    assert await count_at(wire) == 1
+    assert await count_at(engine) == 1

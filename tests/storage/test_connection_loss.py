@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 
 @pytest.mark.parametrize("executed", [0, 1])
 async def test_a_sent_call_is_not_sent_again_and_its_outcome_is_unknown_when_the_connection_breaks(
-    network: Network, wire: MultiplexedConnection, executed: int
+    network: Network, engine: MultiplexedConnection, executed: int
 ) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
@@ -36,7 +36,7 @@ async def test_a_sent_call_is_not_sent_again_and_its_outcome_is_unknown_when_the
         (network.replies_pass if executed else network.commands_pass).clear()
         call = connection.send("INCR", "count")
         await eventually(lambda: network.chunks, "the command")
-        await wait_for_count(wire, executed)
+        await wait_for_count(engine, executed)
         network.cut()
         with pytest.raises(OutcomeUnknown) as error:
             await call
@@ -45,11 +45,11 @@ async def test_a_sent_call_is_not_sent_again_and_its_outcome_is_unknown_when_the
         network.replies_pass.set()
         assert await connection.send("ECHO", "next") == "next"
     assert b"".join(network.chunks).count(b"INCR") == 1
-    assert await count_at(wire) == executed
+    assert await count_at(engine) == executed
 
 
 async def test_the_outcome_is_unknown_when_the_connection_is_cut_during_a_write(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     script = "return redis.call('INCR', KEYS[1])"
     async with connect_through(network) as connection:
@@ -61,31 +61,31 @@ async def test_the_outcome_is_unknown_when_the_connection_is_cut_during_a_write(
         assert [await outcome(call) for call in (complete, incomplete)] in ([1, OutcomeUnknown], [OutcomeUnknown] * 2)
         assert await connection.send("ECHO", "next") == "next"
     assert b"".join(network.chunks).count(b"EVAL") == 1
-    assert (await count_at(wire), await count_at(wire, "half")) == (1, 0)
+    assert (await count_at(engine), await count_at(engine, "half")) == (1, 0)
 
 
 async def test_an_idempotent_call_is_sent_again_when_the_connection_breaks(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
         call = connection.send("INCR", "count", idempotent=True)
-        await wait_for_count(wire, 1)
+        await wait_for_count(engine, 1)
         network.cut()
         network.replies_pass.set()
         assert await call == 2
 
 
 async def test_replies_reach_their_own_calls_in_order_when_some_calls_are_sent_again(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
         calls = [connection.send("RPUSH", "list", number, idempotent=number % 2 == 0) for number in range(100)]
         calls.append(connection.send("INCR", "count"))
-        await wait_for_count(wire, 1)
+        await wait_for_count(engine, 1)
         network.cut()
         late = connection.send("ECHO", "late")
         network.replies_pass.set()
@@ -94,20 +94,20 @@ async def test_replies_reach_their_own_calls_in_order_when_some_calls_are_sent_a
         assert await outcome(calls[-1]) is OutcomeUnknown
     # The first connection pushed 100 numbers. The second connection pushed the even numbers again.
     assert outcomes == [101 + number // 2 if number % 2 == 0 else OutcomeUnknown for number in range(100)]
-    assert await wire.send("LRANGE", "list", 100, -1) == [str(number) for number in range(0, 100, 2)]
+    assert await engine.send("LRANGE", "list", 100, -1) == [str(number) for number in range(0, 100, 2)]
 
 
-async def test_a_cancelled_idempotent_call_is_not_sent_again(network: Network, wire: MultiplexedConnection) -> None:
+async def test_a_cancelled_idempotent_call_is_not_sent_again(network: Network, engine: MultiplexedConnection) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
         call = connection.send("INCR", "count", idempotent=True)
-        await wait_for_count(wire, 1)
+        await wait_for_count(engine, 1)
         call.cancel()
         network.cut()
         network.replies_pass.set()
         await connection.send("PING", idempotent=True)
-    assert await count_at(wire) == 1
+    assert await count_at(engine) == 1
 
 
 async def test_a_call_made_before_the_first_connection_waits_for_it(network: Network) -> None:
@@ -117,7 +117,7 @@ async def test_a_call_made_before_the_first_connection_waits_for_it(network: Net
         assert await call == "early"
 
 
-async def test_an_unsent_call_is_sent_once_after_the_reconnect(network: Network, wire: MultiplexedConnection) -> None:
+async def test_an_unsent_call_is_sent_once_after_the_reconnect(network: Network, engine: MultiplexedConnection) -> None:
     with capture_logs() as logs:
         async with connect_through(network) as connection:
             await connection.send("PING")
@@ -126,7 +126,7 @@ async def test_an_unsent_call_is_sent_once_after_the_reconnect(network: Network,
             calls = [connection.send("INCR", "count") for _ in range(3)]
             await network.open()
             assert await asyncio.gather(*calls) == [1, 2, 3]
-    assert await count_at(wire) == 3
+    assert await count_at(engine) == 3
 
 
 async def test_an_idle_connection_that_was_cut_reopens_before_the_next_call(network: Network) -> None:
@@ -138,7 +138,7 @@ async def test_an_idle_connection_that_was_cut_reopens_before_the_next_call(netw
 
 
 async def test_no_call_is_executed_twice_when_the_connection_is_cut_many_times(
-    network: Network, wire: MultiplexedConnection
+    network: Network, engine: MultiplexedConnection
 ) -> None:
     async with connect_through(network) as connection:
         answered = unknown = 0
@@ -151,7 +151,7 @@ async def test_no_call_is_executed_twice_when_the_connection_is_cut_many_times(
             answered += sum(isinstance(result, int) for result in outcomes)
             unknown += outcomes.count(OutcomeUnknown)
         assert answered + unknown == 2000
-    assert answered <= await count_at(wire) <= 2000
+    assert answered <= await count_at(engine) <= 2000
 
 
 async def test_the_connection_recovers_when_another_engine_replaces_the_first(tmp_path: Path) -> None:

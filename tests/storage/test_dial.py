@@ -49,12 +49,12 @@ async def test_a_broken_tls_connection_reopens(tls_network: Network) -> None:
 
 
 @pytest.mark.parametrize("database", ["/3", "?db=3"])
-async def test_the_database_of_the_url_is_used(network: Network, wire: MultiplexedConnection, database: str) -> None:
+async def test_the_database_of_the_url_is_used(network: Network, engine: MultiplexedConnection, database: str) -> None:
     async with MultiplexedConnection(network.url + database, timeout=LONG_TIMEOUT, max_in_flight=10) as connection:
         await connection.send("SET", "key", "in database 3")
         network.cut()  # the next connection must select the database, too
         assert await connection.send("GET", "key", idempotent=True) == "in database 3"
-    assert await wire.send("GET", "key") is None
+    assert await engine.send("GET", "key") is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_user_and_password_of_the_url_are_used(engine_url: str, network: N
 
 
 async def test_calls_fail_with_the_reason_until_the_password_is_correct(
-    network: Network, wire: MultiplexedConnection, clerk: str
+    network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
     url = network.url.replace("://", f"://{clerk}:other@")
     async with MultiplexedConnection(url, timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
@@ -102,14 +102,14 @@ async def test_calls_fail_with_the_reason_until_the_password_is_correct(
             with pytest.raises(StorageUnavailable) as error:
                 await connection.send("PING")
             assert "invalid username-password pair" in error.value.reason
-        await wire.send("ACL", "SETUSER", clerk, ">other")
+        await engine.send("ACL", "SETUSER", clerk, ">other")
         await wait_for_recovery(connection)
 
 
 async def test_a_command_that_the_acl_forbids_fails_only_its_own_call(
-    network: Network, wire: MultiplexedConnection, clerk: str
+    network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
-    await wire.send("ACL", "SETUSER", clerk, "-incr")
+    await engine.send("ACL", "SETUSER", clerk, "-incr")
     url = network.url.replace("://", f"://{clerk}:{quote(CLERK_PASSWORD, safe='')}@")
     async with MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=10) as connection:
         with pytest.raises(ErrorReply):

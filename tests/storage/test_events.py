@@ -24,9 +24,9 @@ from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_st
 
 
 @pytest.fixture
-def store(link: CommandSender, clock: Clock) -> Store:
+def store(redis: CommandSender, clock: Clock) -> Store:
     """A Store on both kinds of Redis, with a clock that stands still."""
-    return make_store(link, clock=clock)
+    return make_store(redis, clock=clock)
 
 
 class OpenShop:
@@ -172,14 +172,14 @@ async def test_a_repeated_idempotency_key_writes_no_second_event(shop: OpenShop)
     assert [fields["event"] for fields in await shop.new_events()] == ["order_placed", "stock_moved"]
 
 
-async def test_a_change_and_its_event_are_written_by_one_command(link: CommandSender) -> None:
+async def test_a_change_and_its_event_are_written_by_one_command(redis: CommandSender) -> None:
     changes: list[str] = []
 
     class RecordingSender:
         def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
             if not idempotent:
                 changes.append(str(command[0]))
-            return link.send(*command, idempotent=idempotent)
+            return redis.send(*command, idempotent=idempotent)
 
     async with http_client(make_store(RecordingSender())) as client:
         for _ in range(2):  # in the first round, EVAL loads each script; in the second, it is loaded already
@@ -196,7 +196,7 @@ async def test_a_change_and_its_event_are_written_by_one_command(link: CommandSe
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_units_of_every_product_can_be_computed_from_the_events(
-    store: Store, link: CommandSender, clock: Clock, seed: int
+    store: Store, redis: CommandSender, clock: Clock, seed: int
 ) -> None:
     choose = random.Random(seed)
     products = [await add_mugs(store, stock=60) for _ in range(6)]
@@ -226,18 +226,18 @@ async def test_the_units_of_every_product_can_be_computed_from_the_events(
             await (store.products.withdraw(products[0]) if i == withdraw_at else make_a_random_change())
         except Refusal:
             continue
-    books = await assert_books_balance(link)
+    books = await assert_books_balance(redis)
     assert len(books.statuses()) >= 3
     events = await store.events.read("0-0", limit=10_000)
     assert units_from_events([event.fields for event in events]) == books.accounts
 
 
-async def test_the_stream_keeps_approximately_the_configured_number_of_entries(link: CommandSender) -> None:
-    store = make_store(link, events_max=200)
+async def test_the_stream_keeps_approximately_the_configured_number_of_entries(redis: CommandSender) -> None:
+    store = make_store(redis, events_max=200)
     mugs = await add_mugs(store, stock=0)
     for _ in range(500):
         await store.stock.move(mugs, StockMove(change=1, reason="x"))
-    length = await link.send("XLEN", keys.events(SHOP))
+    length = await redis.send("XLEN", keys.events(SHOP))
     assert 200 <= length <= 300  # Redis removes blocks of 100 entries
     kept = await store.events.read("0-0")
     assert kept[-1].fields["stock"] == "500"
@@ -284,33 +284,33 @@ async def test_the_store_knows_the_last_event_and_whether_all_events_are_still_t
 
 
 @pytest.fixture
-async def waiting_store(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Store]:
+async def waiting_store(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Store]:
     """A Store with its own connection, because a call that waits blocks its connection."""
     async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as connection:
         yield make_store(connection)
 
 
-async def test_waiting_returns_existing_events_immediately(waiting_store: Store, wire: MultiplexedConnection) -> None:
-    events = await write_events(make_store(wire), 5)
+async def test_waiting_returns_existing_events_immediately(waiting_store: Store, engine: MultiplexedConnection) -> None:
+    events = await write_events(make_store(engine), 5)
     assert await waiting_store.events.wait("0-0", 5000) == events
     assert await waiting_store.events.wait(events[3].id, 5000) == events[4:]
 
 
-async def test_waiting_returns_only_the_next_event(waiting_store: Store, wire: MultiplexedConnection) -> None:
-    store = make_store(wire)
+async def test_waiting_returns_only_the_next_event(waiting_store: Store, engine: MultiplexedConnection) -> None:
+    store = make_store(engine)
     [*_, last] = await write_events(store, 3)
     await waiting_store.check()
     for _ in range(3):
         wait = asyncio.ensure_future(waiting_store.events.wait(last.id, 9000))
-        while "blocked_clients:1" not in await wire.send("INFO", "clients"):
+        while "blocked_clients:1" not in await engine.send("INFO", "clients"):
             assert not wait.done()
         await store.stock.move(1, StockMove(change=5, reason="delivery"))
         [last] = await wait
         assert (last.fields["reason"], last.id) == ("delivery", await store.events.last_id())
 
 
-async def test_waiting_without_a_new_event_returns_nothing(waiting_store: Store, wire: MultiplexedConnection) -> None:
-    [last] = await write_events(make_store(wire), 1)
+async def test_waiting_without_a_new_event_returns_nothing(waiting_store: Store, engine: MultiplexedConnection) -> None:
+    [last] = await write_events(make_store(engine), 1)
     assert await waiting_store.events.wait(last.id, 20) == []
 
 

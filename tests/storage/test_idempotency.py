@@ -147,10 +147,10 @@ async def test_a_replay_that_can_be_read_is_returned() -> None:
 # Refusals
 
 
-async def test_the_store_remembers_a_refusal_for_a_day(link: CommandSender) -> None:
-    store = make_store(link)
+async def test_the_store_remembers_a_refusal_for_a_day(redis: CommandSender) -> None:
+    store = make_store(redis)
     mugs = await add_mugs(store, stock=1000)
     with pytest.raises(InsufficientStock):
         await store.orders.place(new_order((mugs, 1001)), "k-1")
-    left = await link.send("PTTL", keys.idempotency(SHOP, "k-1"))
+    left = await redis.send("PTTL", keys.idempotency(SHOP, "k-1"))
     assert REFUSAL_MS - 60_000 < left <= REFUSAL_MS == 86_400_000

@@ -30,7 +30,7 @@ class Workers(list[Store]):
 
 
 @pytest.fixture
-async def workers(engine_url: str, wire: MultiplexedConnection) -> AsyncIterator[Workers]:
+async def workers(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Workers]:
     """Return Stores on the same engine. The clock of `late` is at the deadline, the other clock HOLD seconds before."""
     early, late = Clock(), Clock()
     late.forward(HOLD)
@@ -84,7 +84,7 @@ async def count_end_events(store: Store) -> Counter[tuple[str, str]]:
 
 
 async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
-    workers: Workers, wire: MultiplexedConnection
+    workers: Workers, engine: MultiplexedConnection
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
@@ -99,7 +99,7 @@ async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
             pairs.append(await outcomes_of(complete, cancel))
         else:
             pairs.append((await outcomes_of(cancel, complete))[::-1])
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     for order_id, pair in zip(order_ids, pairs, strict=True):
         expected = {"completed": ["done", "OrderCompleted"], "cancelled": ["OrderCancelled", "done"]}
         assert pair == expected[books.status_of[order_id]]
@@ -113,7 +113,7 @@ async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
     [("complete", "completed"), ("cancel", "cancelled")],
 )
 async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
-    workers: Workers, wire: MultiplexedConnection, verb: str, done: str
+    workers: Workers, engine: MultiplexedConnection, verb: str, done: str
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(90)]
@@ -127,7 +127,7 @@ async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
         *(end_one_by_one(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
         *(release_all_due(workers.late, batch) for batch in (2, 3)),
     )
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in books.status_of.items()}
     assert books.statuses().keys() <= {done, "expired"}
     sold = 3 * books.statuses()["completed"]
@@ -137,7 +137,7 @@ async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
 
 @pytest.mark.parametrize("verb", ["complete", "cancel"])
 async def test_order_can_only_expire_after_its_deadline(
-    workers: Workers, wire: MultiplexedConnection, verb: str
+    workers: Workers, engine: MultiplexedConnection, verb: str
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(30)]
@@ -145,7 +145,7 @@ async def test_order_can_only_expire_after_its_deadline(
         *(call_of(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
     )
     assert set(answers) == {"OrderExpired"}
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
     assert await count_end_events(workers[0]) == {("order_expired", str(order_id)): 1 for order_id in order_ids}
 
@@ -158,28 +158,28 @@ async def test_order_can_only_expire_after_its_deadline(
     ],
 )
 async def test_fifty_equal_calls_at_the_same_time_end_an_order_once(
-    workers: Workers, wire: MultiplexedConnection, verb: str, event: str, expected: Account
+    workers: Workers, engine: MultiplexedConnection, verb: str, event: str, expected: Account
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3))
     answers = await outcomes_of(*(call_of(workers[i % WORKERS], verb)(order_id) for i in range(50)))
     assert answers == ["done"] * 50
-    assert (await assert_books_balance(wire)).accounts == {mugs: expected}
+    assert (await assert_books_balance(engine)).accounts == {mugs: expected}
     assert await count_end_events(workers[0]) == {(event, str(order_id)): 1}
 
 
 async def test_fifty_sweepers_at_the_same_time_release_the_stock_once(
-    workers: Workers, wire: MultiplexedConnection
+    workers: Workers, engine: MultiplexedConnection
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
     await asyncio.gather(*(workers.late.holds.expire_due(100) for _ in range(50)))
-    assert (await assert_books_balance(wire)).accounts == {mugs: Account(10, 0, 0, 10)}
+    assert (await assert_books_balance(engine)).accounts == {mugs: Account(10, 0, 0, 10)}
     assert await count_end_events(workers[0]) == {("order_expired", str(order_id)): 1}
 
 
 async def test_delivery_and_cancelling_at_the_same_time_both_count(
-    workers: Workers, wire: MultiplexedConnection
+    workers: Workers, engine: MultiplexedConnection
 ) -> None:
     mugs = await add_mugs(workers[0], stock=300)
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(100)]
@@ -194,11 +194,11 @@ async def test_delivery_and_cancelling_at_the_same_time_both_count(
         )
     )
     assert set(answers) == {"done"}
-    assert (await assert_books_balance(wire)).accounts == {mugs: Account(400, 0, 0, 400)}
+    assert (await assert_books_balance(engine)).accounts == {mugs: Account(400, 0, 0, 400)}
 
 
 async def test_product_withdrawn_while_its_orders_end_stays_balanced(
-    workers: Workers, wire: MultiplexedConnection
+    workers: Workers, engine: MultiplexedConnection
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3)) for _ in range(60)]
@@ -208,11 +208,11 @@ async def test_product_withdrawn_while_its_orders_end_stays_balanced(
     ]
     answers = await outcomes_of(*endings[:30], workers[1].products.withdraw(mugs), *endings[30:])
     assert set(answers) == {"done"}
-    assert (await assert_books_balance(wire)).accounts == {mugs: Account(9910, 0, 90, 10_000)}
+    assert (await assert_books_balance(engine)).accounts == {mugs: Account(9910, 0, 90, 10_000)}
 
 
 async def test_repeated_key_during_the_end_of_its_order_places_no_second_order(
-    workers: Workers, wire: MultiplexedConnection
+    workers: Workers, engine: MultiplexedConnection
 ) -> None:
     mugs = await add_mugs(workers[0])
     order_id = await place(workers[0], (mugs, 3), key="k")
@@ -220,14 +220,14 @@ async def test_repeated_key_during_the_end_of_its_order_places_no_second_order(
         *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].holds.cancel(order_id)
     )
     assert set(answers) <= {"done", "OrderCancelled"}
-    assert (await assert_books_balance(wire)).status_of == {order_id: "cancelled"}
+    assert (await assert_books_balance(engine)).status_of == {order_id: "cancelled"}
 
 
 async def test_order_completed_before_its_deadline_is_not_read_as_expired(
-    engine_url: str, wire: MultiplexedConnection
+    engine_url: str, engine: MultiplexedConnection
 ) -> None:
     clock = Clock()
-    other = make_store(wire, clock=clock)
+    other = make_store(engine, clock=clock)
     mugs = await add_mugs(other)
     order_id = await place(other, (mugs, 3), hold_seconds=HOLD)
     clock.forward(HOLD - 0.001)
@@ -239,7 +239,7 @@ async def test_order_completed_before_its_deadline_is_not_read_as_expired(
             return asyncio.ensure_future(self.send_slowly(*command))
 
         async def send_slowly(self, *command: bytes | str | int) -> Any:
-            reply = await wire.send(*command)
+            reply = await engine.send(*command)
             if command[:2] == ("HMGET", keys.order(SHOP, order_id)):
                 await other.holds.complete(order_id)
                 clock.forward(0.001)
@@ -250,7 +250,7 @@ async def test_order_completed_before_its_deadline_is_not_read_as_expired(
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
-    workers: Workers, wire: MultiplexedConnection, seed: int
+    workers: Workers, engine: MultiplexedConnection, seed: int
 ) -> None:
     rng = random.Random(seed)
     products = [await add_mugs(workers[0], stock=150) for _ in range(5)]
@@ -284,7 +284,7 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
     await asyncio.gather(
         *(place_and_end(random.Random(rng.random())) for _ in range(400)), move_stock(), sweep(), sweep()
     )
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert books.orders.keys() == answers.keys()
     assert len(answers) >= 100
     for order_id, status in books.status_of.items():
@@ -300,7 +300,7 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
 
     after_all_deadlines = Clock()
     after_all_deadlines.forward(100_000)
-    await release_all_due(make_store(wire, clock=after_all_deadlines))
-    books = await assert_books_balance(wire)
+    await release_all_due(make_store(engine, clock=after_all_deadlines))
+    books = await assert_books_balance(engine)
     assert books.statuses()["pending"] == 0
     assert [account.held for account in books.accounts.values()] == [0] * 5

@@ -36,8 +36,8 @@ async def test_a_replay_uses_no_order_id(store: Store) -> None:
     assert (await store.orders.place(new_order((mugs, 1)))).order.id == first.order.id + 1
 
 
-async def test_each_worker_reserves_order_ids_in_blocks(link: CommandSender) -> None:
-    first, second = make_store(link), make_store(link)
+async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) -> None:
+    first, second = make_store(redis), make_store(redis)
     mugs = await add_mugs(first, stock=1000)
     ids = [
         (await store.orders.place(new_order((mugs, 1)))).order.id
@@ -45,7 +45,7 @@ async def test_each_worker_reserves_order_ids_in_blocks(link: CommandSender) -> 
     ]
     assert ids[:4] == [1, BLOCK + 1, 2, BLOCK + 2]
     assert ids[4:] == [*range(3, BLOCK + 1), 2 * BLOCK + 1, 2 * BLOCK + 2]
-    assert int(await link.send("GET", keys.order_ids(SHOP))) == 3 * BLOCK
+    assert int(await redis.send("GET", keys.order_ids(SHOP))) == 3 * BLOCK
 
 
 class SenderWithFailingCounter:
@@ -67,12 +67,12 @@ async def fail() -> Any:
     raise StorageUnavailable("the test lets the counter fail")
 
 
-async def test_orders_that_wait_for_ids_share_one_reservation(wire: MultiplexedConnection) -> None:
-    mugs = await add_mugs(make_store(wire), stock=5000)
-    store = make_store(wire)
-    before = await wire.send("INFO", "commandstats")
+async def test_orders_that_wait_for_ids_share_one_reservation(engine: MultiplexedConnection) -> None:
+    mugs = await add_mugs(make_store(engine), stock=5000)
+    store = make_store(engine)
+    before = await engine.send("INFO", "commandstats")
     placed = await asyncio.gather(*(store.orders.place(new_order((mugs, 1))) for _ in range(4000)))
-    after = await wire.send("INFO", "commandstats")
+    after = await engine.send("INFO", "commandstats")
     calls = [
         int(found[1]) if (found := re.search(r"cmdstat_incrby:calls=(\d+)", text)) else 0 for text in (before, after)
     ]
@@ -80,9 +80,9 @@ async def test_orders_that_wait_for_ids_share_one_reservation(wire: MultiplexedC
     assert len({order.id for order, _ in placed}) == 4000
 
 
-async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(link: CommandSender) -> None:
-    mugs = await add_mugs(make_store(link), stock=1000)
-    sender = SenderWithFailingCounter(link)
+async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(redis: CommandSender) -> None:
+    mugs = await add_mugs(make_store(redis), stock=1000)
+    sender = SenderWithFailingCounter(redis)
     store = make_store(sender)
     ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(BLOCK)]
     assert ids == list(range(1, BLOCK + 1))
@@ -95,20 +95,20 @@ async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(link: 
 
 @pytest.mark.parametrize("set_back_to", [None, 1, BLOCK])
 async def test_no_order_is_overwritten_when_the_id_counter_is_lost(
-    link: CommandSender, set_back_to: int | None
+    redis: CommandSender, set_back_to: int | None
 ) -> None:
-    store = make_store(link)
+    store = make_store(redis)
     mugs = await add_mugs(store, stock=1000)
     for _ in range(2 * BLOCK + 3):
         await store.orders.place(new_order((mugs, 1)))
-    before = await assert_books_balance(link)
+    before = await assert_books_balance(redis)
     if set_back_to is None:
-        await link.send("DEL", keys.order_ids(SHOP))
+        await redis.send("DEL", keys.order_ids(SHOP))
     else:
-        await link.send("SET", keys.order_ids(SHOP), set_back_to)
-    restarted = make_store(link)
+        await redis.send("SET", keys.order_ids(SHOP), set_back_to)
+    restarted = make_store(redis)
     placed = [(await restarted.orders.place(new_order((mugs, 1)))).order for _ in range(3)]
-    after = await assert_books_balance(link)
+    after = await assert_books_balance(redis)
     assert len(after.orders) == len(before.orders) + 3
     assert after.orders.items() >= before.orders.items()
     assert (await restarted.orders.list(OrdersQuery.model_validate({"limit": "3"})))[0] == placed[::-1]

@@ -5,13 +5,13 @@ from tests.support.books import assert_books_balance
 from tests.support.shop import add_mugs, make_store
 
 
-async def test_assigned_product_ids_skip_the_ids_that_clients_chose(link: CommandSender) -> None:
-    store = make_store(link)
+async def test_assigned_product_ids_skip_the_ids_that_clients_chose(redis: CommandSender) -> None:
+    store = make_store(redis)
     for product_id in range(1, 101):
         await add_mugs(store, id=product_id)
-    before = await assert_books_balance(link)
+    before = await assert_books_balance(redis)
     assigned = [await add_mugs(store, name="Assigned id") for _ in range(3)]
-    after = await assert_books_balance(link)
+    after = await assert_books_balance(redis)
     assert after.products.items() >= before.products.items()
     assert after.products.keys() - before.products.keys() == set(assigned)
     assert len(set(assigned)) == 3

@@ -90,23 +90,23 @@ def test_data_of_a_newer_schema_version_is_refused() -> None:
         check_schema_version(SCHEMA_VERSION + 1)
 
 
-async def test_a_store_refuses_to_work_while_its_engine_is_unsupported(wire: MultiplexedConnection) -> None:
-    store = make_store(wire)
+async def test_a_store_refuses_to_work_while_its_engine_is_unsupported(engine: MultiplexedConnection) -> None:
+    store = make_store(engine)
     await store.check()
-    await wire.send("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+    await engine.send("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(UnsupportedRedis):
             await store.check()
         with pytest.raises(UnsupportedRedis):
             await store.orders.last_id()
     finally:
-        await wire.send("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+        await engine.send("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
     assert await store.orders.last_id() == 0
 
 
 async def test_an_existing_shop_can_be_checked_with_full_memory_because_nothing_is_written(
-    wire: MultiplexedConnection,
+    engine: MultiplexedConnection,
 ) -> None:
-    await make_store(wire).check()
-    async with full_memory(wire):
-        await make_store(wire).check()
+    await make_store(engine).check()
+    async with full_memory(engine):
+        await make_store(engine).check()

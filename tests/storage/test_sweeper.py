@@ -24,9 +24,9 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def store(link: CommandSender, clock: Clock) -> Store:
+def store(redis: CommandSender, clock: Clock) -> Store:
     """A Store on both kinds of Redis, with a clock that stands still."""
-    return make_store(link, clock=clock)
+    return make_store(redis, clock=clock)
 
 
 class ObservedSender:
@@ -71,13 +71,13 @@ async def place_many_pending(store: Store, product_id: int, count: int) -> list[
     return await asyncio.gather(*(place_pending(store, product_id) for _ in range(count)))
 
 
-async def status_of(link: CommandSender, order_id: int) -> str:
-    [status] = await link.send("HMGET", keys.order(SHOP, order_id), "status")
+async def status_of(redis: CommandSender, order_id: int) -> str:
+    [status] = await redis.send("HMGET", keys.order(SHOP, order_id), "status")
     return str(status)
 
 
-async def count_holds(link: CommandSender) -> int:
-    return int(await link.send("ZCARD", keys.holds(SHOP)))
+async def count_holds(redis: CommandSender) -> int:
+    return int(await redis.send("ZCARD", keys.holds(SHOP)))
 
 
 async def test_the_next_deadline_is_infinity_when_no_stock_is_held(store: Store) -> None:
@@ -89,7 +89,7 @@ async def test_the_next_deadline_is_infinity_when_no_stock_is_held(store: Store)
 
 
 async def test_expire_due_returns_the_seconds_until_the_next_deadline(
-    store: Store, link: CommandSender, clock: Clock
+    store: Store, redis: CommandSender, clock: Clock
 ) -> None:
     mugs = await add_mugs(store)
     for seconds in (60, 7, 900):
@@ -97,25 +97,25 @@ async def test_expire_due_returns_the_seconds_until_the_next_deadline(
     assert await store.holds.expire_due(100) == 7
     clock.forward(6.999)
     assert await store.holds.expire_due(100) == 0.001
-    assert (await assert_books_balance(link)).statuses() == {"pending": 3}
+    assert (await assert_books_balance(redis)).statuses() == {"pending": 3}
     clock.forward(0.001)
     assert await store.holds.expire_due(100) == 0
-    assert (await assert_books_balance(link)).statuses() == {"expired": 1, "pending": 2}
+    assert (await assert_books_balance(redis)).statuses() == {"expired": 1, "pending": 2}
     assert await store.holds.expire_due(100) == 53
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 1000])
 async def test_expire_due_expires_no_more_orders_than_its_limit(
-    store: Store, link: CommandSender, clock: Clock, limit: int
+    store: Store, redis: CommandSender, clock: Clock, limit: int
 ) -> None:
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 30)
     clock.forward(900)
     for released in range(0, 30, limit):
-        assert (await assert_books_balance(link)).statuses()["expired"] == released
+        assert (await assert_books_balance(redis)).statuses()["expired"] == released
         assert await store.holds.expire_due(limit) == 0
     assert await store.holds.expire_due(limit) == math.inf
-    books = await assert_books_balance(link)
+    books = await assert_books_balance(redis)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
 
 
@@ -137,46 +137,46 @@ DAMAGES = {
 }
 
 
-async def damage_data(link: CommandSender, damage: str, order_id: int, product_id: int) -> None:
+async def damage_data(redis: CommandSender, damage: str, order_id: int, product_id: int) -> None:
     """Damage an order or its product, as DAMAGES says."""
     names = {"{order}": keys.order(SHOP, order_id), "{product}": keys.product(SHOP, product_id)}
-    await link.send(*(names.get(part, part) for part in DAMAGES[damage]))
+    await redis.send(*(names.get(part, part) for part in DAMAGES[damage]))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_order_does_not_keep_other_orders_from_expiring(
-    store: Store, link: CommandSender, clock: Clock, damage: str
+    store: Store, redis: CommandSender, clock: Clock, damage: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     before = await place_many_pending(store, mugs, 3)
     damaged = await place_pending(store, pots)
     after = await place_many_pending(store, mugs, 3)
-    await damage_data(link, damage, damaged, pots)
+    await damage_data(redis, damage, damaged, pots)
     clock.forward(900)
     with capture_logs():
         for _ in range(3):
             await store.holds.expire_due(100)
-    assert [await status_of(link, order_id) for order_id in before + after] == ["expired"] * 6
-    assert await link.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
+    assert [await status_of(redis, order_id) for order_id in before + after] == ["expired"] * 6
+    assert await redis.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
-    store: Store, link: CommandSender, clock: Clock, damage: str
+    store: Store, redis: CommandSender, clock: Clock, damage: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     damaged = await place_pending(store, pots)
     await place_pending(store, mugs, seconds=905)
-    await damage_data(link, damage, damaged, pots)
+    await damage_data(redis, damage, damaged, pots)
     clock.forward(900)
     with capture_logs():
         rounds = [await store.holds.expire_due(100) for _ in range(3)]
     assert rounds[-1] == 5
 
 
-async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: CommandSender, clock: Clock) -> None:
+async def test_a_hold_that_cannot_be_released_is_logged(store: Store, redis: CommandSender, clock: Clock) -> None:
     mugs = await add_mugs(store)
-    await damage_data(link, "a product without its held units", await place_pending(store, mugs), mugs)
+    await damage_data(redis, "a product without its held units", await place_pending(store, mugs), mugs)
     clock.forward(900)
     with capture_logs() as logs:
         await store.holds.expire_due(100)
@@ -186,21 +186,21 @@ async def test_a_hold_that_cannot_be_released_is_logged(store: Store, link: Comm
 
 
 async def test_more_damaged_orders_than_fit_in_a_batch_do_not_keep_other_orders_from_expiring(
-    store: Store, link: CommandSender, clock: Clock
+    store: Store, redis: CommandSender, clock: Clock
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
     await place_many_pending(store, pots, 6)
     undamaged = await place_many_pending(store, mugs, 3)
-    await damage_data(link, "a product without its held units", 0, pots)
+    await damage_data(redis, "a product without its held units", 0, pots)
     clock.forward(900)
     with capture_logs():
         for _ in range(200):  # each batch begins at a random place: the chance that a place is never read is 1 in 10^13
             await store.holds.expire_due(3)
-    assert [await status_of(link, order_id) for order_id in undamaged] == ["expired"] * 3
+    assert [await status_of(redis, order_id) for order_id in undamaged] == ["expired"] * 3
 
 
 async def test_orders_that_a_failed_round_left_pending_expire_later(
-    store: Store, link: CommandSender, clock: Clock
+    store: Store, redis: CommandSender, clock: Clock
 ) -> None:
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 20)
@@ -211,14 +211,14 @@ async def test_orders_that_a_failed_round_left_pending_expire_later(
         return StorageUnavailable("cut") if command == "EVALSHA" and next(calls) % 2 else None
 
     with capture_logs():
-        await release_all_due(make_store(ObservedSender(link, error_for_every_second_script), clock=clock))
+        await release_all_due(make_store(ObservedSender(redis, error_for_every_second_script), clock=clock))
         await release_all_due(store)
-    books = await assert_books_balance(link)
+    books = await assert_books_balance(redis)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
 
 
-async def test_stock_returns_about_a_second_after_the_deadline_of_its_hold(wire: MultiplexedConnection) -> None:
-    store, sender = make_store(wire), ObservedSender(wire)
+async def test_stock_returns_about_a_second_after_the_deadline_of_its_hold(engine: MultiplexedConnection) -> None:
+    store, sender = make_store(engine), ObservedSender(engine)
     mugs = await add_mugs(store)
     async with sweeping(make_store(sender)):
         await eventually(lambda: sender.sent["ZCOUNT"], "a sweeper that has found no hold and sleeps")
@@ -232,14 +232,14 @@ async def test_stock_returns_about_a_second_after_the_deadline_of_its_hold(wire:
         await eventually(is_back, "the stock")
         # One second of hold, at most one second of sleep, and some time for a busy machine.
         assert 0.99 <= time.monotonic() - placed < 3.5
-    assert await status_of(wire, order_id) == "expired"
+    assert await status_of(engine, order_id) == "expired"
     assert sender.sent.total() < 50, "the sweeper polls instead of sleeping"
 
 
 async def test_concurrent_sweepers_release_each_hold_only_once(
-    engine_url: str, wire: MultiplexedConnection, clock: Clock
+    engine_url: str, engine: MultiplexedConnection, clock: Clock
 ) -> None:
-    store = make_store(wire, clock=clock)
+    store = make_store(engine, clock=clock)
     mugs = await add_mugs(store)
     orders = await place_many_pending(store, mugs, 500)
     async with (
@@ -250,10 +250,10 @@ async def test_concurrent_sweepers_release_each_hold_only_once(
         async with sweeping(*(make_store(connection, clock=clock) for connection in (first, second, first, second))):
 
             async def is_over() -> bool:
-                return await count_holds(wire) == 0
+                return await count_holds(engine) == 0
 
             await eventually(is_over, "the end of the backlog")
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 500})
     events = await store.events.read("0-0", limit=5000)
     assert sorted(int(event.fields["order"]) for event in events if event.fields["event"] == "order_expired") == orders
@@ -268,34 +268,34 @@ async def test_concurrent_sweepers_release_each_hold_only_once(
     ],
 )
 async def test_a_sweeper_logs_an_error_of_the_storage_and_continues(
-    wire: MultiplexedConnection, clock: Clock, error: Exception, level: str
+    engine: MultiplexedConnection, clock: Clock, error: Exception, level: str
 ) -> None:
-    store = make_store(wire, clock=clock)
+    store = make_store(engine, clock=clock)
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 3)
     clock.forward(900)
     is_down = True
-    sender = ObservedSender(wire, lambda command: error if is_down else None)
+    sender = ObservedSender(engine, lambda command: error if is_down else None)
     with capture_logs() as logs:
         async with sweeping(make_store(sender, clock=clock)):
             await eventually(lambda: logs, "a line in the log")
             for _ in range(20):  # time enough for a sweeper without a pause to try again
-                assert await count_holds(wire) == 3
+                assert await count_holds(engine) == 3
             assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sweep_failed", level)]
             is_down = False
 
             async def is_over() -> bool:
-                return await count_holds(wire) == 0
+                return await count_holds(engine) == 0
 
             await eventually(is_over, "the holds")
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
 
 
 async def test_requests_are_answered_while_a_backlog_expires(
-    engine_url: str, wire: MultiplexedConnection, clock: Clock
+    engine_url: str, engine: MultiplexedConnection, clock: Clock
 ) -> None:
-    store = make_store(wire, clock=clock)
+    store = make_store(engine, clock=clock)
     mugs, pots = await add_mugs(store), await add_mugs(store)
     await place_many_pending(store, mugs, 5000)
     clock.forward(900)
@@ -305,12 +305,12 @@ async def test_requests_are_answered_while_a_backlog_expires(
         http_client(store) as client,
         sweeping(make_store(connection, clock=clock)),
     ):
-        while await count_holds(wire):
+        while await count_holds(engine):
             started = time.monotonic()
             assert (await place(client, (pots, 1))).status_code == 201
             longest, answered = max(longest, time.monotonic() - started), answered + 1
     assert answered >= 30, "fewer than one request per batch"
     assert longest < 1
-    books = await assert_books_balance(wire)
+    books = await assert_books_balance(engine)
     assert books.statuses() == {"expired": 5000, "completed": answered}
     assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
