@@ -26,6 +26,8 @@ COPY docs docs
 # The engine refuses nothing to root, but some tests are about what it may not do.
 RUN useradd --uid 10001 --create-home holdfast
 USER 10001:10001
+# Hypothesis stores its examples in the working directory by default, which this user cannot write to.
+ENV HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 CMD ["/app/.venv/bin/pytest", "--numprocesses", "auto", "--dist", "worksteal", "-p", "no:cacheprovider"]
 
 # What ships: the interpreter and the venv, no uv, no sources beside it.

@@ -1,4 +1,4 @@
-"""The service runs during the audit: changes must neither cause a finding nor hide one."""
+"""The service runs during the audit: changes must neither cause a finding nor hide a finding."""
 
 import asyncio
 import random
