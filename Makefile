@@ -25,7 +25,7 @@ test: .venv/dev ## Run all tests, on a fake Redis and on a real engine
 .PHONY: test-quick
 test-quick: .venv/dev ## Run the tests that need no real engine, while you edit
 	@echo "This takes about 20 seconds on 2 cores. make test runs all tests."
-	.venv/bin/pytest --numprocesses auto --dist worksteal -m "not engine and not e2e"
+	.venv/bin/pytest --numprocesses auto --dist worksteal -m "not (engine or process or slow or e2e)"
 
 .PHONY: test-e2e
 test-e2e: .venv/dev ## Build the containers and break them under load; needs docker with compose

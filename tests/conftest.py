@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from httpx2 import AsyncClient
@@ -16,8 +17,11 @@ from tests.support.shop import http_client, make_store
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a real engine: `make test-quick` leaves them out."""
+    """Mark the tests that use a real engine, and those that start processes: `make test-quick` leaves them out."""
+    tests = Path(__file__).parent
     for item in items:
+        if item.path.is_relative_to(tests / "cli") or item.path.is_relative_to(tests / "engine"):
+            item.add_marker(pytest.mark.process)
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if fixtures & {"engine_url", "engine"} or parameters.get("redis") == "engine":

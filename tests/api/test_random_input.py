@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.support.problems import assert_problem
 from tests.support.shop import add_product, place, send_json
 
+pytestmark = pytest.mark.slow
+
 LINE = {"product_id": 1, "quantity": 1}
 ORDER: dict[str, object] = {"products": [LINE]}
 VALID = json.dumps(ORDER).encode()

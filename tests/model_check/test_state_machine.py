@@ -3,11 +3,14 @@
 from collections import Counter
 from itertools import product
 
+import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model_check.shop_machine import ShopMachine
 from tests.model_check.strategies import VERBS
+
+pytestmark = pytest.mark.slow
 
 SEEDS = range(6)
 

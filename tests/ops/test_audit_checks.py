@@ -1,4 +1,4 @@
-"""service/ops/audit_checks.py: rows that the scripts can write have no findings, and each changed field has a finding."""
+"""service/ops/audit_checks.py: rows that scripts can write have no findings; each changed field has a finding."""
 
 import pytest
 from hypothesis import given

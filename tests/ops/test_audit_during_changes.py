@@ -35,6 +35,8 @@ from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import SHOP, make_store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
