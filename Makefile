@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-# uv comes from the PATH, or through pip into .uv, where it disturbs nobody.
+# uv comes from the PATH. Otherwise pip installs it into .uv, so that no other Python is changed.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 SYNC = $(UV) sync --frozen --quiet --python $(PYTHON)
@@ -18,21 +18,21 @@ run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFA
 	@exec .venv/bin/holdfast serve
 
 .PHONY: test
-test: .venv/dev ## Run all tests, on a fake Redis and on a real engine
-	@echo "This takes about 2 minutes on 2 cores. make test-quick takes 20 seconds."
+test: .venv/dev ## Run all tests that need no Docker, on a fake Redis and on a real engine
+	@echo "This takes some minutes on 2 cores. make test-quick takes less than one."
 	.venv/bin/pytest --numprocesses auto --dist worksteal
 
 .PHONY: test-quick
-test-quick: .venv/dev ## Run the tests that need no real engine, while you edit
+test-quick: .venv/dev ## Run the fast tests, on a fake Redis or none: for use while you edit
 	@echo "This takes about 20 seconds on 2 cores. make test runs all tests."
 	.venv/bin/pytest --numprocesses auto --dist worksteal -m "not (engine or process or slow or e2e)"
 
 .PHONY: test-e2e
-test-e2e: .venv/dev ## Build the containers and break them under load; needs docker with compose
+test-e2e: .venv/dev ## Build the containers and test how they survive failures under load; needs Docker with compose
 	.venv/bin/pytest -m e2e tests/e2e
 
 .PHONY: check
-check: .venv/bench ## Lint, format and types; Lua where luacheck is installed
+check: .venv/bench ## Check style, format, types and imports; also Lua, if luacheck is installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -41,23 +41,23 @@ check: .venv/bench ## Lint, format and types; Lua where luacheck is installed
 	else echo "luacheck is not installed (Debian: lua-check): lua/ is not checked"; fi
 
 .PHONY: format
-format: .venv/dev ## Format the code and mend what can be mended
+format: .venv/dev ## Format the code, and fix what ruff can fix
 	.venv/bin/ruff check --fix --exit-zero
 	.venv/bin/ruff format
 
 .PHONY: bench
-bench: .venv/bench ## Compare with a ceiling and the usual alternative, in some minutes; Debian: wrk redis-tools postgresql
+bench: .venv/bench ## Compare the speed with a handler that stores nothing and with FastAPI + PostgreSQL (3 minutes; needs wrk, redis-tools, postgresql)
 	.venv/bin/python -m bench
 
 .PHONY: bench-full
-bench-full: .venv/bench ## All cases of the benchmark, in half an hour
+bench-full: .venv/bench ## Measure all cases of the benchmark (half an hour; needs the same)
 	.venv/bin/python -m bench --full
 
 .PHONY: clean
-clean: ## Remove what make and the tools made; ./data stays
+clean: ## Remove what make and the tools have created, but not ./data
 	rm -rf .venv .uv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-# What serving needs, and nothing else: quick to install on a machine that only runs it.
+# Only the packages that `holdfast serve` needs, for machines without development tools.
 .venv/run: pyproject.toml uv.lock | $(UV)
 	$(SYNC) --no-dev --inexact
 	@touch $@
