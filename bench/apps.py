@@ -37,7 +37,7 @@ class PoolSender:
         self.client = Redis(connection_pool=pool)
         self.client.response_callbacks.clear()  # the Store needs replies as Redis sends them
 
-    async def send(self, *command: bytes | str | int, idempotent: bool = False) -> Any:
+    async def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Any:
         """Return the reply to a command. Raise ErrorReply if the engine does not know the script yet."""
         try:
             return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ def holdfast_on_pool() -> ASGIApp:
         assert settings.redis_url is not None
         sender = PoolSender(settings.redis_url)
         store = Store(sender, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
-        yield {"store": store, "pages": RequestCoalescer()}
+        yield {"store": store, "list_pages": RequestCoalescer()}
         await sender.client.aclose()
 
     app = RequestMiddleware(CallRouter(CALLS, lifespan))

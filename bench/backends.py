@@ -24,7 +24,7 @@ from bench import alternative
 from bench.apps import PoolSender
 from bench.data import DESCRIPTION, LARGE_STOCK, PRICE, product_name
 from bench.processes import end_with_parent, stop
-from service.domain.requests import NewOrder, NewProduct, StockMove
+from service.domain.requests import NewOrder, NewProduct, StockChange
 from service.engine.launcher import run_engine
 from service.ops.audit import audit
 from service.storage import keys
@@ -91,8 +91,8 @@ class Engine:
 
         async def run() -> None:
             sender = PoolSender(self.url)
-            move = StockMove.model_validate({"change": amount, "reason": "flash sale"})
-            await self._store(sender, SHOP).stock.move(1, move)
+            move = StockChange.model_validate({"change": amount, "reason": "flash sale"})
+            await self._store(sender, SHOP).stock.change(1, move)
             await sender.client.aclose()
 
         asyncio.run(run())
@@ -203,12 +203,12 @@ class _RecordingSender(PoolSender):
     last: list[bytes]
     sha: bytes | str | int
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Any:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Any:
         if command[0] == "EVALSHA":
             self.sha = command[1]
         if command[0] in ("EVALSHA", "EVAL"):
             self.last = [str(part).encode() for part in ("EVALSHA", self.sha, *command[2:])]
-        return super().send(*command, idempotent=idempotent)
+        return super().send(*command, safe_to_repeat=safe_to_repeat)
 
 
 def _template_product(number: int, stock: int) -> NewProduct:

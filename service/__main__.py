@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command that is named on the command line, and exit with its code."""
     arguments = sys.argv[1:]
     if arguments in (["health"], ["health", "--live"]):
-        # Containers run this every few seconds. click alone takes longer to import than the whole check.
+        # Containers run this every few seconds. The import of click alone takes longer than the whole check.
         from service.cli.health import check_health
         from service.environment import read_environment
 

@@ -23,7 +23,7 @@ def create_app(settings: Settings) -> ASGIApp:
     async def lifespan(_: object) -> AsyncIterator[State]:
         async with open_store(settings) as store:
             sweeper = asyncio.create_task(sweep(store.holds), name="sweeper")
-            yield {"store": store, "pages": RequestCoalescer()}
+            yield {"store": store, "list_pages": RequestCoalescer()}
             sweeper.cancel()
 
     return RequestMiddleware(CallRouter(CALLS, lifespan), access_log=settings.access_log)

@@ -1,4 +1,4 @@
-"""The only reader of the environment. Imports `os` and nothing else: `holdfast health` has no time for more."""
+"""The only module that reads the environment. Imports only `os`, because `holdfast health` must start fast."""
 
 import os
 

@@ -1,6 +1,7 @@
-"""All settings: name, default, bounds and help text of each, defined once.
+"""All settings: name, default, allowed values and help text of each.
 
-The options of the command line, the `HOLDFAST_*` variables and the table in the documentation come from here.
+The options of the command line and the `HOLDFAST_*` variables are made from these definitions. A test compares the
+table in docs/operations.md with them.
 """
 
 import re
@@ -15,13 +16,13 @@ Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class Kind(NamedTuple):
+class SettingType(NamedTuple):
     """The values that a setting may have."""
 
     parse: Callable[[str], Any]
-    """Return the value of a text. Raise ValueError where it is not allowed."""
+    """Return the value of a text. Raise ValueError if it is not allowed."""
     values: str
-    """The allowed values, after "must be"."""
+    """The allowed values, as text for messages: "must be ..."."""
     metavar: str
     secret: bool = False
     """Whether a value may contain a password, so that no message may show it."""
@@ -32,8 +33,8 @@ class Setting(NamedTuple):
 
     name: str
     default: Any
-    kind: Kind
-    text: str
+    value_type: SettingType
+    help_text: str
 
     @property
     def variable(self) -> str:
@@ -45,27 +46,27 @@ class Setting(NamedTuple):
 
 
 class InvalidSettings(Exception):
-    """Some settings have values that are not allowed. `reasons` has all of them, by the variable's name."""
+    """Some settings have values that are not allowed. `reasons` says why, by the name of the variable."""
 
     def __init__(self, reasons: dict[str, str]) -> None:
         super().__init__("\n".join(f"{variable}: {reason}" for variable, reason in reasons.items()))
         self.reasons = reasons
 
 
-def any_text() -> Kind:
-    return Kind(str, "a text", "TEXT")
+def any_text() -> SettingType:
+    return SettingType(str, "a text", "TEXT")
 
 
-def matching(pattern: str, values: str, metavar: str, secret: bool = False) -> Kind:
+def text_matching(pattern: str, values: str, metavar: str, secret: bool = False) -> SettingType:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError
         return text
 
-    return Kind(parse, values, metavar, secret)
+    return SettingType(parse, values, metavar, secret)
 
 
-def whole_number(minimum: int, maximum: int | None = None) -> Kind:
+def whole_number(minimum: int, maximum: int | None = None) -> SettingType:
     def parse(text: str) -> int:
         number = int(text)
         if number < minimum or (maximum is not None and number > maximum):
@@ -73,29 +74,29 @@ def whole_number(minimum: int, maximum: int | None = None) -> Kind:
         return number
 
     limits = f"from {minimum} to {maximum}" if maximum is not None else f"of {minimum} or more"
-    return Kind(parse, f"a whole number {limits}", "NUMBER")
+    return SettingType(parse, f"a whole number {limits}", "NUMBER")
 
 
-def seconds(maximum: float) -> Kind:
+def seconds(maximum: float) -> SettingType:
     def parse(text: str) -> float:
         number = float(text)
         if not 0 < number <= maximum:  # refuses nan, too
             raise ValueError
         return number
 
-    return Kind(parse, f"a number of seconds above 0, at most {maximum:g}", "SECONDS")
+    return SettingType(parse, f"a number of seconds above 0, at most {maximum:g}", "SECONDS")
 
 
-def choice(names: tuple[str, ...]) -> Kind:
+def choice(names: tuple[str, ...]) -> SettingType:
     def parse(text: str) -> str:
         if text not in names:
             raise ValueError
         return text
 
-    return Kind(parse, f"{', '.join(names[:-1])} or {names[-1]}", f"[{'|'.join(names)}]")
+    return SettingType(parse, f"{', '.join(names[:-1])} or {names[-1]}", f"[{'|'.join(names)}]")
 
 
-def switch() -> Kind:
+def boolean() -> SettingType:
     words = {"1": True, "true": True, "t": True, "yes": True, "y": True, "on": True}
     words |= {"0": False, "false": False, "f": False, "no": False, "n": False, "off": False}
 
@@ -104,21 +105,23 @@ def switch() -> Kind:
             raise ValueError
         return words[text.lower()]
 
-    return Kind(parse, "true or false", "")
+    return SettingType(parse, "true or false", "")
 
 
-def directory() -> Kind:
-    return Kind(Path, "a directory", "DIRECTORY")
+def directory() -> SettingType:
+    return SettingType(Path, "a directory", "DIRECTORY")
 
 
-def setting(default: Any, kind: Kind, text: str) -> Any:
+def setting(default: Any, value_type: SettingType, help_text: str) -> Any:
     """Return a dataclass field that carries the whole definition of a setting."""
-    return field(default=default, repr=not kind.secret, metadata={"kind": kind, "text": text})
+    return field(
+        default=default, repr=not value_type.secret, metadata={"value_type": value_type, "help_text": help_text}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListenSettings:
-    """Where the service listens, and with how many processes."""
+    """The address of the service, and its number of processes."""
 
     host: str = setting("127.0.0.1", any_text(), "address to listen on")
     port: int = setting(8000, whole_number(0, 65_535), "port to listen on; 0 takes any free port")
@@ -127,11 +130,11 @@ class ListenSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """Which Redis keeps the data, and how safely."""
+    """The Redis that stores the data, and how safely it must store them."""
 
     redis_url: str | None = setting(
         None,
-        matching(
+        text_matching(
             r"(redis|rediss|unix)://(?s:.*)", "a URL that begins with redis://, rediss:// or unix://", "URL", True
         ),
         "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://; without it, Holdfast starts "
@@ -142,17 +145,18 @@ class EngineSettings:
         "always",
         choice(get_args(Durability)),
         "what an answered order survives. always: a power cut; everysec: a power cut may lose the last second; "
-        "none: a power cut may lose more. Your own Redis must be set up for it",
+        "none: what your own Redis is configured to keep; with the embedded engine, a power cut may lose more than "
+        "a second. Your own Redis must be configured for the value",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShopSettings:
-    """Whose keys, and how many events of it."""
+    """The shop that this service works for, and how many of its events are kept."""
 
     shop: str = setting(
         "shop",
-        matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
+        text_matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
         "first part of every key in Redis",
     )
     events_max: int = setting(1_000_000, whole_number(1), "approximate number of events that the stream keeps")
@@ -160,23 +164,23 @@ class ShopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
-    """How long to wait, and how much to do at the same time."""
+    """The time that an action may take, and the number of commands at the same time."""
 
-    redis_timeout: float = setting(2.0, seconds(60), "seconds to wait for the answer to a call to Redis")
+    redis_timeout: float = setting(2.0, seconds(60), "seconds to wait for the reply to a Redis command")
     max_in_flight: int = setting(
         4096,
         whole_number(1),
-        "number of calls to Redis that may run at the same time per worker; further requests get 503",
+        "number of Redis commands that may wait for a reply at the same time, per worker; further requests get 503",
     )
     shutdown_timeout: int = setting(10, whole_number(1), "seconds that running requests get to finish on shutdown")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is logged."""
+    """The events and requests that are logged."""
 
     log_level: LogLevel = setting("info", choice(get_args(LogLevel)), "lowest level to log")
-    access_log: bool = setting(False, switch(), "log every request")
+    access_log: bool = setting(False, boolean(), "log every request")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,27 +189,27 @@ class Settings(ListenSettings, EngineSettings, ShopSettings, LimitSettings, LogS
 
 
 SETTINGS: Final = tuple(
-    Setting(item.name, item.default, item.metadata["kind"], item.metadata["text"])
+    Setting(item.name, item.default, item.metadata["value_type"], item.metadata["help_text"])
     for group in Settings.__bases__
     for item in fields(group)
 )
 
 
 def read_settings(options: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings: an option first, then its variable, then its default. Raise InvalidSettings."""
+    """Return the settings. An option wins over its variable, and a variable over the default. Raise InvalidSettings."""
     return parse_settings({**read_environment(), **(options or {})})
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:
-    """Return the settings that these texts give, by setting name. Raise InvalidSettings, which names all bad values."""
+    """Return the settings with these values, given as texts by setting name. Raise InvalidSettings for bad values."""
     values, reasons = {}, {}
-    for name, _, kind, _ in SETTINGS:
+    for name, _, value_type, _ in SETTINGS:
         if name in texts:
             try:
-                values[name] = kind.parse(texts[name])
+                values[name] = value_type.parse(texts[name])
             except ValueError:
-                shown = "" if kind.secret else f", not {texts[name]!r}"
-                reasons[PREFIX + name.upper()] = f"must be {kind.values}{shown}"
+                shown = "" if value_type.secret else f", not {texts[name]!r}"
+                reasons[PREFIX + name.upper()] = f"must be {value_type.values}{shown}"
     if reasons:
         raise InvalidSettings(reasons)
     return Settings(**values)

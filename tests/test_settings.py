@@ -144,13 +144,13 @@ def test_a_setting_cannot_be_changed_and_has_a_help_text(setting: Setting) -> No
     settings: Any = Settings()
     with pytest.raises(FrozenInstanceError):
         setattr(settings, setting.name, setting.default)
-    assert setting.text
+    assert setting.help_text
 
 
 @each_setting
 def test_each_default_is_an_allowed_value(setting: Setting) -> None:
     if setting.default is not None:
-        assert setting.kind.parse(str(setting.default)) == setting.default
+        assert setting.value_type.parse(str(setting.default)) == setting.default
 
 
 def test_printed_settings_do_not_show_the_password_of_redis() -> None:

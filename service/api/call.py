@@ -1,4 +1,4 @@
-"""One call of the API: what its row in routes.py declares, and how a request is read by it."""
+"""One API call: what its row in routes.py declares, and how a request for it is read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
@@ -22,18 +22,18 @@ from service.domain.requests import RequestModel
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
 Refusals = tuple[type[HoldfastError], ...]
-Missing = Callable[[str], HoldfastError]
+NotFound = Callable[[str], HoldfastError]
 
 
 class Call:
-    """A row of the table of calls. The handler gets the request, then the id, then the body or the query.
+    """A row of the table of API calls. The handler gets the request, then the id, then the body or the query.
 
-    - `missing`: the path has an `{id}`; this is the error for a text that cannot be an id.
+    - `not_found`: the path has an `{id}`; this is the error for a text that cannot be an id.
     - `body`, `media_types`: the model of the body, and the media types that it may have.
     - `query`: the model of the query. Without it, query parameters are refused.
-    - `any_query`: query parameters are ignored.
-    - `keyed`: an Idempotency-Key is read, see `Request.idempotency_key`.
-    - `refuses`: the errors that this call can answer with, beside those that every call can.
+    - `ignores_query`: query parameters are ignored.
+    - `takes_idempotency_key`: an Idempotency-Key is read, see `Request.idempotency_key`.
+    - `refuses`: the errors that this call can raise, in addition to those that every call can raise.
     """
 
     @overload
@@ -43,7 +43,7 @@ class Call:
         path: str,
         handler: Callable[[Request], Awaitable[Response]],
         *,
-        any_query: bool = False,
+        ignores_query: bool = False,
         refuses: Refusals = (),
     ) -> None: ...
     @overload
@@ -53,7 +53,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int], Awaitable[Response]],
         *,
-        missing: Missing,
+        not_found: NotFound,
         refuses: Refusals = (),
     ) -> None: ...
     @overload
@@ -64,7 +64,7 @@ class Call:
         handler: Callable[[Request, ModelT], Awaitable[Response]],
         *,
         body: type[ModelT],
-        keyed: bool = False,
+        takes_idempotency_key: bool = False,
         refuses: Refusals = (),
     ) -> None: ...
     @overload
@@ -84,10 +84,10 @@ class Call:
         path: str,
         handler: Callable[[Request, int, ModelT], Awaitable[Response]],
         *,
-        missing: Missing,
+        not_found: NotFound,
         body: type[ModelT],
         media_types: tuple[str, ...] = JSON,
-        keyed: bool = False,
+        takes_idempotency_key: bool = False,
         refuses: Refusals = (),
     ) -> None: ...
     def __init__(
@@ -96,31 +96,31 @@ class Call:
         path: str,
         handler: Callable[..., Awaitable[Response]],
         *,
-        missing: Missing | None = None,
+        not_found: NotFound | None = None,
         body: type[RequestModel] | None = None,
         media_types: tuple[str, ...] = JSON,
         query: type[RequestModel] | None = None,
-        any_query: bool = False,
-        keyed: bool = False,
+        ignores_query: bool = False,
+        takes_idempotency_key: bool = False,
         refuses: Refusals = (),
     ) -> None:
         self.method = method
         self.path = path
         self.handler = handler
-        self.missing = missing
+        self.not_found = not_found
         self.body = body
         self.media_types = media_types
         self.query = query
-        self.any_query = any_query
-        self.keyed = keyed
+        self.ignores_query = ignores_query
+        self.takes_idempotency_key = takes_idempotency_key
         self.refuses = refuses
 
 
 class Endpoint:
-    """A call as an ASGI application.
+    """An API call as an ASGI application.
 
-    Starlette would wrap a plain function to catch its exceptions. The middleware does that for all calls, in a tenth
-    of the time of a request.
+    Starlette would wrap a plain function to catch its exceptions, for 1 us per request. The middleware catches them for
+    all calls.
     """
 
     def __init__(self, call: Call) -> None:
@@ -130,15 +130,15 @@ class Endpoint:
         call = self.call
         request = Request(scope, receive, send)
         arguments: list[Any] = []
-        if scope["query_string"] and call.query is None and not call.any_query:
+        if scope["query_string"] and call.query is None and not call.ignores_query:
             refuse_parameters(scope["query_string"])
-        if call.missing is not None:
+        if call.not_found is not None:
             text: str = scope["path_params"]["id"]
             path_id = read_id(text)
             if path_id is None:
-                raise call.missing(text)
+                raise call.not_found(text)
             arguments.append(path_id)
-        if call.keyed:
+        if call.takes_idempotency_key:
             request.idempotency_key = read_idempotency_key(scope["headers"])
         if call.body is not None:
             arguments.append(await read_body(request, call.body, call.media_types))

@@ -1,4 +1,4 @@
-"""Request coalescing: requests for the same page that come together share one load."""
+"""Request coalescing: requests for the same page that arrive at the same time share one load."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -16,7 +16,7 @@ class RequestCoalescer(Generic[T]):
     """
 
     def __init__(self, max_concurrent: int = 4) -> None:
-        """Take the number of loads that may run at a time. With more, small requests would wait longer."""
+        """Allow `max_concurrent` loads at the same time. With more loads, small requests would wait longer."""
         self._slots = asyncio.Semaphore(max_concurrent)
         self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, asyncio.Task[T]] = {}
@@ -43,7 +43,7 @@ class RequestCoalescer(Generic[T]):
                 error = None if running.cancelled() else running.exception()
                 if error is not None:
                     try:
-                        raise error  # the storage has just failed: a second load would wait in vain
+                        raise error  # the storage has just failed: a second load would fail, too, but after a timeout
                     finally:
                         del error, running  # otherwise they form a reference cycle, too
             await self._slots.acquire()

@@ -1,4 +1,4 @@
-"""What an orchestrator asks: is the process alive, may it get requests."""
+"""The calls of an orchestrator: is the process alive, and may it get requests?"""
 
 from starlette.responses import Response
 
@@ -7,11 +7,17 @@ from service.api.responses import ok
 
 
 async def livez(request: Request) -> Response:
-    """GET /livez: 200 while the event loop runs. It says nothing about Redis, which a restart would not bring back."""
+    """Return 200 while the event loop runs. (GET /livez)
+
+    The response says nothing about Redis, because restarting this process would not repair Redis.
+    """
     return ok('{"status":"alive"}')
 
 
 async def readyz(request: Request) -> Response:
-    """GET /readyz: 200 if orders can be placed, 503 if Redis is away or must not be used as it is set up."""
+    """Return 200 if Redis passes the check of the Store. (GET /readyz)
+
+    Otherwise Redis is not reachable, too old or not configured safely enough, and the response is 503.
+    """
     await store_of(request).check()
     return ok('{"status":"ready"}')

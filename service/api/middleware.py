@@ -1,4 +1,4 @@
-"""The layer around all calls: request ids, the answer to every exception, the access log."""
+"""The layer around all API calls: request ids, a response to every exception, the access log."""
 
 import itertools
 import re
@@ -20,9 +20,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
 class RequestMiddleware:
-    """Gives each request an id and each exception an answer, and logs both.
+    """Gives each request an id, turns each exception into a response, and writes the access log if it is switched on.
 
-    It keeps an X-Request-Id of the client if that fits into a log line. It treats `/orders/` like `/orders`.
+    An X-Request-Id of the client is kept if it fits into a log line. `/orders/` is treated like `/orders`.
     """
 
     def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
@@ -47,7 +47,7 @@ class RequestMiddleware:
         except Exception as error:
             response = problem_for(error, info.id, scope["method"], scope["path"])
             if info.status:
-                raise  # an answer has begun, so the problem cannot be sent: the server closes the connection
+                raise  # a response has begun, so the problem cannot be sent: the server closes the connection
             await send_response(response, scope, send)
         finally:
             # The extension refers to the request, and the request to this scope: a reference cycle.

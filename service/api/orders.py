@@ -1,4 +1,4 @@
-"""The calls under /orders."""
+"""The API calls under /orders."""
 
 from starlette.responses import Response
 
@@ -8,7 +8,7 @@ from service.domain.requests import NewOrder, OrdersQuery
 
 
 async def list_orders(request: Request, query: OrdersQuery) -> Response:
-    """GET /orders: a page, newest first."""
+    """Return one page of orders, newest first. (GET /orders)"""
     return await share_page(request, lambda: _load_page(request, query))
 
 
@@ -18,24 +18,24 @@ async def _load_page(request: Request, query: OrdersQuery) -> Response:
 
 
 async def place_order(request: Request, new: NewOrder) -> Response:
-    """POST /orders: take the stock of all lines, or of none."""
+    """Take the stock of all lines, or refuse the whole order. (POST /orders)"""
     order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
     return created(f"/orders/{order.id}", order.json(), replayed=replayed)
 
 
 async def get_order(request: Request, order_id: int) -> Response:
-    """GET /orders/{id}."""
+    """Return one order. (GET /orders/{id})"""
     order = await store_of(request).orders.get(order_id)
     return ok(order.json())
 
 
 async def complete_order(request: Request, order_id: int) -> Response:
-    """POST /orders/{id}/complete: sell what a pending order holds. The call takes no body; a body is ignored."""
+    """Sell what a pending order holds. A body is ignored. (POST /orders/{id}/complete)"""
     order = await store_of(request).holds.complete(order_id)
     return ok(order.json())
 
 
 async def cancel_order(request: Request, order_id: int) -> Response:
-    """DELETE /orders/{id}: release what a pending order holds."""
+    """Release what a pending order holds. (DELETE /orders/{id})"""
     await store_of(request).holds.cancel(order_id)
     return no_content()

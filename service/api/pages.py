@@ -1,4 +1,4 @@
-"""Pages for people: the explanation of each problem."""
+"""HTML pages for people: the explanation of each problem."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ code {{ background: #8882; padding: .1em .3em }} small {{ color: #767676 }}</sty
 
 
 async def explain_problem(request: Request) -> Response:
-    """GET /problems/{name}: the page that the type of a problem leads to."""
+    """Return the page that explains a problem type. (GET /problems/{name})"""
     problem = _PROBLEMS.get(request.path_params["name"])
     if problem is None:
         raise PathNotFound(request.scope["path"])

@@ -1,4 +1,4 @@
-"""From an error to an RFC 9457 problem. There is no table: each class of `service.domain.errors` has its problem."""
+"""Turns an error into an RFC 9457 problem. There is no table: each class of `service.domain.errors` has its problem."""
 
 import json
 
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def problem_for(error: Exception, request_id: str, method: str, path: str) -> Response:
-    """Return the answer to an error. Log bugs and errors of the storage, with the id of the request."""
+    """Return the response to an error. Log bugs and errors of the storage, with the id of the request."""
     if not isinstance(error, HoldfastError):
         log.error("internal_error", request_id=request_id, method=method, path=path[:200], exc_info=error)
         error = InternalError()
@@ -26,6 +26,7 @@ def problem_for(error: Exception, request_id: str, method: str, path: str) -> Re
         "detail": error.detail(),
         "instance": request_id,
     }
-    # dumps() writes ASCII: a lone surrogate of a client, quoted in a detail, has no UTF-8.
-    body = json.dumps(document)[:-1] + "".join(f', "{name}": {text}' for name, text in error.members().items()) + "}\n"
+    # dumps() writes ASCII: the detail may quote a lone surrogate from the request, which has no UTF-8 encoding.
+    further_fields = "".join(f', "{name}": {text}' for name, text in error.further_fields().items())
+    body = json.dumps(document)[:-1] + further_fields + "}\n"
     return Response(body, problem.status, error.headers(), media_type="application/problem+json")

@@ -1,4 +1,4 @@
-"""Reading a request: its id, its Idempotency-Key, its body and its query. What cannot be read is refused."""
+"""Reads a request: the id in its path, its Idempotency-Key, its body and its query. Refuses what cannot be read."""
 
 import re
 from collections import Counter
@@ -30,20 +30,21 @@ JSON: Final = ("application/json",)
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
 _MAX_PARAMETERS: Final = 20
+"""Many more than any API call has. Each unknown parameter becomes an entry in `errors`."""
 
 _MAX_CACHED_QUERY: Final = 200
 """In bytes. Longer than any useful query."""
 
 
 class State(TypedDict):
-    """What the lifespan hands to every request."""
+    """The objects that every request gets from the lifespan of the application."""
 
     store: Store
-    pages: RequestCoalescer[Response]
+    list_pages: RequestCoalescer[Response]
 
 
 class RequestInfo:
-    """What the middleware knows of a request. `status` of the answer is 0 until the answer is sent."""
+    """What the middleware knows of a request. `status` of the response is 0 until the response is sent."""
 
     __slots__ = ("id", "status")
 
@@ -53,13 +54,13 @@ class RequestInfo:
 
 
 class Request(StarletteRequest[State]):
-    """A request. `idempotency_key` is read for calls that take one."""
+    """A request. `idempotency_key` is only read if the API call takes an Idempotency-Key."""
 
     idempotency_key: str | None = None
 
 
 def store_of(request: Request) -> Store:
-    """Return the Store of the shop that the request is for."""
+    """Return the Store of this process."""
     store: Store = request.scope["state"]["store"]
     return store
 
@@ -109,7 +110,7 @@ def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ..
 
 async def _read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
     too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
-    # Before the first byte is read: then a client that waits for `100 Continue` never sends the body.
+    # Check the declared length first: a client that waits for `100 Continue` then never sends the body.
     declared = headers.get(b"content-length", b"0")
     if not re.fullmatch(b"[0-9]{1,18}", declared) or int(declared) > MAX_BODY_BYTES:
         raise BodyTooLarge(too_large)
@@ -150,7 +151,7 @@ def _parse_query(query_string: bytes, model: type[ModelT]) -> ModelT:
     return query
 
 
-@lru_cache(maxsize=1000)  # many requests for the same page come together: validating each took 2 us
+@lru_cache(maxsize=1000)  # many requests ask for the same page: validating each query took 2 us
 def _cached_query(query_string: bytes, model: type[RequestModel]) -> RequestModel:
     return _parse_query(query_string, model)
 

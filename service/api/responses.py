@@ -1,4 +1,4 @@
-"""Answers in JSON, and how an answer is sent."""
+"""JSON responses, and how a response is sent."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
@@ -10,17 +10,17 @@ from starlette.types import Scope, Send
 from service.api.request import Request, RequestInfo
 
 SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
-"""ASGI extension of our server: a function of status, header fields and body that sends a response in one call.
+"""ASGI extension of Holdfast's server: a function of status, header fields and body that sends a response in one call.
 
 It returns False if the client is slow or gone. Then it has sent nothing, and send() must be used.
 """
 
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
-"""Header field of an answer that the same Idempotency-Key got before."""
+"""Header field of a response that repeats the result of an earlier request with the same Idempotency-Key."""
 
 
 class JsonResponse(Response):
-    """An answer whose body is a JSON text, and whose header fields are bytes."""
+    """A response whose body is a JSON text, and whose header fields are bytes."""
 
     def __init__(self, body: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.status_code = status
@@ -34,12 +34,12 @@ class JsonResponse(Response):
 
 
 def ok(body: str, *, replayed: bool = False) -> Response:
-    """Return a 200 answer."""
+    """Return a 200 response."""
     return JsonResponse(body, headers=[_REPLAYED] if replayed else ())
 
 
 def created(location: str, body: str, *, replayed: bool = False) -> Response:
-    """Return a 201 answer."""
+    """Return a 201 response."""
     headers = [(b"location", location.encode())]
     if replayed:
         headers.append(_REPLAYED)
@@ -47,7 +47,7 @@ def created(location: str, body: str, *, replayed: bool = False) -> Response:
 
 
 def no_content() -> Response:
-    """Return a 204 answer."""
+    """Return a 204 response."""
     return Response(status_code=204)
 
 
@@ -61,13 +61,16 @@ def page_response(request: Request, items: Iterable[str], next_page: Mapping[str
 
 
 async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) -> Response:
-    """Return the answer of `load`: one answer for all requests for the same path and query that come together."""
+    """Return the response of `load`.
+
+    All requests for the same path and query that arrive at the same time share one response.
+    """
     key = (request.scope["path"], request.scope["query_string"])
-    return await request.scope["state"]["pages"].read(key, load)  # type: ignore[no-any-return]
+    return await request.scope["state"]["list_pages"].read(key, load)  # type: ignore[no-any-return]
 
 
 async def send_response(response: Response, scope: Scope, send: Send) -> None:
-    """Send a whole answer, with the id of its request. Several requests may share one answer."""
+    """Send a whole response, with the id of its request. Several requests may share one response."""
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
     headers = [*response.raw_headers, (b"x-request-id", info.id.encode())]

@@ -1,4 +1,4 @@
-"""The table of calls: one row per call of the API."""
+"""The table of API calls: one row per call."""
 
 from typing import Final
 
@@ -16,44 +16,44 @@ from service.domain.errors.refusals import (
     ProductIdTaken,
     ProductNotFound,
 )
-from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockMove
+from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockChange
 
 # The router takes the first row that fits a path with a parameter: the busiest rows come first.
 CALLS: Final = (
     Call(
-        "POST", "/orders", orders.place_order, body=NewOrder, keyed=True,
+        "POST", "/orders", orders.place_order, body=NewOrder, takes_idempotency_key=True,
         refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
     ),
     Call("GET", "/products", products.list_products, query=ProductsQuery),
     Call("POST", "/products", products.add_product, body=NewProduct, refuses=(ProductIdTaken,)),
     Call(
-        "GET", "/products/{id}", products.get_product, missing=ProductNotFound, refuses=(ProductNotFound,)
+        "GET", "/products/{id}", products.get_product, not_found=ProductNotFound, refuses=(ProductNotFound,)
     ),
     Call(
-        "PATCH", "/products/{id}", products.change_product, missing=ProductNotFound,
+        "PATCH", "/products/{id}", products.change_product, not_found=ProductNotFound,
         body=ProductChange, media_types=MERGE_PATCH, refuses=(ProductNotFound,),
     ),
     Call(
-        "DELETE", "/products/{id}", products.withdraw_product, missing=ProductNotFound, refuses=(ProductNotFound,)
+        "DELETE", "/products/{id}", products.withdraw_product, not_found=ProductNotFound, refuses=(ProductNotFound,)
     ),
     Call(
-        "POST", "/products/{id}/stock", products.move_stock, missing=ProductNotFound, body=StockMove, keyed=True,
-        refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
+        "POST", "/products/{id}/stock", products.change_stock, not_found=ProductNotFound,
+        body=StockChange, takes_idempotency_key=True, refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
     ),
     Call("GET", "/orders", orders.list_orders, query=OrdersQuery),
     Call(
-        "GET", "/orders/{id}", orders.get_order, missing=OrderNotFound,
+        "GET", "/orders/{id}", orders.get_order, not_found=OrderNotFound,
         refuses=(OrderNotFound, OrderCancelled, OrderExpired),
     ),
     Call(
-        "DELETE", "/orders/{id}", orders.cancel_order, missing=OrderNotFound,
+        "DELETE", "/orders/{id}", orders.cancel_order, not_found=OrderNotFound,
         refuses=(OrderNotFound, OrderCompleted, OrderExpired),
     ),
     Call(
-        "POST", "/orders/{id}/complete", orders.complete_order, missing=OrderNotFound,
+        "POST", "/orders/{id}/complete", orders.complete_order, not_found=OrderNotFound,
         refuses=(OrderNotFound, OrderCancelled, OrderExpired),
     ),
-    Call("GET", "/livez", health.livez, any_query=True),
-    Call("GET", "/readyz", health.readyz, any_query=True),
-    Call("GET", "/problems/{name}", pages.explain_problem, any_query=True),
+    Call("GET", "/livez", health.livez, ignores_query=True),
+    Call("GET", "/readyz", health.readyz, ignores_query=True),
+    Call("GET", "/problems/{name}", pages.explain_problem, ignores_query=True),
 )  # fmt: skip

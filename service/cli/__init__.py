@@ -1,4 +1,4 @@
-"""The `holdfast` command: one module per command. Only this package prints and ends the process.
+"""The `holdfast` command: one module per command. Only this package prints.
 
 May import all other packages, but only inside of functions: `holdfast --help` must not load Redis or pydantic.
 """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from service.cli.shop import run_on_shop
-from service.cli.terminal import FAILED, OK, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ def command(options: dict[str, str], as_json: bool) -> int:
 
 
 def _print_report(report: "Report") -> None:
-    print(f"{report.products:,} products, {report.orders:,} orders, {report.pending:,} of them pending.")
+    products, orders = counted(report.products, "product"), counted(report.orders, "order")
+    print(f"{products}, {orders}, {report.pending:,} of them pending.")
     for finding in report.findings:
         print(f"{finding.key} {finding.what}")
     if report.balanced:
         print("Stock numbers and orders agree.")
     else:
-        print("1 finding." if len(report.findings) == 1 else f"{len(report.findings):,} findings.")
+        print(f"{counted(len(report.findings), 'finding')}.")

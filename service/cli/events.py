@@ -22,17 +22,17 @@ def _check_id(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
 
 @click.command("events")
 @click.option("--after", metavar="ID", default="0-0", callback=_check_id, help="Begin after the event with this id.")
-@click.option("--follow", is_flag=True, help="Continue with new events as they come, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Continue with new events as they are written, until Ctrl-C.")
 @click.pass_obj
 def command(options: dict[str, str], after: str, follow: bool) -> int:
     """Print the event stream as JSON lines."""
     settings = read_settings(options)
-    # Shorter than the timeout of a call, after which the connection would count as broken.
+    # Must be shorter than the timeout of a Redis command: otherwise the connection would be dropped.
     wait_ms = int(min(settings.redis_timeout / 2, 1) * 1000)
 
     async def work(store: "Store") -> int:
         last_id = after
-        if not await store.events.has_since(after) and after != "0-0":
+        if not await store.events.has_all_after(after) and after != "0-0":
             print(
                 f"holdfast: some events after {after} are no longer in the stream, see HOLDFAST_EVENTS_MAX",
                 file=sys.stderr,

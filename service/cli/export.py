@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @click.argument("what", type=click.Choice(["products", "orders"]), metavar="WHAT")
 @click.pass_obj
 def command(options: dict[str, str], what: Literal["products", "orders"]) -> int:
-    """Print all products on sale, or all orders, as JSON lines.
+    """Print all products on sale, or all pending and completed orders.
 
-    WHAT is `products` or `orders`. Orders are the pending and the completed ones, newest first.
+    WHAT is `products` or `orders`. Each line of the output is a JSON object. Orders are sorted by id, newest first.
     """
 
     async def work(store: "Store") -> int:

@@ -1,23 +1,23 @@
 """`holdfast health`: ask a running service over a plain socket.
 
-A container runs it every few seconds, so it must cost next to nothing: it imports `socket` and nothing slower.
+A container runs it every few seconds, so it must start fast: it imports only small modules.
 """
 
 import socket
 import sys
 from time import monotonic
 
-_TIMEOUT = 3.0
-"""Seconds for the whole exchange."""
+_TIMEOUT_SECONDS = 3.0
+"""For the whole exchange."""
 
 _MAX_BYTES = 65_536
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""What "all addresses of this machine" is for a client."""
+"""A server can listen on all addresses of the machine. A client must use the loopback address instead."""
 
 
 def check_health(settings: dict[str, str], live: bool) -> int:
-    """Ask /readyz, or /livez. Return 0 if the answer is 200, 1 with a line on stderr if it is not, 2 for a bad port.
+    """Ask /readyz, or /livez. Return 0 if the status is 200, 1 with a line on stderr if it is not, 2 for a bad port.
 
     `settings` has the texts of `host` and `port`. The defaults are repeated here: settings.py takes too long to import.
     """
@@ -32,15 +32,15 @@ def check_health(settings: dict[str, str], live: bool) -> int:
     host = _ANY_ADDRESS.get(host, host)
     path = "/livez" if live else "/readyz"
     try:
-        answer = _exchange(host, number, path)
-    except (OSError, UnicodeError) as error:  # UnicodeError: the host is no possible name
+        response = _exchange(host, number, path)
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
         reason = getattr(error, "strerror", None) or error
         print(f"holdfast: no answer from {host} port {port}: {reason}", file=sys.stderr)
         return 1
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     protocol, _, status = head.partition(b"\r\n")[0].partition(b" ")
     if not protocol.startswith(b"HTTP/1."):
-        print(f"holdfast: what answers on {host} port {port} does not speak HTTP", file=sys.stderr)
+        print(f"holdfast: the program on {host} port {port} does not speak HTTP", file=sys.stderr)
         return 1
     if status[:3] == b"200":
         return 0
@@ -49,22 +49,22 @@ def check_health(settings: dict[str, str], live: bool) -> int:
 
 
 def _exchange(host: str, port: int, path: str) -> bytes:
-    deadline = monotonic() + _TIMEOUT
-    answer = b""
-    with socket.create_connection((host, port), _TIMEOUT) as connection:
+    deadline = monotonic() + _TIMEOUT_SECONDS
+    response = b""
+    with socket.create_connection((host, port), _TIMEOUT_SECONDS) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n".encode())
-        while len(answer) < _MAX_BYTES:
+        while len(response) < _MAX_BYTES:
             connection.settimeout(max(deadline - monotonic(), 0.001))
             part = connection.recv(_MAX_BYTES)
             if not part:
                 break
-            answer += part
-    return answer
+            response += part
+    return response
 
 
 def _detail(body: bytes) -> str:
-    """Return the explanation of a problem+json body, if it is one."""
-    import json  # only needed for bad news
+    """Return the detail of a problem+json body, or an empty text if the body is something else."""
+    import json  # imported late: only needed if the status is not 200
 
     try:
         return f": {json.loads(body)['detail']}"

@@ -1,4 +1,4 @@
-"""`holdfast health` with other options, as in `holdfast --port 9000 health`. `__main__.py` has the short way."""
+"""`holdfast health` with other options, as in `holdfast --port 9000 health`. Without them, `__main__.py` is faster."""
 
 import click
 
@@ -10,9 +10,9 @@ from service.environment import read_environment
 @click.option("--live", is_flag=True, help="Ask /livez instead: whether the process answers, even if Redis does not.")
 @click.pass_obj
 def command(options: dict[str, str], live: bool) -> int:
-    """Ask a running service whether it can take orders.
+    """Ask a running service whether it is ready.
 
-    The request goes to /readyz on HOLDFAST_HOST and HOLDFAST_PORT. Exit code 0: the answer was 200; 1: the answer was
+    The request goes to /readyz on HOLDFAST_HOST and HOLDFAST_PORT. Exit code 0: the status was 200; 1: the status was
     something else, or there was none, and a line on stderr says why.
     """
     return check_health({**read_environment(), **options}, live)

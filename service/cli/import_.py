@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.shop import run_on_shop
-from service.cli.terminal import FAILED, OK, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -26,17 +26,17 @@ def command(options: dict[str, str], file: Path) -> int:
     size = file.stat().st_size if file.is_file() else None
 
     async def work(store: "Store") -> int:
-        from service.ops.catalogue_files import NotImportableError
+        from service.ops.catalogue_files import UnreadableFile
         from service.ops.import_products import import_products
 
         try:
             with progress_bar(size, "B") as bar:
                 report = await import_products(store, file, bar.update)
-        except NotImportableError as error:
+        except UnreadableFile as error:
             return fail(str(error))
         for line_number, reason in report.bad:
             print(f"{file}:{line_number}: {reason}", file=sys.stderr)
-        print(f"{report.added:,} added, {report.present:,} already existed, {len(report.bad):,} bad rows.")
+        print(f"{report.added:,} added, {report.present:,} already existed, {counted(len(report.bad), 'bad row')}.")
         return FAILED if report.bad else OK
 
     return run_on_shop(read_settings(options), work, creates_data=True)

@@ -1,4 +1,4 @@
-"""The command line: the options of all commands, and the list of commands."""
+"""The command line: the options for all commands, and the list of commands."""
 
 from importlib import import_module
 from typing import Final
@@ -9,13 +9,13 @@ from service.settings import SETTINGS, Setting
 
 COMMANDS: Final = {
     "serve": ("serve", "Serve the API."),
-    "health": ("health_command", "Ask a running service whether it can take orders."),
+    "health": ("health_command", "Ask a running service whether it is ready."),
     "audit": ("audit", "Check that stock numbers and orders agree."),
     "events": ("events", "Print the event stream as JSON lines."),
     "import": ("import_", "Add the products of a .jsonl or .csv file."),
-    "export": ("export", "Print all products on sale, or all orders, as JSON lines."),
+    "export": ("export", "Print all products on sale, or all pending and completed orders."),
 }
-"""Module and first help line of each command. `holdfast --help` must not import the modules to find the lines."""
+"""Module and first help line of each command: so `holdfast --help` does not import the modules to find the lines."""
 
 
 class LazyGroup(click.Group):
@@ -38,10 +38,10 @@ class LazyGroup(click.Group):
 def _option(setting: Setting) -> click.Option:
     """Return the option of a setting. Its value stays text: `settings.py` reads and checks all values together."""
     default = "" if setting.default is None else f" (default: {str(setting.default).lower()})"
-    text = f"{setting.text[0].upper()}{setting.text[1:]}.{default}"
+    text = f"{setting.help_text[0].upper()}{setting.help_text[1:]}.{default}"
     if isinstance(setting.default, bool):
         return click.Option([f"{setting.option}/--no-{setting.option[2:]}"], default=None, help=text)
-    return click.Option([setting.option], metavar=setting.kind.metavar, help=text)
+    return click.Option([setting.option], metavar=setting.value_type.metavar, help=text)
 
 
 @click.pass_context
@@ -53,7 +53,7 @@ holdfast = LazyGroup(
     "holdfast",
     params=[_option(setting) for setting in SETTINGS],
     callback=_keep_options,
-    help="An order API that never oversells.\n\nOptions stand before the command. Each can also be given as an "
+    help="An order API that never oversells.\n\nWrite options before the command. Each can also be given as an "
     "environment variable: --redis-url is HOLDFAST_REDIS_URL.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

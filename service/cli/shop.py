@@ -1,4 +1,4 @@
-"""A Store for a command: find the engine, open a connection, and report what prevents it."""
+"""Runs a command on a Store: finds Redis, opens a connection, and reports why that is not possible."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.cli.terminal import FAILED, fail, print_output
+from service.cli.terminal import FAILED, fail, run_and_handle_errors
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ def run_on_shop(
 ) -> int:
     """Run work that needs a Store and prints its result, and return its exit code.
 
-    `creates_data`: whether the work also makes sense where there is no data directory yet.
-    `failure_code`: the exit code where the Store cannot be reached or must not be used.
+    `creates_data`: the work also makes sense if there is no data directory yet.
+    `failure_code`: the exit code if Redis cannot be reached or must not be used.
     """
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
     from service.logs import configure_logging
     from service.storage.opening import open_store
 
-    configure_logging("error")  # a command says on the terminal what its log would say
+    configure_logging("error")  # a command prints on the terminal what its log would say
 
     async def run(settings: Settings) -> int:
-        # The bound exists so that requests do not wait in vain. A command sends whole batches, and may wait.
+        # The limit protects HTTP requests from long waits. A command sends large batches and has time.
         async with open_store(replace(settings, max_in_flight=100_000)) as store:
             return await work(store)
 
@@ -46,12 +46,12 @@ def run_on_shop(
         except StorageError as error:
             return fail(error.reason, failure_code)
 
-    return print_output(on_engine)
+    return run_and_handle_errors(on_engine)
 
 
 @contextmanager
 def _engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
-    """Give the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
+    """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
     from service.engine.data_dir import EngineError, running_engine
     from service.engine.launcher import run_engine
 

@@ -41,8 +41,13 @@ def fail(reason: str, code: int = FAILED) -> int:
     return code
 
 
-def print_output(work: Callable[[], int]) -> int:
-    """Run work that prints its result to stdout, and return its exit code."""
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 order`, `2,000 orders`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def run_and_handle_errors(work: Callable[[], int]) -> int:
+    """Run work that prints its result to stdout. Turn its errors into messages, and return the exit code."""
     try:
         code = work()
         sys.stdout.flush()  # an error must come here, where it is handled, and not at exit
@@ -64,7 +69,7 @@ def _drop_output() -> None:
 
 
 def progress_bar(total: int | None, unit: str, **options: Any) -> "tqdm[Any]":
-    """Return a progress bar on stderr. It shows nothing where stderr is not a terminal."""
+    """Return a progress bar on stderr. It shows nothing if stderr is not a terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, unit=unit, unit_scale=True, disable=None, leave=False, **options)

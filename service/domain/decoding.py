@@ -1,4 +1,4 @@
-"""From JSON to a request model: numbers are read exactly, and all field errors are reported together."""
+"""Turns JSON into a request model. Numbers are read exactly, and all field errors are reported together."""
 
 from collections import Counter
 from decimal import Decimal, InvalidOperation
@@ -14,10 +14,13 @@ from service.domain.requests import RequestModel
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
 _MAX_EXPONENT: Final = 20
-"""Larger than every limit of the contract: a number past it is out of range, whatever its digits are."""
+"""10 to this power is larger than every limit of the API, so a larger number is out of range in any case."""
 
 _MAX_FIELDS: Final = 8
-"""A few more than any request has. Each unknown field gets an answer, and 64 KiB have room for 7,000 of them."""
+"""A body of 64 KiB can have 7,000 unknown fields, and each would become an entry in `errors`.
+
+No object of a valid request has more than five fields.
+"""
 
 
 def _number(text: str) -> int | Decimal:
@@ -36,7 +39,10 @@ def _refuse_constant(text: str) -> object:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object. Refuse a field that is given twice: readers disagree which one counts (RFC 7493, 2.3)."""
+    """Return a JSON object.
+
+    Refuse a field that is given twice: parsers disagree which of the two counts (RFC 7493, section 2.3).
+    """
     if len(pairs) > _MAX_FIELDS:
         raise ValueError(f"an object has {len(pairs)} fields, more than any request")
     result = dict(pairs)
@@ -46,7 +52,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-# pydantic's own reader is 1.3 us faster on a two-line order, but reads each fraction as a float: it
+# pydantic's own parser is 1.3 us faster on an order with two lines, but reads each fraction as a float: it
 # reads 1.00000000000000000001 as 1, and 90071992547409.91 as 90071992547409.9.
 _decode = JSONDecoder(parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object).decode
 
@@ -70,7 +76,8 @@ def validate(model: type[ModelT], document: object, source: RequestPart = "body"
 
     `source` says which part of the request the document is.
     """
-    # Here and not in an exception handler: there, bad data read from Redis would look like a bad request.
+    # Catch the error here: a handler for the whole application would also catch errors in data that were read from
+    # Redis, and blame the client.
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""An entry of the event stream: its kinds and fields, its JSON, and its place in the stream."""
+"""An entry of the event stream: its types and fields, its JSON, and its place in the stream."""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +17,17 @@ EVENT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "order_cancelled": ("order", "products"),
     "order_expired": ("order", "products"),
 }
-"""The fields of each kind of event, beside `event`, the kind. `product_changed` has only those that changed."""
+"""The fields of each event type, in addition to the field `event`, which has the type.
+
+`product_changed` has only the fields that changed.
+"""
 
 STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {
     "order_completed": OrderStatus.COMPLETED,
     "order_cancelled": OrderStatus.CANCELLED,
     "order_expired": OrderStatus.EXPIRED,
 }
-"""The status of an order after each kind of event that ends its hold. `order_placed` has a status field instead."""
+"""The status of an order after each event type that ends its hold. `order_placed` has a status field instead."""
 
 
 class Event(NamedTuple):

@@ -1,4 +1,4 @@
-"""Money: whole cents inside, a decimal with two digits outside. Never a float."""
+"""Money: whole cents in Python, a decimal with two digits in JSON and in Redis. Never a float."""
 
 import re
 from functools import lru_cache
@@ -17,7 +17,7 @@ def format_cents(cents: Cents) -> str:
 
 @lru_cache(maxsize=10_000)  # most amounts are prices, and the same prices are read very often
 def parse_cents(text: str) -> Cents:
-    """Return the cents of an amount as Redis holds it, `19.99`. Raise ValueError if it is not an amount."""
+    """Return the cents of an amount as it is stored in Redis, `19.99`. Raise ValueError if it is not an amount."""
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"unreadable amount: {text[:40]!r}")
     whole, _, fraction = text.partition(".")

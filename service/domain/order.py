@@ -1,4 +1,4 @@
-"""A placed order: its lines, its states, the JSON that the contract shows, and the text of its lines in Redis."""
+"""A placed order: its lines, its statuses, its JSON, and the text of its lines in Redis."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from service.domain.times import Milliseconds, format_timestamp
 
 
 class OrderStatus(StrEnum):
-    """The states of an order. The API shows an order only while it is pending or completed."""
+    """The statuses of an order. The API shows an order only while it is pending or completed."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -24,18 +24,18 @@ UNITS_IN: Final[Mapping[str, Literal["held", "sold"] | None]] = {
     OrderStatus.CANCELLED: None,
     OrderStatus.EXPIRED: None,
 }
-"""Which counter of a product has the units of an order, by the status of the order. None: they are back in stock."""
+"""The counter of a product that has the units of an order, by the status of the order. None: they are in stock."""
 
 
 class OrderLine(NamedTuple):
-    """The units of one product in an order. `price` of one unit, at the moment of ordering."""
+    """The units of one product in an order. `price` of one unit, when the order was placed."""
 
     product_id: int
     quantity: int
     price: Cents
 
     def json(self) -> str:
-        """Return the line as the contract shows it."""
+        """Return the order line as the API shows it."""
         return f'{{"product_id":{self.product_id},"quantity":{self.quantity},"price":{format_cents(self.price)}}}'
 
 
@@ -50,7 +50,7 @@ class Order(NamedTuple):
     expires_at: Milliseconds | None = None
 
     def json(self) -> str:
-        """Return the order as the contract shows it."""
+        """Return the order as the API shows it."""
         lines = ",".join([line.json() for line in self.lines])
         expires_at = "" if self.expires_at is None else f',"expires_at":"{format_timestamp(self.expires_at)}"'
         return (
@@ -63,9 +63,9 @@ _LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
 
 
 def parse_lines(text: str) -> tuple[OrderLine, ...]:
-    """Return the lines of the `products` field of an order in Redis. Raise ValueError if it is unreadable.
+    """Return the order lines in the `products` field of an order in Redis. Raise ValueError if it is unreadable.
 
-    The field has one text line per product, `7: 2 x 19.99`, as lua/place_order.lua writes it.
+    The field has one row of text per order line, `7: 2 x 19.99`, as lua/place_order.lua writes it.
     """
     matches = [_LINE.fullmatch(line) for line in text.split("\n")]
     if not all(matches):

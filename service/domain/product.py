@@ -16,7 +16,7 @@ class Product(NamedTuple):
     stock: int
 
     def json(self) -> str:
-        """Return the product as the contract shows it."""
+        """Return the product as the API shows it."""
         # Written out: a page of 100 products is rendered in 34 us, and json.dumps() cannot write exact decimals.
         return (
             f'{{"id":{self.id},"name":{quoted(self.name)},"description":{quoted(self.description)},'

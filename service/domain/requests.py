@@ -1,4 +1,4 @@
-"""Bodies and queries of requests: which fields a call takes, and the rules about each of them."""
+"""Bodies and queries of requests: which fields an API call takes, and the rules about each of them."""
 
 import re
 from decimal import Decimal
@@ -92,7 +92,7 @@ class RequestModel(BaseModel):
 
 
 class NewProduct(RequestModel):
-    """Body of POST /products. Without an id, the server assigns one."""
+    """Body of POST /products. Without an id, Holdfast chooses an id."""
 
     id: Id | None = None
     name: Name
@@ -121,7 +121,7 @@ class NewOrderLine(RequestModel):
 
 
 class NewOrder(RequestModel):
-    """Body of POST /orders. `total_price` is the total that the shop showed to its customer."""
+    """Body of POST /orders. `total_price` is the total that the client showed to its customer."""
 
     products: Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
     status: Literal["completed", "pending"] = "completed"
@@ -136,7 +136,7 @@ class NewOrder(RequestModel):
         return hold_seconds
 
     def quantities(self) -> dict[int, int]:
-        """Return the units wanted of each product, in the order of its first line.
+        """Return the units of each product that the order asks for, sorted by where the product first appears.
 
         If several lines name the same product, their quantities are added.
         """
@@ -146,8 +146,8 @@ class NewOrder(RequestModel):
         return wanted
 
 
-class StockMove(RequestModel):
-    """Body of POST /products/{id}/stock. A negative change takes units away."""
+class StockChange(RequestModel):
+    """Body of POST /products/{id}/stock. A negative change removes units."""
 
     change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
     reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]

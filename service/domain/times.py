@@ -1,4 +1,4 @@
-"""Times: milliseconds since 1970 inside, a date and time of RFC 3339 in UTC outside."""
+"""Times: milliseconds since 1970 in Python and in Redis, a date and time of RFC 3339 in UTC in JSON."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -10,7 +10,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def format_timestamp(milliseconds: Milliseconds) -> str:
-    """Return a moment as the contract shows it: `2026-11-26T09:30:00.123Z`."""
+    """Return a moment as the API shows it: `2026-11-26T09:30:00.123Z`."""
     return f"{_format_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 

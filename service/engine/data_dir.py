@@ -1,4 +1,4 @@
-"""The data directory of the embedded engine: who owns it, and where its socket is."""
+"""The data directory of the embedded engine: the process that uses it, and the path of the engine's socket."""
 
 import fcntl
 import os
@@ -11,7 +11,7 @@ from typing import IO, Final
 from urllib.parse import quote
 
 MAX_SHUTDOWN_SECONDS: Final = 30.0
-"""An engine that takes longer to stop is killed: what it has acknowledged is on disk already."""
+"""An engine that takes longer to stop is killed: all changes that it has confirmed are on disk already."""
 
 _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernel accepts 107 on Linux, 103 on macOS."""
@@ -40,7 +40,7 @@ def engine_url(socket_path: Path) -> str:
 
 @contextmanager
 def lock_data_dir(data_dir: Path) -> Iterator[IO[str]]:
-    """Lock the directory, and give the lock file, which contains the pid of this process. Raise EngineError.
+    """Lock the directory, and yield the lock file, which contains the pid of this process. Raise EngineError.
 
     The lock lasts until the last process that has inherited the open file closes it.
     """
@@ -57,7 +57,7 @@ def lock_data_dir(data_dir: Path) -> Iterator[IO[str]]:
             except BlockingIOError:
                 file.seek(0)
                 owner = file.readline().strip()
-                # The engine of a dead owner is still writing the last of its data: wait for that.
+                # If the owner has ended, its engine is still writing its last data: wait for that.
                 if _is_alive(owner) or time.monotonic() > deadline:
                     raise EngineError(
                         f"{data_dir} is in use by the Holdfast process {owner}: stop that process, "
@@ -82,7 +82,7 @@ def _is_alive(pid: str) -> bool:
 
 @contextmanager
 def choose_socket_path(data_dir: Path) -> Iterator[Path]:
-    """Give a path for the engine's socket: beside the data, or in a temporary directory where that path is too long."""
+    """Yield a path for the engine's socket: in the data directory or, if that is too long, in a temporary directory."""
     path = data_dir / "engine.sock"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
         yield path

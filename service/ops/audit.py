@@ -2,14 +2,14 @@
 
 `received = stock + held + sold` must hold, and `held` and `sold` must be what the orders add up to.
 
-The service may run during the audit. Two keys are compared only as of one moment:
+The service may run during the audit. Two keys are compared only if they were read at the same moment:
 
 - One script reads a product with its index, or an order with its indexes.
 - Reading all orders takes some time, and some orders change meanwhile. But each change writes an event in
-  the same script. So the audit counts each order as it was read, and then as the events since the start of
-  the audit say. The ledger is then the state after one event.
-- Each batch of products comes with the last event at that moment. The ledger follows the events up to there
-  before the batch is compared.
+  the same script. First the audit counts each order as it was read. Then it applies all events since the start
+  of the audit. The result, the ledger, is the exact state after a certain event.
+- Each batch of products is read together with the id of the last event. The audit applies all events up to this
+  event to the ledger before it compares the batch.
 
 If the stream was cut during the audit, events may be missing. Then the audit raises AuditInconclusive.
 """
@@ -21,7 +21,7 @@ from service.domain.event import event_position
 from service.domain.limits import MAX_ID
 from service.ops.audit_checks import (
     Finding,
-    check_entry,
+    check_indexed_order,
     check_members,
     check_names,
     check_order,
@@ -36,10 +36,11 @@ from service.storage.inspection import OrderRow, Unreadable
 from service.storage.store import Store
 
 _BATCH = 500
+"""Keys that one script reads: Redis executes nothing else meanwhile."""
 
 
 class AuditInconclusive(Exception):
-    """The audit could not finish. No error was found so far."""
+    """The audit could not finish, so its findings cannot be trusted, and are not reported."""
 
 
 @dataclass
@@ -69,7 +70,7 @@ async def audit(store: Store, shop: str, progress: Callable[[int], object] = lam
 
 
 class _Audit:
-    """One run: reads, hands the rows to the checks, and counts the orders in the ledger."""
+    """One run: reads the rows, calls the checks, and counts the orders in the ledger."""
 
     def __init__(self, store: Store, shop: str, progress: Callable[[int], object]) -> None:
         self.store = store
@@ -81,7 +82,7 @@ class _Audit:
         """The last event that the ledger includes."""
         self.product_ids: set[int] = set()
         self.findings: dict[Finding, None] = {}
-        """In order, and without duplicates: SCAN may return a key twice."""
+        """A dict, because it keeps the order and has no duplicates: SCAN may return a key twice."""
 
     async def run(self) -> Report:
         for key, expected in expected_types(self.shop).items():
@@ -98,7 +99,7 @@ class _Audit:
         await self.follow_events(await self.store.events.last_id())
         await self.read_products()
         newest = await self.store.events.last_id()
-        if event_position(newest) < event_position(self.position) or not await self.store.events.has_since(start):
+        if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
             raise AuditInconclusive(
                 "more changed during the audit than the event stream keeps: "
                 "raise HOLDFAST_EVENTS_MAX, or audit at a quieter time"
@@ -121,7 +122,7 @@ class _Audit:
                 last_id = await self.last_order_id()
             for order_id in order_ids:
                 if order_id > last_id:
-                    what = f"has an id that was never assigned: {keys.order_ids(self.shop)} is {last_id}"
+                    what = f"has an id that was never reserved: {keys.order_ids(self.shop)} is {last_id}"
                     self.add_findings([Finding(keys.order(self.shop, order_id), what)])
             unread = [
                 order_id
@@ -151,7 +152,10 @@ class _Audit:
         self.report.pending += status == "pending"
 
     async def read_indexes(self) -> None:
-        """Look for entries without an order or product. Entries that disagree with an order were found with it."""
+        """Find members of an index that have no order or product.
+
+        read_orders() has already found members that do not agree with their order.
+        """
         for index in (keys.holds(self.shop), keys.pending(self.shop)):
             async for members in self.store.inspection.scan_index(index):
                 order_ids, findings = check_members(index, members)
@@ -159,7 +163,7 @@ class _Audit:
                 for batch in _batches(order_ids):
                     _, rows = await self.store.inspection.audit_orders(batch)
                     for order_id, row in zip(batch, rows, strict=True):
-                        self.add_findings(check_entry(index, order_id, row))
+                        self.add_findings(check_indexed_order(index, order_id, row))
         index = keys.products(self.shop)
         async for members in self.store.inspection.scan_index(index):
             product_ids, findings = check_members(index, members)

@@ -1,4 +1,4 @@
-"""Checks what the audit has read: pure functions from rows to findings. Nothing is read here."""
+"""Checks the rows that the audit has read, and returns findings. Pure functions: nothing is read here."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Finding:
 
 
 def lines_of(row: OrderRow | Unreadable) -> tuple[OrderLine, ...] | None:
-    """Return the lines of an order, None where they cannot be read."""
+    """Return the lines of an order, None if they cannot be read."""
     try:
         return None if isinstance(row, Unreadable) else parse_lines(row.products or "")
     except ValueError:
@@ -89,13 +89,13 @@ def _check_pending(shop: str, order_id: int, row: OrderRow) -> list[str]:
 
 
 def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, units: Units) -> list[Finding]:
-    """Return what is wrong with one product. `units` is what the orders hold and have sold of it."""
+    """Return what is wrong with one product. `units`: its units that orders hold and have sold."""
     key, index = keys.product(shop, product_id), keys.products(shop)
     if isinstance(row, Unreadable):
         return [Finding(key, f"cannot be read: {row.error}")]
     if not row.exists:
         if row.index_score is not None:
-            return [Finding(index, f"has the entry {product_id}, but there is no such product")]
+            return [Finding(index, f"has the member {product_id}, but there is no such product")]
         if units.held or units.sold:
             what = f"does not exist, but its orders hold {units.held} units and have sold {units.sold}"
             return [Finding(key, what)]
@@ -162,16 +162,16 @@ def check_names(names: Iterable[str], prefix: str) -> tuple[list[int], list[Find
 def check_members(index: str, members: Sequence[str]) -> tuple[list[int], list[Finding]]:
     """Return the ids in an index, and which of its members are not ids."""
     ids, others = _ids_in(members)
-    return ids, [Finding(index, f"has the entry {text!r}, which is not an id") for text in others]
+    return ids, [Finding(index, f"has the member {text!r}, which is not an id") for text in others]
 
 
-def check_entry(index: str, order_id: int, row: OrderRow | Unreadable) -> list[Finding]:
-    """Return a finding if an index has an entry without an order.
+def check_indexed_order(index: str, order_id: int, row: OrderRow | Unreadable) -> list[Finding]:
+    """Return a finding if an index has a member without an order.
 
-    If there is an order, check_order() finds whatever is wrong between the two.
+    If there is an order, check_order() compares the order with its indexes.
     """
     if isinstance(row, OrderRow) and not row.exists:
-        return [Finding(index, f"has the entry {order_id}, but there is no such order")]
+        return [Finding(index, f"has the member {order_id}, but there is no such order")]
     return []
 
 

@@ -13,11 +13,11 @@ from service.domain.errors.request import FieldError, InvalidRequest, MalformedJ
 from service.domain.requests import NewProduct
 
 
-class NotImportableError(Exception):
+class UnreadableFile(Exception):
     """The file cannot be read at all."""
 
 
-class Row(NamedTuple):
+class ImportRow(NamedTuple):
     """One row: a product, or what is wrong with the row. Neither for an empty line. `size` in bytes."""
 
     line_number: int
@@ -25,40 +25,43 @@ class Row(NamedTuple):
     size: int
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file. The sizes add up to the size of the file. Raise NotImportableError."""
+def read_rows(path: Path) -> Iterator[ImportRow]:
+    """Yield the rows of a file. The sizes add up to the size of the file. Raise UnreadableFile."""
     read = {".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows, ".csv": _csv_rows}.get(path.suffix.lower())
     if read is None:
-        raise NotImportableError(f"{path}: the name must end in .jsonl or .csv")
+        raise UnreadableFile(f"{path}: the name must end in .jsonl or .csv")
     try:
         yield from read(path)
     except (OSError, csv.Error) as error:
-        raise NotImportableError(f"{path}: {error}") from error
+        raise UnreadableFile(f"{path}: {error}") from error
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
+def _jsonl_rows(path: Path) -> Iterator[ImportRow]:
     with path.open("rb") as file:
         for line_number, line in enumerate(file, 1):
             text = line.removeprefix(BOM_UTF8).strip() if line_number == 1 else line.strip()
             try:
-                yield Row(line_number, _product(read_json(text)) if text else None, len(line))
+                yield ImportRow(line_number, _product(read_json(text)) if text else None, len(line))
             except (MalformedJson, InvalidRequest) as error:
-                yield Row(line_number, _explain(error), len(line))
+                yield ImportRow(line_number, _explain(error), len(line))
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path) -> Iterator[ImportRow]:
     # Bytes that are not UTF-8 become lone surrogates. Validation refuses these, so only their own row is bad.
     with path.open("rb") as file, TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.DictReader(text, restkey="(cells past the header)", strict=True)
+        reader = csv.DictReader(text, strict=True)
         names = reader.fieldnames or []
         if len(set(names)) < len(names):
-            raise NotImportableError(f"{path}: two columns have the same name in the header")
+            raise UnreadableFile(f"{path}: two columns have the same name in the header")
         read = 0
         while True:
             content: NewProduct | str
             try:
                 cells = next(reader)
-                content = _product({name: _cell(name, cell) for name, cell in cells.items() if cell is not None})
+                if None in cells:  # DictReader puts cells without a name there
+                    content = "The row has more cells than the header."
+                else:
+                    content = _product({name: _cell(name, cell) for name, cell in cells.items() if cell is not None})
             except StopIteration:
                 return
             except csv.Error as error:  # only this row is bad: the reader continues after it
@@ -67,11 +70,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 content = _explain(error)
             size, read = file.tell() - read, file.tell()
             # DictReader.line_num is not advanced when a row fails, the line_num of its reader is.
-            yield Row(reader.reader.line_num, content, size)
+            yield ImportRow(reader.reader.line_num, content, size)
 
 
 def _cell(name: str, text: str) -> object:
-    """Return a cell as JSON would have it. Text in a column of numbers stays text, so that validation refuses it."""
+    """Return a cell as a JSON value. Text in a column of numbers stays text, so that validation refuses it."""
     if name in ("id", "price", "stock"):
         with suppress(MalformedJson, UnicodeEncodeError):
             return read_json(text.encode())

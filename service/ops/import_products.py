@@ -11,11 +11,12 @@ from service.ops.catalogue_files import read_rows
 from service.storage.store import Store
 
 _BATCH = 500
+"""Products that are added at the same time: their commands share few network writes."""
 
 
 @dataclass
 class ImportReport:
-    """How many products were added, how many were there already, and what is wrong with bad rows, by line number."""
+    """The number of products that were added or existed already, and what is wrong with bad rows, by line number."""
 
     added: int = 0
     present: int = 0
@@ -25,8 +26,8 @@ class ImportReport:
 async def import_products(store: Store, path: Path, progress: Callable[[int], object]) -> ImportReport:
     """Add the products of a .jsonl or .csv file. Each row needs an id, so that a second run adds nothing twice.
 
-    A product that is there already is not changed. Call `progress` with the number of bytes of each row.
-    Raise NotImportableError.
+    A product that exists already is not changed. Call `progress` with the number of bytes of each row.
+    Raise UnreadableFile.
     """
     report = ImportReport()
     batch: list[NewProduct] = []

@@ -1,4 +1,7 @@
-"""Counts the units that orders hold and have sold, per product, from orders and from events. No Redis here."""
+"""The ledger of the audit: counts the units of each product that orders hold and have sold.
+
+It counts orders that were read, and events. Nothing is read here.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +11,7 @@ from service.domain.event import STATUS_AFTER_EVENT, Event
 from service.domain.order import UNITS_IN, OrderLine, parse_lines
 
 _CHUNK = 65_536
+"""Orders whose status is kept in one bytearray: an unused range of ids then costs no memory."""
 
 _UNREAD, _NO_STATUS = 0, 1
 _CODES = {status: code for code, status in enumerate(UNITS_IN, 2)}
@@ -15,7 +19,7 @@ _STATUS_OF = {code: status for status, code in _CODES.items()}
 
 
 class OrderChange(NamedTuple):
-    """The state of one order after an event."""
+    """The status and the lines of one order after an event."""
 
     order_id: int
     status: str
@@ -25,8 +29,8 @@ class OrderChange(NamedTuple):
 def order_change(event: Event) -> OrderChange | None:
     """Return how an event changed an order. None if the event changed no order, or if Holdfast did not write it."""
     fields = event.fields
-    kind = fields.get("event", "")
-    status = fields.get("status", "") if kind == "order_placed" else STATUS_AFTER_EVENT.get(kind)
+    event_type = fields.get("event", "")
+    status = fields.get("status", "") if event_type == "order_placed" else STATUS_AFTER_EVENT.get(event_type)
     if status is None:
         return None
     try:
@@ -50,7 +54,7 @@ class Ledger:
         self._sold: defaultdict[int, int] = defaultdict(int)
         counters = {"held": self._held, "sold": self._sold}
         self._counter_of = {status: counters[name] for status, name in UNITS_IN.items() if name is not None}
-        # In chunks by id: order ids are nearly dense, but a shop may have large gaps.
+        # In chunks by id: nearly all order ids are in use, but a shop may have large gaps.
         self._codes: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_CHUNK))
 
     def knows(self, order_id: int) -> bool:

@@ -4,12 +4,12 @@ import gc
 
 
 def tune_gc() -> None:
-    """Make the garbage collector run rarely, and only look at objects that requests leave behind.
+    """Make the garbage collector run rarely, and never look at the objects of the start-up.
 
-    Freezing what exists now keeps it out of every later collection; a full collection of it takes 30 ms. The objects
-    of hundreds of running requests are no garbage: with the default threshold of 700 objects, looking through them
-    took a twelfth of all time. Only reference cycles wait for the collector, and requests leave none: see
-    tests/test_protocol.py.
+    The objects that exist now are frozen: a full collection of them would take 30 ms. The objects of hundreds of
+    running requests are not garbage: with the default threshold of 700 objects, the collector took a twelfth of all
+    time to look at them. Only reference cycles need the collector, and requests create none: see
+    tests/server/test_http_protocol.py.
     """
     gc.collect()
     gc.freeze()

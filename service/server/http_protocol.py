@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with a limit on the size of a request head and a short way for whole answers.
+"""uvicorn's HTTP protocol, with a limit on the size of a request head, and a faster function for a whole response.
 
 These parts of uvicorn are used here, although its documentation does not promise them; a test checks that they are
 there (tests/server/test_uvicorn_contract.py). All are in `uvicorn.protocols.http.httptools_impl`:
@@ -47,7 +47,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         self._replay_buffer = data
-        while self._replay_buffer:  # more than once only where an Upgrade header is ignored
+        while self._replay_buffer:  # more than once only if an Upgrade header is ignored
             self._data, self._replay_buffer = self._replay_buffer, b""
             super().data_received(self._data)
         # After parsing, not before: these bytes may contain a whole request with its body.
@@ -81,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         super().on_headers_complete()
-        self.scope["extensions"] = {SEND_WHOLE_RESPONSE: partial(_send_whole_answer, self.cycle)}  # type: ignore[dict-item]
+        self.scope["extensions"] = {SEND_WHOLE_RESPONSE: partial(_send_whole_response, self.cycle)}  # type: ignore[dict-item]
 
     def on_message_complete(self) -> None:
         if self._ignores_upgrade():
@@ -91,7 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
 
-def _send_whole_answer(
+def _send_whole_response(
     cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
 ) -> bool:
     """Do what two calls of cycle.send() do, in a quarter of their time.

@@ -36,7 +36,7 @@ class CannotStart(Exception):
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, let the running requests finish, then stop the engine. Raise CannotStart."""
     # uvicorn restores these handlers when it ends, and raises the signal again. With the default handler, SIGTERM
-    # would end this process immediately, and nothing would stop the engine but the kernel.
+    # would end this process immediately, and only the kernel would stop the engine.
     for signum in STOP_SIGNALS:
         signal.signal(signum, _exit)
     with ExitStack() as stack:
@@ -49,13 +49,14 @@ def serve(settings: Settings) -> None:
             settings = replace(settings, redis_url=url)
             log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url)
         try:
-            # For as long as Redis may take: within an event loop, _exit would print a traceback.
+            # Block SIGINT and SIGTERM during this check, which may take HOLDFAST_REDIS_TIMEOUT: inside an event loop,
+            # _exit() would print a traceback.
             with stop_signals_blocked():
                 asyncio.run(_check_redis(settings))
         except UnsupportedRedis as error:
             raise CannotStart(error.reason) from None
         except StorageError as error:
-            log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until it is")
+            log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until Redis is ready")
         _run_uvicorn(settings)
 
 
@@ -80,7 +81,7 @@ def _run_uvicorn(settings: Settings) -> None:
     except SystemExit:
         raise CannotStart(
             f"cannot listen on {settings.host}:{settings.port}: "
-            "the address is in use, is not of this machine, or needs more rights"
+            "the address is in use, does not belong to this machine, or needs more permissions"
         ) from None
     if settings.workers == 1:
         uvicorn.Server(config).run([listener])
@@ -104,7 +105,7 @@ async def _check_redis(settings: Settings) -> None:
 
 
 def _exit(signum: int, frame: object) -> NoReturn:
-    sys.exit(0)  # rather than an exception of our own: a second signal at any place must not print a traceback
+    sys.exit(0)  # not an exception of Holdfast: a second signal at any place must not print a traceback
 
 
 def _ignore_signals() -> None:

@@ -33,7 +33,8 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 def run_workers(config: uvicorn.Config, listener: socket) -> None:
     """Start the workers, replace those that end, and stop them all on SIGINT or SIGTERM."""
-    # It would be started with the first worker, and would unblock the signals that are blocked for the workers.
+    # Start Python's resource tracker now. Otherwise the first worker would start it, and it would unblock the signals
+    # that are blocked for the workers.
     resource_tracker.ensure_running()
     _Workers(config, [listener]).run()
 
@@ -54,7 +55,7 @@ class _Workers(Multiprocess):
         """Replace workers that have ended.
 
         uvicorn's own method also asks each worker whether it hangs, and waits for the answer while workers start or
-        end. A stop would have to wait with it.
+        end. During that time, the service could not stop.
         """
         if self.should_exit.is_set():
             return
@@ -65,7 +66,7 @@ class _Workers(Multiprocess):
             if worker.exitcode == STARTUP_FAILURE:  # another worker would fail in the same way
                 self.should_exit.set()
                 return
-            log.error("worker_ended", pid=worker.pid, code=worker.exitcode, then="it is replaced")
+            log.error("worker_ended", pid=worker.pid, code=worker.exitcode, then="a new worker is started")
             with stop_signals_blocked():
                 self.processes[index] = Process(self.config, self.sockets)
                 self.processes[index].start()
@@ -73,7 +74,7 @@ class _Workers(Multiprocess):
 
 @contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Make SIGINT and SIGTERM wait. A process that is started meanwhile inherits this."""
+    """Block SIGINT and SIGTERM: they wait. A process that is started meanwhile inherits this."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -82,13 +83,16 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def prepare_worker() -> None:
-    """Tie this worker to its parent, and take the signals that waited. Call it once uvicorn handles signals."""
+    """End this worker when its parent ends, and unblock the signals.
+
+    Call it after uvicorn has installed its signal handlers.
+    """
     _end_with_parent()  # workers would continue to serve after the parent is killed
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _end_with_parent() -> None:
-    """Make the kernel send SIGTERM to this worker when its parent ends, for whatever reason. Linux only."""
+    """Make the kernel send SIGTERM to this worker when its parent ends for any reason. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         parent = multiprocessing.parent_process()

@@ -1,25 +1,25 @@
-"""The shop in Redis: all commands, all key names, and the way to an engine. The only package that knows Redis.
+"""The shop in Redis: all commands, all key names, and the connection. The only package that knows Redis.
 
 May import `service.domain` and `service.settings`.
 
-Reaching an engine:
+Reaching Redis:
     dial.py          opens a connection; the only importer of redis-py
-    connection.py    one multiplexed connection per worker
-    requirements.py  which engines may be used: pure checks
-    engine_check.py  runs these checks
+    connection.py    one connection per worker, shared by all its requests
+    requirements.py  which Redis servers may be used: pure functions
+    engine_check.py  runs these checks on a server
     opening.py       from settings to a Store
 
-The shop, one class per subject:
-    store.py         the Store: the subjects together
+The shop, one class for each of products, stock, orders, holds, events and inspection:
+    store.py         the Store: all these classes together
     products.py, stock.py, orders.py, holds.py, events.py, inspection.py
-    client.py        what all subjects share: the shop, the clock, running scripts
+    client.py        what these classes share: the shop, the clock, running scripts
     keys.py          key names
     scripts.py       the files of lua/
-    records.py       from hashes and replies to values, and back
-    refusals.py      from replies to refusals
+    records.py       turns hashes and replies into values, and values into fields
+    refusals.py      turns replies into refusals
     idempotency.py   fingerprints of requests
     order_ids.py     order ids, reserved in blocks
 
-Beside it:
+In the background:
     sweeper.py       expires overdue orders
 """

@@ -1,18 +1,18 @@
-"""One connection to an engine, shared by all requests of a worker.
+"""One connection to Redis, shared by all requests of a worker.
 
-Commands that are sent in the same round of the event loop leave in one write, or in a few. The replies come back in
-the same order, as text, and each wakes the call that it belongs to. redis-py's asyncio client cannot share a
-connection between calls (https://github.com/redis/redis-py/issues/3767).
+Commands that are sent in the same round of the event loop leave in one write, or in one write per 32 commands. The
+replies come back in the same order, as text, and each completes the future of its command. redis-py's asyncio client
+cannot share a connection between tasks (https://github.com/redis/redis-py/issues/3767).
 
-A call ends in exactly one of these ways:
+A command ends in exactly one of these ways:
 
 - its reply, or `ErrorReply`;
-- `Overloaded`: too many calls were under way, so it was not sent;
-- `StorageUnavailable`: it was not sent before its deadline, or it is idempotent and got no reply;
-- `OutcomeUnknown`: it was sent, and the connection broke or the deadline passed.
+- `Overloaded`: too many commands were waiting, so it was not sent;
+- `StorageUnavailable`: it was not sent within the timeout, or it is safe to repeat and got no reply;
+- `OutcomeUnknown`: it was sent, and the connection broke or the timeout passed.
 
-A call that was not yet sent when the connection breaks is sent over the next connection. A call that was sent is
-never sent again, unless the caller says that it is idempotent.
+A command that was not yet sent when the connection breaks is sent over the next connection. A command that was sent
+is never sent again, unless the caller says that it is safe to repeat.
 """
 
 import asyncio
@@ -31,30 +31,34 @@ from service.storage.sender import ErrorReply
 log = structlog.get_logger()
 
 _READ_SIZE: Final = 256 * 1024
-_BATCH: Final = 32
-"""Commands that are written before the round of the event loop ends. The engine works on them meanwhile.
+"""Bytes that one read returns at most: as many as asyncio takes from a socket at a time."""
 
-Half as many are as good.
-"""
-_FIRST_BACKOFF: Final = 0.01
-_MAX_BACKOFF: Final = 1.0
-_MIN_CHECK_INTERVAL: Final = 0.05
+_BATCH: Final = 32
+"""When so many commands are waiting, they are written immediately, so that Redis can begin. 16 gave the same speed."""
+
+_FIRST_BACKOFF_SECONDS: Final = 0.01
+_MAX_BACKOFF_SECONDS: Final = 1.0
+"""Pauses between attempts to connect: short at first, because Redis may only have restarted; then longer."""
+
+_MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
+"""Pause between two checks of the timeouts, so that many commands share a check. A timeout is noticed later by this."""
+
 _INCOMPLETE: Final = object()
 
 
 class _ProtocolError(Exception):
-    """The engine sent what is no reply, or a reply to nothing."""
+    """Redis sent bytes that are not a reply, or a reply although no command was waiting."""
 
 
-class _Call:
-    """A command on its way. `deadline` in event-loop time."""
+class _PendingCommand:
+    """A command that waits for its reply. `times_out_at` in event-loop time."""
 
-    __slots__ = ("command", "deadline", "future", "idempotent")
+    __slots__ = ("future", "packed", "safe_to_repeat", "times_out_at")
 
-    def __init__(self, command: bytes, idempotent: bool, deadline: float, future: asyncio.Future[Any]) -> None:
-        self.command = command
-        self.idempotent = idempotent
-        self.deadline = deadline
+    def __init__(self, packed: bytes, safe_to_repeat: bool, times_out_at: float, future: asyncio.Future[Any]) -> None:
+        self.packed = packed
+        self.safe_to_repeat = safe_to_repeat
+        self.times_out_at = times_out_at
         self.future = future
 
 
@@ -62,12 +66,15 @@ class MultiplexedConnection:
     """A shared connection. `async with` opens it; it reopens when it breaks, and closes at the end."""
 
     def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
-        """Take a URL as redis-py does, and the seconds for connecting and for each call. Raise UnsupportedRedis."""
+        """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
+
+        `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
+        """
         self._dialer = Dialer(url, timeout=timeout)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
-        self._unsent: deque[_Call] = deque()
-        self._unanswered: deque[_Call] = deque()
+        self._unsent: deque[_PendingCommand] = deque()
+        self._unanswered: deque[_PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._lost_at: float | None = None
         self._last_reply_at = 0.0
@@ -85,7 +92,7 @@ class MultiplexedConnection:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._reconnect_task = self._reconnect_task, None
         assert task is not None
@@ -97,22 +104,22 @@ class MultiplexedConnection:
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> asyncio.Future[Any]:
-        """Send a command, together with the others of this round of the event loop. The future gives its reply.
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> asyncio.Future[Any]:
+        """Send a command, together with the others of this round of the event loop. The future gets its reply.
 
-        `idempotent`: executing the command twice does no harm. Raise Overloaded.
+        `safe_to_repeat`: if the command is executed twice, that does no harm. Raise Overloaded.
         """
         if len(self._unsent) + len(self._unanswered) >= self._max_in_flight:
-            raise Overloaded(f"{self._max_in_flight} calls are under way")
+            raise Overloaded(f"{self._max_in_flight} commands wait for Redis already")
         now = self._loop.time()
         future = self._loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples with one part
-        call = _Call(packed, idempotent, now + self._timeout, future)
+        pending = _PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
         if self._lost_at is not None and now - self._lost_at > self._timeout:
-            # The engine has been away for longer than any call may wait: fail at once.
-            self._fail(call, StorageUnavailable(self._reason))
+            # Redis has not been reachable for longer than any command may wait: fail immediately.
+            self._fail(pending, StorageUnavailable(self._reason))
             return future
-        self._unsent.append(call)
+        self._unsent.append(pending)
         if len(self._unsent) >= _BATCH:
             self._flush()
         elif not self._flush_is_due:
@@ -120,7 +127,7 @@ class MultiplexedConnection:
             self._loop.call_soon(self._flush_rest)
         if not self._check_is_due:
             self._check_is_due = True
-            self._check_again_at(call.deadline)
+            self._check_again_at(pending.times_out_at)
         return future
 
     def _flush_rest(self) -> None:
@@ -129,48 +136,48 @@ class MultiplexedConnection:
 
     def _flush(self) -> None:
         if self._writer is None or self._writer.transport.is_closing() or not self._unsent:
-            return  # calls that are not sent now are sent over the next connection
-        # A call whose caller was cancelled before the write is left out.
-        calls = [call for call in self._unsent if not call.future.done()]
+            return  # commands that are not sent now are sent over the next connection
+        # Nobody waits for a cancelled command, and a command that is not sent cannot have an unknown outcome.
+        sent = [pending for pending in self._unsent if not pending.future.done()]
         self._unsent.clear()
-        self._unanswered.extend(calls)
-        self._writer.write(b"".join([call.command for call in calls]))
+        self._unanswered.extend(sent)
+        self._writer.write(b"".join([pending.packed for pending in sent]))
 
-    def _check_deadlines(self) -> None:
-        """End the calls whose deadline has passed. Both queues are in the order of their deadlines."""
+    def _check_timeouts(self) -> None:
+        """End the commands whose timeout has passed. Both queues begin with the oldest command."""
         now = self._loop.time()
-        if now > self._check_at + _MIN_CHECK_INTERVAL and not self._check_was_late:
-            # This event loop was blocked, not the engine: first read the replies that came meanwhile.
+        if now > self._check_at + _MIN_CHECK_INTERVAL_SECONDS and not self._check_was_late:
+            # This event loop was blocked, not Redis: first read the replies that came meanwhile.
             self._check_was_late = True
-            self._check_again_at(now + _MIN_CHECK_INTERVAL)
+            self._check_again_at(now + _MIN_CHECK_INTERVAL_SECONDS)
             return
         self._check_was_late = False
-        if self._unanswered and self._unanswered[0].deadline <= now:
+        if self._unanswered and self._unanswered[0].times_out_at <= now:
             if now - self._last_reply_at >= self._timeout:
-                # The engine hangs, or the network drops packets. Everything that was sent is lost. Later calls are
-                # not sent over this connection; they wait for one that answers.
+                # Redis hangs, or the network drops packets. No reply to what was sent will be read any more, and later
+                # commands wait for a new connection.
                 self._drop_connection(f"no reply within {self._timeout} s")
-            for call in self._unanswered:  # the engine is slow, but alive: its replies will still be read in order
-                if call.deadline > now:
+            for pending in self._unanswered:  # Redis is slow, but alive: its replies will still be read in order
+                if pending.times_out_at > now:
                     break
-                self._fail_overdue(call)
-        while self._unsent and self._unsent[0].deadline <= now:
+                self._fail_timed_out(pending)
+        while self._unsent and self._unsent[0].times_out_at <= now:
             self._fail(self._unsent.popleft(), StorageUnavailable(self._reason))
-        deadlines = [calls[0].deadline for calls in (self._unanswered, self._unsent) if calls]
-        self._check_is_due = bool(deadlines)
-        if deadlines:
-            self._check_again_at(max(min(deadlines), now + _MIN_CHECK_INTERVAL))
+        moments = [queue[0].times_out_at for queue in (self._unanswered, self._unsent) if queue]
+        self._check_is_due = bool(moments)
+        if moments:
+            self._check_again_at(max(min(moments), now + _MIN_CHECK_INTERVAL_SECONDS))
 
     def _check_again_at(self, moment: float) -> None:
         self._check_at = moment
-        self._loop.call_at(moment, self._check_deadlines)
+        self._loop.call_at(moment, self._check_timeouts)
 
-    def _fail_overdue(self, call: _Call) -> None:
+    def _fail_timed_out(self, pending: _PendingCommand) -> None:
         reason = f"no reply within {self._timeout} s"
-        self._fail(call, StorageUnavailable(reason) if call.idempotent else OutcomeUnknown(reason))
+        self._fail(pending, StorageUnavailable(reason) if pending.safe_to_repeat else OutcomeUnknown(reason))
 
     def _drop_connection(self, reason: str) -> None:
-        """Close the connection, and decide about the calls that were sent over it: none will get a reply."""
+        """Close the connection, and decide about the commands that were sent over it: none will get a reply."""
         self._reason = reason
         if self._writer is None:
             return
@@ -179,44 +186,44 @@ class MultiplexedConnection:
         self._writer.transport.abort()
         self._writer = None
         now = self._lost_at = self._loop.time()
-        for call in reversed(self._unanswered):
-            if not call.idempotent:
-                self._fail(call, OutcomeUnknown(reason))
-            elif call.deadline <= now:
-                self._fail(call, StorageUnavailable(reason))
+        for pending in reversed(self._unanswered):
+            if not pending.safe_to_repeat:
+                self._fail(pending, OutcomeUnknown(reason))
+            elif pending.times_out_at <= now:
+                self._fail(pending, StorageUnavailable(reason))
             else:
-                self._unsent.appendleft(call)
+                self._unsent.appendleft(pending)
         self._unanswered.clear()
 
-    def _fail(self, call: _Call, error: Exception) -> None:
-        if not call.future.done():
-            call.future.set_exception(error)
+    def _fail(self, pending: _PendingCommand, error: Exception) -> None:
+        if not pending.future.done():
+            pending.future.set_exception(error)
 
     async def _keep_connected(self) -> None:
-        backoff = _FIRST_BACKOFF
+        backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
                 async with self._dialer.connect() as (reader, writer):
                     log.info("redis_connected")
-                    backoff = _FIRST_BACKOFF
+                    backoff = _FIRST_BACKOFF_SECONDS
                     await self._read_replies(reader, writer)
             except asyncio.CancelledError:
                 self._drop_connection("the service is shutting down")
                 raise
             except (OSError, _ProtocolError) as error:
-                if backoff == _FIRST_BACKOFF and self._writer is None:
+                if backoff == _FIRST_BACKOFF_SECONDS and self._writer is None:
                     log.warning("redis_unreachable", reason=str(error))
                 self._drop_connection(str(error))
             except Exception as error:
-                # A fault of Holdfast or of redis-py. Connecting must go on all the same.
+                # A bug in Holdfast or redis-py. Try to connect again anyway.
                 log.exception("redis_connection_failed")
                 self._drop_connection(repr(error))
-            # With jitter, so that many workers do not all reconnect in the same moment.
+            # With jitter, so that the workers do not all reconnect in the same moment.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
-            backoff = min(backoff * 2, _MAX_BACKOFF)
+            backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
 
     async def _read_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand the replies of one connection to their calls until the connection ends."""
+        """Give each reply of one connection to its command, until the connection ends."""
         self._writer = writer
         replies = hiredis.Reader(
             protocolError=_ProtocolError,
@@ -233,7 +240,7 @@ class MultiplexedConnection:
             replies.feed(data)
             while (reply := replies.gets()) is not _INCOMPLETE:
                 if not self._unanswered:
-                    raise _ProtocolError("a reply to no command")
+                    raise _ProtocolError("Redis sent a reply although no command was waiting")
                 future = self._unanswered.popleft().future
                 if future.done():
                     continue  # its caller was cancelled

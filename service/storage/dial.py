@@ -1,4 +1,7 @@
-"""Opens connections to an engine. The only importer of redis-py: TLS, ACL, unix sockets and databases are its work."""
+"""Opens connections to Redis (to dial: to open a connection). The only importer of redis-py.
+
+redis-py handles TLS, users and passwords, Unix sockets and database numbers.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,11 +19,14 @@ class Dialer:
     """Opens connections to one address."""
 
     def __init__(self, url: str, *, timeout: float) -> None:
-        """Take a URL as redis-py does, and the seconds for connecting. Raise UnsupportedRedis for a wrong URL."""
+        """Read a URL in the form of redis-py. Raise UnsupportedRedis if it is wrong.
+
+        `timeout`: the seconds for connecting.
+        """
         try:
             self._pool = ConnectionPool.from_url(
                 url,
-                protocol=2,  # replies in order, and no message that was not asked for
+                protocol=2,  # RESP2: replies come in the order of the commands, and Redis sends nothing else
                 retry=Retry(NoBackoff(), 0),  # redis-py would execute a command up to 11 times
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
@@ -32,18 +38,18 @@ class Dialer:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """Give the streams of a connection whose engine answers, and close it at the end. Raise OSError."""
+        """Yield the streams of a connection to a Redis that replies, and close it at the end. Raise OSError."""
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             try:
                 await connection.connect()
-                # An engine that hangs still accepts connections, and an engine that loads its data replies LOADING.
+                # A Redis that hangs still accepts connections, and a Redis that loads its data replies LOADING.
                 await connection.send_command("PING")
-                with suppress(NoPermissionError):  # an answer, too
+                with suppress(NoPermissionError):  # this is a reply, too
                     await connection.read_response()
             except RedisError as error:
                 raise ConnectionError(str(error)) from error
-            # redis-py has no public way to its streams; these two names are all that Holdfast takes.
+            # redis-py has no public way to its streams; Holdfast uses only these two private names.
             reader, writer = connection._reader, connection._writer
             assert reader is not None
             assert writer is not None

@@ -1,4 +1,4 @@
-"""Runs the checks of requirements.py on an engine, and marks a new shop with the version of its layout."""
+"""Runs the checks of requirements.py on a Redis, and writes the schema version of a new shop."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -24,11 +24,11 @@ _SCHEMA_FIELD: Final = "layout"
 
 
 class _Send(Protocol):
-    async def __call__(self, *command: str | int, idempotent: bool = False, skip_check: bool = False) -> Any: ...
+    async def __call__(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any: ...
 
 
 class EngineCheck:
-    """Whether an engine may be used. `passed` tells the result of the last check."""
+    """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
     def __init__(self, send: _Send, shop: str, durability: Durability) -> None:
         self._send = send
@@ -38,7 +38,7 @@ class EngineCheck:
         self.passed = False
 
     async def run(self) -> None:
-        """Check the engine and its data. Raise UnsupportedRedis, and what sending raises."""
+        """Check Redis and its data. Raise UnsupportedRedis, and what sending raises."""
         try:
             await self._check_engine()
             await self._check_schema()
@@ -55,18 +55,24 @@ class EngineCheck:
         ]
         for command, check in checks:
             try:
-                reply = await self._send(*command, idempotent=True, skip_check=True)
+                reply = await self._send(*command, safe_to_repeat=True, skip_check=True)
             except ErrorReply as error:
                 if command not in self._warned_of:
-                    log.warning("engine_unreadable", command=command, reason=str(error))
+                    log.warning(
+                        "redis_not_checked",
+                        command=command,
+                        reason=str(error),
+                        then="the version or the settings are not checked: the Redis user may not run this command",
+                    )
                 self._warned_of.add(command)
             else:
                 check(reply)
 
     async def _check_schema(self) -> None:
-        version = await self._send("HGET", self._key, _SCHEMA_FIELD, idempotent=True, skip_check=True)
+        version = await self._send("HGET", self._key, _SCHEMA_FIELD, safe_to_repeat=True, skip_check=True)
         if version is None:
-            # Only a new shop is written to: a full memory must not keep an audit from reading.
-            await self._send("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION, idempotent=True, skip_check=True)
+            # Write only if the shop is new. Otherwise a full Redis would refuse this write, and not even the audit
+            # could read.
+            await self._send("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION, safe_to_repeat=True, skip_check=True)
         else:
             check_schema_version(int(version))

@@ -8,7 +8,7 @@ from service.storage.sender import ErrorReply
 
 
 class Events:
-    """The event stream of a shop. Each verb also raises what RedisClient raises."""
+    """The event stream of a shop. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -16,25 +16,28 @@ class Events:
 
     async def read(self, after: str, until: str = "+", limit: int = 1000) -> list[Event]:
         """Return the events after the id `after`, oldest first, up to and including `until`."""
-        entries = await self._client.send("XRANGE", self._key, f"({after}", until, "COUNT", limit, idempotent=True)
+        entries = await self._client.send("XRANGE", self._key, f"({after}", until, "COUNT", limit, safe_to_repeat=True)
         return [read_event(entry) for entry in entries]
 
     async def wait(self, after: str, milliseconds: int) -> list[Event]:
-        """Return the events after the id `after`, and wait for the first. Other calls of the connection wait, too."""
+        """Return the events after the id `after`, and wait for the first.
+
+        All other commands of the connection wait, too.
+        """
         reply = await self._client.send(
-            "XREAD", "COUNT", 1000, "BLOCK", milliseconds, "STREAMS", self._key, after, idempotent=True
+            "XREAD", "COUNT", 1000, "BLOCK", milliseconds, "STREAMS", self._key, after, safe_to_repeat=True
         )
         return [read_event(entry) for entry in reply[0][1]] if reply else []
 
     async def last_id(self) -> str:
         """Return the id of the newest event, `0-0` before the first."""
-        newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, idempotent=True)
+        newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, safe_to_repeat=True)
         return str(newest[0][0]) if newest else "0-0"
 
-    async def has_since(self, event_id: str) -> bool:
-        """Return whether the stream still has all events after this one. After `0-0`: all events that ever were."""
+    async def has_all_after(self, event_id: str) -> bool:
+        """Return whether the stream still has all events after this id. After `0-0`: all events of the shop."""
         try:
-            info = await self._client.send("XINFO", "STREAM", self._key, idempotent=True)
+            info = await self._client.send("XINFO", "STREAM", self._key, safe_to_repeat=True)
         except ErrorReply:  # there is no such key
             return event_id == "0-0"
         facts = dict(zip(info[::2], info[1::2], strict=True))

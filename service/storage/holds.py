@@ -18,19 +18,19 @@ log = structlog.get_logger()
 
 
 class Holds:
-    """The holds of a shop's pending orders. Each verb also raises what RedisClient raises."""
+    """The holds of a shop's pending orders. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient, orders: Orders) -> None:
         self._client = client
         self._orders = orders
 
     async def complete(self, order_id: int) -> Order:
-        """Sell what a pending order holds; repeating it is harmless.
+        """Sell what a pending order holds. A completed order is returned unchanged.
 
         Raise OrderNotFound, OrderCancelled and OrderExpired.
         """
         client = self._client
-        order = await self._orders.read(order_id)
+        order = await self._orders.get_in_any_status(order_id)
         reply = await client.run(
             "complete_order",
             _transition_keys(client.shop, order_id, order.lines),
@@ -52,11 +52,11 @@ class Holds:
                 raise unknown_reply("complete_order", reply)
 
     async def cancel(self, order_id: int) -> None:
-        """Release what a pending order holds; repeating it is harmless.
+        """Release what a pending order holds. For a cancelled order, do nothing.
 
         Raise OrderNotFound, OrderCompleted and OrderExpired.
         """
-        order = await self._orders.read(order_id)
+        order = await self._orders.get_in_any_status(order_id)
         reply = await self._release(order_id, order.lines, "cancel")
         match reply:
             case ["released", "cancelled"] | ["cancelled"]:
@@ -76,12 +76,13 @@ class Holds:
         client = self._client
         index = keys.holds(client.shop)
         now = await client.now()
-        due = await client.send("ZCOUNT", index, "-inf", now, idempotent=True)
+        due = await client.send("ZCOUNT", index, "-inf", now, safe_to_repeat=True)
         # At a random place, so that several workers do not release the same orders of a backlog.
         offset = random.randint(0, max(0, due - limit))  # noqa: S311
-        due_ids = await client.send("ZRANGEBYSCORE", index, "-inf", now, "LIMIT", offset, limit, idempotent=True)
+        due_ids = await client.send("ZRANGEBYSCORE", index, "-inf", now, "LIMIT", offset, limit, safe_to_repeat=True)
         results = await asyncio.gather(*(self._expire(int(due_id)) for due_id in due_ids), return_exceptions=True)
-        # An order that cannot be released must not keep the others from it, nor keep the sweeper busy.
+        # If one order cannot be released, the others must still be released, and the sweeper must pause before it
+        # tries that order again.
         failures = [
             (int(due_id), repr(result))
             for due_id, result in zip(due_ids, results, strict=True)
@@ -93,12 +94,15 @@ class Holds:
         if "released" in results:
             return 0.0
         following = await client.send(
-            "ZRANGEBYSCORE", index, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1, idempotent=True
+            "ZRANGEBYSCORE", index, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
         )
         return (float(following[1]) - now) / 1000 if following else math.inf
 
     async def _expire(self, order_id: int) -> str:
-        """Return the first word of the reply. Reads only the lines: other damage to the order must not keep stock."""
+        """Release an order and return the first word of the reply.
+
+        Only the field `products` is read, so that an order with other damaged fields can still be released.
+        """
         [[products]] = await self._client.read_hashes([keys.order(self._client.shop, order_id)], ("products",))
         if products is None:
             raise OrderNotFound(str(order_id))

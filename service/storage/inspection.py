@@ -1,4 +1,4 @@
-"""Reading for the audit and the exports: whole keys and indexes, in batches."""
+"""Reads whole keys and indexes, in batches: for the audit, and for the progress bars of the commands."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ class Unreadable(NamedTuple):
 
 
 class OrderRow(NamedTuple):
-    """An order and its scores in both indexes, all read in one moment. None: absent."""
+    """An order and its scores in both indexes, all read at one moment. None: absent."""
 
     id: str | None
     status: str | None
@@ -31,7 +31,7 @@ class OrderRow(NamedTuple):
 
 
 class ProductRow(NamedTuple):
-    """A product and its score in the index of products on sale, all read in one moment. None: absent."""
+    """A product and its score in the index of products on sale, all read at one moment. None: absent."""
 
     id: str | None
     price: str | None
@@ -48,20 +48,20 @@ class ProductRow(NamedTuple):
 
 
 AUDIT_ORDER_FIELDS: Final = OrderRow._fields[:-2]
-"""The fields of the hash of an order that are asked for. The scores follow them in the reply."""
+"""The fields of an order that the script reads. The scores follow them in the reply."""
 
 AUDIT_PRODUCT_FIELDS: Final = ProductRow._fields[:-1]
-"""The fields of the hash of a product that are asked for. The score follows them in the reply."""
+"""The fields of a product that the script reads. The score follows them in the reply."""
 
 
 class Inspection:
-    """What the audit reads of a shop. Each verb also raises what RedisClient raises."""
+    """What the audit reads of a shop. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
     async def audit_orders(self, order_ids: Sequence[int]) -> tuple[str, list[OrderRow | Unreadable]]:
-        """Return the id of the last event, and each order with its indexes, all as of one moment."""
+        """Return the id of the last event, and each order with its indexes, all read at one moment."""
         shop = self._client.shop
         names = [
             keys.events(shop),
@@ -70,12 +70,12 @@ class Inspection:
             *[keys.order(shop, order_id) for order_id in order_ids],
         ]
         args = audit_orders_args(fields=AUDIT_ORDER_FIELDS, order_ids=order_ids)
-        _, last_event, *rows = await self._client.run("audit_orders", names, args, idempotent=True)
+        _, last_event, *rows = await self._client.run("audit_orders", names, args, safe_to_repeat=True)
         # A key that is not a hash has a row of one value, the error.
         return last_event, [OrderRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
     async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[ProductRow | Unreadable]]:
-        """Return the id of the last event, and each product with its index, all as of one moment."""
+        """Return the id of the last event, and each product with its index, all read at one moment."""
         shop = self._client.shop
         names = [
             keys.events(shop),
@@ -83,39 +83,41 @@ class Inspection:
             *[keys.product(shop, product_id) for product_id in product_ids],
         ]
         args = audit_products_args(fields=AUDIT_PRODUCT_FIELDS, product_ids=product_ids)
-        _, last_event, *rows = await self._client.run("audit_products", names, args, idempotent=True)
+        _, last_event, *rows = await self._client.run("audit_products", names, args, safe_to_repeat=True)
         return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
     async def scan_keys(self) -> AsyncIterator[list[str]]:
-        """Give all keys of the shop, in bounded batches. A key may come twice."""
+        """Yield all keys of the shop, in bounded batches. A key may come twice."""
         pattern = f"{keys.prefix(self._client.shop)}*"
         cursor = "0"
         while True:
-            cursor, names = await self._client.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
+            cursor, names = await self._client.send(
+                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, safe_to_repeat=True
+            )
             yield names
             if cursor == "0":
                 return
 
     async def scan_index(self, name: str) -> AsyncIterator[list[str]]:
-        """Give all members of a sorted set, in bounded batches. A member may come twice."""
+        """Yield all members of a sorted set, in bounded batches. A member may come twice."""
         cursor = "0"
         while True:
-            cursor, members = await self._client.send("ZSCAN", name, cursor, "COUNT", 1000, idempotent=True)
+            cursor, members = await self._client.send("ZSCAN", name, cursor, "COUNT", 1000, safe_to_repeat=True)
             yield members[::2]
             if cursor == "0":
                 return
 
     async def key_type(self, name: str) -> str:
         """Return `hash`, `zset`, ..., or `none` if there is no such key."""
-        return str(await self._client.send("TYPE", name, idempotent=True))
+        return str(await self._client.send("TYPE", name, safe_to_repeat=True))
 
     async def count_keys(self) -> int:
-        """Return how many keys the engine has, of all shops."""
-        return int(await self._client.send("DBSIZE", idempotent=True))
+        """Return how many keys this Redis has, of all shops."""
+        return int(await self._client.send("DBSIZE", safe_to_repeat=True))
 
     async def count_products(self) -> int:
         """Return how many products are on sale."""
-        return int(await self._client.send("ZCARD", keys.products(self._client.shop), idempotent=True))
+        return int(await self._client.send("ZCARD", keys.products(self._client.shop), safe_to_repeat=True))
 
 
 def audit_orders_args(*, fields: Sequence[str], order_ids: Sequence[int]) -> tuple[str | int, ...]:

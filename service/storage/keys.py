@@ -11,50 +11,50 @@ def prefix(shop: str) -> str:
 
 
 def product(shop: str, product_id: int) -> str:
-    """Return the hash of a product: id, name, description, price, stock, held, sold, received, withdrawn."""
+    """Return the key of a product. Hash: id, name, description, price, stock, held, sold, received, withdrawn."""
     return f"{{{shop}}}:product:{product_id}"
 
 
 def products(shop: str) -> str:
-    """Return the sorted set of the ids on sale, score = id."""
+    """Return the key of the index of products on sale. Sorted set: product ids, score = id."""
     return f"{{{shop}}}:products"
 
 
 def order(shop: str, order_id: int) -> str:
-    """Return the hash of an order: id, status, total_price, products, created_at, ..."""
+    """Return the key of an order. Hash: id, status, total_price, products, created_at, ..."""
     return f"{{{shop}}}:order:{order_id}"
 
 
 def holds(shop: str) -> str:
-    """Return the sorted set of the ids of pending orders, score = deadline in ms since 1970."""
+    """Return the key of the index of holds. Sorted set: ids of pending orders, score = deadline in ms since 1970."""
     return f"{{{shop}}}:holds"
 
 
 def pending(shop: str) -> str:
-    """Return the sorted set of the ids of pending orders, score = id: pages are in the order of ids."""
+    """Return the key of the index for pages. Sorted set: ids of pending orders, score = id."""
     return f"{{{shop}}}:pending"
 
 
 def idempotency(shop: str, key: str) -> str:
-    """Return the hash of an Idempotency-Key: fingerprint, and the order, the product or the refusal."""
+    """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product or refusal."""
     return f"{{{shop}}}:idempotency:{key}"
 
 
 def events(shop: str) -> str:
-    """Return the stream with one entry per change."""
+    """Return the key of the event stream: one entry per change."""
     return f"{{{shop}}}:events"
 
 
 def product_ids(shop: str) -> str:
-    """Return the counter of product ids: the last id that was assigned."""
+    """Return the key of the counter of product ids. Number: the last id that Holdfast chose."""
     return f"{{{shop}}}:ids:products"
 
 
 def order_ids(shop: str) -> str:
-    """Return the counter of order ids: the last id that a worker reserved."""
+    """Return the key of the counter of order ids. Number: the last id that a worker reserved."""
     return f"{{{shop}}}:ids:orders"
 
 
 def meta(shop: str) -> str:
-    """Return the hash with the schema version of the data."""
+    """Return the key of the facts about the shop. Hash: layout, which is the schema version of the data."""
     return f"{{{shop}}}:meta"

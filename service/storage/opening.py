@@ -1,4 +1,4 @@
-"""From settings to a Store."""
+"""Opens a Store with the settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from service.storage.store import Store
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """Give a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis."""
+    """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis."""
     assert settings.redis_url is not None
     connection = MultiplexedConnection(
         settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight

@@ -21,25 +21,27 @@ from service.storage.refusals import read_order_refusal
 _LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
 
 
-class Placed(NamedTuple):
-    """An order. `replayed`: it was placed before, by a request with the same Idempotency-Key."""
+class PlacedOrder(NamedTuple):
+    """An order. `replayed`: an earlier request with the same Idempotency-Key placed it."""
 
     order: Order
     replayed: bool
 
 
 class Orders:
-    """The orders of a shop. Each verb also raises what RedisClient raises."""
+    """The orders of a shop. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._order_ids = OrderIds(self._reserve_ids)
 
-    async def place(self, new: NewOrder, idempotency_key: str | None = None) -> Placed:
+    async def place(self, new: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
 
-        Raise an OrderRefused of ORDER_REFUSALS, or IdempotencyKeyReused. A key that placed an order before gives
-        that order, or raises OrderCancelled or OrderExpired; a key that was refused before is refused again.
+        Raise an OrderPlacementRefusal of ORDER_REFUSALS, or IdempotencyKeyReused.
+
+        If an earlier request with this Idempotency-Key placed an order, return that order, or raise OrderCancelled or
+        OrderExpired. If it was refused, raise the same refusal.
         """
         client = self._client
         shop = client.shop
@@ -89,14 +91,14 @@ class Orders:
                         Milliseconds(int(created_at)),
                         Milliseconds(int(expires_at)) if expires_at else None,
                     )
-                    return Placed(order, replayed=False)
+                    return PlacedOrder(order, replayed=False)
                 case ["exists"]:
                     self._order_ids.skip(order_id)
                     continue
             self._order_ids.give_back(order_id)
             match reply:
                 case ["replayed", first_id]:
-                    return Placed(await read_for_replay(self.get(int(first_id))), replayed=True)
+                    return PlacedOrder(await read_for_replay(self.get(int(first_id))), replayed=True)
                 case ["reused"]:
                     raise IdempotencyKeyReused
                 case ["refused", text]:
@@ -106,10 +108,10 @@ class Orders:
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""
-        order = await self.read(order_id)
+        order = await self.get_in_any_status(order_id)
         if order.expires_at is not None and order.expires_at <= await self._client.now():
             # The order may have been completed in time, after the first look at it and before the look at the clock.
-            order = await self.read(order_id)
+            order = await self.get_in_any_status(order_id)
             if order.expires_at is not None:
                 raise OrderExpired(order_id)  # the sweeper has not reached this order yet
         if order.status == OrderStatus.CANCELLED:
@@ -138,7 +140,7 @@ class Orders:
             return found[: query.limit], found[query.limit - 1].id
         return found, before if before > 1 else None
 
-    async def read(self, order_id: int) -> Order:
+    async def get_in_any_status(self, order_id: int) -> Order:
         """Return an order in any status. Raise OrderNotFound."""
         [order] = await self._read_many([order_id])
         if order is None:
@@ -147,7 +149,7 @@ class Orders:
 
     async def last_id(self) -> int:
         """Return the last id that a worker reserved, 0 before the first."""
-        return int(await self._client.send("GET", keys.order_ids(self._client.shop), idempotent=True) or 0)
+        return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
 
     async def _read_many(self, order_ids: Sequence[int]) -> Sequence[Order | None]:
         shop = self._client.shop
@@ -157,18 +159,21 @@ class Orders:
     async def _reserve_ids(self, count: int) -> int:
         """Reserve `count` order ids that no other worker gets, and return the first."""
         counter = keys.order_ids(self._client.shop)
-        last = int(await self._client.send("INCRBY", counter, count, idempotent=True))
+        last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
         return last - count + 1
 
     async def _ids_before(self, before: int, count: int, status: str | None) -> tuple[Sequence[int], int]:
-        """Return about `count` ids below `before`, newest first, and where to continue. That is 1 at the end."""
+        """Return about `count` ids below `before`, newest first, and the `before` of the next step.
+
+        That `before` is 1 if there are no more ids.
+        """
         if status == OrderStatus.PENDING:
             index = keys.pending(self._client.shop)
             ids = await self._client.send(
-                "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, idempotent=True
+                "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, safe_to_repeat=True
             )
             return [int(order_id) for order_id in ids], int(ids[-1]) if len(ids) == count else 1
-        # Without an index: all ids are in use, except those that a worker had reserved and not used when it stopped.
+        # Without an index: nearly all ids up to the counter are in use, so few reads find no order.
         first = min(before - 1, await self.last_id())
         end = max(first - count, 0)
         return range(first, end, -1), end + 1
@@ -186,7 +191,7 @@ def place_order_args(
     now_ms: int | str,
     ids_and_quantities: Iterable[int],
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/place_order.lua. The last ones are product id and quantity of each line in turn."""
+    """Return ARGV of lua/place_order.lua. At the end, product id and quantity of each order line."""
     return (
         order_id,
         hold_ms,

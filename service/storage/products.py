@@ -12,7 +12,7 @@ from service.storage.refusals import unknown_reply
 
 
 class Products:
-    """The products of a shop. Each verb also raises what RedisClient raises."""
+    """The products of a shop. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class Products:
         found: list[Product] = []
         after, scanned, step = query.after, 0, query.limit + 1
         while len(found) <= query.limit and scanned < SCAN_LIMIT:
-            ids = await client.send("ZRANGEBYSCORE", index, f"({after}", "+inf", "LIMIT", 0, step, idempotent=True)
+            ids = await client.send("ZRANGEBYSCORE", index, f"({after}", "+inf", "LIMIT", 0, step, safe_to_repeat=True)
             found += [
                 product
                 for product in await self.read_many([int(product_id) for product_id in ids])
@@ -39,11 +39,11 @@ class Products:
         return found, after or None
 
     async def add(self, new: NewProduct) -> Product:
-        """Add a product. Raise ProductIdTaken if its own id was ever used."""
+        """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         counter, step = keys.product_ids(client.shop), 1
         while True:
-            product_id = new.id or int(await client.send("INCRBY", counter, step, idempotent=True))
+            product_id = new.id or int(await client.send("INCRBY", counter, step, safe_to_repeat=True))
             reply = await client.run(
                 "add_product",
                 (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
@@ -57,7 +57,7 @@ class Products:
                 case ["taken"] if new.id is not None:
                     raise ProductIdTaken(new.id)
                 case ["taken"]:
-                    # Clients gave these ids to their products themselves. Doubled steps pass them in a few calls.
+                    # A client has chosen this id for another product. Doubled steps pass many such ids quickly.
                     step *= 2
                 case _:
                     raise unknown_reply("add_product", reply)
@@ -93,7 +93,10 @@ class Products:
                 raise unknown_reply("change_product", reply)
 
     async def withdraw(self, product_id: int) -> None:
-        """Withdraw a product from sale; repeating it is harmless. Raise ProductNotFound if it was never added."""
+        """Withdraw a product from sale. Raise ProductNotFound if it was never added.
+
+        For a withdrawn product, do nothing.
+        """
         client = self._client
         reply = await client.run(
             "withdraw_product",
@@ -108,11 +111,11 @@ class Products:
             case _:
                 raise unknown_reply("withdraw_product", reply)
 
-    async def read_many(self, ids: Sequence[int], *, withdrawn_too: bool = False) -> Sequence[Product | None]:
-        """Return the products of these ids. None stands for a product that is absent or withdrawn."""
+    async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
+        """Return the products of these ids. None: the product is absent or withdrawn."""
         shop = self._client.shop
         rows = await self._client.read_hashes([keys.product(shop, product_id) for product_id in ids], PRODUCT_FIELDS)
-        return read_products(ids, rows, withdrawn_too=withdrawn_too)
+        return read_products(ids, rows, include_withdrawn=include_withdrawn)
 
 
 def add_product_args(*, product_id: int, stock: int, events_max: int, pairs: Sequence[str]) -> tuple[str | int, ...]:

@@ -1,4 +1,4 @@
-"""The Lua scripts of `lua/`: one file per verb of the Store."""
+"""Loads the Lua scripts of `lua/`. Most methods of the Store that change something call one of them."""
 
 from hashlib import sha1
 from pathlib import Path
@@ -13,7 +13,7 @@ class Script(NamedTuple):
 
 
 def load_scripts() -> dict[str, Script]:
-    """Return all scripts by name. A wheel has them in the package, a checkout has them beside the package."""
+    """Return all scripts by name. A wheel has them in the package, a checkout in the folder above the package."""
     package = Path(__file__).parents[1]
     folder = next(folder for folder in (package / "lua", package.parent / "lua") if folder.is_dir())
     sources = {path.stem: path.read_text() for path in sorted(folder.glob("*.lua"))}

@@ -1,4 +1,4 @@
-"""Stock moves: units that arrive, or are taken away without an order."""
+"""Stock changes: units that arrive, or are removed without an order."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,34 +6,36 @@ from typing import NamedTuple
 from service.domain.errors.refusals import IdempotencyKeyReused
 from service.domain.limits import MAX_STOCK
 from service.domain.product import Product
-from service.domain.requests import StockMove
+from service.domain.requests import StockChange
 from service.storage import keys
 from service.storage.client import RedisClient
-from service.storage.idempotency import REFUSAL_MS, move_fingerprint, read_for_replay
+from service.storage.idempotency import REFUSAL_MS, read_for_replay, stock_change_fingerprint
 from service.storage.products import Products
 from service.storage.records import PRODUCT_FIELDS, read_products
 from service.storage.refusals import read_stock_refusal
 
 
-class Moved(NamedTuple):
-    """A product after a stock move. `replayed`: the move was made before, by a request with the same key."""
+class ChangedStock(NamedTuple):
+    """A product after a stock change. `replayed`: an earlier request with the same Idempotency-Key made the change."""
 
     product: Product
     replayed: bool
 
 
 class Stock:
-    """The stock of the products of a shop. Each verb also raises what RedisClient raises."""
+    """The stock of the products of a shop. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient, products: Products) -> None:
         self._client = client
         self._products = products
 
-    async def move(self, product_id: int, move: StockMove, idempotency_key: str | None = None) -> Moved:
-        """Add units to the stock of a product, or take units from it.
+    async def change(self, product_id: int, change: StockChange, idempotency_key: str | None = None) -> ChangedStock:
+        """Add units to the stock of a product, or remove units from it.
 
-        Raise a StockRefused of STOCK_REFUSALS, or IdempotencyKeyReused. A key that made a move before moves nothing
-        again; a key that was refused before is refused again.
+        Raise a StockChangeRefusal of STOCK_REFUSALS, or IdempotencyKeyReused.
+
+        If an earlier request with this Idempotency-Key changed the stock, change nothing and return the product. If it
+        was refused, raise the same refusal.
         """
         client = self._client
         reply = await client.run(
@@ -45,11 +47,11 @@ class Stock:
             ),
             move_stock_args(
                 product_id=product_id,
-                change=move.change,
-                reason=move.reason,
+                change=change.change,
+                reason=change.reason,
                 max_stock=MAX_STOCK,
                 idempotency_key=idempotency_key or "",
-                fingerprint=move_fingerprint(product_id, move) if idempotency_key else "",
+                fingerprint=stock_change_fingerprint(product_id, change) if idempotency_key else "",
                 refusal_ms=REFUSAL_MS,
                 events_max=client.events_max,
                 fields=PRODUCT_FIELDS,
@@ -59,17 +61,17 @@ class Stock:
             case ["moved", *row]:
                 [product] = read_products([product_id], [row])
                 assert product is not None
-                return Moved(product, replayed=False)
+                return ChangedStock(product, replayed=False)
             case ["replayed", _]:
-                [product] = await read_for_replay(self._products.read_many([product_id], withdrawn_too=True))
+                [product] = await read_for_replay(self._products.read_many([product_id], include_withdrawn=True))
                 assert product is not None
-                return Moved(product, replayed=True)
+                return ChangedStock(product, replayed=True)
             case ["reused"]:
                 raise IdempotencyKeyReused
             case ["refused", text]:
-                raise read_stock_refusal(product_id, move, text.split("\n"), replayed=True)
+                raise read_stock_refusal(product_id, change, text.split("\n"), replayed=True)
             case _:
-                raise read_stock_refusal(product_id, move, reply, replayed=False)
+                raise read_stock_refusal(product_id, change, reply, replayed=False)
 
 
 def move_stock_args(

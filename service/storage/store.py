@@ -1,7 +1,8 @@
-"""The Store: everything that a shop is and does in Redis, one object per subject.
+"""The Store: all data of a shop in Redis, and all its changes.
 
-A verb of a subject checks nothing that its script checks. It turns the reply of the script into a value, or into an
-error of `service.domain.errors`. What needs two keys to agree happens in one script.
+It has one object each for products, stock, orders, holds, events and inspection. A change that involves several keys is
+checked and made in one script, so it is atomic. The methods do not repeat the checks of their scripts: they turn the
+reply of a script into a value, or into an error of `service.domain.errors`.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class Store:
         events_max: int,
         clock: Callable[[], Milliseconds] | None = None,
     ) -> None:
-        """Take the same as RedisClient."""
+        """Create all objects of the Store. The arguments are those of RedisClient."""
         client = RedisClient(sender, shop=shop, durability=durability, events_max=events_max, clock=clock)
         self.check = client.check
         self.products = Products(client)

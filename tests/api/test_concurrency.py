@@ -10,7 +10,7 @@ from httpx2 import AsyncClient, Response
 
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
-from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
+from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.support.books import assert_books_balance, cents, whole
 from tests.support.problems import assert_problem
 from tests.support.shop import SHOP, add_product, http_client, make_store, mug, pages, place, stock_of
@@ -309,19 +309,19 @@ async def test_pages_show_each_order_once_and_newest_first_while_orders_are_plac
 async def test_concurrent_orders_after_a_lost_id_counter_overwrite_no_order_and_are_listed(
     workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
-    mugs = await add_product(workers[0], stock=10 * ORDER_ID_BLOCK)
-    await send_together(place(workers[0], (mugs, 1)) for _ in range(ORDER_ID_BLOCK))
+    mugs = await add_product(workers[0], stock=10 * ID_BLOCK_SIZE)
+    await send_together(place(workers[0], (mugs, 1)) for _ in range(ID_BLOCK_SIZE))
     before = await assert_books_balance(engine)
     await engine.send("DEL", keys.order_ids(SHOP))
     # A worker that starts now begins with id 1. Each of twelve concurrent orders finds its id in use.
     concurrent = await send_together(place(workers[1], (mugs, 1)) for _ in range(12))
-    later = [await place(workers[1], (mugs, 1)) for _ in range(4 * ORDER_ID_BLOCK)]
-    assert count_statuses([*concurrent, *later]) == {201: 12 + 4 * ORDER_ID_BLOCK}
+    later = [await place(workers[1], (mugs, 1)) for _ in range(4 * ID_BLOCK_SIZE)]
+    assert count_statuses([*concurrent, *later]) == {201: 12 + 4 * ID_BLOCK_SIZE}
     after = await assert_books_balance(engine)
     assert after.orders.items() >= before.orders.items()
-    assert len(after.orders) == 5 * ORDER_ID_BLOCK + 12
+    assert len(after.orders) == 5 * ID_BLOCK_SIZE + 12
     # The counter has passed the ids in use, but not by much.
-    assert whole(await engine.send("GET", keys.order_ids(SHOP))) < 100 * ORDER_ID_BLOCK
+    assert whole(await engine.send("GET", keys.order_ids(SHOP))) < 100 * ID_BLOCK_SIZE
     newest = (await workers[2].get("/orders", params={"limit": 1})).json()
     assert newest == [later[-1].json()]
 

@@ -304,10 +304,10 @@ class SenderLosingReads:
         self.sender = sender
         self.loses_reads = False
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
-        if self.loses_reads and idempotent:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
+        if self.loses_reads and safe_to_repeat:
             raise StorageUnavailable("lost")
-        return self.sender.send(*command, idempotent=idempotent)
+        return self.sender.send(*command, safe_to_repeat=safe_to_repeat)
 
 
 async def test_replay_that_cannot_be_read_is_answered_with_outcome_unknown(

@@ -43,7 +43,7 @@ async def test_stock_changes_by_a_signed_amount(
     assert await account_of(redis, mugs) == Account(stock, 0, 0, stock)
 
 
-async def test_stock_move_does_not_change_held_and_sold_units(client: AsyncClient, redis: CommandSender) -> None:
+async def test_stock_change_does_not_change_held_and_sold_units(client: AsyncClient, redis: CommandSender) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await place(client, (mugs, 2))
     await place(client, (mugs, 3), status="pending")
@@ -87,7 +87,7 @@ async def test_invalid_reason_is_refused(client: AsyncClient, reason: object) ->
         ([], ["#"]),
     ],
 )
-async def test_all_field_errors_of_a_stock_move_are_listed_together(
+async def test_all_field_errors_of_a_stock_change_are_listed_together(
     client: AsyncClient, body: object, pointers: list[str]
 ) -> None:
     mugs = await add_product(client)
@@ -97,7 +97,7 @@ async def test_all_field_errors_of_a_stock_move_are_listed_together(
 
 
 @pytest.mark.parametrize("reason", ["x", "x" * 200, "Bruch, 3 Stück ☕", 'a "quoted"\nline', " found "])
-async def test_stock_move_writes_an_event_with_its_reason_and_the_new_stock(
+async def test_stock_change_writes_an_event_with_its_reason_and_the_new_stock(
     client: AsyncClient, store: Store, reason: str
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -110,7 +110,7 @@ async def test_stock_move_writes_an_event_with_its_reason_and_the_new_stock(
 
 
 @pytest.mark.parametrize("change", [-6, -MAX_STOCK])
-async def test_stock_move_below_zero_is_refused(
+async def test_stock_change_below_zero_is_refused(
     client: AsyncClient, redis: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -123,7 +123,7 @@ async def test_stock_move_below_zero_is_refused(
     assert not await events_of(store, "stock_moved")
 
 
-async def test_stock_move_is_refused_if_stock_and_held_units_would_exceed_the_limit(
+async def test_stock_change_is_refused_if_stock_and_held_units_would_exceed_the_limit(
     client: AsyncClient, redis: CommandSender
 ) -> None:
     mugs = await add_product(client, stock=MAX_STOCK)
@@ -139,12 +139,12 @@ async def test_stock_move_is_refused_if_stock_and_held_units_would_exceed_the_li
 
 
 @pytest.mark.parametrize("product_id", ["999", "0", "abc", "9007199254740992"])
-async def test_stock_move_of_an_unknown_product_is_refused(client: AsyncClient, product_id: str) -> None:
+async def test_stock_change_of_an_unknown_product_is_refused(client: AsyncClient, product_id: str) -> None:
     assert_problem(await move(client, product_id, 1), 404, "product-not-found")
 
 
 @pytest.mark.parametrize("change", [5, -5])
-async def test_stock_move_of_a_withdrawn_product_is_refused(
+async def test_stock_change_of_a_withdrawn_product_is_refused(
     client: AsyncClient, redis: CommandSender, store: Store, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -177,7 +177,7 @@ async def test_repeated_key_moves_the_stock_once(
     assert len(await events_of(store, "stock_moved")) == 1
 
 
-async def test_each_stock_move_without_a_key_counts(client: AsyncClient) -> None:
+async def test_each_stock_change_without_a_key_counts(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     for _ in range(3):
         assert "idempotent-replayed" not in (await move(client, mugs, 5)).headers
@@ -185,7 +185,7 @@ async def test_each_stock_move_without_a_key_counts(client: AsyncClient) -> None
 
 
 @pytest.mark.parametrize("fields", [{"change": 6}, {"change": -5}, {"reason": "delivery"}])
-async def test_key_cannot_be_used_for_a_different_stock_move(client: AsyncClient, fields: dict[str, Any]) -> None:
+async def test_key_cannot_be_used_for_a_different_stock_change(client: AsyncClient, fields: dict[str, Any]) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
     body = {"change": 5, "reason": "stocktaking", **fields}
@@ -194,7 +194,7 @@ async def test_key_cannot_be_used_for_a_different_stock_move(client: AsyncClient
     assert await stock_of(client, mugs) == 15
 
 
-async def test_key_cannot_be_used_for_a_stock_move_of_another_product(client: AsyncClient) -> None:
+async def test_key_cannot_be_used_for_a_stock_change_of_another_product(client: AsyncClient) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
     assert_problem(await move(client, pots, 5, key="k"), 422, "idempotency-key-reused")
@@ -213,7 +213,7 @@ async def test_key_of_an_order_cannot_move_stock(client: AsyncClient, redis: Com
 
 
 @pytest.mark.parametrize("change", [5, -20])
-async def test_key_of_a_stock_move_cannot_place_an_order(
+async def test_key_of_a_stock_change_cannot_place_an_order(
     client: AsyncClient, redis: CommandSender, change: int
 ) -> None:
     mugs = await add_product(client, stock=10)
@@ -227,7 +227,7 @@ async def test_key_of_a_stock_move_cannot_place_an_order(
     ("stock", "change", "status", "name", "between"),
     [(10, -11, 409, "insufficient-stock", 50), (MAX_STOCK, 5, 409, "stock-limit", -50)],
 )
-async def test_refused_stock_move_is_final_for_its_key(
+async def test_refused_stock_change_is_final_for_its_key(
     client: AsyncClient, stock: int, change: int, status: int, name: str, between: int
 ) -> None:
     mugs = await add_product(client, stock=stock)
@@ -249,7 +249,7 @@ async def test_refused_move_of_an_unknown_product_is_final_for_its_key(client: A
     assert await stock_of(client, 7) == 10
 
 
-async def test_invalid_stock_move_leaves_its_key_unused(client: AsyncClient) -> None:
+async def test_invalid_stock_change_leaves_its_key_unused(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     assert_problem(await move(client, mugs, 0, key="k"), 422, "invalid-request")
     response = await move(client, mugs, 5, key="k")
@@ -258,13 +258,13 @@ async def test_invalid_stock_move_leaves_its_key_unused(client: AsyncClient) -> 
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, '"open', "a b"])
-async def test_stock_move_with_an_invalid_key_is_refused(client: AsyncClient, key: str) -> None:
+async def test_stock_change_with_an_invalid_key_is_refused(client: AsyncClient, key: str) -> None:
     mugs = await add_product(client, stock=10)
     assert_problem(await move(client, mugs, 5, key=key), 400, "invalid-idempotency-key")
     assert await stock_of(client, mugs) == 10
 
 
-async def test_replayed_stock_move_shows_the_current_product(client: AsyncClient) -> None:
+async def test_replayed_stock_change_shows_the_current_product(client: AsyncClient) -> None:
     mugs = await add_product(client, stock=10)
     await move(client, mugs, 5, key="k")
     await place(client, (mugs, 2))

@@ -90,7 +90,7 @@ def test_a_bad_answer_is_reported_in_one_line(
 def test_a_service_that_does_not_answer_is_not_healthy(
     responder: Responder, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
-    monkeypatch.setattr(health, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.2)
     responder.start(answer, pause=1)
     started = time.monotonic()
     assert check_health({"port": str(responder.port)}, live=False) == 1

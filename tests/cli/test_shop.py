@@ -29,7 +29,7 @@ def test_a_command_uses_the_engine_of_a_running_service(embedded_holdfast: Holdf
         service.terminate()
         service.communicate(timeout=PATIENCE)
     assert (imported.returncode, imported.stdout) == (0, "1 added, 0 already existed, 0 bad rows.\n")
-    assert (audited.returncode, audited.stdout.splitlines()[0]) == (0, "1 products, 0 orders, 0 of them pending.")
+    assert (audited.returncode, audited.stdout.splitlines()[0]) == (0, "1 product, 0 orders, 0 of them pending.")
     assert json.loads(events.stdout)["event"] == "product_added"
     assert embedded_holdfast("audit").stdout == audited.stdout  # this time with its own engine
 
@@ -51,9 +51,9 @@ def test_a_missing_data_directory_is_reported_and_not_created(tmp_path: Path, ar
 
 def test_a_redis_with_too_little_durability_is_reported_in_one_line(holdfast: SharedEngineCommand) -> None:
     holdfast.env["HOLDFAST_DURABILITY"] = "always"
-    assert_failed(holdfast("audit"), 3, "HOLDFAST_DURABILITY is always")
+    assert_failed(holdfast("audit"), 3, "HOLDFAST_DURABILITY is 'always'")
 
 
 def test_data_of_a_newer_version_is_reported_in_one_line(holdfast: SharedEngineCommand) -> None:
     holdfast.redis.hset("{cli}:meta", "layout", 2)
-    assert_failed(holdfast("export", "products"), 1, "layout 2")
+    assert_failed(holdfast("export", "products"), 1, "schema version 2")

@@ -20,7 +20,7 @@ def test_holdfast_without_a_command_prints_all_commands(embedded_holdfast: Holdf
         ("audit", ["--json", "stock numbers and orders agree"]),
         ("events", ["--after", "--follow", "JSON lines"]),
         ("import", ["FILE", "id, name, description, price, stock"]),
-        ("export", ["WHAT", "all orders"]),
+        ("export", ["WHAT", "completed orders"]),
     ],
 )
 def test_the_help_of_a_command_shows_its_usage(

@@ -14,22 +14,22 @@ from service.domain.errors.refusals import (
     CurrentPrice,
     IdempotencyKeyReused,
     InsufficientStock,
-    MoveOfUnknownProduct,
+    InsufficientStockForStockChange,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
-    OrderRefused,
+    OrderPlacementRefusal,
     PriceChanged,
     ProductIdTaken,
     ProductNotFound,
-    Refusal,
-    StockRefused,
-    StockTooHigh,
-    StockTooLow,
+    ProductNotFoundForStockChange,
+    ProductsNotFound,
+    RememberedRefusal,
+    StockChangeRefusal,
+    StockLimitExceeded,
     TotalTooLarge,
     UnavailableLine,
-    UnknownProducts,
 )
 from service.domain.errors.request import (
     BodyTooLarge,
@@ -70,10 +70,10 @@ EXAMPLES: list[HoldfastError] = [
     OrderCancelled(41),
     OrderExpired(41),
     IdempotencyKeyReused(),
-    MoveOfUnknownProduct(False, 7, 5),
-    StockTooLow(True, 7, -5, 3, 2),
-    StockTooHigh(False, 7, 5, 1_000_000_000, 2),
-    UnknownProducts(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(1, 8, 5, 3)]),
+    ProductNotFoundForStockChange(False, 7, 5),
+    InsufficientStockForStockChange(True, 7, -5, 3, 2),
+    StockLimitExceeded(False, 7, 5, 1_000_000_000, 2),
+    ProductsNotFound(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(1, 8, 5, 3)]),
     InsufficientStock(True, [UnavailableLine(1, 8, 5, 3)]),
     PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL)),
     TotalTooLarge(False, []),
@@ -128,25 +128,22 @@ def test_class_of_an_error_tells_the_kind_of_status(kind: type[HoldfastError]) -
         assert (kind.problem.status >= 500) == (kind is InternalError)
 
 
-@pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock moves"])
-def test_reply_words_of_a_script_differ(refusals: tuple[type[Refusal], ...]) -> None:
+@pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock changes"])
+def test_reply_words_of_a_script_differ(refusals: tuple[type[RememberedRefusal], ...]) -> None:
     words = [kind.reply_word for kind in refusals]
     assert all(word.isidentifier() for word in words)
     assert len(set(words)) == len(words)
 
 
 def test_refusals_of_a_script_are_all_its_concrete_classes() -> None:
-    assert set(ORDER_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, OrderRefused)}
-    assert set(STOCK_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, StockRefused)}
-    assert {kind for kind in CONCRETE if issubclass(kind, Refusal) and kind.reply_word} == {
-        *ORDER_REFUSALS,
-        *STOCK_REFUSALS,
-    }
+    assert set(ORDER_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, OrderPlacementRefusal)}
+    assert set(STOCK_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, StockChangeRefusal)}
+    assert {kind for kind in CONCRETE if issubclass(kind, RememberedRefusal)} == {*ORDER_REFUSALS, *STOCK_REFUSALS}
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=name_of)
 def test_members_of_a_problem_are_json_texts(error: HoldfastError) -> None:
-    for name, text in error.members().items():
+    for name, text in error.further_fields().items():
         assert name.isidentifier()
         assert name not in ("type", "title", "status", "detail", "instance")
         json.loads(text)
@@ -168,18 +165,18 @@ def test_header_fields_of_an_error_are_ascii_lines(error: HoldfastError) -> None
 @pytest.mark.parametrize("error", [error for error in EXAMPLES if isinstance(error, StorageError)], ids=name_of)
 def test_reason_of_a_storage_error_is_not_shown_to_clients(error: StorageError) -> None:
     assert error.reason not in error.detail()
-    assert error.members() == {}
+    assert error.further_fields() == {}
     assert error.headers() == {"Retry-After": "1"}
 
 
 def test_refusal_from_an_earlier_request_is_marked_as_replayed() -> None:
     marked = {name_of(error) for error in EXAMPLES if "Idempotent-Replayed" in error.headers()}
-    assert marked == {"StockTooLow", "InsufficientStock"}
+    assert marked == {"InsufficientStockForStockChange", "InsufficientStock"}
 
 
 def test_prices_of_a_refusal_are_exact_decimals() -> None:
     error = PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL))
-    members = {name: json.loads(text, parse_float=Decimal) for name, text in error.members().items()}
+    members = {name: json.loads(text, parse_float=Decimal) for name, text in error.further_fields().items()}
     assert members == {
         "total_price": Decimal("90071992547409.91"),
         "prices": [{"product_id": 7, "price": Decimal("19.99")}, {"product_id": 8, "price": Decimal("0.05")}],
@@ -187,9 +184,9 @@ def test_prices_of_a_refusal_are_exact_decimals() -> None:
 
 
 def test_unknown_products_also_list_the_lines_with_too_little_stock() -> None:
-    error = UnknownProducts(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(3, 8, 5, 2)])
+    error = ProductsNotFound(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(3, 8, 5, 2)])
     assert error.detail() == "Not on sale: 7. Nothing was taken."
-    assert json.loads(error.members()["errors"]) == [
+    assert json.loads(error.further_fields()["errors"]) == [
         {"pointer": "#/products/0/product_id", "product_id": 7, "detail": "There is no product 7 on sale."},
         {
             "pointer": "#/products/3/quantity",

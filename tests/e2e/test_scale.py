@@ -4,7 +4,7 @@ import asyncio
 
 from httpx2 import AsyncClient
 
-from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
+from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.e2e.stack import Stack, add_product, assert_only, docker, in_thread, measurements, under_load
 
 COMPOSE_FILES = ["docker-compose.yml", "docker-compose.scale.yml"]
@@ -21,10 +21,10 @@ async def test_all_three_replicas_serve_requests(stack: Stack) -> None:
     """Each replica reserves its own blocks of order ids, so an id shows which replica placed the order."""
     assert len(stack.containers("api")) == 3
     async with stack.client() as client:
-        mugs = await add_product(client, ORDER_ID_BLOCK)
-        answers = [await order(client, mugs) for _ in range(ORDER_ID_BLOCK // 2)]
+        mugs = await add_product(client, ID_BLOCK_SIZE)
+        answers = [await order(client, mugs) for _ in range(ID_BLOCK_SIZE // 2)]
     assert {status for status, _ in answers} == {201}
-    assert len({(order_id - 1) // ORDER_ID_BLOCK for _, order_id in answers}) == 3
+    assert len({(order_id - 1) // ID_BLOCK_SIZE for _, order_id in answers}) == 3
 
 
 async def test_three_replicas_sell_exactly_30_of_30_units_to_100_clients(stack: Stack) -> None:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from service.domain.money import Cents, format_cents
-from service.domain.requests import NewOrder, NewProduct, StockMove
+from service.domain.requests import NewOrder, NewProduct, StockChange
 from tests.support.model import Move, Request
 from tests.support.shop import new_mug, new_order
 
@@ -32,7 +32,7 @@ def repeated(first: Request, repetition: str, variant: int) -> Request:
         case "other kind", Move():
             return order_request([(first.product_id, 1)], None, None)
         case "other kind", NewOrder():
-            return Move(first.products[0].product_id, StockMove(change=1, reason="restock"))
+            return Move(first.products[0].product_id, StockChange(change=1, reason="restock"))
         case "other meaning", Move():
             return another_move(first, variant)
         case "other meaning", NewOrder():
@@ -72,7 +72,7 @@ def another_order(first: NewOrder, variant: int) -> NewOrder:
 
 
 def another_move(first: Move, variant: int) -> Move:
-    """Return a stock move with another change, of another product or with another reason."""
+    """Return a stock change with another change, of another product or with another reason."""
     product_id, change, reason = first.product_id, first.move.change, first.move.reason
     match variant:
         case 0:
@@ -81,7 +81,7 @@ def another_move(first: Move, variant: int) -> Move:
             product_id += 1
         case _:
             reason += "!"
-    return Move(product_id, StockMove(change=change, reason=reason))
+    return Move(product_id, StockChange(change=change, reason=reason))
 
 
 def hold_of(order: NewOrder) -> int | None:

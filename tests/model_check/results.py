@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.domain.errors.refusals import Refusal
-from service.storage.orders import Placed
+from service.storage.orders import PlacedOrder
 
 
 def result_or_refusal(call: Callable[[], object]) -> Any:
@@ -25,4 +25,4 @@ def assert_same_result(found: object, expected: object) -> None:
 
 def kind_of(found: object) -> str:
     """Return the status of a placed order, or the name of the result's class."""
-    return found.order.status if isinstance(found, Placed) else type(found).__name__
+    return found.order.status if isinstance(found, PlacedOrder) else type(found).__name__

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockTooHigh
+from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockLimitExceeded
 from service.domain.limits import MAX_PRICE, MAX_STOCK, MAX_TOTAL
 from service.domain.money import format_cents
-from service.domain.requests import NewOrder, OrdersQuery, ProductChange, ProductsQuery, StockMove
+from service.domain.requests import NewOrder, OrdersQuery, ProductChange, ProductsQuery, StockChange
 from service.domain.times import Milliseconds
 from service.ops.audit import audit
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
-from service.storage.orders import Placed
-from service.storage.stock import Moved
+from service.storage.orders import PlacedOrder
+from service.storage.stock import ChangedStock
 from service.storage.store import Store
 from tests.model_check.requests import Lines, order_request, product_request, repeated
 from tests.model_check.results import assert_same_result, kind_of, result_or_refusal
@@ -123,7 +123,7 @@ class ShopMachine(RuleBasedStateMachine):
     def open_the_shop(self, more: list[tuple[int, int]]) -> None:
         for price, stock in [(1999, 30), (700, 100), (MAX_PRICE, MAX_STOCK), *more]:
             self.add_assigned(self.stores[0], "Mug", price, stock)
-        # Idempotency-Keys of every kind: of orders, of stock moves, and of each refusal.
+        # Idempotency-Keys of every kind: of orders, of stock changes, and of each refusal.
         orders: list[tuple[Lines, int | None, int | None]] = [
             *(([(1, 1), (3, 2)], hold, None) for hold in (None, 1, 60, 900)),
             ([(1, 1), (8, 1)], None, None),
@@ -134,7 +134,7 @@ class ShopMachine(RuleBasedStateMachine):
         for lines, hold, total in orders:
             self.place(0, order_request(lines, hold, total), self.fresh_key())
         for product_id, change in ((3, -1), (4, 1), (1, -MAX_STOCK), (1, MAX_STOCK), (8, 1)):
-            self.move(0, Move(product_id, StockMove(change=change, reason="restock")), self.fresh_key())
+            self.move(0, Move(product_id, StockChange(change=change, reason="restock")), self.fresh_key())
 
     @action(worker=workers, chosen_id=ids_to_add, name=names, price=prices, stock=stocks)
     def add(self, worker: int, chosen_id: int | None, name: str, price: int, stock: int) -> None:
@@ -170,7 +170,7 @@ class ShopMachine(RuleBasedStateMachine):
     @action(worker=workers, product_id=ids, amount=amounts, reason=reasons, keyed=st.booleans())
     def move_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
         change = amount if isinstance(amount, int) else self.change_by(product_id, amount)
-        request = Move(product_id, StockMove(change=change, reason=reason))
+        request = Move(product_id, StockChange(change=change, reason=reason))
         self.move(worker, request, self.fresh_key() if keyed else None)
 
     def change_by(self, product_id: int, amount: str) -> int:
@@ -380,7 +380,7 @@ class ShopMachine(RuleBasedStateMachine):
 
     def place(self, worker: int, new: NewOrder, key: str | None) -> None:
         found = self.result_of(self.stores[worker].orders.place(new, key))
-        order_id = found.order.id if isinstance(found, Placed) else 0
+        order_id = found.order.id if isinstance(found, PlacedOrder) else 0
         known = None if key is None else self.model.keys.get(key)
         assert_same_result(found, result_or_refusal(lambda: self.model.place_order(new, key, order_id)))
         self.count_outcome("place", kind_of(found), key, known, found)
@@ -388,12 +388,12 @@ class ShopMachine(RuleBasedStateMachine):
     def move(self, worker: int, request: Move, key: str | None) -> None:
         known = None if key is None else self.model.keys.get(key)
         found = self.compare(
-            self.stores[worker].stock.move(request.product_id, request.move, key),
+            self.stores[worker].stock.change(request.product_id, request.move, key),
             lambda: self.model.move_stock(request.product_id, request.move, key),
         )
-        self.count_outcome("move", "on sale" if isinstance(found, Moved) else kind_of(found), key, known, found)
-        if known is None and isinstance(found, StockTooHigh) and found.stock + found.change <= MAX_STOCK:
-            self.outcomes["move: StockTooHigh only because of held units"] += 1
+        self.count_outcome("move", "on sale" if isinstance(found, ChangedStock) else kind_of(found), key, known, found)
+        if known is None and isinstance(found, StockLimitExceeded) and found.stock + found.change <= MAX_STOCK:
+            self.outcomes["move: StockLimitExceeded only because of held units"] += 1
 
     def count_outcome(self, verb: str, outcome: str, key: str | None, known: ModelKey | None, found: object) -> None:
         """Count the outcome of a call. `known`: what the model knew of the key before the call."""

@@ -16,8 +16,8 @@ SEEDS = range(6)
 
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
-ORDER_REFUSALS = ("UnknownProducts", "InsufficientStock", "PriceChanged", "TotalTooLarge")
-MOVE_REFUSALS = ("StockTooLow", "StockTooHigh", "MoveOfUnknownProduct")
+ORDER_REFUSALS = ("ProductsNotFound", "InsufficientStock", "PriceChanged", "TotalTooLarge")
+MOVE_REFUSALS = ("InsufficientStockForStockChange", "StockLimitExceeded", "ProductNotFoundForStockChange")
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),
@@ -31,7 +31,7 @@ ALL_OUTCOMES = {
     *(f"move: {outcome}" for outcome in ("on sale", *MOVE_REFUSALS)),
     *(f"move: key of {owner}" for owner in ("an order", "a move")),
     *(f"move again: {outcome}" for outcome in ("on sale", "withdrawn", *MOVE_REFUSALS)),
-    "move: StockTooHigh only because of held units",
+    "move: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),
     *(f"page of {status} orders" for status in ("all", "pending", "completed")),

@@ -9,7 +9,7 @@ from service.domain.money import format_cents
 from service.domain.order import OrderLine
 from service.ops.audit_checks import (
     Finding,
-    check_entry,
+    check_indexed_order,
     check_members,
     check_names,
     check_order,
@@ -180,12 +180,12 @@ def test_a_deadline_that_differs_from_the_hold_is_found(score: str) -> None:
         ({"pending_score": "7.5"}, f"is pending, but its score in {PENDING} is 7.5, expected 7"),
     ],
 )
-def test_a_wrong_index_entry_of_a_pending_order_is_found(changes: dict[str, str | None], message: str) -> None:
+def test_a_wrong_index_member_of_a_pending_order_is_found(changes: dict[str, str | None], message: str) -> None:
     assert order_findings(HELD._replace(**changes)) == [message]
 
 
 @pytest.mark.parametrize("status", ["completed", "cancelled", "expired"])
-def test_an_index_entry_of_an_order_that_is_not_pending_is_found(status: str) -> None:
+def test_an_index_member_of_an_order_that_is_not_pending_is_found(status: str) -> None:
     row = COMPLETED._replace(status=status, holds_score="5", pending_score="7")
     assert order_findings(row) == [f"is {status}, but is in {HOLDS}", f"is {status}, but is in {PENDING}"]
 
@@ -276,7 +276,7 @@ def test_a_missing_product_that_orders_name_is_found() -> None:
 
 def test_a_missing_product_that_the_index_names_is_found() -> None:
     findings = check_product(SHOP, 1, NO_PRODUCT._replace(index_score="1"), MUG_UNITS)
-    assert findings == [Finding(INDEX, "has the entry 1, but there is no such product")]
+    assert findings == [Finding(INDEX, "has the member 1, but there is no such product")]
 
 
 def test_a_missing_product_without_orders_has_no_findings() -> None:
@@ -297,23 +297,23 @@ def test_a_key_that_does_not_end_in_an_id_is_found(end: str) -> None:
     assert check_names([key, "{test}:order:5"], "{test}:order:") == ([5], [Finding(key, "does not end in an id")])
 
 
-def test_an_index_entry_that_is_not_an_id_is_found() -> None:
+def test_an_index_member_that_is_not_an_id_is_found() -> None:
     ids, findings = check_members(HOLDS, ["5", "01", "12", "five"])
     assert ids == [5, 12]
     assert findings == [
-        Finding(HOLDS, "has the entry '01', which is not an id"),
-        Finding(HOLDS, "has the entry 'five', which is not an id"),
+        Finding(HOLDS, "has the member '01', which is not an id"),
+        Finding(HOLDS, "has the member 'five', which is not an id"),
     ]
 
 
-def test_an_index_entry_without_an_order_is_found() -> None:
+def test_an_index_member_without_an_order_is_found() -> None:
     row = NO_ORDER._replace(holds_score="5")
-    assert check_entry(HOLDS, 5, row) == [Finding(HOLDS, "has the entry 5, but there is no such order")]
+    assert check_indexed_order(HOLDS, 5, row) == [Finding(HOLDS, "has the member 5, but there is no such order")]
 
 
 @pytest.mark.parametrize("row", [COMPLETED, HELD, NO_ORDER._replace(status="pending"), Unreadable("WRONGTYPE")])
-def test_an_index_entry_with_an_existing_order_has_no_finding(row: OrderRow | Unreadable) -> None:
-    assert check_entry(HOLDS, 7, row) == []
+def test_an_index_member_with_an_existing_order_has_no_finding(row: OrderRow | Unreadable) -> None:
+    assert check_indexed_order(HOLDS, 7, row) == []
 
 
 @pytest.mark.parametrize("actual", ["string", "list", "set", "zset", "hash", "stream"])

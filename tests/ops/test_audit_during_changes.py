@@ -29,7 +29,7 @@ from tests.support.audited_shop import (
     open_shop,
     order,
     product,
-    stock_move,
+    stock_change,
 )
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
@@ -72,7 +72,7 @@ CHANGES: dict[str, tuple[int | None, Callable[[AuditedShop, int], Awaitable[obje
     "a pending order expires": (1, _expire),
     "an order is placed and completed": (None, lambda shop, _: _place_and_complete(shop)),
     "an order is placed and cancelled": (None, lambda shop, _: _place_and_cancel(shop)),
-    "stock is added": (None, lambda shop, _: shop.store.stock.move(1, stock_move(3))),
+    "stock is added": (None, lambda shop, _: shop.store.stock.change(1, stock_change(3))),
     "a product is added": (None, lambda shop, _: shop.store.products.add(product())),
     "a product is added, sold and withdrawn": (None, lambda shop, _: _add_sell_and_withdraw(shop)),
 }
@@ -85,8 +85,8 @@ async def test_a_change_between_two_reads_of_the_audit_causes_no_finding(
     hold: int | None, change: Callable[[AuditedShop, int], Awaitable[object]]
 ) -> None:
     shop = await fill(open_shop(FakeRedis()))
-    await shop.store.stock.move(1, stock_move(1000))
-    await shop.store.stock.move(2, stock_move(1000))
+    await shop.store.stock.change(1, stock_change(1000))
+    await shop.store.stock.change(2, stock_change(1000))
     for _ in range(4):
         await shop.store.products.add(product())
         await shop.place((1, 1))
@@ -193,7 +193,7 @@ class RandomChanges:
         await self.store.holds.expire_due(10)
 
     async def move_stock(self) -> None:
-        await self.store.stock.move(self.rng.choice([1, 2]), stock_move(self.rng.choice([-1, 4, 10])))
+        await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))
 
     async def add(self) -> None:
         self.added.append((await self.store.products.add(product(stock=50))).id)

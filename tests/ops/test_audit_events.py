@@ -14,7 +14,7 @@ from tests.support.audited_shop import (
     RedisCommand,
     assert_balanced,
     order,
-    stock_move,
+    stock_change,
 )
 from tests.support.shop import make_store
 
@@ -36,7 +36,7 @@ def change_before_products_are_read(store: Store, change: Change, monkeypatch: p
 async def _place_more_orders_than_the_stream_keeps(shop: AuditedShop) -> None:
     """Place 300 orders with HOLDFAST_EVENTS_MAX=1. Redis trims a stream in blocks of about 100 entries."""
     store = make_store(shop.redis, clock=shop.clock, events_max=1)
-    await store.stock.move(2, stock_move(300))
+    await store.stock.change(2, stock_change(300))
     for _ in range(300):
         await store.orders.place(order((2, 1)))
 
@@ -45,7 +45,7 @@ async def test_the_audit_follows_many_events_if_the_stream_keeps_them(
     shop: AuditedShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def change() -> None:
-        await shop.store.stock.move(2, stock_move(1200))
+        await shop.store.stock.change(2, stock_change(1200))
         await asyncio.gather(*(shop.store.orders.place(order((2, 1))) for _ in range(1200)))
 
     change_before_products_are_read(shop.store, change, monkeypatch)

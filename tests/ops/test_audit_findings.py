@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.storage.order_ids import BLOCK as ORDER_ID_BLOCK
+from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.support.audited_shop import (
     CANCELLED,
     COMPLETED,
@@ -105,18 +105,20 @@ CORRUPTIONS: dict[str, Corruption] = {
         for score in ("3", "2.5", "inf", "-2")
     },
     "in the index, but never added": Corruption(
-        [("ZADD", INDEX, 99, 99)], {INDEX: "has the entry 99, but there is no such product"}
+        [("ZADD", INDEX, 99, 99)], {INDEX: "has the member 99, but there is no such product"}
     ),
     "product in the index was deleted": Corruption(
-        [("DEL", SPOON)], {INDEX: "has the entry 4, but there is no such product"}
+        [("DEL", SPOON)], {INDEX: "has the member 4, but there is no such product"}
     ),
-    "an entry of the index is not an id": Corruption(
-        [("ZADD", INDEX, 7, "seven")], {INDEX: "has the entry 'seven', which is not an id"}
+    "a member of the index is not an id": Corruption(
+        [("ZADD", INDEX, 7, "seven")], {INDEX: "has the member 'seven', which is not an id"}
     ),
-    "an entry of the index is an id with a leading zero": Corruption(
-        [("ZADD", INDEX, 1, "01")], {INDEX: "has the entry '01', which is not an id"}
+    "a member of the index is an id with a leading zero": Corruption(
+        [("ZADD", INDEX, 1, "01")], {INDEX: "has the member '01', which is not an id"}
     ),
-    "product and its index entry were deleted": Corruption([("DEL", POT), ("ZREM", INDEX, 2)], {POT: "does not exist"}),
+    "product and its index member were deleted": Corruption(
+        [("DEL", POT), ("ZREM", INDEX, 2)], {POT: "does not exist"}
+    ),
     "withdrawn product with orders was deleted": Corruption([("DEL", CUP)], {CUP: "does not exist"}),
     "id of a product is wrong": Corruption([("HSET", MUG, "id", "2")], {MUG: "has id '2', expected 1"}),
     "id of a product is missing": Corruption([("HDEL", MUG, "id")], {MUG: "has no field id"}),
@@ -236,14 +238,14 @@ CORRUPTIONS: dict[str, Corruption] = {
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
     **{
-        f"{name} has an entry without an order": Corruption(
-            [("ZADD", index, 5, 60)], {index: "has the entry 60, but there is no such order"}
+        f"{name} has a member without an order": Corruption(
+            [("ZADD", index, 5, 60)], {index: "has the member 60, but there is no such order"}
         )
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
     **{
-        f"an entry of {name} is not an id": Corruption(
-            [("ZADD", index, 5, "five")], {index: "has the entry 'five', which is not an id"}
+        f"a member of {name} is not an id": Corruption(
+            [("ZADD", index, 5, "five")], {index: "has the member 'five', which is not an id"}
         )
         for name, index in [("holds", HOLDS), ("pending", PENDING)]
     },
@@ -262,11 +264,11 @@ CORRUPTIONS: dict[str, Corruption] = {
                 "1.00",
             )
         ],
-        {order_key(1000): f"has an id that was never assigned: {COUNTER} is {ORDER_ID_BLOCK}"},
+        {order_key(1000): f"has an id that was never reserved: {COUNTER} is {ID_BLOCK_SIZE}"},
     ),
     "counter was set back": Corruption(
         [("SET", COUNTER, 4)],
-        {OF_WITHDRAWN: "has an id that was never assigned", CUP: "has sold 1, but its orders add up to 0"},
+        {OF_WITHDRAWN: "has an id that was never reserved", CUP: "has sold 1, but its orders add up to 0"},
     ),
     "completed order was deleted": Corruption(
         [("DEL", COMPLETED)],
@@ -277,8 +279,8 @@ CORRUPTIONS: dict[str, Corruption] = {
         {
             MUG: "has held 3, but its orders add up to 0",
             CUP: "has held 1, but its orders add up to 0",
-            HOLDS: "has the entry 2, but there is no such order",
-            PENDING: "has the entry 2, but there is no such order",
+            HOLDS: "has the member 2, but there is no such order",
+            PENDING: "has the member 2, but there is no such order",
         },
     ),
     "cancelled order of another type": Corruption(_replace_by_string(CANCELLED), {CANCELLED: "cannot be read: "}),

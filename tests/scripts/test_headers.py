@@ -72,7 +72,7 @@ def names_in_code(code: str, table: str) -> list[str]:
 
 
 def constants(code: str) -> dict[str, str]:
-    """Return the locals that a line such as `local keys_head, args_head = 4, 8` sets, with their values."""
+    """Return the locals that a line such as `local fixed_keys, fixed_args = 4, 8` sets, with their values."""
     lines = re.findall(r"^local (\w+(?:, \w+)*) = (\S+(?:, \S+)*)$", code, re.MULTILINE)
     return {
         name: value
@@ -98,7 +98,7 @@ def test_the_first_lines_of_code_use_the_names_in_the_header(name: str, table: s
         assert named == documented.names
     else:
         assert all(key.endswith("_key") for key in named)
-    head = constants(code).get({"KEYS": "keys_head", "ARGV": "args_head"}[table])
+    head = constants(code).get({"KEYS": "fixed_keys", "ARGV": "fixed_args"}[table])
     assert head == (str(len(named)) if documented.has_tail and named else None)
 
 
@@ -168,7 +168,7 @@ def test_copied_lines_are_the_same_in_every_script(argument: str) -> None:
         _, _, code = split(source)
         if argument in names_in_code(code, "ARGV"):
             found = re.findall(COPIES[argument], code, re.MULTILINE | re.DOTALL)
-            # The hash of an order's key has the field `order`, the hash of a stock move's key has `product`.
+            # The hash of an order's key has the field `order`, the hash of a stock change's key has `product`.
             copies[name] = [copy.replace("'product'", "'order'") for copy in found]
     expected = copies["place_order"]
     assert len(copies) > 1

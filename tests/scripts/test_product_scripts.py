@@ -87,7 +87,7 @@ async def test_a_call_that_asks_for_no_field_is_refused_before_anything_is_writt
         "change_product": [7, 1000, 0, "price", "5.00"],
         "move_stock": [7, 1, "found", 1000, "", "", 60_000, 1000],
     }
-    with pytest.raises(ErrorReply, match="no field to answer"):
+    with pytest.raises(ErrorReply, match="no field to return"):
         await run_script(redis, name, [keys.product(SHOP, 7), EVENTS], args[name])
     assert await dump(redis) == before
 

@@ -167,8 +167,8 @@ def test_a_service_does_not_start_on_a_redis_with_too_little_durability(
             return
         assert service.wait_for_exit() == 1
         assert re.search(r"^holdfast: [^\n]*HOLDFAST_DURABILITY[^\n]*\n\Z", service.stderr, re.MULTILINE)
-        assert f"is {expected}" in service.stderr
-        assert f"keeps {found}" in service.stderr
+        assert f"is {expected!r}" in service.stderr
+        assert f"only configured for {found!r}" in service.stderr
 
 
 @pytest.mark.parametrize(("name", "value"), [("appendonly", "no"), ("no-appendfsync-on-rewrite", "yes")])
@@ -189,7 +189,7 @@ def test_a_service_does_not_start_on_data_of_a_newer_version_or_change_them(
         redis.hset("{shop}:meta", "layout", "2")
         service = start_service(**external(url))
         assert service.wait_for_exit() == 1
-        assert "layout 2" in service.stderr
+        assert "schema version 2" in service.stderr
         assert "Traceback" not in service.stderr
         assert redis.hgetall("{shop}:meta") == {"layout": "2"}
         assert redis.keys() == ["{shop}:meta"]
@@ -205,7 +205,7 @@ def test_a_redis_with_unreadable_settings_is_used_with_a_warning(
         assert service.order(service.add_product()).status_code == 201
         for _ in range(3):
             assert service.answers("/readyz") == 200
-        warnings = service.logged("engine_unreadable")
+        warnings = service.logged("redis_not_checked")
         assert {entry["level"] for entry in warnings} == {"warning"}
         # The parent logs each command once before it starts the server, and the server logs it once.
         assert sorted(entry["command"][0] for entry in warnings) == ["CONFIG", "CONFIG", "INFO", "INFO"]

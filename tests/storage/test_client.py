@@ -44,7 +44,7 @@ NOT_EXECUTED = [
 class Replies:
     """A CommandSender that gives the next reply to each command, or raises it if it is an error.
 
-    `sent` has the commands without those of the check, each with its `idempotent`.
+    `sent` has the commands without those of the check, each with its `safe_to_repeat`.
     """
 
     def __init__(self, *replies: object, info: str = INFO) -> None:
@@ -53,13 +53,13 @@ class Replies:
         self.check_commands = 0
         self.sent: list[tuple[tuple[bytes | str | int, ...], bool]] = []
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         reply = asyncio.get_running_loop().create_future()
         if command[0] in self.checks:
             self.check_commands += 1
             reply.set_result(self.checks[str(command[0])])
             return reply
-        self.sent.append((command, idempotent))
+        self.sent.append((command, safe_to_repeat))
         result = self.replies.popleft()
         if isinstance(result, Exception):
             reply.set_exception(result)
@@ -130,14 +130,14 @@ async def test_an_error_of_the_connection_is_raised_unchanged(error: StorageErro
 # Scripts
 
 
-@pytest.mark.parametrize("idempotent", [False, True])
-async def test_a_script_that_the_engine_does_not_know_is_loaded_by_eval_once(idempotent: bool) -> None:
+@pytest.mark.parametrize("safe_to_repeat", [False, True])
+async def test_a_script_that_the_engine_does_not_know_is_loaded_by_eval_once(safe_to_repeat: bool) -> None:
     replies = Replies(ErrorReply("NOSCRIPT No matching script."), ["reply"])
     client = client_of(replies)
-    assert await client.run("read_hashes", ["k1", "k2"], ["field", 7], idempotent=idempotent) == ["reply"]
+    assert await client.run("read_hashes", ["k1", "k2"], ["field", 7], safe_to_repeat=safe_to_repeat) == ["reply"]
     assert replies.sent == [
-        (evalsha(2, "k1", "k2", "field", 7), idempotent),
-        (("EVAL", SCRIPTS["read_hashes"].source, 2, "k1", "k2", "field", 7), idempotent),
+        (evalsha(2, "k1", "k2", "field", 7), safe_to_repeat),
+        (("EVAL", SCRIPTS["read_hashes"].source, 2, "k1", "k2", "field", 7), safe_to_repeat),
     ]
 
 

@@ -176,9 +176,9 @@ async def test_calls_beyond_the_limit_are_refused_until_earlier_calls_have_ended
         calls = [connection.send("INCR", "count") for _ in range(5)]
         await wait_for_count(engine, 5)
         calls += [connection.send("INCR", "count") for _ in range(5)]  # the limit counts sent and unsent calls
-        for idempotent in (False, True):
+        for safe_to_repeat in (False, True):
             with pytest.raises(Overloaded) as error:
-                connection.send("INCR", "count", idempotent=idempotent)
+                connection.send("INCR", "count", safe_to_repeat=safe_to_repeat)
             assert "10" in error.value.reason
         network.replies_pass.set()
         assert await asyncio.gather(*calls) == list(range(1, 11))
@@ -203,11 +203,11 @@ async def test_closing_ends_all_running_calls(network: Network, engine: Multiple
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
-        sent, idempotent = connection.send("INCR", "count"), connection.send("INCR", "other", idempotent=True)
+        sent, safe_to_repeat = connection.send("INCR", "count"), connection.send("INCR", "other", safe_to_repeat=True)
         await wait_for_count(engine, 1)
     assert sent.done()
-    assert idempotent.done()
-    assert [await outcome(call) for call in (sent, idempotent)] == [OutcomeUnknown, StorageUnavailable]
+    assert safe_to_repeat.done()
+    assert [await outcome(call) for call in (sent, safe_to_repeat)] == [OutcomeUnknown, StorageUnavailable]
     assert await count_at(engine) == 1
 
 

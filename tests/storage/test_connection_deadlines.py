@@ -21,10 +21,10 @@ from tests.support.network import (
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize(("idempotent", "error"), [(False, OutcomeUnknown), (True, StorageUnavailable)])
+@pytest.mark.parametrize(("safe_to_repeat", "error"), [(False, OutcomeUnknown), (True, StorageUnavailable)])
 @pytest.mark.parametrize("held_back", ["commands", "replies"])
 async def test_a_sent_call_without_a_reply_ends_at_its_deadline(
-    network: Network, held_back: str, idempotent: bool, error: type[StorageError]
+    network: Network, held_back: str, safe_to_repeat: bool, error: type[StorageError]
 ) -> None:
     async with connect_through(network, SHORT_TIMEOUT) as connection:
         await connection.send("PING")
@@ -32,7 +32,7 @@ async def test_a_sent_call_without_a_reply_ends_at_its_deadline(
         passes.clear()
         started = time.monotonic()
         with pytest.raises(error) as raised:
-            await connection.send("INCR", "count", idempotent=idempotent)
+            await connection.send("INCR", "count", safe_to_repeat=safe_to_repeat)
         assert SHORT_TIMEOUT * 0.9 < time.monotonic() - started < SHORT_TIMEOUT + MARGIN
         assert raised.value.reason
         passes.set()
@@ -75,8 +75,8 @@ async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, eng
 async def test_calls_fail_immediately_when_redis_was_unreachable_for_longer_than_the_timeout(network: Network) -> None:
     await network.close()
     async with connect_through(network, SHORT_TIMEOUT) as connection:
-        assert await outcome(connection.send("PING", idempotent=True)) is StorageUnavailable
-        calls = [connection.send("PING"), connection.send("PING", idempotent=True)]
+        assert await outcome(connection.send("PING", safe_to_repeat=True)) is StorageUnavailable
+        calls = [connection.send("PING"), connection.send("PING", safe_to_repeat=True)]
         assert all(call.done() for call in calls)
         assert [await outcome(call) for call in calls] == [StorageUnavailable] * 2
         await network.open()
@@ -88,7 +88,7 @@ async def test_calls_fail_immediately_when_redis_hangs_for_longer_than_the_timeo
         await connection.send("PING")
         network.commands_pass.clear()
         for _ in range(3):
-            await outcome(connection.send("PING", idempotent=True))
+            await outcome(connection.send("PING", safe_to_repeat=True))
         call = connection.send("PING")
         assert call.done()
         assert await outcome(call) is StorageUnavailable
@@ -128,7 +128,7 @@ async def test_a_slow_connection_that_still_brings_replies_is_kept(
         network.replies_pass.set()
         assert await connection.send("PING") == "PONG"
         network.replies_pass.clear()
-        large, counted = connection.send("GET", "large", idempotent=True), connection.send("INCR", "count")
+        large, counted = connection.send("GET", "large", safe_to_repeat=True), connection.send("INCR", "count")
         with capture_logs() as logs:
             while not counted.done():  # some bytes arrive again and again, so the connection is never silent for long
                 network.replies_pass.set()
@@ -138,7 +138,7 @@ async def test_a_slow_connection_that_still_brings_replies_is_kept(
             network.replies_pass.set()
             assert await outcome(large) is StorageUnavailable
             assert await outcome(counted) is OutcomeUnknown
-            while await outcome(connection.send("PING", idempotent=True)) != "PONG":
+            while await outcome(connection.send("PING", safe_to_repeat=True)) != "PONG":
                 pass  # the connection reads the overdue replies first
         assert not has_noticed_loss(logs)
     assert network.accepted == 1

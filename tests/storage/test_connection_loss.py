@@ -64,13 +64,13 @@ async def test_the_outcome_is_unknown_when_the_connection_is_cut_during_a_write(
     assert (await count_at(engine), await count_at(engine, "half")) == (1, 0)
 
 
-async def test_an_idempotent_call_is_sent_again_when_the_connection_breaks(
+async def test_a_call_that_is_safe_to_repeat_is_sent_again_when_the_connection_breaks(
     network: Network, engine: MultiplexedConnection
 ) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
-        call = connection.send("INCR", "count", idempotent=True)
+        call = connection.send("INCR", "count", safe_to_repeat=True)
         await wait_for_count(engine, 1)
         network.cut()
         network.replies_pass.set()
@@ -83,7 +83,7 @@ async def test_replies_reach_their_own_calls_in_order_when_some_calls_are_sent_a
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
-        calls = [connection.send("RPUSH", "list", number, idempotent=number % 2 == 0) for number in range(100)]
+        calls = [connection.send("RPUSH", "list", number, safe_to_repeat=number % 2 == 0) for number in range(100)]
         calls.append(connection.send("INCR", "count"))
         await wait_for_count(engine, 1)
         network.cut()
@@ -97,16 +97,18 @@ async def test_replies_reach_their_own_calls_in_order_when_some_calls_are_sent_a
     assert await engine.send("LRANGE", "list", 100, -1) == [str(number) for number in range(0, 100, 2)]
 
 
-async def test_a_cancelled_idempotent_call_is_not_sent_again(network: Network, engine: MultiplexedConnection) -> None:
+async def test_a_cancelled_call_that_is_safe_to_repeat_is_not_sent_again(
+    network: Network, engine: MultiplexedConnection
+) -> None:
     async with connect_through(network) as connection:
         await connection.send("PING")
         network.replies_pass.clear()
-        call = connection.send("INCR", "count", idempotent=True)
+        call = connection.send("INCR", "count", safe_to_repeat=True)
         await wait_for_count(engine, 1)
         call.cancel()
         network.cut()
         network.replies_pass.set()
-        await connection.send("PING", idempotent=True)
+        await connection.send("PING", safe_to_repeat=True)
     assert await count_at(engine) == 1
 
 
@@ -164,7 +166,7 @@ async def test_the_connection_recovers_when_another_engine_replaces_the_first(tm
             open_connection = stack.pop_all()
     try:
         with run_engine(tmp_path, "none"):
-            assert await connection.send("GET", "kept", idempotent=True) == "x"
+            assert await connection.send("GET", "kept", safe_to_repeat=True) == "x"
     finally:
         await open_connection.aclose()
 
@@ -180,7 +182,7 @@ def test_calls_made_during_a_cut_cause_no_exception_in_the_event_loop(
         asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
         async with Network(engine_url) as network, connect_through(network) as connection:
             for _ in range(20):
-                await connection.send("PING", idempotent=True)
+                await connection.send("PING", safe_to_repeat=True)
                 with capture_logs() as logs:
                     calls = [connection.send("PING")]
                     network.cut()

@@ -53,7 +53,7 @@ async def test_the_database_of_the_url_is_used(network: Network, engine: Multipl
     async with MultiplexedConnection(network.url + database, timeout=LONG_TIMEOUT, max_in_flight=10) as connection:
         await connection.send("SET", "key", "in database 3")
         network.cut()  # the next connection must select the database, too
-        assert await connection.send("GET", "key", idempotent=True) == "in database 3"
+        assert await connection.send("GET", "key", safe_to_repeat=True) == "in database 3"
     assert await engine.send("GET", "key") is None
 
 

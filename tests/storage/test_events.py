@@ -12,7 +12,7 @@ from httpx2 import AsyncClient
 from service.domain.errors.refusals import Refusal
 from service.domain.event import Event
 from service.domain.money import Cents
-from service.domain.requests import NewOrder, NewOrderLine, ProductChange, StockMove
+from service.domain.requests import NewOrder, NewOrderLine, ProductChange, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
@@ -176,10 +176,10 @@ async def test_a_change_and_its_event_are_written_by_one_command(redis: CommandS
     changes: list[str] = []
 
     class RecordingSender:
-        def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
-            if not idempotent:
+        def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
+            if not safe_to_repeat:
                 changes.append(str(command[0]))
-            return redis.send(*command, idempotent=idempotent)
+            return redis.send(*command, safe_to_repeat=safe_to_repeat)
 
     async with http_client(make_store(RecordingSender())) as client:
         for _ in range(2):  # in the first round, EVAL loads each script; in the second, it is loaded already
@@ -213,7 +213,7 @@ async def test_the_units_of_every_product_can_be_computed_from_the_events(
             case 5:
                 await store.holds.cancel(order_id)
             case 6 | 7:
-                await store.stock.move(product_id, StockMove(change=choose.choice([-3, 2, 9]), reason="x"))
+                await store.stock.change(product_id, StockChange(change=choose.choice([-3, 2, 9]), reason="x"))
             case 8:
                 await store.products.change(product_id, ProductChange(price=Cents(choose.randint(0, 500))))
             case 9:
@@ -236,22 +236,22 @@ async def test_the_stream_keeps_approximately_the_configured_number_of_entries(r
     store = make_store(redis, events_max=200)
     mugs = await add_mugs(store, stock=0)
     for _ in range(500):
-        await store.stock.move(mugs, StockMove(change=1, reason="x"))
+        await store.stock.change(mugs, StockChange(change=1, reason="x"))
     length = await redis.send("XLEN", keys.events(SHOP))
     assert 200 <= length <= 300  # Redis removes blocks of 100 entries
     kept = await store.events.read("0-0")
     assert kept[-1].fields["stock"] == "500"
     trimmed_id = f"{int(kept[0].id.partition('-')[0]) - 100_000}-0"
-    assert await store.events.has_since(kept[0].id)
-    assert not await store.events.has_since(trimmed_id)
-    assert not await store.events.has_since("0-0")
+    assert await store.events.has_all_after(kept[0].id)
+    assert not await store.events.has_all_after(trimmed_id)
+    assert not await store.events.has_all_after("0-0")
 
 
 async def write_events(store: Store, count: int) -> list[Event]:
     """Make `count` changes and return all events."""
     mugs = await add_mugs(store, stock=0)
     for _ in range(count - 1):
-        await store.stock.move(mugs, StockMove(change=1, reason="x"))
+        await store.stock.change(mugs, StockChange(change=1, reason="x"))
     return await store.events.read("0-0")
 
 
@@ -275,11 +275,11 @@ async def test_events_are_read_up_to_and_including_the_given_id(store: Store) ->
 
 async def test_the_store_knows_the_last_event_and_whether_all_events_are_still_there(store: Store) -> None:
     assert await store.events.last_id() == "0-0"
-    assert await store.events.has_since("0-0")
+    assert await store.events.has_all_after("0-0")
     assert await store.events.read("0-0") == []
     events = await write_events(store, 3)
     assert await store.events.last_id() == events[-1].id
-    assert await store.events.has_since("0-0")
+    assert await store.events.has_all_after("0-0")
     assert await store.events.read(await store.events.last_id()) == []
 
 
@@ -304,7 +304,7 @@ async def test_waiting_returns_only_the_next_event(waiting_store: Store, engine:
         wait = asyncio.ensure_future(waiting_store.events.wait(last.id, 9000))
         while "blocked_clients:1" not in await engine.send("INFO", "clients"):
             assert not wait.done()
-        await store.stock.move(1, StockMove(change=5, reason="delivery"))
+        await store.stock.change(1, StockChange(change=5, reason="delivery"))
         [last] = await wait
         assert (last.fields["reason"], last.id) == ("delivery", await store.events.last_id())
 

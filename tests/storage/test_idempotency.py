@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from service.domain.errors.refusals import InsufficientStock, OrderCancelled
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
-from service.domain.requests import NewOrder, StockMove
+from service.domain.requests import NewOrder, StockChange
 from service.storage import keys
-from service.storage.idempotency import REFUSAL_MS, move_fingerprint, order_fingerprint, read_for_replay
+from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay, stock_change_fingerprint
 from service.storage.sender import CommandSender
 from tests.support.model import Move, meaning
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
@@ -35,7 +35,7 @@ other_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 orders = st.builds(lambda lines, fields: new_order(*lines, **fields), lines, other_fields)
 moves = st.builds(
-    lambda product_id, change, reason: Move(product_id, StockMove(change=change, reason=reason)),
+    lambda product_id, change, reason: Move(product_id, StockChange(change=change, reason=reason)),
     st.sampled_from([1, 2, 12]),
     st.sampled_from([1, 2, 12, -1]),
     st.sampled_from(["found", "found ", "2 found", "1", "None"]),
@@ -95,28 +95,30 @@ def test_digits_of_a_product_id_and_of_its_quantity_are_kept_apart() -> None:
 
 @stable
 @given(moves, moves)
-def test_two_stock_moves_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(first: Move, second: Move) -> None:
-    fingerprints = [move_fingerprint(request.product_id, request.move) for request in (first, second)]
+def test_two_stock_changes_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
+    first: Move, second: Move
+) -> None:
+    fingerprints = [stock_change_fingerprint(request.product_id, request.move) for request in (first, second)]
     assert (fingerprints[0] == fingerprints[1]) == (meaning(first) == meaning(second))
 
 
 @stable
 @given(orders, moves)
-def test_an_order_and_a_stock_move_never_have_the_same_fingerprint(order: NewOrder, request: Move) -> None:
-    assert fingerprint(order) != move_fingerprint(request.product_id, request.move)
+def test_an_order_and_a_stock_change_never_have_the_same_fingerprint(order: NewOrder, request: Move) -> None:
+    assert fingerprint(order) != stock_change_fingerprint(request.product_id, request.move)
 
 
 def test_fingerprints_are_the_same_in_every_version_because_redis_holds_them_for_ever() -> None:
     assert fingerprint(new_order((2, 1), (1, 1), (1, 1))) == "10fddb63ddecf9103e1a129601bf6206"
     pending = new_order((1, 2), status="pending", hold_seconds=60, total_price=Decimal("39.98"))
     assert fingerprint(pending) == "b9bef7153c155fb6e5fae76e7b2e6989"
-    assert move_fingerprint(7, StockMove(change=-2, reason="Bruch ☕")) == "378a627e649ee19accd7cd7185bfe343"
+    assert stock_change_fingerprint(7, StockChange(change=-2, reason="Bruch ☕")) == "378a627e649ee19accd7cd7185bfe343"
 
 
 # Replays
 
 
-@pytest.mark.parametrize("error", [StorageUnavailable("away"), Overloaded("10 calls are under way")])
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), Overloaded("10 commands wait for Redis already")])
 async def test_a_replay_that_cannot_be_read_has_an_unknown_outcome(error: StorageError) -> None:
     async def reading() -> None:
         raise error

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, Refusal
-from service.domain.requests import StockMove
+from service.domain.requests import StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.store import Store
@@ -189,7 +189,7 @@ async def test_delivery_and_cancelling_at_the_same_time_both_count(
             for i, order_id in enumerate(order_ids)
             for call in (
                 workers[i % WORKERS].holds.cancel(order_id),
-                workers[-1 - i % WORKERS].stock.move(mugs, StockMove(change=1, reason="delivery")),
+                workers[-1 - i % WORKERS].stock.change(mugs, StockChange(change=1, reason="delivery")),
             )
         )
     )
@@ -235,7 +235,7 @@ async def test_order_completed_before_its_deadline_is_not_read_as_expired(
     class SlowSender:
         """Completes the order before its deadline, while the reply with the pending order is on its way."""
 
-        def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+        def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
             return asyncio.ensure_future(self.send_slowly(*command))
 
         async def send_slowly(self, *command: bytes | str | int) -> Any:
@@ -274,8 +274,8 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
     async def move_stock() -> None:
         for _ in range(40):
             change = rng.choice([-2, -1, 1, 2, 3])
-            move = StockMove(change=change, reason="x")
-            await outcome_of(rng.choice(workers).stock.move(rng.choice(products), move))
+            move = StockChange(change=change, reason="x")
+            await outcome_of(rng.choice(workers).stock.change(rng.choice(products), move))
 
     async def sweep() -> None:
         for _ in range(20):

@@ -12,7 +12,7 @@ from service.domain.errors.storage import StorageUnavailable
 from service.domain.requests import OrdersQuery
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
-from service.storage.order_ids import BLOCK
+from service.storage.order_ids import ID_BLOCK_SIZE
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.books import assert_books_balance
@@ -41,11 +41,11 @@ async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) ->
     mugs = await add_mugs(first, stock=1000)
     ids = [
         (await store.orders.place(new_order((mugs, 1)))).order.id
-        for store in (first, second, first, second, *(first for _ in range(BLOCK)))
+        for store in (first, second, first, second, *(first for _ in range(ID_BLOCK_SIZE)))
     ]
-    assert ids[:4] == [1, BLOCK + 1, 2, BLOCK + 2]
-    assert ids[4:] == [*range(3, BLOCK + 1), 2 * BLOCK + 1, 2 * BLOCK + 2]
-    assert int(await redis.send("GET", keys.order_ids(SHOP))) == 3 * BLOCK
+    assert ids[:4] == [1, ID_BLOCK_SIZE + 1, 2, ID_BLOCK_SIZE + 2]
+    assert ids[4:] == [*range(3, ID_BLOCK_SIZE + 1), 2 * ID_BLOCK_SIZE + 1, 2 * ID_BLOCK_SIZE + 2]
+    assert int(await redis.send("GET", keys.order_ids(SHOP))) == 3 * ID_BLOCK_SIZE
 
 
 class SenderWithFailingCounter:
@@ -55,12 +55,12 @@ class SenderWithFailingCounter:
         self.sender = sender
         self.counter_calls = 0
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         if command[0] == "INCRBY" and command[1] == keys.order_ids(SHOP):
             self.counter_calls += 1
             if self.counter_calls > 1:
                 return fail()
-        return self.sender.send(*command, idempotent=idempotent)
+        return self.sender.send(*command, safe_to_repeat=safe_to_repeat)
 
 
 async def fail() -> Any:
@@ -84,22 +84,22 @@ async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(redis:
     mugs = await add_mugs(make_store(redis), stock=1000)
     sender = SenderWithFailingCounter(redis)
     store = make_store(sender)
-    ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(BLOCK)]
-    assert ids == list(range(1, BLOCK + 1))
+    ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(ID_BLOCK_SIZE)]
+    assert ids == list(range(1, ID_BLOCK_SIZE + 1))
     assert sender.counter_calls > 1  # the worker asked for the next block before it was needed
     with pytest.raises(StorageUnavailable):
         await store.orders.place(new_order((mugs, 1)))
     sender.counter_calls = 0
-    assert (await store.orders.place(new_order((mugs, 1)))).order.id == BLOCK + 1
+    assert (await store.orders.place(new_order((mugs, 1)))).order.id == ID_BLOCK_SIZE + 1
 
 
-@pytest.mark.parametrize("set_back_to", [None, 1, BLOCK])
+@pytest.mark.parametrize("set_back_to", [None, 1, ID_BLOCK_SIZE])
 async def test_no_order_is_overwritten_when_the_id_counter_is_lost(
     redis: CommandSender, set_back_to: int | None
 ) -> None:
     store = make_store(redis)
     mugs = await add_mugs(store, stock=1000)
-    for _ in range(2 * BLOCK + 3):
+    for _ in range(2 * ID_BLOCK_SIZE + 3):
         await store.orders.place(new_order((mugs, 1)))
     before = await assert_books_balance(redis)
     if set_back_to is None:

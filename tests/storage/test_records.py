@@ -79,7 +79,7 @@ def test_absent_and_withdrawn_products_are_read_as_none_in_their_places() -> Non
     rows = [[stored.get(field) for field in PRODUCT_FIELDS] for stored in (withdrawn, on_sale, {})]
     mug = Product(7, "Mug", "Holds coffee.", Cents(1999), 10)
     assert read_products([8, 7, 9], rows) == [None, mug, None]
-    assert read_products([8, 7, 9], rows, withdrawn_too=True) == [mug._replace(id=8), mug, None]
+    assert read_products([8, 7, 9], rows, include_withdrawn=True) == [mug._replace(id=8), mug, None]
 
 
 @pytest.mark.parametrize(("field", "value"), [("price", "cheap"), ("price", "-1.00"), ("price", ""), ("stock", "many")])

@@ -9,30 +9,30 @@ from service.domain.errors.refusals import (
     STOCK_REFUSALS,
     CurrentPrice,
     InsufficientStock,
-    MoveOfUnknownProduct,
-    OrderRefused,
+    InsufficientStockForStockChange,
+    OrderPlacementRefusal,
     PriceChanged,
-    StockRefused,
-    StockTooHigh,
-    StockTooLow,
+    ProductNotFoundForStockChange,
+    ProductsNotFound,
+    StockChangeRefusal,
+    StockLimitExceeded,
     TotalTooLarge,
     UnavailableLine,
-    UnknownProducts,
 )
 from service.domain.money import Cents
-from service.domain.requests import StockMove
+from service.domain.requests import StockChange
 from service.storage.refusals import read_order_refusal, read_stock_refusal
 from tests.support.shop import new_order
 
 ORDER = new_order((9, 1), (7, 8), (99, 1), (7, 3))
 """Two lines name product 7: a refusal points at the first of them, at position 1."""
 
-MOVE = StockMove(change=-12, reason="damaged")
+MOVE = StockChange(change=-12, reason="damaged")
 
-ORDER_REPLIES: dict[str, tuple[list[str], type[OrderRefused], dict[str, Any]]] = {
+ORDER_REPLIES: dict[str, tuple[list[str], type[OrderPlacementRefusal], dict[str, Any]]] = {
     "unknown": (
         ["unknown", "7 11 10", "99 1 unknown"],
-        UnknownProducts,
+        ProductsNotFound,
         {"lines": [UnavailableLine(1, 7, 11, 10), UnavailableLine(2, 99, 1, None)]},
     ),
     "short": (
@@ -55,10 +55,10 @@ ORDER_REPLIES: dict[str, tuple[list[str], type[OrderRefused], dict[str, Any]]] =
     "too_large": (["too_large"], TotalTooLarge, {"lines": []}),
 }
 
-STOCK_REPLIES: dict[str, tuple[list[str], type[StockRefused], dict[str, Any]]] = {
-    "absent": (["absent"], MoveOfUnknownProduct, {"stock": 0, "held": 0}),
-    "short": (["short", "10"], StockTooLow, {"stock": 10, "held": 0}),
-    "full": (["full", "999999990", "8"], StockTooHigh, {"stock": 999_999_990, "held": 8}),
+STOCK_REPLIES: dict[str, tuple[list[str], type[StockChangeRefusal], dict[str, Any]]] = {
+    "absent": (["absent"], ProductNotFoundForStockChange, {"stock": 0, "held": 0}),
+    "short": (["short", "10"], InsufficientStockForStockChange, {"stock": 10, "held": 0}),
+    "full": (["full", "999999990", "8"], StockLimitExceeded, {"stock": 999_999_990, "held": 8}),
 }
 
 
@@ -88,7 +88,7 @@ def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
 
 @pytest.mark.parametrize("replayed", [False, True])
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_each_reply_that_refuses_a_stock_move_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
+def test_each_reply_that_refuses_a_stock_change_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
     reply, kind, values = STOCK_REPLIES[word]
     refusal = read_stock_refusal(7, MOVE, reply, replayed=replayed)
     assert type(refusal) is kind
@@ -97,7 +97,7 @@ def test_each_reply_that_refuses_a_stock_move_gives_its_class_with_the_numbers(w
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_the_text_that_a_key_remembers_of_a_stock_move_gives_the_same_refusal(word: str) -> None:
+def test_the_text_that_a_key_remembers_of_a_stock_change_gives_the_same_refusal(word: str) -> None:
     reply, _, _ = STOCK_REPLIES[word]
     first = read_stock_refusal(7, MOVE, reply, replayed=False)
     repeated = read_stock_refusal(7, MOVE, "\n".join(reply).split("\n"), replayed=True)
@@ -119,6 +119,6 @@ def test_an_unknown_word_about_an_order_raises_an_assertion_error(word: str) -> 
 
 
 @pytest.mark.parametrize("word", ["", "moved", "sold_out", "SHORT", "unknown", "too_large"])
-def test_an_unknown_word_about_a_stock_move_raises_an_assertion_error(word: str) -> None:
+def test_an_unknown_word_about_a_stock_change_raises_an_assertion_error(word: str) -> None:
     with pytest.raises(AssertionError, match=f"move_stock.lua replied .*{word}"):
         read_stock_refusal(7, MOVE, [word, "10"], replayed=False)

@@ -70,7 +70,7 @@ def test_an_engine_that_is_less_durable_than_required_is_refused(
     if order.index(actual) >= order.index(required):
         check_settings(config_reply(**changes), required)
     else:
-        with pytest.raises(UnsupportedRedis, match=f"HOLDFAST_DURABILITY is {required}, but the engine keeps {actual}"):
+        with pytest.raises(UnsupportedRedis, match=f"{required!r}, but this Redis is only configured for {actual!r}"):
             check_settings(config_reply(**changes), required)
 
 
@@ -86,7 +86,7 @@ def test_an_eviction_policy_without_a_memory_limit_is_accepted() -> None:
 
 def test_data_of_a_newer_schema_version_is_refused() -> None:
     check_schema_version(SCHEMA_VERSION)
-    with pytest.raises(UnsupportedRedis, match=f"layout {SCHEMA_VERSION + 1}"):
+    with pytest.raises(UnsupportedRedis, match=f"schema version {SCHEMA_VERSION + 1}"):
         check_schema_version(SCHEMA_VERSION + 1)
 
 

@@ -39,14 +39,14 @@ class ObservedSender:
         self.error_for = error_for
         self.sent: Counter[str] = Counter()
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         name = str(command[0])
         self.sent[name] += 1
         if error := self.error_for(name):
             failed = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
-        return self.sender.send(*command, idempotent=idempotent)
+        return self.sender.send(*command, safe_to_repeat=safe_to_repeat)
 
 
 @asynccontextmanager

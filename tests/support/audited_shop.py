@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from service.domain.requests import NewOrder, NewProduct, StockMove
+from service.domain.requests import NewOrder, NewProduct, StockChange
 from service.ops.audit import Report, audit
 from service.storage.sender import CommandSender
 from service.storage.store import Store
@@ -62,8 +62,8 @@ def product(product_id: int | None = None, price: int = 1999, stock: int = 10) -
     return new_mug(id=product_id, price=price / 100, stock=stock)
 
 
-def stock_move(change: int) -> StockMove:
-    return StockMove(change=change, reason="counted")
+def stock_change(change: int) -> StockChange:
+    return StockChange(change=change, reason="counted")
 
 
 def open_shop(redis: CommandSender, **options: Any) -> AuditedShop:
@@ -85,7 +85,7 @@ async def fill(shop: AuditedShop) -> AuditedShop:
     await shop.store.holds.expire_due(10)
     assert await shop.place((3, 1)) == 5
     await shop.store.products.withdraw(3)
-    await shop.store.stock.move(1, stock_move(5))
+    await shop.store.stock.change(1, stock_change(5))
     return shop
 
 
@@ -109,7 +109,7 @@ class SmallPages:
         self.page = page
         self.sent = 0
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         return asyncio.ensure_future(self._send(*command))
 
     async def _send(self, *command: bytes | str | int) -> Any:

@@ -74,7 +74,7 @@ class SharedEngineCommand(HoldfastCommand):
             pipeline.execute()
 
     def add_event(self, number: int) -> str:
-        """Add the event of a stock move, as the script writes it. Return the event's id."""
+        """Add the event of a stock change, as the script writes it. Return the event's id."""
         fields = {"event": "stock_moved", "product": 1, "change": number, "reason": "counted", "stock": number}
         event_id: Any = self.redis.xadd("{cli}:events", fields)  # type: ignore[arg-type]
         return str(event_id.decode())

@@ -26,7 +26,7 @@ class FakeRedis:
         """Lose all scripts, as an engine does that restarts."""
         self.loaded.clear()
 
-    def send(self, *command: bytes | str | int, idempotent: bool = False) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         return asyncio.ensure_future(self._send(*command))
 
     async def _send(self, name: Any, *args: Any) -> Any:

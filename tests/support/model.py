@@ -11,31 +11,31 @@ from service.domain.errors.refusals import (
     CurrentPrice,
     IdempotencyKeyReused,
     InsufficientStock,
-    MoveOfUnknownProduct,
+    InsufficientStockForStockChange,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
-    OrderRefused,
+    OrderPlacementRefusal,
     PriceChanged,
     ProductIdTaken,
     ProductNotFound,
+    ProductNotFoundForStockChange,
+    ProductsNotFound,
     Refusal,
-    StockRefused,
-    StockTooHigh,
-    StockTooLow,
+    StockChangeRefusal,
+    StockLimitExceeded,
     TotalTooLarge,
     UnavailableLine,
-    UnknownProducts,
 )
 from service.domain.limits import MAX_STOCK, MAX_TOTAL
 from service.domain.money import Cents, format_cents
 from service.domain.order import Order, OrderLine
 from service.domain.product import Product
-from service.domain.requests import NewOrder, NewProduct, ProductChange, StockMove
+from service.domain.requests import NewOrder, NewProduct, ProductChange, StockChange
 from service.domain.times import Milliseconds
-from service.storage.orders import Placed
-from service.storage.stock import Moved
+from service.storage.orders import PlacedOrder
+from service.storage.stock import ChangedStock
 
 Event = dict[str, str]
 
@@ -114,7 +114,7 @@ class Move:
     """A request to move stock."""
 
     product_id: int
-    move: StockMove
+    move: StockChange
 
 
 Request = NewOrder | Move
@@ -172,22 +172,22 @@ class Model:
             self.products[product_id].on_sale = False
             self.add_event("product_withdrawn", product=product_id)
 
-    def move_stock(self, product_id: int, move: StockMove, key: str | None) -> Moved:
+    def move_stock(self, product_id: int, move: StockChange, key: str | None) -> ChangedStock:
         request = Move(product_id, move)
         known = self.known(key, request)
         if known is not None:
             if isinstance(known, int):
-                return Moved(self.products[known].returned(), replayed=True)
-            assert isinstance(known, StockRefused)
+                return ChangedStock(self.products[known].returned(), replayed=True)
+            assert isinstance(known, StockChangeRefusal)
             raise replace(known, replayed=True)
         try:
             if product_id not in self.products or not self.products[product_id].on_sale:
-                raise MoveOfUnknownProduct(False, product_id, move.change)
+                raise ProductNotFoundForStockChange(False, product_id, move.change)
             product = self.products[product_id]
             if product.stock + move.change < 0:
-                raise StockTooLow(False, product_id, move.change, product.stock)
+                raise InsufficientStockForStockChange(False, product_id, move.change, product.stock)
             if move.change > 0 and product.stock + product.held + move.change > MAX_STOCK:
-                raise StockTooHigh(False, product_id, move.change, product.stock, product.held)
+                raise StockLimitExceeded(False, product_id, move.change, product.stock, product.held)
         except Refusal as refusal:
             self.remember(key, request, refusal)
             raise
@@ -195,7 +195,7 @@ class Model:
         product.received += move.change
         self.remember(key, request, product_id)
         self.add_event("stock_moved", product=product_id, change=move.change, reason=move.reason, stock=product.stock)
-        return Moved(product.returned(), replayed=False)
+        return ChangedStock(product.returned(), replayed=False)
 
     def list_products(self, in_stock: bool | None) -> list[Product]:
         """Return all pages as one list."""
@@ -212,11 +212,11 @@ class Model:
 
     # Orders
 
-    def place_order(self, new: NewOrder, key: str | None, order_id: int) -> Placed:
+    def place_order(self, new: NewOrder, key: str | None, order_id: int) -> PlacedOrder:
         """Place an order. `order_id` is the id that the Store assigned."""
         known = self.known(key, new)
         if isinstance(known, int):
-            return Placed(self.get_order(known), replayed=True)
+            return PlacedOrder(self.get_order(known), replayed=True)
         if known is not None:
             raise replayed_refusal(known, new)
         if (refusal := self.refusal(new)) is not None:
@@ -239,9 +239,9 @@ class Model:
         self.remember(key, new, order_id)
         total = format_cents(order.total)
         self.add_event("order_placed", order=order_id, status=new.status, total_price=total, products=order.products)
-        return Placed(order.returned(), replayed=False)
+        return PlacedOrder(order.returned(), replayed=False)
 
-    def refusal(self, new: NewOrder) -> OrderRefused | None:
+    def refusal(self, new: NewOrder) -> OrderPlacementRefusal | None:
         """Return the refusal of an order placed now, or None."""
         wanted = new.quantities()
         unavailable: list[UnavailableLine] = []
@@ -254,7 +254,7 @@ class Model:
             elif product.stock < quantity:
                 unavailable.append(UnavailableLine(first_line(new, product_id), product_id, quantity, product.stock))
         if unavailable:
-            return UnknownProducts(False, unavailable) if unknown else InsufficientStock(False, unavailable)
+            return ProductsNotFound(False, unavailable) if unknown else InsufficientStock(False, unavailable)
         total = Cents(sum(quantity * self.products[product_id].price for product_id, quantity in wanted.items()))
         if total > MAX_TOTAL:
             return TotalTooLarge(False, [])
@@ -366,7 +366,7 @@ def meaning(request: Request) -> object:
 def replayed_refusal(refusal: Refusal, new: NewOrder) -> Refusal:
     """Return the first refusal with the same numbers, and with the positions of the lines in the repeated request."""
     match refusal:
-        case OrderRefused():
+        case OrderPlacementRefusal():
             lines = [line._replace(position=first_line(new, line.product_id)) for line in refusal.lines]
             return replace(refusal, replayed=True, lines=lines)
         case _:

@@ -160,7 +160,7 @@ async def wait_for_count(connection: MultiplexedConnection, expected: int, key: 
 async def wait_for_recovery(connection: MultiplexedConnection) -> None:
     """Wait until the connection works again, without any help."""
     give_up = time.monotonic() + LONG_TIMEOUT
-    while await outcome(connection.send("PING", idempotent=True)) != "PONG":
+    while await outcome(connection.send("PING", safe_to_repeat=True)) != "PONG":
         assert time.monotonic() < give_up, "the connection does not recover"
         await asyncio.sleep(0.005)  # not a busy loop where calls fail immediately
     assert await connection.send("ECHO", "well") == "well"

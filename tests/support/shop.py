@@ -31,7 +31,7 @@ def http_client(store: Store) -> AsyncClient:
 def with_state(store: Store) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
     app = create_app(Settings())
-    state: State = {"store": store, "pages": RequestCoalescer()}
+    state: State = {"store": store, "list_pages": RequestCoalescer()}
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)

@@ -1,4 +1,4 @@
-"""What can go wrong, one class per kind. Each class says how it looks as an RFC 9457 problem.
+"""What can go wrong: one class for each case. Each class says how it looks as an RFC 9457 problem.
 
 HoldfastError                     base.py
  ├── InternalError                a bug in Holdfast; it is logged, and the client gets only the request id
@@ -18,17 +18,17 @@ HoldfastError                     base.py
  │    ├── OrderCancelled
  │    ├── OrderExpired
  │    ├── IdempotencyKeyReused
- │    └── KeyedRefusal            final for its Idempotency-Key
- │         ├── StockRefused       a stock move
- │         │    ├── MoveOfUnknownProduct
- │         │    ├── StockTooLow
- │         │    └── StockTooHigh
- │         └── OrderRefused       an order
- │              ├── UnknownProducts
+ │    └── RememberedRefusal       final for its Idempotency-Key for 24 hours
+ │         ├── StockChangeRefusal      the stock was not changed
+ │         │    ├── ProductNotFoundForStockChange
+ │         │    ├── InsufficientStockForStockChange
+ │         │    └── StockLimitExceeded
+ │         └── OrderPlacementRefusal   the order was not placed
+ │              ├── ProductsNotFound
  │              ├── InsufficientStock
  │              ├── PriceChanged
  │              └── TotalTooLarge
- └── StorageError                 storage.py: Redis cannot do it; the client may try again
+ └── StorageError                 storage.py: Redis is not reachable, too busy or unsuitable; the client may try again
       ├── Overloaded              refused before anything was sent
       ├── StorageUnavailable      nothing was done
       ├── OutcomeUnknown          the command was sent, but no reply came

@@ -1,4 +1,4 @@
-"""The base of all errors, and what an error says to a client."""
+"""The base class of all errors that a client gets as a problem, and the text of a problem type."""
 
 from typing import ClassVar, NamedTuple
 
@@ -13,7 +13,7 @@ class Problem(NamedTuple):
 
 
 class HoldfastError(Exception):
-    """Base of all errors that are raised on purpose."""
+    """Base of all errors that a client gets as a problem (RFC 9457)."""
 
     problem: ClassVar[Problem]
 
@@ -21,17 +21,17 @@ class HoldfastError(Exception):
         """Return what happened to this request, in a sentence or two."""
         raise NotImplementedError
 
-    def members(self) -> dict[str, str]:
-        """Return further members of the problem (RFC 9457, section 3.2). Their values are JSON texts."""
+    def further_fields(self) -> dict[str, str]:
+        """Return further fields of the problem (RFC 9457, section 3.2). Their values are JSON texts."""
         return {}
 
     def headers(self) -> dict[str, str]:
-        """Return header fields of the answer."""
+        """Return header fields of the response."""
         return {}
 
 
 class InternalError(HoldfastError):
-    """A bug: an exception that Holdfast does not expect. It is logged; the client gets the request id to quote."""
+    """A bug: another exception was raised. The bug is logged; the client gets the request id to quote."""
 
     problem = Problem(
         "internal-error",

@@ -6,7 +6,7 @@ from service.domain.errors import refusals, request, storage
 from service.domain.errors.base import HoldfastError, Problem
 
 MODULES = (request, refusals, storage)
-"""The modules with classes of errors. An import is all that a new module needs."""
+"""The modules with classes of errors. To add a module of errors, import it here."""
 
 
 def all_problems() -> list[Problem]:
@@ -14,8 +14,8 @@ def all_problems() -> list[Problem]:
     return list({problem.name: problem for problem in _problems_below(HoldfastError)}.values())
 
 
-def _problems_below(kind: type[HoldfastError]) -> Iterator[Problem]:
-    if "problem" in vars(kind):
-        yield kind.problem
-    for child in kind.__subclasses__():
+def _problems_below(error_class: type[HoldfastError]) -> Iterator[Problem]:
+    if "problem" in vars(error_class):
+        yield error_class.problem
+    for child in error_class.__subclasses__():
         yield from _problems_below(child)

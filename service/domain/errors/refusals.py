@@ -1,7 +1,6 @@
 """Refusals: the request is valid, but the state of the shop does not allow it. Nothing was changed.
 
-A script refuses with a reply whose first word is the `reply_word` of the class. Such replies stand in Redis, where
-an Idempotency-Key remembers them: the words do not change.
+For 24 hours, an Idempotency-Key remembers a RememberedRefusal: Redis stores the reply of the script.
 """
 
 import json
@@ -16,9 +15,6 @@ from service.domain.money import Cents, format_cents
 
 class Refusal(HoldfastError):
     """The request is valid, but the state of the shop does not allow it. Nothing was changed."""
-
-    reply_word: ClassVar[str] = ""
-    """First word of the script's reply. Empty if no script answers with this refusal."""
 
 
 _PRODUCT_NOT_FOUND = Problem(
@@ -91,7 +87,7 @@ class OrderCompleted(Refusal):
 
 @dataclass(eq=False)
 class OrderCancelled(Refusal):
-    """The order was cancelled, and its stock returned."""
+    """The order was cancelled, and its stock is released."""
 
     order_id: int
 
@@ -99,7 +95,7 @@ class OrderCancelled(Refusal):
         "order-cancelled",
         410,
         "The order was cancelled",
-        "The order was cancelled while it was pending, and its stock is on sale again. This is final: "
+        "The order was cancelled while it was pending, and its units are in stock again. This is final: "
         "place a new order.",
     )
 
@@ -117,7 +113,7 @@ class OrderExpired(Refusal):
         "order-expired",
         410,
         "The order has expired",
-        "The order was not completed before <code>expires_at</code>, and its stock returns to sale. This is final: "
+        "The order was not completed before <code>expires_at</code>, and its units are released. This is final: "
         "place a new order.",
     )
 
@@ -126,13 +122,13 @@ class OrderExpired(Refusal):
 
 
 class IdempotencyKeyReused(Refusal):
-    """The key was used before, with a different request."""
+    """The Idempotency-Key was used before, with a different request."""
 
     problem = Problem(
         "idempotency-key-reused",
         422,
         "The Idempotency-Key belongs to another request",
-        "This key was used before, with a different order or stock move. Use a new key for each request, and the "
+        "This key was used before, with a different order or stock change. Use a new key for each request, and the "
         "same key only to repeat a request.",
     )
 
@@ -145,39 +141,42 @@ _INSUFFICIENT_STOCK = Problem(
     409,
     "There is not enough stock",
     "At least one line asks for more than is in stock. <code>errors</code> lists every such line with what was "
-    "requested and what is available. No stock was taken from any line. The answer is final for its "
-    "Idempotency-Key: to try again, use a new key.",
+    "requested and what is available. No stock was taken from any line. The same "
+    "Idempotency-Key gets this response for 24 hours: to try again, use a new key.",
 )
 
 
 @dataclass(eq=False)
-class KeyedRefusal(Refusal):
-    """A refusal that is final for its Idempotency-Key. `replayed`: the same key got this answer before."""
+class RememberedRefusal(Refusal):
+    """A refusal that its Idempotency-Key remembers for 24 hours. `replayed`: an earlier request with the key got it."""
 
     replayed: bool
+
+    reply_word: ClassVar[str]
+    """First word of the script's reply. Redis stores such replies for 24 hours, so these words must not change."""
 
     def headers(self) -> dict[str, str]:
         return {"Idempotent-Replayed": "true"} if self.replayed else {}
 
 
 @dataclass(eq=False)
-class StockRefused(KeyedRefusal):
-    """A stock move that was not made. `stock` and `held` are what the product has now, as far as the reply says."""
+class StockChangeRefusal(RememberedRefusal):
+    """A stock change that was not made. `stock` and `held`: the units of the product now, if the reply has them."""
 
     product_id: int
     change: int
     stock: int = 0
     held: int = 0
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         return {"errors": json.dumps([self._entry()])}
 
     def _entry(self) -> dict[str, Any]:
         return {"pointer": "#/change", "product_id": self.product_id, "detail": self.detail()}
 
 
-class MoveOfUnknownProduct(StockRefused):
-    """The product of the stock move is not on sale."""
+class ProductNotFoundForStockChange(StockChangeRefusal):
+    """The product of the stock change is not on sale."""
 
     reply_word = "absent"
     problem = _PRODUCT_NOT_FOUND
@@ -185,12 +184,12 @@ class MoveOfUnknownProduct(StockRefused):
     def detail(self) -> str:
         return f"There is no product {self.product_id} on sale."
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         return {}
 
 
-class StockTooLow(StockRefused):
-    """The move would take more units than are in stock."""
+class InsufficientStockForStockChange(StockChangeRefusal):
+    """The change would remove more units than are in stock."""
 
     reply_word = "short"
     problem = _INSUFFICIENT_STOCK
@@ -208,7 +207,7 @@ class StockTooLow(StockRefused):
         }
 
 
-class StockTooHigh(StockRefused):
+class StockLimitExceeded(StockChangeRefusal):
     """Stock and holds together would be more than a product may have."""
 
     reply_word = "full"
@@ -216,8 +215,8 @@ class StockTooHigh(StockRefused):
         "stock-limit",
         409,
         "There would be too much stock",
-        f"A product has at most {MAX_STOCK:,} units in stock and held together. The answer is final for its "
-        "Idempotency-Key.",
+        f"A product has at most {MAX_STOCK:,} units in stock and held together. The same Idempotency-Key "
+        "gets this response for 24 hours.",
     )
 
     def detail(self) -> str:
@@ -250,21 +249,22 @@ class UnavailableLine(NamedTuple):
 
 
 @dataclass(eq=False)
-class OrderRefused(KeyedRefusal):
-    """An order that was not placed. `lines` has the lines that the reply names, each a `Line` of the class.
+class OrderPlacementRefusal(RememberedRefusal):
+    """An order that was not placed.
 
-    The numbers of a line in the reply are the fields of `Line` without the position. `values_before_lines` counts the
-    values that stand before the lines; they are the fields of the class that follow `lines`.
+    The reply of the script is its word, then `value_count` values, then one text per order line. For example:
+    `price_changed`, `84.98`, `1 19.99`, `2 45.00`. Each value becomes a field of the class, after `lines`. Each text
+    becomes a `line_type` in `lines`, after the position of the order line in the request.
     """
 
     lines: list[Any]
 
-    Line: ClassVar[Callable[..., Any]] = UnavailableLine
-    values_before_lines: ClassVar[int] = 0
+    line_type: ClassVar[Callable[..., Any]] = UnavailableLine
+    value_count: ClassVar[int] = 0
 
 
-class UnknownProducts(OrderRefused):
-    """Lines name products that are not on sale. `lines` also has the lines with too little stock."""
+class ProductsNotFound(OrderPlacementRefusal):
+    """Some products of the order are not on sale. `lines` also has the lines with too little stock."""
 
     reply_word = "unknown"
     problem = _PRODUCT_NOT_FOUND
@@ -273,12 +273,12 @@ class UnknownProducts(OrderRefused):
         unknown = ", ".join(str(line.product_id) for line in self.lines if line.available is None)
         return f"Not on sale: {unknown}. Nothing was taken."
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         return {"errors": json.dumps([line.entry() for line in self.lines])}
 
 
-class InsufficientStock(OrderRefused):
-    """Lines ask for more units than are in stock."""
+class InsufficientStock(OrderPlacementRefusal):
+    """Some lines of the order ask for more units than are in stock."""
 
     reply_word = "short"
     problem = _INSUFFICIENT_STOCK
@@ -287,12 +287,12 @@ class InsufficientStock(OrderRefused):
         short = ", ".join(str(line.product_id) for line in self.lines)
         return f"Not enough stock of: {short}. Nothing was taken."
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         return {"errors": json.dumps([line.entry() for line in self.lines])}
 
 
 class CurrentPrice(NamedTuple):
-    """A line of an order with what a unit of its product costs now."""
+    """An order line, and the price of one unit now."""
 
     position: int
     product_id: int
@@ -300,27 +300,27 @@ class CurrentPrice(NamedTuple):
 
 
 @dataclass(eq=False)
-class PriceChanged(OrderRefused):
+class PriceChanged(OrderPlacementRefusal):
     """The total that the client expects is not the current one, `total_price`."""
 
     total_price: Cents
 
-    Line = CurrentPrice
-    values_before_lines = 1
+    line_type = CurrentPrice
+    value_count = 1
     reply_word = "price_changed"
     problem = Problem(
         "price-changed",
         409,
         "The price has changed",
         "The order named a <code>total_price</code>, but the products cost something else now: see "
-        "<code>total_price</code> and <code>prices</code>. Nothing was taken. The answer is final for its "
-        "Idempotency-Key: to order at the new price, use a new key.",
+        "<code>total_price</code> and <code>prices</code>. Nothing was taken. The same "
+        "Idempotency-Key gets this response for 24 hours: to order at the new price, use a new key.",
     )
 
     def detail(self) -> str:
         return f"The total is {format_cents(self.total_price)} now. Nothing was taken."
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         # As texts: json.dumps() would need floats.
         prices = ", ".join(
             f'{{"product_id": {line.product_id}, "price": {format_cents(line.price)}}}' for line in self.lines
@@ -328,15 +328,15 @@ class PriceChanged(OrderRefused):
         return {"total_price": format_cents(self.total_price), "prices": f"[{prices}]"}
 
 
-class TotalTooLarge(OrderRefused):
-    """The total is 2^53 cents or more: Lua and many JSON readers do not keep such large numbers exact."""
+class TotalTooLarge(OrderPlacementRefusal):
+    """The total is 2^53 cents or more: Lua and many JSON parsers do not keep such large numbers exact."""
 
     reply_word = "too_large"
     problem = Problem(
         "total-too-large",
         422,
         "The total is too large",
-        "The total is 2<sup>53</sup> cents or more. Not all readers of JSON keep such large numbers exact. "
+        "The total is 2<sup>53</sup> cents or more. Not all JSON parsers keep such large numbers exact. "
         "Split the order.",
     )
 
@@ -344,8 +344,8 @@ class TotalTooLarge(OrderRefused):
         return f"The total is above {format_cents(Cents(MAX_TOTAL))}. Nothing was taken."
 
 
-STOCK_REFUSALS = (MoveOfUnknownProduct, StockTooLow, StockTooHigh)
+STOCK_REFUSALS = (ProductNotFoundForStockChange, InsufficientStockForStockChange, StockLimitExceeded)
 """The refusals of lua/move_stock.lua."""
 
-ORDER_REFUSALS = (UnknownProducts, InsufficientStock, PriceChanged, TotalTooLarge)
+ORDER_REFUSALS = (ProductsNotFound, InsufficientStock, PriceChanged, TotalTooLarge)
 """The refusals of lua/place_order.lua."""

@@ -8,7 +8,7 @@ from service.domain.errors.base import HoldfastError, Problem
 from service.domain.limits import MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY, MAX_LINES
 
 RequestPart = Literal["body", "query", "row"]
-"""Where a field is. A row is one of a catalogue file."""
+"""The part of the input that has the field. `row`: a row of an import file."""
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class BodyTooLarge(RequestError):
 
 @dataclass(eq=False)
 class UnsupportedMediaType(RequestError):
-    """The body is not declared as JSON. `accepts` lists the media types that this call takes."""
+    """The body is not declared as JSON. `accepts` lists the media types that this API call takes."""
 
     accepts: tuple[str, ...]
 
@@ -103,7 +103,7 @@ class InvalidRequest(RequestError):
         "and an Idempotency-Key is still unused.",
     )
 
-    def members(self) -> dict[str, str]:
+    def further_fields(self) -> dict[str, str]:
         return {"errors": json.dumps([field_error.entry() for field_error in self.field_errors])}
 
 

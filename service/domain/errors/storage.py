@@ -8,14 +8,14 @@ _UNAVAILABLE = Problem(
     "storage-unavailable",
     503,
     "The storage is not available",
-    "Redis could not be reached, or did not take the command. This request did nothing. Repeat it after "
-    "<code>Retry-After</code> seconds; repeat an order or a stock move with the same Idempotency-Key.",
+    "Redis could not be reached, or refused the command. This request did nothing. Repeat it after "
+    "<code>Retry-After</code> seconds; repeat an order or a stock change with the same Idempotency-Key.",
 )
 
 
 @dataclass(eq=False)
 class StorageError(HoldfastError):
-    """Redis cannot do it, now or as it is set up."""
+    """Redis is not reachable, too busy, or not configured as Holdfast needs it."""
 
     reason: str
 
@@ -27,24 +27,24 @@ class StorageError(HoldfastError):
 
 
 class Overloaded(StorageError):
-    """More calls wait for Redis than it can answer in time. This one was not sent."""
+    """HOLDFAST_MAX_IN_FLIGHT commands wait for Redis already. This command was not sent."""
 
     problem = Problem(
         "overloaded",
         503,
-        "Too many requests at once",
+        "Too many requests at the same time",
         "The request was refused before anything was done. Try again after <code>Retry-After</code> seconds.",
     )
 
 
 class StorageUnavailable(StorageError):
-    """Redis did not execute the call."""
+    """Redis did not execute the command."""
 
     problem = _UNAVAILABLE
 
 
 class OutcomeUnknown(StorageError):
-    """The call was sent, but the connection broke or the deadline passed: it may have been executed."""
+    """The command was sent, but the connection broke or the timeout passed: it may have been executed."""
 
     problem = Problem(
         "outcome-unknown",
@@ -60,6 +60,6 @@ class OutcomeUnknown(StorageError):
 
 
 class UnsupportedRedis(StorageError):
-    """This Redis must not be used: too old, with a newer layout of the data, or less durable than the settings ask."""
+    """This Redis must not be used: it is too old, not durable enough, or has data of a newer schema version."""
 
     problem = _UNAVAILABLE
