@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
 from service.domain.money import parse_cents
@@ -99,12 +99,8 @@ class Orders:
             match reply:
                 case ["replayed", first_id]:
                     return PlacedOrder(await read_for_replay(self.get(int(first_id))), replayed=True)
-                case ["reused"]:
-                    raise IdempotencyKeyReused
-                case ["refused", text]:
-                    raise read_order_refusal(new, text.split("\n"), replayed=True)
                 case _:
-                    raise read_order_refusal(new, reply, replayed=False)
+                    raise read_order_refusal(new, reply)
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""

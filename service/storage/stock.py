@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from service.domain.errors.refusals import IdempotencyKeyReused
 from service.domain.limits import MAX_STOCK
 from service.domain.product import Product
 from service.domain.requests import StockChange
@@ -66,12 +65,8 @@ class Stock:
                 [product] = await read_for_replay(self._products.read_many([product_id], include_withdrawn=True))
                 assert product is not None
                 return ChangedStock(product, replayed=True)
-            case ["reused"]:
-                raise IdempotencyKeyReused
-            case ["refused", text]:
-                raise read_stock_refusal(product_id, change, text.split("\n"), replayed=True)
             case _:
-                raise read_stock_refusal(product_id, change, reply, replayed=False)
+                raise read_stock_refusal(product_id, change, reply)
 
 
 def move_stock_args(

@@ -8,6 +8,7 @@ from service.domain.errors.refusals import (
     ORDER_REFUSALS,
     STOCK_REFUSALS,
     CurrentPrice,
+    IdempotencyKeyReused,
     InsufficientStock,
     InsufficientStockForStockChange,
     OrderPlacementRefusal,
@@ -62,47 +63,56 @@ STOCK_REPLIES: dict[str, tuple[list[str], type[StockChangeRefusal], dict[str, An
 }
 
 
-@pytest.mark.parametrize("replayed", [False, True])
+def remembered(reply: list[str]) -> list[str]:
+    """Return the reply to a repeated request: a key remembers the first reply as one text."""
+    return ["refused", "\n".join(reply)]
+
+
 @pytest.mark.parametrize("word", ORDER_REPLIES)
-def test_each_reply_that_refuses_an_order_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
+def test_each_reply_that_refuses_an_order_gives_its_class_with_the_numbers(word: str) -> None:
     reply, kind, values = ORDER_REPLIES[word]
-    refusal = read_order_refusal(ORDER, reply, replayed=replayed)
+    refusal = read_order_refusal(ORDER, reply)
     assert type(refusal) is kind
-    assert vars(refusal) == {"replayed": replayed, **values}
+    assert vars(refusal) == {"replayed": False, **values}
 
 
 @pytest.mark.parametrize("word", ORDER_REPLIES)
 def test_the_text_that_a_key_remembers_of_an_order_gives_the_same_refusal(word: str) -> None:
     reply, _, _ = ORDER_REPLIES[word]
-    first = read_order_refusal(ORDER, reply, replayed=False)
-    repeated = read_order_refusal(ORDER, "\n".join(reply).split("\n"), replayed=True)
+    first = read_order_refusal(ORDER, reply)
+    repeated = read_order_refusal(ORDER, remembered(reply))
     assert type(repeated) is type(first)
     assert vars(repeated) == {**vars(first), "replayed": True}
 
 
 def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
     reply, _, _ = ORDER_REPLIES["unknown"]
-    refusal = read_order_refusal(new_order((99, 1), (9, 1), (7, 11)), reply, replayed=True)
+    refusal = read_order_refusal(new_order((99, 1), (9, 1), (7, 11)), remembered(reply))
+    assert isinstance(refusal, ProductsNotFound)
     assert [line.position for line in refusal.lines] == [2, 0]
 
 
-@pytest.mark.parametrize("replayed", [False, True])
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_each_reply_that_refuses_a_stock_change_gives_its_class_with_the_numbers(word: str, replayed: bool) -> None:
+def test_each_reply_that_refuses_a_stock_change_gives_its_class_with_the_numbers(word: str) -> None:
     reply, kind, values = STOCK_REPLIES[word]
-    refusal = read_stock_refusal(7, MOVE, reply, replayed=replayed)
+    refusal = read_stock_refusal(7, MOVE, reply)
     assert type(refusal) is kind
-    expected = {"replayed": replayed, "product_id": 7, "change": -12, **values}
+    expected = {"replayed": False, "product_id": 7, "change": -12, **values}
     assert {name: getattr(refusal, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
 def test_the_text_that_a_key_remembers_of_a_stock_change_gives_the_same_refusal(word: str) -> None:
     reply, _, _ = STOCK_REPLIES[word]
-    first = read_stock_refusal(7, MOVE, reply, replayed=False)
-    repeated = read_stock_refusal(7, MOVE, "\n".join(reply).split("\n"), replayed=True)
+    first = read_stock_refusal(7, MOVE, reply)
+    repeated = read_stock_refusal(7, MOVE, remembered(reply))
     assert type(repeated) is type(first)
     assert vars(repeated) == {**vars(first), "replayed": True}
+
+
+def test_a_key_that_was_used_for_a_different_request_is_refused() -> None:
+    assert isinstance(read_order_refusal(ORDER, ["reused"]), IdempotencyKeyReused)
+    assert isinstance(read_stock_refusal(7, MOVE, ["reused"]), IdempotencyKeyReused)
 
 
 def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
@@ -115,10 +125,10 @@ def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
 @pytest.mark.parametrize("word", ["", "placed", "sold_out", "SHORT", "full", "absent"])
 def test_an_unknown_word_about_an_order_raises_an_assertion_error(word: str) -> None:
     with pytest.raises(AssertionError, match=f"place_order.lua replied .*{word}"):
-        read_order_refusal(ORDER, [word, "7 11 10"], replayed=False)
+        read_order_refusal(ORDER, [word, "7 11 10"])
 
 
 @pytest.mark.parametrize("word", ["", "moved", "sold_out", "SHORT", "unknown", "too_large"])
 def test_an_unknown_word_about_a_stock_change_raises_an_assertion_error(word: str) -> None:
     with pytest.raises(AssertionError, match=f"move_stock.lua replied .*{word}"):
-        read_stock_refusal(7, MOVE, [word, "10"], replayed=False)
+        read_stock_refusal(7, MOVE, [word, "10"])
