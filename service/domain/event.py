@@ -6,10 +6,11 @@ from typing import Final, NamedTuple
 
 from service.domain.money import format_cents, parse_cents
 from service.domain.order import OrderStatus, parse_lines
+from service.domain.product import Product
 
 EVENT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "product_added": ("product", "name", "price", "stock"),
-    "product_changed": ("product", "name", "description", "price"),
+    "product_added": ("product", *[name for name in Product._fields if name not in ("id", "description")]),
+    "product_changed": ("product", *[name for name in Product._fields if name not in ("id", "stock")]),
     "product_withdrawn": ("product",),
     "stock_moved": ("product", "change", "reason", "stock"),
     "order_placed": ("order", "status", "total_price", "products"),
@@ -19,7 +20,8 @@ EVENT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The fields of each event type, in addition to the field `event`, which has the type.
 
-`product_changed` has only the fields that changed.
+`product_added` leaves out the description, which may be long: lua/add_product.lua. `product_changed` has only the
+fields that changed.
 """
 
 STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {

@@ -7,7 +7,7 @@ from service.domain.product import Product
 from service.domain.requests import NewProduct, ProductChange, ProductsQuery
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
-from service.storage.records import PRODUCT_FIELDS, product_pairs, read_products
+from service.storage.records import PRODUCT_FIELDS, product_pairs, read_added_product, read_products
 from service.storage.refusals import unknown_reply
 
 
@@ -41,19 +41,18 @@ class Products:
     async def add(self, new: NewProduct) -> Product:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
+        pairs = product_pairs(new)
         counter, step = keys.product_ids(client.shop), 1
         while True:
             product_id = new.id or int(await client.send("INCRBY", counter, step, safe_to_repeat=True))
             reply = await client.run(
                 "add_product",
                 (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
-                add_product_args(
-                    product_id=product_id, stock=new.stock, events_max=client.events_max, pairs=product_pairs(new)
-                ),
+                add_product_args(product_id=product_id, stock=new.stock, events_max=client.events_max, pairs=pairs),
             )
             match reply:
                 case ["added"]:
-                    return Product(product_id, new.name, new.description, new.price, new.stock)
+                    return read_added_product(product_id, new.stock, pairs)
                 case ["taken"] if new.id is not None:
                     raise ProductIdTaken(new.id)
                 case ["taken"]:

@@ -41,6 +41,14 @@ def product_pairs(product: NewProduct | ProductChange) -> list[str]:
     return pairs
 
 
+def read_added_product(product_id: int, stock: int, pairs: Sequence[str]) -> Product:
+    """Return a product that was added with the pairs of `product_pairs`, as a read would give it."""
+    fields = {**dict(zip(pairs[::2], pairs[1::2], strict=True)), "stock": str(stock)}
+    [product] = read_products([product_id], [[fields.get(name) for name in PRODUCT_FIELDS]])
+    assert product is not None
+    return product
+
+
 ORDER_FIELDS: Final = ("products", "total_price", "status", "created_at", "expires_at")
 """The fields that are read of every order. `read_orders` unpacks a row in the same order."""
 
