@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from service.domain.decoding import read_json, validate
 from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson
@@ -61,7 +61,9 @@ def _csv_rows(path: Path) -> Iterator[ImportRow]:
                 if None in cells:  # DictReader puts cells without a name there
                     content = "The row has more cells than the header."
                 else:
-                    content = _product({name: _cell(name, cell) for name, cell in cells.items() if cell is not None})
+                    content = _product(
+                        {name: _cell(name, cell) for name, cell in cells.items() if _is_given(name, cell)}
+                    )
             except StopIteration:
                 return
             except csv.Error as error:  # only this row is bad: the reader continues after it
@@ -71,6 +73,14 @@ def _csv_rows(path: Path) -> Iterator[ImportRow]:
             size, read = file.tell() - read, file.tell()
             # DictReader.line_num is not advanced when a row fails, the line_num of its reader is.
             yield ImportRow(reader.reader.line_num, content, size)
+
+
+def _is_given(name: str, cell: str | None) -> bool:
+    """Return whether a row has this field. An empty cell leaves out an optional field; a short row has None cells."""
+    return cell is not None and (cell != "" or name not in _OPTIONAL_FIELDS)
+
+
+_OPTIONAL_FIELDS: Final = {name for name, field in NewProduct.model_fields.items() if not field.is_required()}
 
 
 def _cell(name: str, text: str) -> object:

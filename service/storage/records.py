@@ -36,7 +36,7 @@ def product_pairs(product: NewProduct | ProductChange) -> list[str]:
     The id and the stock are left out, because the scripts write these themselves.
     """
     pairs = []
-    for name, value in product.model_dump(exclude={"id", "stock"}, exclude_unset=True).items():
+    for name, value in product.model_dump(exclude={"id", "stock"}, exclude_unset=True, exclude_none=True).items():
         pairs += [name, format_cents(value) if name == "price" else value]
     return pairs
 
