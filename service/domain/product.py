@@ -17,7 +17,7 @@ class Product(NamedTuple):
 
     def json(self) -> str:
         """Return the product as the API shows it."""
-        # Written out: json.dumps() takes four times as long for a page of 100 products, and cannot write exact decimals.
+        # Written out: json.dumps() takes four times as long for 100 products, and cannot write exact decimals.
         return (
             f'{{"id":{self.id},"name":{quoted(self.name)},"description":{quoted(self.description)},'
             f'"price":{format_cents(self.price)},"stock":{self.stock}}}'

@@ -3,8 +3,11 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -45,10 +48,21 @@ class HoldfastCommand:
             **options,
         )
 
-    def start(self, *args: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command, and do not wait for its end."""
+    @contextmanager
+    def start(self, *args: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """Start a command, and do not wait for its end. Kill it if the test has not waited for its end either."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        return subprocess.Popen([*HOLDFAST, *args], cwd=self.folder, env=self.env, text=True, bufsize=1, **pipes)
+        # A shell starts its background processes with SIGINT ignored, and the tests and their commands inherit that.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen([*HOLDFAST, *args], cwd=self.folder, env=self.env, text=True, bufsize=1, **pipes)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def write_products(self, name: str, *product_ids: int, more: str = "") -> None:
         """Write a .jsonl file with products, followed by the text `more`, into the folder."""
