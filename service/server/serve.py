@@ -81,7 +81,8 @@ def _run_uvicorn(settings: Settings) -> None:
     except SystemExit:
         raise CannotStart(
             f"cannot listen on {settings.host}:{settings.port}: "
-            "the address is in use, does not belong to this machine, or needs more permissions"
+            "the address is in use, does not belong to this machine, or needs more permissions. "
+            "Change HOLDFAST_HOST or HOLDFAST_PORT"
         ) from None
     if settings.workers == 1:
         uvicorn.Server(config).run([listener])

@@ -49,7 +49,7 @@ def responder() -> Iterator[Responder]:
 
 
 READY = b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"status":"ready"}\n'
-UNAVAILABLE = b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"detail": "Redis cannot be reached."}'
+UNAVAILABLE = b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"title": "The storage is not available"}'
 
 
 @pytest.mark.parametrize(("options", "path"), [([], b"/readyz"), (["--live"], b"/livez")])
@@ -67,7 +67,7 @@ def test_a_service_that_answers_200_is_healthy(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (UNAVAILABLE, "/readyz answered 503 Service Unavailable: Redis cannot be reached."),
+        (UNAVAILABLE, "/readyz answered 503 Service Unavailable: The storage is not available"),
         (b"HTTP/1.1 404 Not Found\r\n\r\n<html>", "/readyz answered 404 Not Found"),
         (b"HTTP/1.1 500 \r\n\r\n[]", "/readyz answered 500 "),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "does not speak HTTP"),

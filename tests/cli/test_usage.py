@@ -50,3 +50,9 @@ def test_a_wrong_call_is_reported_and_exits_with_2(
     assert word in result.stderr.lower()
     assert "Traceback" not in result.stderr
     assert list(embedded_holdfast.folder.iterdir()) == []
+
+
+def test_an_option_after_its_command_is_refused_with_the_right_place(embedded_holdfast: HoldfastCommand) -> None:
+    result = embedded_holdfast("serve", "--port", "9000")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.endswith("Write --port before the command: holdfast --port ...\n")
