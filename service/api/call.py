@@ -17,18 +17,19 @@ from service.api.request import (
 )
 from service.api.responses import send_response
 from service.domain.errors.base import HoldfastError
+from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
 Refusals = tuple[type[HoldfastError], ...]
-NotFound = Callable[[str], HoldfastError]
+NotFound = type[ProductNotFound] | type[OrderNotFound]
 
 
 class Call:
     """A row of the table of API calls. The handler gets the request, then the id, then the body or the query.
 
-    - `not_found`: the path has an `{id}`; this is the error for a text that cannot be an id.
+    - `not_found`: the path has an `{id}`; this is the error for an unknown id, and for a text that cannot be an id.
     - `body`, `media_types`: the model of the body, and the media types that it may have.
     - `query`: the model of the query. Without it, query parameters are refused.
     - `ignores_query`: query parameters are ignored.
@@ -113,7 +114,7 @@ class Call:
         self.query = query
         self.ignores_query = ignores_query
         self.takes_idempotency_key = takes_idempotency_key
-        self.refuses = refuses
+        self.refuses = (not_found, *refuses) if not_found is not None else refuses
 
 
 class Endpoint:

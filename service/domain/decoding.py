@@ -17,9 +17,9 @@ _MAX_EXPONENT: Final = 20
 """10 to this power is larger than every limit of the API, so a larger number is out of range in any case."""
 
 _MAX_FIELDS: Final = 3 + max(len(model.model_fields) for model in RequestModel.__subclasses__())
-"""A body of 64 KiB can have 7,000 unknown fields, and each would become an entry in `errors`.
+"""Three more than the largest valid object, so that `errors` names a misspelt field.
 
-No object of a valid request has more than five fields.
+Not more: a body of 64 KiB can have 7,000 unknown fields, and each would become an entry in `errors`.
 """
 
 

@@ -62,7 +62,7 @@ class EngineCheck:
                         "redis_not_checked",
                         command=command,
                         reason=str(error),
-                        then="the version or the settings are not checked: the Redis user may not run this command",
+                        then="Holdfast continues, but does not check the version or the settings",
                     )
                 self._warned_of.add(command)
             else:

@@ -96,7 +96,10 @@ class Holds:
         following = await client.send(
             "ZRANGEBYSCORE", index, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
         )
-        return (float(following[1]) - now) / 1000 if following else math.inf
+        if not following:
+            return math.inf
+        _, deadline = following
+        return (float(deadline) - now) / 1000
 
     async def _expire(self, order_id: int) -> str:
         """Release an order and return the first word of the reply.

@@ -27,7 +27,7 @@ class OrderRow(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        return any(self[:-2])
+        return any(getattr(self, name) for name in AUDIT_ORDER_FIELDS)
 
 
 class ProductRow(NamedTuple):
@@ -44,13 +44,13 @@ class ProductRow(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        return any(self[:-1])
+        return any(getattr(self, name) for name in AUDIT_PRODUCT_FIELDS)
 
 
-AUDIT_ORDER_FIELDS: Final = OrderRow._fields[:-2]
+AUDIT_ORDER_FIELDS: Final = tuple(name for name in OrderRow._fields if not name.endswith("_score"))
 """The fields of an order that the script reads. The scores follow them in the reply."""
 
-AUDIT_PRODUCT_FIELDS: Final = ProductRow._fields[:-1]
+AUDIT_PRODUCT_FIELDS: Final = tuple(name for name in ProductRow._fields if not name.endswith("_score"))
 """The fields of a product that the script reads. The score follows them in the reply."""
 
 

@@ -4,7 +4,8 @@ The classes in domain/errors/refusals.py say what their replies look like, so a 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, TypeVar, get_type_hints
 
 from service.domain.errors.refusals import (
     ORDER_REFUSALS,
@@ -15,7 +16,7 @@ from service.domain.errors.refusals import (
     RememberedRefusal,
     StockChangeRefusal,
 )
-from service.domain.money import parse_cents
+from service.domain.money import Cents, parse_cents
 from service.domain.requests import NewOrder, NewOrderLine, StockChange
 
 RefusalT = TypeVar("RefusalT", bound=RememberedRefusal)
@@ -25,10 +26,10 @@ def read_order_refusal(new: NewOrder, reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/place_order.lua replied with."""
 
     def build(refusal_class: type[OrderPlacementRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        count = refusal_class.value_count
-        lines = _read_lines(refusal_class.line_type, values[count:], new.products)
-        head: list[Any] = [_parse_number(value) for value in values[:count]]
-        return refusal_class(replayed, lines, *head)
+        texts = iter(values)
+        head = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
+        lines = _read_lines(refusal_class.line_type, texts, new.products)
+        return refusal_class(replayed, lines, **head)
 
     return _read_refusal(ORDER_REFUSALS, "place_order", reply, build)
 
@@ -37,7 +38,9 @@ def read_stock_refusal(product_id: int, change: StockChange, reply: Sequence[str
     """Return the refusal that lua/move_stock.lua replied with."""
 
     def build(refusal_class: type[StockChangeRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        return refusal_class(replayed, product_id, change.change, *[int(value) for value in values])
+        texts = iter(values)
+        numbers = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
+        return refusal_class(replayed, product_id, change.change, **numbers)
 
     return _read_refusal(STOCK_REFUSALS, "move_stock", reply, build)
 
@@ -59,23 +62,46 @@ def _read_refusal(
     raise unknown_reply(script, reply)
 
 
-def _read_lines(line_type: Callable[..., Any], texts: Sequence[str], requested: Sequence[NewOrderLine]) -> list[Any]:
+def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: Sequence[NewOrderLine]) -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
-    positions: dict[int | None, int] = {}
+    positions: dict[int, int] = {}
     for position, line in enumerate(requested):
         positions.setdefault(line.product_id, position)
+    parsers = _LINE_PARSERS[line_type]
     lines = []
     for text in texts:
-        numbers = [_parse_number(number) for number in text.split()]
-        lines.append(line_type(positions[numbers[0]], *numbers))
+        values = {name: parse(value) for (name, parse), value in zip(parsers.items(), text.split(), strict=True)}
+        lines.append(line_type(position=positions[values["product_id"]], **values))
     return lines
 
 
-def _parse_number(text: str) -> int | None:
-    """Return a whole number, an amount in cents, or None for the available units of an unknown product."""
-    if text == "unknown":
-        return None
-    return parse_cents(text) if "." in text else int(text)
+def _parse_units(text: str) -> int | None:
+    """Return a number of units. The script says `unknown` for the units of a product that is not on sale."""
+    return None if text == "unknown" else int(text)
+
+
+_PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, int | None: _parse_units, Cents: parse_cents}
+"""How the text of a field is read, by the type of the field."""
+
+
+def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
+    """Return how the text of each field of a class is read, for the fields that are declared after another one."""
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind._fields)
+    return {name: _PARSERS[types[name]] for name in names[names.index(after) + 1 :]}
+
+
+_VALUE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
+    **{refusal_class: _field_parsers(refusal_class, after="lines") for refusal_class in ORDER_REFUSALS},
+    **{refusal_class: _field_parsers(refusal_class, after="change") for refusal_class in STOCK_REFUSALS},
+}
+"""Per refusal class: the fields that the values of its reply become."""
+
+_LINE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
+    refusal_class.line_type: _field_parsers(refusal_class.line_type, after="position")
+    for refusal_class in ORDER_REFUSALS
+}
+"""Per type of line: the fields that the words of its text become."""
 
 
 def unknown_reply(script: str, reply: Sequence[str]) -> AssertionError:

@@ -47,6 +47,11 @@ def calls() -> set[tuple[str, str]]:
     return {(call.method, call.path) for call in CALLS}
 
 
+def refusals() -> dict[tuple[str, str], set[str]]:
+    """Return the problem types with which each call can refuse, in addition to the general errors."""
+    return {(call.method, call.path): {kind.problem.name for kind in call.refuses} for call in CALLS}
+
+
 def commands() -> set[str]:
     """Return the names of all commands."""
     return set(COMMANDS)

@@ -43,6 +43,13 @@ def test_the_table_of_calls_has_the_calls_of_the_code() -> None:
     assert table == contract.calls()
 
 
+def test_the_table_of_calls_has_the_refusals_of_the_code() -> None:
+    table = {
+        tuple(code(call)[0].split("?")[0].split()): set(code(answers)) for call, _, answers in rows("api.md", "Calls")
+    }
+    assert table == contract.refusals()
+
+
 def test_the_table_of_commands_has_the_commands_of_the_code() -> None:
     table = {code(command)[0].split()[1] for command, *_ in rows("operations.md", "Commands")}
     assert table == contract.commands()

@@ -71,7 +71,7 @@ EXAMPLES: list[HoldfastError] = [
     OrderExpired(41),
     IdempotencyKeyReused(),
     ProductNotFoundForStockChange(False, 7, 5),
-    InsufficientStockForStockChange(True, 7, -5, 3, 2),
+    InsufficientStockForStockChange(True, 7, -5, 3),
     StockLimitExceeded(False, 7, 5, 1_000_000_000, 2),
     ProductsNotFound(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(1, 8, 5, 3)]),
     InsufficientStock(True, [UnavailableLine(1, 8, 5, 3)]),

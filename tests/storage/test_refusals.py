@@ -57,8 +57,8 @@ ORDER_REPLIES: dict[str, tuple[list[str], type[OrderPlacementRefusal], dict[str,
 }
 
 STOCK_REPLIES: dict[str, tuple[list[str], type[StockChangeRefusal], dict[str, Any]]] = {
-    "absent": (["absent"], ProductNotFoundForStockChange, {"stock": 0, "held": 0}),
-    "short": (["short", "10"], InsufficientStockForStockChange, {"stock": 10, "held": 0}),
+    "absent": (["absent"], ProductNotFoundForStockChange, {}),
+    "short": (["short", "10"], InsufficientStockForStockChange, {"stock": 10}),
     "full": (["full", "999999990", "8"], StockLimitExceeded, {"stock": 999_999_990, "held": 8}),
 }
 
@@ -108,6 +108,14 @@ def test_the_text_that_a_key_remembers_of_a_stock_change_gives_the_same_refusal(
     repeated = read_stock_refusal(7, MOVE, remembered(reply))
     assert type(repeated) is type(first)
     assert vars(repeated) == {**vars(first), "replayed": True}
+
+
+@pytest.mark.parametrize(("text", "cents"), [("20", 2000), ("20.5", 2050), ("0", 0), ("19.99", 1999)])
+def test_a_price_without_decimals_in_redis_is_read_as_an_amount(text: str, cents: int) -> None:
+    """Somebody may have written it by hand, and all other readers take it."""
+    refusal = read_order_refusal(new_order((7, 1)), ["price_changed", text, f"7 {text}"])
+    assert isinstance(refusal, PriceChanged)
+    assert (refusal.total_price, refusal.lines[0].price) == (cents, cents)
 
 
 def test_a_key_that_was_used_for_a_different_request_is_refused() -> None:

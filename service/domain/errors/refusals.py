@@ -4,7 +4,7 @@ For 24 hours, an Idempotency-Key remembers a RememberedRefusal: Redis stores the
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,6 +26,10 @@ _PRODUCT_NOT_FOUND = Problem(
 )
 
 
+def _not_on_sale(product_id: int | str) -> str:
+    return f"There is no product {product_id} on sale."
+
+
 @dataclass(eq=False)
 class ProductNotFound(Refusal):
     """No product with this id was ever added, or it was withdrawn from sale. The id is as the client wrote it."""
@@ -35,7 +39,7 @@ class ProductNotFound(Refusal):
     problem = _PRODUCT_NOT_FOUND
 
     def detail(self) -> str:
-        return f"There is no product {self.product_id[:40]} on sale."
+        return _not_on_sale(self.product_id[:40])
 
 
 @dataclass(eq=False)
@@ -161,18 +165,13 @@ class RememberedRefusal(Refusal):
 
 @dataclass(eq=False)
 class StockChangeRefusal(RememberedRefusal):
-    """A stock change that was not made. `stock` and `held`: the units of the product now, if the reply has them."""
+    """A stock change that was not made.
+
+    The reply of the script is its word, then one number per field of the class that follows `change`.
+    """
 
     product_id: int
     change: int
-    stock: int = 0
-    held: int = 0
-
-    def further_fields(self) -> dict[str, str]:
-        return {"errors": json.dumps([self._entry()])}
-
-    def _entry(self) -> dict[str, Any]:
-        return {"pointer": "#/change", "product_id": self.product_id, "detail": self.detail()}
 
 
 class ProductNotFoundForStockChange(StockChangeRefusal):
@@ -182,14 +181,14 @@ class ProductNotFoundForStockChange(StockChangeRefusal):
     problem = _PRODUCT_NOT_FOUND
 
     def detail(self) -> str:
-        return f"There is no product {self.product_id} on sale."
-
-    def further_fields(self) -> dict[str, str]:
-        return {}
+        return _not_on_sale(self.product_id)
 
 
+@dataclass(eq=False)
 class InsufficientStockForStockChange(StockChangeRefusal):
     """The change would remove more units than are in stock."""
+
+    stock: int
 
     reply_word = "short"
     problem = _INSUFFICIENT_STOCK
@@ -197,18 +196,17 @@ class InsufficientStockForStockChange(StockChangeRefusal):
     def detail(self) -> str:
         return f"Only {self.stock} are in stock; cannot remove {-self.change}."
 
-    def _entry(self) -> dict[str, Any]:
-        return {
-            "pointer": "#/change",
-            "product_id": self.product_id,
-            "requested": -self.change,
-            "available": self.stock,
-            "detail": self.detail(),
-        }
+    def further_fields(self) -> dict[str, str]:
+        numbers = {"product_id": self.product_id, "requested": -self.change, "available": self.stock}
+        return {"errors": json.dumps([{"pointer": "#/change", **numbers, "detail": self.detail()}])}
 
 
+@dataclass(eq=False)
 class StockLimitExceeded(StockChangeRefusal):
     """Stock and holds together would be more than a product may have."""
+
+    stock: int
+    held: int
 
     reply_word = "full"
     problem = Problem(
@@ -221,6 +219,10 @@ class StockLimitExceeded(StockChangeRefusal):
 
     def detail(self) -> str:
         return f"{self.stock} are in stock and {self.held} are held: {self.change} more would exceed {MAX_STOCK}."
+
+    def further_fields(self) -> dict[str, str]:
+        entry = {"pointer": "#/change", "product_id": self.product_id, "detail": self.detail()}
+        return {"errors": json.dumps([entry])}
 
 
 class UnavailableLine(NamedTuple):
@@ -237,7 +239,7 @@ class UnavailableLine(NamedTuple):
             return {
                 "pointer": f"#/products/{self.position}/product_id",
                 "product_id": self.product_id,
-                "detail": f"There is no product {self.product_id} on sale.",
+                "detail": _not_on_sale(self.product_id),
             }
         return {
             "pointer": f"#/products/{self.position}/quantity",
@@ -252,18 +254,27 @@ class UnavailableLine(NamedTuple):
 class OrderPlacementRefusal(RememberedRefusal):
     """An order that was not placed.
 
-    The reply of the script is its word, then `value_count` values, then one text per order line. For example:
-    `price_changed`, `84.98`, `1 19.99`, `2 45.00`. Each value becomes a field of the class, after `lines`. Each text
-    becomes a `line_type` in `lines`, after the position of the order line in the request.
+    The reply of the script is its word, then one text per field of the class that follows `lines`, then one text per
+    order line. For example: `price_changed`, `84.98`, `1 19.99`, `2 45.00`. The text of an order line has the fields
+    of `line_type` that follow `position`, the place of the line in the request.
     """
 
-    lines: list[Any]
+    lines: Sequence[Any]
 
     line_type: ClassVar[Callable[..., Any]] = UnavailableLine
-    value_count: ClassVar[int] = 0
 
 
-class ProductsNotFound(OrderPlacementRefusal):
+@dataclass(eq=False)
+class UnavailableLines(OrderPlacementRefusal):
+    """Some lines of the order cannot be served."""
+
+    lines: Sequence[UnavailableLine]
+
+    def further_fields(self) -> dict[str, str]:
+        return {"errors": json.dumps([line.entry() for line in self.lines])}
+
+
+class ProductsNotFound(UnavailableLines):
     """Some products of the order are not on sale. `lines` also has the lines with too little stock."""
 
     reply_word = "unknown"
@@ -273,11 +284,8 @@ class ProductsNotFound(OrderPlacementRefusal):
         unknown = ", ".join(str(line.product_id) for line in self.lines if line.available is None)
         return f"Not on sale: {unknown}. Nothing was taken."
 
-    def further_fields(self) -> dict[str, str]:
-        return {"errors": json.dumps([line.entry() for line in self.lines])}
 
-
-class InsufficientStock(OrderPlacementRefusal):
+class InsufficientStock(UnavailableLines):
     """Some lines of the order ask for more units than are in stock."""
 
     reply_word = "short"
@@ -286,9 +294,6 @@ class InsufficientStock(OrderPlacementRefusal):
     def detail(self) -> str:
         short = ", ".join(str(line.product_id) for line in self.lines)
         return f"Not enough stock of: {short}. Nothing was taken."
-
-    def further_fields(self) -> dict[str, str]:
-        return {"errors": json.dumps([line.entry() for line in self.lines])}
 
 
 class CurrentPrice(NamedTuple):
@@ -303,10 +308,10 @@ class CurrentPrice(NamedTuple):
 class PriceChanged(OrderPlacementRefusal):
     """The total that the client expects is not the current one, `total_price`."""
 
+    lines: Sequence[CurrentPrice]
     total_price: Cents
 
     line_type = CurrentPrice
-    value_count = 1
     reply_word = "price_changed"
     problem = Problem(
         "price-changed",
