@@ -1,18 +1,32 @@
 """What the code defines and the documents must name. The only place of these tests that knows the code's modules."""
 
+import ast
 import inspect
 import re
+from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from service.api.routes import CALLS
 from service.cli.main import COMMANDS
 from service.domain import limits as domain_limits
 from service.domain.errors.catalog import all_problems
+from service.domain.errors.refusals import InsufficientStock
 from service.domain.event import EVENT_FIELDS
+from service.domain.limits import DEFAULT_HOLD_SECONDS
 from service.domain.money import Cents, format_cents
+from service.domain.order import OrderStatus
+from service.domain.requests import StockChange
 from service.settings import SETTINGS
 from service.storage import keys
 from service.storage.requirements import check_settings
+from service.storage.scripts import load_scripts
+from tests.support.clock import Clock
+from tests.support.fake_redis import FakeRedis
+from tests.support.orders import HASH_FIELDS
+from tests.support.redis_content import dump
+from tests.support.shop import SHOP, make_store, new_mug, new_order, release_all_due
 
 
 class Setting(NamedTuple):
@@ -69,9 +83,77 @@ def key_patterns() -> set[str]:
     return found - {keys.prefix("shop")}
 
 
+def order_statuses() -> set[str]:
+    """Return the statuses of an order."""
+    return set(OrderStatus)
+
+
 def event_kinds() -> set[str]:
     """Return the kinds of events."""
     return set(EVENT_FIELDS)
+
+
+def event_fields() -> dict[str, set[str]]:
+    """Return the fields of each kind of event, without the field `event`."""
+    return {kind: set(fields) for kind, fields in EVENT_FIELDS.items()}
+
+
+async def hash_fields() -> dict[str, set[str]]:
+    """Return all fields of the hashes of a shop, by the pattern of their keys.
+
+    The shop has a product with all fields, orders in every status, and Idempotency-Keys with every kind of result.
+    """
+    redis, clock = FakeRedis(), Clock()
+    store = make_store(redis, clock=clock)
+    product_id = (await store.products.add(new_mug())).id
+    await store.stock.change(product_id, StockChange(change=1, reason="counted"), "moved")
+    order_ids = []
+    for number, status in enumerate(("completed", "pending", "pending", "pending")):
+        placed = await store.orders.place(new_order((product_id, 1), status=status), f"placed-{number}")
+        order_ids.append(placed.order.id)
+    with pytest.raises(InsufficientStock):
+        await store.orders.place(new_order((product_id, 1000)), "refused")
+    await store.holds.complete(order_ids[1])
+    await store.holds.cancel(order_ids[2])
+    clock.forward(DEFAULT_HOLD_SECONDS)
+    await release_all_due(store)
+    found: dict[str, set[str]] = {}
+    for name, (kind, value, _) in (await dump(redis)).items():
+        if kind == "hash" and isinstance(value, dict):
+            pattern = re.sub(r":(\d+)$", ":<id>", name.replace(f"{{{SHOP}}}", "{shop}"))
+            pattern = re.sub(r"(:idempotency):.*", r"\1:<key>", pattern)
+            found.setdefault(pattern, set()).update(value)
+    orders = found["{shop}:order:<id>"]
+    assert orders <= HASH_FIELDS
+    orders |= HASH_FIELDS  # a field that only other changes write
+    return found
+
+
+def redis_commands() -> set[str]:
+    """Return the Redis commands that the scripts and the Store use, in the form of an ACL: `config|get`."""
+    found = set()
+    for script in load_scripts().values():
+        found |= set(re.findall(r"redis\.p?call\('(\w+)'", script.source))
+    for path in Path(keys.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="send" | "_send" | "send_command"), args=[*command]):
+                    found |= _command(command)
+                # In the list of commands with their checks, in engine_check.
+                case ast.Tuple(elts=[ast.Tuple(elts=[ast.Constant(), *_] as command), *_]):
+                    found |= _command(command)
+    return {command.lower() for command in found}
+
+
+def _command(words: list[ast.expr]) -> set[str]:
+    match words:
+        case [ast.Constant(value=str(name)), ast.Constant(value=str(part)), *_] if name in ("CONFIG", "XINFO"):
+            return {f"{name}|{part}"}
+        case [ast.Constant(value=str(name)), *_]:
+            return {name}
+        case [ast.Starred(value=ast.Name(id="command")), *_] | []:  # found where the tuple is written
+            return set()
+    raise AssertionError(f"not known which command is sent: {ast.unparse(words[0])}")
 
 
 def limits() -> dict[str, str]:

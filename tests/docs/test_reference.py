@@ -6,13 +6,18 @@ from tests.docs import contract
 from tests.docs.blocks import ROOT, documents, read_blocks
 
 
-def rows(document: str, heading: str) -> list[list[str]]:
-    """Return the cells of all tables under a heading, without their header rows."""
+def section(document: str, heading: str) -> str:
+    """Return the text under a heading."""
     text = (ROOT / "docs" / document).read_text()
     match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.MULTILINE | re.DOTALL)
     assert match, f"{document} has no heading {heading!r}"
+    return match[2]
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of all tables under a heading, without their header rows."""
     found, in_body = [], False
-    for line in match[2].splitlines():
+    for line in section(document, heading).splitlines():
         if not line.startswith("|"):
             in_body = False
         elif set(line) <= set("|- :"):
@@ -59,8 +64,26 @@ def test_the_table_of_keys_has_the_keys_of_the_code() -> None:
     assert {name for key, *_ in rows("data.md", "Keys") for name in code(key)} == contract.key_patterns()
 
 
+async def test_the_table_of_keys_has_the_fields_of_each_hash() -> None:
+    table = {
+        key: set(code(contents)) - contract.order_statuses()
+        for cell, kind, contents in rows("data.md", "Keys")
+        for key in code(cell)
+        if kind == "hash"
+    }
+    results = {code(name)[0] for name, *_ in rows("data.md", "Idempotency keys")}
+    first_sentence = section("data.md", "Idempotency keys").partition(",")[0]
+    table["{shop}:idempotency:<key>"] = {*code(first_sentence)[1:], *results}
+    assert table == await contract.hash_fields()
+
+
 def test_the_table_of_events_has_the_events_of_the_scripts() -> None:
     assert {name for kind, *_ in rows("data.md", "Events") for name in code(kind)} == contract.event_kinds()
+
+
+def test_the_table_of_events_has_the_fields_of_each_event() -> None:
+    table = {code(kind)[0]: set(code(fields)) for kind, fields in rows("data.md", "Events")}
+    assert table == contract.event_fields()
 
 
 def test_each_setting_that_a_document_names_exists() -> None:
@@ -94,11 +117,25 @@ def test_the_redis_configuration_of_the_document_is_safe_enough() -> None:
     contract.check_engine_settings(dict(line.split(" ", 1) for line in settings))
 
 
+def compose_user() -> str:
+    """Return the definition of the API's Redis user in docker-compose.yml."""
+    return (ROOT / "docker-compose.yml").read_text().partition("--user holdfast")[2].partition("environment:")[0]
+
+
+def permissions(user: str) -> list[str]:
+    """Return the keys and the commands that the definition of a Redis user allows."""
+    return re.findall(r"[~+][\w{}:*|]+", user)
+
+
 def test_the_redis_user_of_the_document_may_do_what_the_one_of_compose_may() -> None:
     [[user]] = [lines for lines in conf_blocks() if lines[0].startswith("user")]
-    compose = (ROOT / "docker-compose.yml").read_text().partition("--user holdfast")[2].partition("environment:")[0]
-    may = r"[~+][\w{}:*|]+"
-    assert re.findall(may, user) == re.findall(may, compose)
+    assert permissions(user) == permissions(compose_user())
+
+
+def test_the_redis_user_of_compose_may_run_the_commands_of_the_code_and_no_others() -> None:
+    commands = [permission[1:] for permission in permissions(compose_user()) if permission.startswith("+")]
+    assert len(commands) == len(set(commands))
+    assert set(commands) == contract.redis_commands()
 
 
 def test_the_measured_numbers_of_the_readme_are_in_the_benchmark() -> None:

@@ -1,11 +1,13 @@
 """The classes of errors: each concrete class has a problem, and says what happened in valid JSON."""
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 
+from service.domain import errors
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.catalog import all_problems
 from service.domain.errors.refusals import (
@@ -111,6 +113,32 @@ def test_each_concrete_class_has_a_problem_with_a_page(kind: type[HoldfastError]
     assert 400 <= kind.problem.status < 600
     assert kind.problem.title
     assert kind.problem.about
+
+
+def classes_in_docstring() -> dict[str, tuple[str, str]]:
+    """Return the tree in the docstring of the package: each class with its parent and its module."""
+    assert errors.__doc__
+    _, _, tree = errors.__doc__.partition("\n\n")
+    found: dict[str, tuple[str, str]] = {}
+    path, module = [""], ""
+    for line in tree.splitlines():
+        match = re.match(r"(?:([ │]*)[├└]── )?(\w+)(?: +(\w+)\.py\b)?", line)
+        assert match, line
+        depth = 0 if match[1] is None else len(match[1]) // 5 + 1
+        module = match[3] or module  # a module is named only beside its first class
+        found[match[2]] = path[depth], module
+        path = [*path[: depth + 1], match[2]]
+    return found
+
+
+def test_the_docstring_of_the_package_shows_the_tree_of_the_classes() -> None:
+    classes, tree = [HoldfastError], {"HoldfastError": ("", "base")}
+    for parent in classes:
+        for child in parent.__subclasses__():
+            if child.__module__.startswith("service."):
+                classes.append(child)
+                tree[child.__name__] = parent.__name__, child.__module__.rpartition(".")[2]
+    assert classes_in_docstring() == tree
 
 
 def test_problems_differ_in_name_and_in_status_and_title() -> None:

@@ -7,27 +7,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.limits import MAX_ID, MAX_PRICE, MAX_STOCK, MAX_TOTAL
+from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents
-from service.domain.order import Order, OrderLine, OrderStatus
+from service.domain.order import Order, OrderLine
 from service.domain.product import Product
 from service.domain.times import Milliseconds
+from tests.support.orders import ids, orders, prices, times
 
-IDS = st.integers(1, MAX_ID)
-PRICES = st.integers(0, MAX_PRICE).map(Cents)
-TIMES = st.integers(0, 253_402_300_799_999).map(Milliseconds)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
-PRODUCTS = st.builds(Product, IDS, UNICODE, UNICODE, PRICES, st.integers(0, MAX_STOCK))
-LINES = st.builds(OrderLine, IDS, st.integers(1, 100_000_000), PRICES)
-ORDERS = st.builds(
-    Order,
-    IDS,
-    st.lists(LINES, min_size=1, max_size=5).map(tuple),
-    st.integers(0, MAX_TOTAL).map(Cents),
-    st.sampled_from([status.value for status in OrderStatus]),
-    TIMES,
-    st.none() | TIMES,
-)
+PRODUCTS = st.builds(Product, ids, UNICODE, UNICODE, prices, st.integers(0, MAX_STOCK))
 
 
 def parse(text: str) -> Any:
@@ -64,7 +52,7 @@ def test_product_as_json_is_exact_and_in_the_order_of_the_contract(product: Prod
     }
 
 
-@given(ORDERS)
+@given(orders(expires_at=st.none() | times))
 def test_order_as_json_is_exact_and_in_the_order_of_the_contract(order: Order) -> None:
     document = parse(order.json())
     names = ["id", "products", "total_price", "status", "created_at"]

@@ -2,13 +2,10 @@
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from service.domain.limits import MAX_ID, MAX_PRICE
-from service.domain.money import Cents, format_cents
+from service.domain.money import Cents
 from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines
-
-LINES = st.builds(OrderLine, st.integers(1, MAX_ID), st.integers(1, 100_000_000), st.integers(0, MAX_PRICE).map(Cents))
+from tests.support.orders import lines_text, order_lines
 
 
 def test_lines_are_parsed_in_their_order() -> None:
@@ -19,10 +16,9 @@ def test_lines_are_parsed_in_their_order() -> None:
     )
 
 
-@given(st.lists(LINES, min_size=1, max_size=5))
-def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: list[OrderLine]) -> None:
-    text = "\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in lines)
-    assert parse_lines(text) == tuple(lines)
+@given(order_lines())
+def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: tuple[OrderLine, ...]) -> None:
+    assert parse_lines(lines_text(lines)) == lines
 
 
 @pytest.mark.parametrize(

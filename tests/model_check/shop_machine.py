@@ -346,6 +346,7 @@ class ShopMachine(RuleBasedStateMachine):
         events = await events_at(self.redis, keys.events(SHOP))
         assert events == self.model.events
         assert units_from_events(events) == books.accounts
+        self.outcomes.update(f"event: {event['event']}" for event in events)
 
     # Steps that several actions share
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from service.domain.errors import refusals
+from service.domain.event import EVENT_FIELDS
 from tests.model_check.shop_machine import ShopMachine
 from tests.model_check.strategies import VERBS
 
@@ -16,8 +18,8 @@ SEEDS = range(6)
 
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
-ORDER_REFUSALS = ("ProductsNotFound", "InsufficientStock", "PriceChanged", "TotalTooLarge")
-MOVE_REFUSALS = ("InsufficientStockForStockChange", "StockLimitExceeded", "ProductNotFoundForStockChange")
+ORDER_REFUSALS = tuple(kind.__name__ for kind in refusals.ORDER_REFUSALS)
+MOVE_REFUSALS = tuple(kind.__name__ for kind in refusals.STOCK_REFUSALS)
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),
@@ -34,6 +36,7 @@ ALL_OUTCOMES = {
     "move: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),
+    *(f"event: {kind}" for kind in EVENT_FIELDS),
     *(f"page of {status} orders" for status in ("all", "pending", "completed")),
     *(f"page of {status} orders: without overdue orders" for status in ("all", "pending")),
 }

@@ -1,12 +1,15 @@
 """service/ops/audit_checks.py: rows that scripts can write have no findings; each changed field has a finding."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.limits import MAX_ID, MAX_PRICE, MAX_QUANTITY
-from service.domain.money import format_cents
-from service.domain.order import OrderLine
+from service.domain.limits import MAX_LINES, MAX_PRICE
+from service.domain.money import Cents, format_cents
+from service.domain.order import Order, OrderLine
+from service.domain.times import Milliseconds
 from service.ops.audit_checks import (
     Finding,
     check_indexed_order,
@@ -21,23 +24,32 @@ from service.ops.audit_checks import (
 from service.ops.ledger import Units
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.sender import CommandSender
+from tests.support.orders import order_hash, order_lines, orders
+from tests.support.products import product_hash
 from tests.support.shop import SHOP, make_store
 
 INDEX, HOLDS, PENDING = "{test}:products", "{test}:holds", "{test}:pending"
 DEADLINE = "1700000900000"
 
-MUG = ProductRow(id="1", price="19.99", stock="10", held="3", sold="2", received="15", withdrawn="0", index_score="1")
+
+def order_row(
+    order: Order, holds_score: str | None = None, pending_score: str | None = None, **fields: str
+) -> OrderRow:
+    """Return the row of an order. `fields` replace fields of its hash."""
+    values = {**order_hash(order, **fields), "holds_score": holds_score, "pending_score": pending_score}
+    return OrderRow(**{name: values.get(name) for name in OrderRow._fields})
+
+
+def product_row(product_id: int, index_score: str | None, **fields: Any) -> ProductRow:
+    """Return the row of `product_hash(product_id, **fields)`."""
+    values = {**product_hash(product_id, **fields), "index_score": index_score}
+    return ProductRow(**{name: values.get(name) for name in ProductRow._fields})
+
+
+MUG = product_row(1, "1", stock=10, held=3, sold=2, received=15)
 MUG_UNITS = Units(held=3, sold=2)
-COMPLETED = OrderRow(
-    id="7",
-    status="completed",
-    total_price="44.98",
-    products="1: 2 x 19.99\n2: 1 x 5.00",
-    created_at="1700000000000",
-    expires_at=None,
-    holds_score=None,
-    pending_score=None,
-)
+LINES = (OrderLine(1, 2, Cents(1999)), OrderLine(2, 1, Cents(500)))
+COMPLETED = order_row(Order(7, LINES, Cents(4498), "completed", Milliseconds(1_700_000_000_000)))
 HELD = COMPLETED._replace(status="pending", expires_at=DEADLINE, holds_score=DEADLINE, pending_score="7")
 NO_ORDER = OrderRow(*[None] * len(OrderRow._fields))
 NO_PRODUCT = ProductRow(*[None] * len(ProductRow._fields))
@@ -93,35 +105,17 @@ def test_unreadable_lines_give_none(products: str | None) -> None:
 
 # --- Orders -----------------------------------------------------------------------------------------------------------
 
-LINES = st.lists(
-    st.builds(OrderLine, st.integers(1, MAX_ID), st.integers(1, MAX_QUANTITY), st.integers(0, MAX_PRICE)),
-    min_size=1,
-    max_size=100,
-)
 
-
-@given(
-    LINES,
-    st.integers(1, MAX_ID),
-    st.sampled_from(["pending", "completed", "cancelled", "expired"]),
-    st.integers(0, 10**13),
-)
-def test_an_order_that_agrees_with_its_indexes_has_no_findings(
-    lines: list[OrderLine], order_id: int, status: str, expires_at: int
-) -> None:
-    pending = status == "pending"
-    row = OrderRow(
-        id=str(order_id),
-        status=status,
-        total_price=format_cents(sum(line.quantity * line.price for line in lines)),
-        products="\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in lines),
-        created_at="1700000000000",
-        expires_at=str(expires_at) if pending else None,
-        holds_score=str(expires_at) if pending else None,
-        pending_score=str(order_id) if pending else None,
-    )
-    assert lines_of(row) == tuple(lines)
-    assert order_findings(row, order_id) == []
+@given(orders(), st.data())
+def test_an_order_that_agrees_with_its_indexes_has_no_findings(order: Order, data: st.DataObject) -> None:
+    lines = data.draw(order_lines(max_size=MAX_LINES))
+    order = order._replace(lines=lines, total_price=Cents(sum(line.quantity * line.price for line in lines)))
+    if order.status == "pending":
+        row = order_row(order, holds_score=str(order.expires_at), pending_score=str(order.id))
+    else:
+        row = order_row(order)
+    assert lines_of(row) == order.lines
+    assert order_findings(row, order.id) == []
 
 
 def test_an_order_that_ended_may_keep_its_deadline() -> None:
@@ -130,8 +124,8 @@ def test_an_order_that_ended_may_keep_its_deadline() -> None:
 
 @given(st.integers(min_value=0, max_value=10**12).filter(lambda cents: cents != 4498))
 def test_a_total_that_is_not_the_sum_of_the_lines_is_found(cents: int) -> None:
-    assert order_findings(COMPLETED._replace(total_price=format_cents(cents))) == [
-        f"has total_price {format_cents(cents)}, but the sum of its lines is 44.98"
+    assert order_findings(COMPLETED._replace(total_price=format_cents(Cents(cents)))) == [
+        f"has total_price {format_cents(Cents(cents))}, but the sum of its lines is 44.98"
     ]
 
 
@@ -212,16 +206,8 @@ def test_only_the_beginning_of_a_long_value_is_shown() -> None:
 def test_a_product_that_agrees_with_its_orders_has_no_findings(
     stock: int, held: int, sold: int, price: int, withdrawn: bool
 ) -> None:
-    row = ProductRow(
-        id="1",
-        price=format_cents(price),
-        stock=str(stock),
-        held=str(held),
-        sold=str(sold),
-        received=str(stock + held + sold),
-        withdrawn="1" if withdrawn else "0",
-        index_score=None if withdrawn else "1",
-    )
+    counters = {"stock": stock, "held": held, "sold": sold, "received": stock + held + sold}
+    row = product_row(1, None if withdrawn else "1", price=format_cents(Cents(price)), withdrawn=withdrawn, **counters)
     assert product_findings(row, Units(held, sold)) == []
 
 

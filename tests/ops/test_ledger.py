@@ -10,6 +10,7 @@ from service.domain.event import STATUS_AFTER_EVENT, Event
 from service.domain.money import Cents
 from service.domain.order import UNITS_IN, OrderLine
 from service.ops.ledger import Ledger, OrderChange, Units, order_change
+from tests.support.orders import order_lines
 
 MUGS = (OrderLine(1, 2, Cents(1999)),)
 BOTH = (OrderLine(1, 2, Cents(1999)), OrderLine(2, 5, Cents(100)))
@@ -116,9 +117,7 @@ class History(NamedTuple):
 
 
 MOMENTS = 20
-LINES = st.lists(st.builds(OrderLine, st.integers(1, 3), st.integers(1, 9), st.just(100)), min_size=1, max_size=3).map(
-    tuple
-)
+LINES = order_lines(product_ids=st.integers(1, 3), quantities=st.integers(1, 9), prices=st.just(Cents(100)), max_size=3)
 
 
 @st.composite

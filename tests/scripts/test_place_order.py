@@ -4,9 +4,13 @@ from decimal import Decimal
 
 import pytest
 
+from service.domain.money import Cents
+from service.domain.order import Order, OrderLine
+from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.sender import CommandSender
 from tests.support.books import assert_books_balance
+from tests.support.orders import order_hash
 from tests.support.redis_content import dump, events_at, hash_at, scores_at
 from tests.support.scripts import NOW_MS, run_add_product, run_place_order
 from tests.support.shop import SHOP
@@ -20,13 +24,9 @@ async def test_a_completed_order_is_written_in_plain_values(redis: CommandSender
     names = (await dump(redis)).keys()
     before = await hash_at(redis, keys.product(SHOP, 7))
     assert await run_place_order(redis, (9, 1), (7, 2)) == ["placed", "46.98", str(NOW_MS), "", "7.00", "19.99"]
-    assert await hash_at(redis, keys.order(SHOP, 41)) == {
-        "id": "41",
-        "status": "completed",
-        "total_price": "46.98",
-        "products": "9: 1 x 7.00\n7: 2 x 19.99",
-        "created_at": str(NOW_MS),
-    }
+    lines = (OrderLine(9, 1, Cents(700)), OrderLine(7, 2, Cents(1999)))
+    order = Order(41, lines, Cents(4698), "completed", Milliseconds(NOW_MS))
+    assert await hash_at(redis, keys.order(SHOP, 41)) == order_hash(order, products="9: 1 x 7.00\n7: 2 x 19.99")
     assert (await events_at(redis, EVENTS))[2:] == [
         {
             "event": "order_placed",
@@ -44,17 +44,14 @@ async def test_a_completed_order_is_written_in_plain_values(redis: CommandSender
 async def test_a_pending_order_holds_its_stock_until_its_deadline(redis: CommandSender) -> None:
     await run_add_product(redis, 7)
     before = await hash_at(redis, keys.product(SHOP, 7))
-    deadline = str(NOW_MS + 900_000)
-    assert await run_place_order(redis, (7, 3), hold_ms=900_000) == ["placed", "59.97", str(NOW_MS), deadline, "19.99"]
-    assert await hash_at(redis, keys.order(SHOP, 41)) == {
-        "id": "41",
-        "status": "pending",
-        "total_price": "59.97",
-        "products": "7: 3 x 19.99",
-        "created_at": str(NOW_MS),
-        "expires_at": deadline,
-    }
-    assert await scores_at(redis, HOLDS) == {"41": int(deadline)}
+    deadline = Milliseconds(NOW_MS + 900_000)
+    assert await run_place_order(redis, (7, 3), hold_ms=900_000) == [
+        *("placed", "59.97", str(NOW_MS), str(deadline), "19.99")
+    ]
+    lines = (OrderLine(7, 3, Cents(1999)),)
+    order = Order(41, lines, Cents(5997), "pending", Milliseconds(NOW_MS), deadline)
+    assert await hash_at(redis, keys.order(SHOP, 41)) == order_hash(order)
+    assert await scores_at(redis, HOLDS) == {"41": deadline}
     assert await scores_at(redis, PENDING) == {"41": 41}
     assert await hash_at(redis, keys.product(SHOP, 7)) == {**before, "stock": "7", "held": "3"}
     assert (await events_at(redis, EVENTS))[-1]["status"] == "pending"

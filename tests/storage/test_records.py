@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.event import Event
-from service.domain.limits import MAX_ID, MAX_PRICE, MAX_QUANTITY, MAX_STOCK
+from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents, format_cents
 from service.domain.order import Order, OrderLine
 from service.domain.product import Product
@@ -21,15 +21,13 @@ from service.storage.records import (
     read_orders,
     read_products,
 )
+from tests.support.orders import ids, order_row, orders, prices
 from tests.support.products import product_hash
 from tests.support.shop import new_mug
 
 stable = settings(derandomize=True, deadline=None)
 """The same examples in every run, and no failure on a slow machine."""
 
-ids = st.integers(1, MAX_ID)
-prices = st.integers(0, MAX_PRICE).map(Cents)
-times = st.integers(0, 10**14).map(Milliseconds)
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
 
 
@@ -92,47 +90,27 @@ def test_an_unreadable_product_raises_value_error(field: str, value: str) -> Non
 # Orders
 
 
-def order_row(order: Order, expires_at: int | None) -> list[str | None]:
-    """Return the values of ORDER_FIELDS as lua/place_order.lua writes them."""
-    stored = {
-        "products": "\n".join(
-            f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in order.lines
-        ),
-        "total_price": format_cents(order.total_price),
-        "status": order.status,
-        "created_at": str(order.created_at),
-        "expires_at": None if expires_at is None else str(expires_at),
-    }
-    return [stored[field] for field in ORDER_FIELDS]
-
-
-lines = st.lists(st.builds(OrderLine, ids, st.integers(1, MAX_QUANTITY), prices), min_size=1, max_size=5).map(tuple)
-amounts = st.integers(0, 2**53 - 1).map(Cents)
-
-
 @stable
-@given(ids, lines, amounts, times, times)
-def test_a_pending_order_is_read_with_its_deadline(
-    order_id: int, lines: tuple[OrderLine, ...], total: Cents, created_at: Milliseconds, expires_at: Milliseconds
-) -> None:
-    order = Order(order_id, lines, total, "pending", created_at, expires_at)
-    assert read_orders([order_id], [order_row(order, expires_at)]) == [order]
+@given(orders("pending"))
+def test_a_pending_order_is_read_with_its_deadline(order: Order) -> None:
+    assert order.expires_at is not None
+    assert read_orders([order.id], [order_row(order)]) == [order]
 
 
 @pytest.mark.parametrize(("status", "stored"), [("completed", None), ("cancelled", 5), ("expired", 5)])
 @stable
-@given(ids, lines, amounts, times)
+@given(data=st.data())
 def test_an_order_that_is_not_pending_is_read_without_a_deadline(
-    status: str, stored: int | None, order_id: int, lines: tuple[OrderLine, ...], total: Cents, created_at: Milliseconds
+    status: str, stored: int | None, data: st.DataObject
 ) -> None:
-    order = Order(order_id, lines, total, status, created_at, None)
-    assert read_orders([order_id], [order_row(order, stored)]) == [order]
+    order = data.draw(orders(status, expires_at=st.none()))
+    assert read_orders([order.id], [order_row(order, expires_at=stored)]) == [order]
 
 
 def test_an_absent_order_is_read_as_none_in_its_place() -> None:
     order = Order(2, (OrderLine(7, 1, Cents(1999)),), Cents(1999), "completed", Milliseconds(1), None)
     absent = [None] * len(ORDER_FIELDS)
-    assert read_orders([1, 2, 3], [absent, order_row(order, None), absent]) == [None, order, None]
+    assert read_orders([1, 2, 3], [absent, order_row(order), absent]) == [None, order, None]
 
 
 @pytest.mark.parametrize(
@@ -148,19 +126,19 @@ def test_an_absent_order_is_read_as_none_in_its_place() -> None:
 )
 def test_an_unreadable_order_raises_value_error(field: str, value: str) -> None:
     order = Order(1, (OrderLine(7, 1, Cents(1999)),), Cents(1999), "pending", Milliseconds(1), Milliseconds(2))
-    row = order_row(order, 2)
+    row = order_row(order)
     assert read_orders([1], [row]) == [order]
     row[ORDER_FIELDS.index(field)] = value
     with pytest.raises(ValueError, match=r"unreadable|invalid literal"):
         read_orders([1], [row])
 
 
-@pytest.mark.parametrize("read", [read_products, read_orders])
-def test_there_must_be_one_row_for_each_id(read: object) -> None:
+@pytest.mark.parametrize(("read", "fields"), [(read_products, PRODUCT_FIELDS), (read_orders, ORDER_FIELDS)])
+def test_there_must_be_one_row_for_each_id(read: object, fields: tuple[str, ...]) -> None:
     assert callable(read)
     assert read([], []) == []
     with pytest.raises(ValueError, match="shorter"):
-        read([1, 2], [[None] * 5])
+        read([1, 2], [[None] * len(fields)])
 
 
 # Events

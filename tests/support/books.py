@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from service.domain.event import EVENT_FIELDS
 from service.storage import keys
 from service.storage.sender import CommandSender
+from tests.support.orders import HASH_FIELDS
 from tests.support.redis_content import hash_at, scores_at
 from tests.support.shop import SHOP
 
@@ -55,6 +57,9 @@ async def assert_books_balance(sender: CommandSender, shop: str = SHOP) -> Books
     for order_id, order in books.orders.items():
         lines = order_lines(order["products"])
         assert order["id"] == str(order_id)
+        # A new field must be added to HASH_FIELDS, and checked here if it says something about units or indexes.
+        assert order.keys() <= HASH_FIELDS, f"unknown fields of an order: {sorted(order.keys() - HASH_FIELDS)}"
+        assert order.keys() >= {"id", "status", "total_price", "products", "created_at"}
         assert (order["status"] == "completed") == ("expires_at" not in order), "only a completed order has no deadline"
         assert cents(order["total_price"]) == sum(quantity * price for _, quantity, price in lines), order
         by_status[order["status"]].update({product_id: quantity for product_id, quantity, _ in lines})
@@ -83,7 +88,10 @@ async def account_of(sender: CommandSender, product_id: int) -> Account:
 
 
 def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
-    """Return every product's units, computed from all events since the first."""
+    """Return every product's units, computed from all events since the first.
+
+    Fail if an event has an unknown type or an unknown field: it might say something about units.
+    """
     stock, held, sold, received = (Counter[int]() for _ in range(4))
     moves = {
         ("order_placed", "pending"): (stock, held),
@@ -93,6 +101,9 @@ def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
         ("order_expired", None): (held, stock),
     }
     for event in events:
+        kind = event["event"]
+        assert kind in EVENT_FIELDS, f"unknown event: {event}"
+        assert event.keys() <= {"event", *EVENT_FIELDS[kind]}, f"unknown fields of an event: {event}"
         match event:
             case {"event": "product_added", "product": product, "stock": amount}:
                 stock[int(product)] = received[int(product)] = int(amount)
@@ -100,13 +111,17 @@ def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
                 stock[int(product)] += int(change)
                 received[int(product)] += int(change)
                 assert stock[int(product)] == whole(balance), event
-            case {"event": kind, "order": _, "products": products}:
-                source, target = moves[kind, event.get("status")]
+            case {"event": "product_changed" | "product_withdrawn"}:
+                pass
+            case {"order": _, "products": products}:
+                change_of = kind, event.get("status")
+                assert change_of in moves, f"not known how this event moves units: {event}"
+                source, target = moves[change_of]
                 for product_id, quantity, _ in order_lines(products):
                     source[product_id] -= quantity
                     target[product_id] += quantity
             case _:
-                assert event["event"] in ("product_changed", "product_withdrawn"), event
+                raise AssertionError(f"not known how this event moves units: {event}")
     return {
         product_id: Account(stock[product_id], held[product_id], sold[product_id], received[product_id])
         for product_id in received

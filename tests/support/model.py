@@ -28,6 +28,7 @@ from service.domain.errors.refusals import (
     TotalTooLarge,
     UnavailableLine,
 )
+from service.domain.event import EVENT_FIELDS
 from service.domain.limits import MAX_STOCK, MAX_TOTAL
 from service.domain.money import Cents, format_cents
 from service.domain.order import Order, OrderLine
@@ -300,10 +301,13 @@ class Model:
         for line in order.lines:
             product = self.products[line.product_id]
             product.held -= line.quantity
-            if status == "completed":
-                product.sold += line.quantity
-            else:
-                product.stock += line.quantity
+            match status:
+                case "completed":
+                    product.sold += line.quantity
+                case "cancelled" | "expired":
+                    product.stock += line.quantity
+                case _:
+                    raise AssertionError(f"a pending order cannot become {status}")
         if status == "completed":
             order.expires_at = None
         self.add_event(f"order_{status}", order=order_id, products=order.products)
@@ -343,6 +347,7 @@ class Model:
             self.keys[key] = ModelKey(request, outcome)
 
     def add_event(self, event: str, **fields: object) -> None:
+        assert fields.keys() <= set(EVENT_FIELDS[event]), f"unknown fields of {event}: {sorted(fields)}"
         self.events.append({"event": event, **{name: str(value) for name, value in fields.items()}})
 
 

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 from service.storage import keys
+from service.storage.holds import complete_order_args, release_order_args
 from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
+from service.storage.stock import move_stock_args
 from tests.support.products import REPLY_FIELDS, as_text
 from tests.support.shop import SHOP, mug
 
 SCRIPTS = load_scripts()
 NOW_MS = 1_754_000_000_123
-"""The time that `run_place_order` gives its script by default: ms since 1970."""
+"""The time that the scripts of orders get by default: ms since 1970."""
 
 
 async def run_script(sender: CommandSender, name: str, keys: Sequence[str], args: Sequence[str | int]) -> list[str]:
@@ -74,3 +76,65 @@ async def run_place_order(
         ids_and_quantities=[part for line in lines for part in line],
     )
     return await run_script(sender, "place_order", names, args)
+
+
+async def run_move_stock(
+    sender: CommandSender,
+    product_id: int,
+    change: int,
+    *,
+    max_stock: int = 1000,
+    key: str = "",
+    fingerprint: str = "f1",
+    refusal_ms: int = 60_000,
+    events_max: int = 1000,
+) -> list[str]:
+    """Run lua/move_stock.lua."""
+    names = [keys.product(SHOP, product_id), keys.events(SHOP)]
+    names += [keys.idempotency(SHOP, key)] if key else []
+    args = move_stock_args(
+        product_id=product_id,
+        change=change,
+        reason="counted",
+        max_stock=max_stock,
+        idempotency_key=key,
+        fingerprint=fingerprint if key else "",
+        refusal_ms=refusal_ms,
+        events_max=events_max,
+        fields=REPLY_FIELDS,
+    )
+    return await run_script(sender, "move_stock", names, args)
+
+
+async def run_complete_order(
+    sender: CommandSender,
+    order_id: int,
+    *lines: tuple[int, int],
+    quantities: Sequence[int] | None = None,
+    events_max: int = 1000,
+    now_ms: int = NOW_MS,
+) -> list[str]:
+    """Run lua/complete_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
+    given = [quantity for _, quantity in lines] if quantities is None else quantities
+    args = complete_order_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
+    return await run_script(sender, "complete_order", _keys_of_hold(order_id, lines), args)
+
+
+async def run_release_order(
+    sender: CommandSender,
+    order_id: int,
+    *lines: tuple[int, int],
+    action: str = "cancel",
+    quantities: Sequence[int] | None = None,
+    events_max: int = 1000,
+    now_ms: int = NOW_MS,
+) -> list[str]:
+    """Run lua/release_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
+    given = [quantity for _, quantity in lines] if quantities is None else quantities
+    args = release_order_args(order_id=order_id, action=action, events_max=events_max, now_ms=now_ms, quantities=given)
+    return await run_script(sender, "release_order", _keys_of_hold(order_id, lines), args)
+
+
+def _keys_of_hold(order_id: int, lines: Sequence[tuple[int, int]]) -> list[str]:
+    names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
+    return names + [keys.product(SHOP, product_id) for product_id, _ in lines]
