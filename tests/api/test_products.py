@@ -230,7 +230,7 @@ async def test_patch_changes_only_the_given_fields(client: AsyncClient, media_ty
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"name": mug()["name"]}, {name: mug()[name] for name in ProductChange.model_fields}]
+    "change", [{}, {"name": mug()["name"]}, {name: mug()[name] for name in ProductChange.model_fields.keys() & mug()}]
 )
 async def test_patch_without_a_new_value_writes_nothing(
     client: AsyncClient, redis: CommandSender, change: dict[str, object]

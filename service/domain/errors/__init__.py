@@ -24,8 +24,9 @@ HoldfastError                     base.py
  │         │    ├── InsufficientStockForStockChange
  │         │    └── StockLimitExceeded
  │         └── OrderPlacementRefusal   the order was not placed
- │              ├── ProductsNotFound
- │              ├── InsufficientStock
+ │              ├── UnavailableLines
+ │              │    ├── ProductsNotFound
+ │              │    └── InsufficientStock
  │              ├── PriceChanged
  │              └── TotalTooLarge
  └── StorageError                 storage.py: Redis is not reachable, too busy or unsuitable; the client may try again
