@@ -75,7 +75,7 @@ async def test_the_error_says_why_a_server_cannot_be_reached(
     async with MultiplexedConnection(client.format(port=port), timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
         with pytest.raises(StorageUnavailable) as error:
             await connection.send("INCR", "count")
-        # One attempt to connect may take as long as a call may wait.
+        # One attempt to connect may take as long as a command may wait.
         give_up = time.monotonic() + LONG_TIMEOUT
         while error.value.reason == "not connected yet" and time.monotonic() < give_up:
             with pytest.raises(StorageUnavailable) as error:
@@ -93,7 +93,7 @@ async def test_user_and_password_of_the_url_are_used(engine_url: str, network: N
         assert await connection.send("ACL", "WHOAMI") == "clerk"
 
 
-async def test_calls_fail_with_the_reason_until_the_password_is_correct(
+async def test_commands_fail_with_the_reason_until_the_password_is_correct(
     network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
     url = network.url.replace("://", f"://{clerk}:other@")
@@ -106,7 +106,7 @@ async def test_calls_fail_with_the_reason_until_the_password_is_correct(
         await wait_for_recovery(connection)
 
 
-async def test_a_command_that_the_acl_forbids_fails_only_its_own_call(
+async def test_a_command_that_the_acl_forbids_fails_only_its_own_command(
     network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
     await engine.send("ACL", "SETUSER", clerk, "-incr")

@@ -45,7 +45,7 @@ class OpenShop:
         assert (await self.client.delete("/orders/2")).status_code == 204
         self.opened_at = await self.store.events.last_id()
 
-    async def call(self, action: str) -> int:
+    async def request(self, action: str) -> int:
         """Make a request such as `POST /orders {...}` and return its status. Or `expire` all holds, and return 0."""
         if action == "expire":
             self.clock.forward(900)
@@ -124,10 +124,10 @@ LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quan
 async def test_a_change_writes_one_event_even_if_the_request_is_repeated(
     shop: OpenShop, action: str, status: int, event: dict[str, str]
 ) -> None:
-    assert await shop.call(action) == status
+    assert await shop.request(action) == status
     assert await shop.new_events() == [event]
     if not action.startswith(("POST /orders {", "POST /products/9/stock")):
-        await shop.call(action)
+        await shop.request(action)
         assert await shop.new_events() == [event]
 
 
@@ -159,7 +159,7 @@ async def test_a_change_writes_one_event_even_if_the_request_is_repeated(
     ],
 )
 async def test_a_request_that_changes_nothing_writes_no_event(shop: OpenShop, action: str, status: int) -> None:
-    assert await shop.call(action) == status
+    assert await shop.request(action) == status
     assert await shop.new_events() == []
 
 
@@ -285,7 +285,7 @@ async def test_the_store_knows_the_last_event_and_whether_all_events_are_still_t
 
 @pytest.fixture
 async def waiting_store(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Store]:
-    """A Store with its own connection, because a call that waits blocks its connection."""
+    """A Store with its own connection, because a command that waits blocks its connection."""
     async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as connection:
         yield make_store(connection)
 
@@ -323,7 +323,7 @@ async def test_the_json_of_an_event_has_numbers_amounts_and_order_lines(shop: Op
         'PATCH /products/11 {"price": 999999999.99, "name": "7", "description": "8"}',
         "DELETE /products/11",
     ):
-        await shop.call(request)
+        await shop.request(request)
     events = await shop.store.events.read(shop.opened_at)
     texts = [event.json() for event in events]
     assert not any("\n" in text for text in texts), "JSON Lines: one event per line"

@@ -49,16 +49,16 @@ async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) ->
 
 
 class SenderWithFailingCounter:
-    """A CommandSender on which the counter of order ids answers the first call and fails all later calls."""
+    """A CommandSender on which the counter of order ids answers the first command and fails all later commands."""
 
     def __init__(self, sender: CommandSender) -> None:
         self.sender = sender
-        self.counter_calls = 0
+        self.counter_commands = 0
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         if command[0] == "INCRBY" and command[1] == keys.order_ids(SHOP):
-            self.counter_calls += 1
-            if self.counter_calls > 1:
+            self.counter_commands += 1
+            if self.counter_commands > 1:
                 return fail()
         return self.sender.send(*command, safe_to_repeat=safe_to_repeat)
 
@@ -73,10 +73,10 @@ async def test_orders_that_wait_for_ids_share_one_reservation(engine: Multiplexe
     before = await engine.send("INFO", "commandstats")
     placed = await asyncio.gather(*(store.orders.place(new_order((mugs, 1))) for _ in range(4000)))
     after = await engine.send("INFO", "commandstats")
-    calls = [
+    commands = [
         int(found[1]) if (found := re.search(r"cmdstat_incrby:calls=(\d+)", text)) else 0 for text in (before, after)
     ]
-    assert calls[1] - calls[0] <= 3
+    assert commands[1] - commands[0] <= 3
     assert len({order.id for order, _ in placed}) == 4000
 
 
@@ -86,10 +86,10 @@ async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(redis:
     store = make_store(sender)
     ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(ID_BLOCK_SIZE)]
     assert ids == list(range(1, ID_BLOCK_SIZE + 1))
-    assert sender.counter_calls > 1  # the worker asked for the next block before it was needed
+    assert sender.counter_commands > 1  # the worker asked for the next block before it was needed
     with pytest.raises(StorageUnavailable):
         await store.orders.place(new_order((mugs, 1)))
-    sender.counter_calls = 0
+    sender.counter_commands = 0
     assert (await store.orders.place(new_order((mugs, 1)))).order.id == ID_BLOCK_SIZE + 1
 
 

@@ -205,10 +205,10 @@ async def test_orders_that_a_failed_round_left_pending_expire_later(
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 20)
     clock.forward(900)
-    calls = iter(range(1000))
+    numbers = iter(range(1000))
 
     def error_for_every_second_script(command: str) -> Exception | None:
-        return StorageUnavailable("cut") if command == "EVALSHA" and next(calls) % 2 else None
+        return StorageUnavailable("cut") if command == "EVALSHA" and next(numbers) % 2 else None
 
     with capture_logs():
         await release_all_due(make_store(ObservedSender(redis, error_for_every_second_script), clock=clock))
