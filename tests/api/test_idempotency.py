@@ -318,11 +318,11 @@ async def test_replay_that_cannot_be_read_is_answered_with_outcome_unknown(
     async with http_client(make_store(sender)) as client:
         product_id = await add_product(client, stock=10)
         assert (await place(client, (product_id, 1), key="k")).status_code == 201
-        move = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
-        assert (await client.post(f"/products/{product_id}/stock", **move)).status_code == 200  # type: ignore[arg-type]
+        stock_change = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
+        assert (await client.post(f"/products/{product_id}/stock", **stock_change)).status_code == 200  # type: ignore[arg-type]
         sender.loses_reads = True
         assert_problem(await place(client, (product_id, 1), key="k"), 503, "outcome-unknown")
-        again = await client.post(f"/products/{product_id}/stock", **move)  # type: ignore[arg-type]
+        again = await client.post(f"/products/{product_id}/stock", **stock_change)  # type: ignore[arg-type]
         assert_problem(again, 503, "outcome-unknown")
         sender.loses_reads = False
         assert (await place(client, (product_id, 1), key="k")).headers["idempotent-replayed"] == "true"

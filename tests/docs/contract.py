@@ -106,7 +106,7 @@ async def hash_fields() -> dict[str, set[str]]:
     redis, clock = FakeRedis(), Clock()
     store = make_store(redis, clock=clock)
     product_id = (await store.products.add(new_mug())).id
-    await store.stock.change(product_id, StockChange(change=1, reason="counted"), "moved")
+    await store.stock.change(product_id, StockChange(change=1, reason="counted"), "stock-change")
     order_ids = []
     for number, status in enumerate(("completed", "pending", "pending", "pending")):
         placed = await store.orders.place(new_order((product_id, 1), status=status), f"placed-{number}")

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from service.domain.money import Cents, format_cents
 from service.domain.requests import NewOrder, NewProduct, StockChange
-from tests.support.model import Move, Request
+from tests.support.model import Request, StockChangeRequest
 from tests.support.shop import new_mug, new_order
 
 Lines = list[tuple[int, int]]
@@ -29,12 +29,12 @@ def order_request(lines: Lines, hold: int | None, total: int | None) -> NewOrder
 def repeated(first: Request, repetition: str, variant: int) -> Request:
     """Return the request that comes with the key of the first request. `variant` is 0, 1 or 2."""
     match repetition, first:
-        case "other kind", Move():
+        case "other kind", StockChangeRequest():
             return order_request([(first.product_id, 1)], None, None)
         case "other kind", NewOrder():
-            return Move(first.products[0].product_id, StockChange(change=1, reason="restock"))
-        case "other meaning", Move():
-            return another_move(first, variant)
+            return StockChangeRequest(first.products[0].product_id, StockChange(change=1, reason="restock"))
+        case "other meaning", StockChangeRequest():
+            return another_stock_change(first, variant)
         case "other meaning", NewOrder():
             return another_order(first, variant)
         case "other bytes", NewOrder():
@@ -71,9 +71,9 @@ def another_order(first: NewOrder, variant: int) -> NewOrder:
     return order_request(lines, hold, total)
 
 
-def another_move(first: Move, variant: int) -> Move:
+def another_stock_change(first: StockChangeRequest, variant: int) -> StockChangeRequest:
     """Return a stock change with another change, of another product or with another reason."""
-    product_id, change, reason = first.product_id, first.move.change, first.move.reason
+    product_id, change, reason = first.product_id, first.stock_change.change, first.stock_change.reason
     match variant:
         case 0:
             change = 1 if change == 2 else 2
@@ -81,7 +81,7 @@ def another_move(first: Move, variant: int) -> Move:
             product_id += 1
         case _:
             reason += "!"
-    return Move(product_id, StockChange(change=change, reason=reason))
+    return StockChangeRequest(product_id, StockChange(change=change, reason=reason))
 
 
 def hold_of(order: NewOrder) -> int | None:

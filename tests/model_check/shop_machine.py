@@ -44,7 +44,7 @@ from tests.model_check.strategies import (
 from tests.support.books import assert_books_balance, units_from_events
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
-from tests.support.model import Model, ModelKey, Move
+from tests.support.model import Model, ModelKey, StockChangeRequest
 from tests.support.redis_content import events_at, hash_at, scores_at
 from tests.support.shop import SHOP, make_store
 
@@ -134,7 +134,9 @@ class ShopMachine(RuleBasedStateMachine):
         for lines, hold, total in orders:
             self.place(0, order_request(lines, hold, total), self.fresh_key())
         for product_id, change in ((3, -1), (4, 1), (1, -MAX_STOCK), (1, MAX_STOCK), (8, 1)):
-            self.move(0, Move(product_id, StockChange(change=change, reason="restock")), self.fresh_key())
+            self.send_stock_change(
+                0, StockChangeRequest(product_id, StockChange(change=change, reason="restock")), self.fresh_key()
+            )
 
     @action(worker=workers, chosen_id=ids_to_add, name=names, price=prices, stock=stocks)
     def add(self, worker: int, chosen_id: int | None, name: str, price: int, stock: int) -> None:
@@ -168,10 +170,10 @@ class ShopMachine(RuleBasedStateMachine):
         self.compare(self.stores[worker].products.withdraw(product_id), lambda: self.model.withdraw_product(product_id))
 
     @action(worker=workers, product_id=ids, amount=amounts, reason=reasons, keyed=st.booleans())
-    def move_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
+    def change_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
         change = amount if isinstance(amount, int) else self.change_by(product_id, amount)
-        request = Move(product_id, StockChange(change=change, reason=reason))
-        self.move(worker, request, self.fresh_key() if keyed else None)
+        request = StockChangeRequest(product_id, StockChange(change=change, reason=reason))
+        self.send_stock_change(worker, request, self.fresh_key() if keyed else None)
 
     def change_by(self, product_id: int, amount: str) -> int:
         """Return the largest change that the stock allows, or one unit more. If that would be 0, return 1."""
@@ -261,8 +263,8 @@ class ShopMachine(RuleBasedStateMachine):
         for worker, repetition, variant in repeats:
             key = draw_evenly(data, list(self.model.keys), self.replay_outcome)
             request = repeated(self.model.keys[key].first, repetition, variant)
-            if isinstance(request, Move):
-                self.move(worker, request, key)
+            if isinstance(request, StockChangeRequest):
+                self.send_stock_change(worker, request, key)
             else:
                 self.place(worker, request, key)
 
@@ -386,22 +388,24 @@ class ShopMachine(RuleBasedStateMachine):
         assert_same_result(found, result_or_refusal(lambda: self.model.place_order(new, key, order_id)))
         self.count_outcome("place", kind_of(found), key, known, found)
 
-    def move(self, worker: int, request: Move, key: str | None) -> None:
+    def send_stock_change(self, worker: int, request: StockChangeRequest, key: str | None) -> None:
         known = None if key is None else self.model.keys.get(key)
         found = self.compare(
-            self.stores[worker].stock.change(request.product_id, request.move, key),
-            lambda: self.model.move_stock(request.product_id, request.move, key),
+            self.stores[worker].stock.change(request.product_id, request.stock_change, key),
+            lambda: self.model.change_stock(request.product_id, request.stock_change, key),
         )
-        self.count_outcome("move", "on sale" if isinstance(found, ChangedStock) else kind_of(found), key, known, found)
+        self.count_outcome(
+            "change stock", "on sale" if isinstance(found, ChangedStock) else kind_of(found), key, known, found
+        )
         if known is None and isinstance(found, StockLimitExceeded) and found.stock + found.change <= MAX_STOCK:
-            self.outcomes["move: StockLimitExceeded only because of held units"] += 1
+            self.outcomes["change stock: StockLimitExceeded only because of held units"] += 1
 
     def count_outcome(self, verb: str, outcome: str, key: str | None, known: ModelKey | None, found: object) -> None:
         """Count the outcome of a call. `known`: what the model knew of the key before the call."""
         if key is None or known is None:
             self.outcomes[f"{verb}: {outcome}"] += 1
         elif isinstance(found, IdempotencyKeyReused):
-            owner = "an order" if isinstance(known.first, NewOrder) else "a move"
+            owner = "an order" if isinstance(known.first, NewOrder) else "a stock change"
             self.outcomes[f"{verb}: key of {owner}"] += 1
         else:
             self.outcomes[f"{verb} again: {self.replay_outcome(key)}"] += 1

@@ -19,7 +19,7 @@ SEEDS = range(6)
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
 ORDER_REFUSALS = tuple(kind.__name__ for kind in refusals.ORDER_REFUSALS)
-MOVE_REFUSALS = tuple(kind.__name__ for kind in refusals.STOCK_REFUSALS)
+STOCK_REFUSALS = tuple(kind.__name__ for kind in refusals.STOCK_REFUSALS)
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),
@@ -28,12 +28,12 @@ ALL_OUTCOMES = {
     "place: pending",
     "place: completed",
     *(f"place: {refusal}" for refusal in ORDER_REFUSALS),
-    *(f"place: key of {owner}" for owner in ("an order", "a move")),
+    *(f"place: key of {owner}" for owner in ("an order", "a stock change")),
     *(f"place again: {outcome}" for outcome in (*STATES[1:], *ORDER_REFUSALS)),
-    *(f"move: {outcome}" for outcome in ("on sale", *MOVE_REFUSALS)),
-    *(f"move: key of {owner}" for owner in ("an order", "a move")),
-    *(f"move again: {outcome}" for outcome in ("on sale", "withdrawn", *MOVE_REFUSALS)),
-    "move: StockLimitExceeded only because of held units",
+    *(f"change stock: {outcome}" for outcome in ("on sale", *STOCK_REFUSALS)),
+    *(f"change stock: key of {owner}" for owner in ("an order", "a stock change")),
+    *(f"change stock again: {outcome}" for outcome in ("on sale", "withdrawn", *STOCK_REFUSALS)),
+    "change stock: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),
     *(f"event: {kind}" for kind in EVENT_FIELDS),

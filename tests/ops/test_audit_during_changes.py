@@ -164,7 +164,7 @@ class RandomChanges:
             (3, lambda: self.end(self.store.holds.complete)),
             (2, lambda: self.end(self.store.holds.cancel)),
             (1, self.expire),
-            (3, self.move_stock),
+            (3, self.change_stock),
             (1, self.add),
             (1, self.withdraw),
         ]
@@ -192,7 +192,7 @@ class RandomChanges:
         self.clock.forward(1)
         await self.store.holds.expire_due(10)
 
-    async def move_stock(self) -> None:
+    async def change_stock(self) -> None:
         await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))
 
     async def add(self) -> None:

@@ -92,19 +92,19 @@ CALLS = {
         lambda redis, **options: run_withdraw_product(redis, 7, **options),
         (MUG, PRODUCTS, EVENTS),
     ),
-    "move": ScriptCall(
+    "stock_change": ScriptCall(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, 5, **options),
         (MUG, EVENTS),
         ((MUG, "held"), (MUG, "received")),
     ),
-    "move_keyed": ScriptCall(
+    "stock_change_keyed": ScriptCall(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, 5, key="k-1", **options),
         (MUG, EVENTS, IDEMPOTENCY),
         ((MUG, "held"), (MUG, "received")),
     ),
-    "move_refused": ScriptCall(
+    "stock_change_refused": ScriptCall(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, -11, key="k-1", **options),
         (MUG, EVENTS, IDEMPOTENCY),

@@ -168,7 +168,7 @@ async def test_a_repeated_idempotency_key_writes_no_second_event(shop: OpenShop)
         await place(shop.client, (7, 1), key="order")
         await place(shop.client, (7, 100), key="refused")
         body = {"change": 1, "reason": "delivery"}
-        await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "move"})
+        await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "stock-change"})
     assert [fields["event"] for fields in await shop.new_events()] == ["order_placed", "stock_moved"]
 
 

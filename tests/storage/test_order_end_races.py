@@ -271,18 +271,18 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
         outcomes = await outcomes_of(*(call_of(order_rng.choice(workers), verb)(order_id) for verb in verbs))
         answers[order_id] = list(zip(verbs, outcomes, strict=True))
 
-    async def move_stock() -> None:
+    async def change_stock() -> None:
         for _ in range(40):
             change = rng.choice([-2, -1, 1, 2, 3])
-            move = StockChange(change=change, reason="x")
-            await outcome_of(rng.choice(workers).stock.change(rng.choice(products), move))
+            stock_change = StockChange(change=change, reason="x")
+            await outcome_of(rng.choice(workers).stock.change(rng.choice(products), stock_change))
 
     async def sweep() -> None:
         for _ in range(20):
             await workers.late.holds.expire_due(10)
 
     await asyncio.gather(
-        *(place_and_end(random.Random(rng.random())) for _ in range(400)), move_stock(), sweep(), sweep()
+        *(place_and_end(random.Random(rng.random())) for _ in range(400)), change_stock(), sweep(), sweep()
     )
     books = await assert_books_balance(engine)
     assert books.orders.keys() == answers.keys()
