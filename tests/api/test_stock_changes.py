@@ -8,7 +8,7 @@ from httpx2 import AsyncClient, Response
 from service.domain.limits import MAX_STOCK
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import Account, account_of, assert_books_balance
+from tests.support.balance import Units, assert_balanced, units_of
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.products import product_response
 from tests.support.shop import add_product, place, stock_of
@@ -40,7 +40,7 @@ async def test_stock_changes_by_a_signed_amount(
     assert response.json() == product_response(mugs, stock=stock)
     assert "idempotent-replayed" not in response.headers
     assert (await client.get(f"/products/{mugs}")).json() == response.json()
-    assert await account_of(redis, mugs) == Account(stock, 0, 0, stock)
+    assert await units_of(redis, mugs) == Units(stock, 0, 0, stock)
 
 
 async def test_stock_change_does_not_change_held_and_sold_units(client: AsyncClient, redis: CommandSender) -> None:
@@ -48,9 +48,9 @@ async def test_stock_change_does_not_change_held_and_sold_units(client: AsyncCli
     await place(client, (mugs, 2))
     await place(client, (mugs, 3), status="pending")
     assert (await change_stock(client, mugs, -4)).json()["stock"] == 1
-    assert await account_of(redis, mugs) == Account(1, 3, 2, 6)
+    assert await units_of(redis, mugs) == Units(1, 3, 2, 6)
     assert (await change_stock(client, mugs, 100)).json()["stock"] == 101
-    assert (await assert_books_balance(redis)).accounts == {mugs: Account(101, 3, 2, 106), pots: Account(10, 0, 0, 10)}
+    assert (await assert_balanced(redis)).units == {mugs: Units(101, 3, 2, 106), pots: Units(10, 0, 0, 10)}
 
 
 async def test_units_received_in_total_may_exceed_the_stock_limit(client: AsyncClient, redis: CommandSender) -> None:
@@ -58,7 +58,7 @@ async def test_units_received_in_total_may_exceed_the_stock_limit(client: AsyncC
     for _ in range(3):
         assert (await place(client, (mugs, 1_000_000))).status_code == 201
         assert (await change_stock(client, mugs, 1_000_000)).status_code == 200
-    assert await account_of(redis, mugs) == Account(MAX_STOCK, 0, 3_000_000, MAX_STOCK + 3_000_000)
+    assert await units_of(redis, mugs) == Units(MAX_STOCK, 0, 3_000_000, MAX_STOCK + 3_000_000)
 
 
 @pytest.mark.parametrize("change", [0, -0.0, 1.5, True, "5", None, MAX_STOCK + 1, -MAX_STOCK - 1, 10**30, [1]])
@@ -119,7 +119,7 @@ async def test_stock_change_below_zero_is_refused(
     [error] = problem["errors"]
     assert error.pop("detail")
     assert error == {"pointer": "#/change", "product_id": mugs, "requested": -change, "available": 5}
-    assert await account_of(redis, mugs) == Account(5, 5, 0, 10)
+    assert await units_of(redis, mugs) == Units(5, 5, 0, 10)
     assert not await events_of(store, "stock_moved")
 
 
@@ -134,7 +134,7 @@ async def test_stock_change_is_refused_if_stock_and_held_units_would_exceed_the_
     assert (error["pointer"], error["product_id"]) == ("#/change", mugs)
     assert (await change_stock(client, mugs, 10)).json()["stock"] == MAX_STOCK - 100
     assert (await client.delete(f"/orders/{held['id']}")).status_code == 204
-    assert await account_of(redis, mugs) == Account(MAX_STOCK, 0, 10, MAX_STOCK + 10)
+    assert await units_of(redis, mugs) == Units(MAX_STOCK, 0, 10, MAX_STOCK + 10)
     assert_problem(await change_stock(client, mugs, 1), 409, "stock-limit")
 
 
@@ -150,7 +150,7 @@ async def test_stock_change_of_a_withdrawn_product_is_refused(
     mugs = await add_product(client, stock=10)
     await client.delete(f"/products/{mugs}")
     assert_problem(await change_stock(client, mugs, change), 404, "product-not-found")
-    assert await account_of(redis, mugs) == Account(10, 0, 0, 10)
+    assert await units_of(redis, mugs) == Units(10, 0, 0, 10)
     assert not await events_of(store, "stock_moved")
 
 
@@ -173,7 +173,7 @@ async def test_repeated_key_changes_the_stock_once(
         ):
             assert (again.status_code, again.json()) == (200, first.json())
             assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(redis, mugs) == Account(10 + change, 0, 0, 10 + change)
+    assert await units_of(redis, mugs) == Units(10 + change, 0, 0, 10 + change)
     assert len(await events_of(store, "stock_moved")) == 1
 
 
@@ -209,7 +209,7 @@ async def test_key_of_an_order_cannot_change_stock(client: AsyncClient, redis: C
     again = await place(client, (mugs, 1), key="k")
     assert again.status_code == placed.status_code
     assert again.headers["idempotent-replayed"] == "true"
-    assert (await account_of(redis, mugs)).received == stock
+    assert (await units_of(redis, mugs)).received == stock
 
 
 @pytest.mark.parametrize("change", [5, -20])
@@ -219,8 +219,8 @@ async def test_key_of_a_stock_change_cannot_place_an_order(
     mugs = await add_product(client, stock=10)
     await change_stock(client, mugs, change, key="k")
     assert_problem(await place(client, (mugs, 1), key="k"), 422, "idempotency-key-reused")
-    books = await assert_books_balance(redis)
-    assert (books.accounts[mugs].sold, books.status_of) == (0, {})
+    contents = await assert_balanced(redis)
+    assert (contents.units[mugs].sold, contents.status_of) == (0, {})
 
 
 @pytest.mark.parametrize(

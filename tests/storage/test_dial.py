@@ -21,16 +21,16 @@ from tests.support.network import (
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp", "tls, trusted certificate", "tls, unchecked certificate"])
+@pytest.mark.parametrize("transport", ["unix", "tcp", "tls, trusted certificate", "tls, unchecked certificate"])
 async def test_unix_sockets_tcp_and_tls_can_be_used(
-    engine_url: str, network: Network, tls_network: Network, certificate: tuple[Path, Path], kind: str
+    engine_url: str, network: Network, tls_network: Network, certificate: tuple[Path, Path], transport: str
 ) -> None:
     url = {
         "unix": engine_url,
         "tcp": network.url,
         "tls, trusted certificate": f"{tls_network.url}?ssl_ca_certs={quote(str(certificate[0]))}",
         "tls, unchecked certificate": f"{tls_network.url}?ssl_cert_reqs=none&ssl_check_hostname=false",
-    }[kind]
+    }[transport]
     async with MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=1000) as connection:
         replies = await asyncio.gather(*(connection.send("ECHO", number) for number in range(500)))
         assert replies == [str(number) for number in range(500)]
@@ -85,10 +85,12 @@ async def test_the_error_says_why_a_server_cannot_be_reached(
         assert error.value.reason not in ("", "not connected yet")
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
-async def test_user_and_password_of_the_url_are_used(engine_url: str, network: Network, clerk: str, kind: str) -> None:
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+async def test_user_and_password_of_the_url_are_used(
+    engine_url: str, network: Network, clerk: str, transport: str
+) -> None:
     login = f"{clerk}:{quote(CLERK_PASSWORD, safe='')}@"
-    url = (engine_url if kind == "unix" else network.url).replace("://", f"://{login}")
+    url = (engine_url if transport == "unix" else network.url).replace("://", f"://{login}")
     async with MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=10) as connection:
         assert await connection.send("ACL", "WHOAMI") == "clerk"
 

@@ -17,10 +17,10 @@ from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import assert_books_balance, units_from_events
+from tests.support.balance import assert_balanced, units_from_events
 from tests.support.clock import Clock
 from tests.support.products import as_text, product_added_event
-from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, mug, place, release_all_due
+from tests.support.shop import SHOP, add_mugs, add_product, expire_all_due, http_client, make_store, mug, place
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ class OpenShop:
         """Make a request such as `POST /orders {...}` and return its status. Or `expire` all holds, and return 0."""
         if action == "expire":
             self.clock.forward(900)
-            await release_all_due(self.store)
+            await expire_all_due(self.store)
             return 0
         method, path, *body = action.split(" ", 2)
         response = await self.client.request(
@@ -226,10 +226,10 @@ async def test_the_units_of_every_product_can_be_computed_from_the_events(
             await (store.products.withdraw(products[0]) if i == withdraw_at else make_a_random_change())
         except Refusal:
             continue
-    books = await assert_books_balance(redis)
-    assert len(books.statuses()) >= 3
+    contents = await assert_balanced(redis)
+    assert len(contents.statuses()) >= 3
     events = await store.events.read("0-0", limit=10_000)
-    assert units_from_events([event.fields for event in events]) == books.accounts
+    assert units_from_events([event.fields for event in events]) == contents.units
 
 
 async def test_the_stream_keeps_approximately_the_configured_number_of_entries(redis: CommandSender) -> None:

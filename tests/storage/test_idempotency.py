@@ -64,7 +64,7 @@ def test_the_order_of_lines_and_split_quantities_do_not_change_the_fingerprint(
 
 @stable
 @given(orders, orders)
-def test_two_orders_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
+def test_fingerprints_of_orders_are_equal_if_and_only_if_the_orders_mean_the_same(
     first: NewOrder, second: NewOrder
 ) -> None:
     assert (fingerprint(first) == fingerprint(second)) == (meaning(first) == meaning(second))
@@ -84,18 +84,18 @@ def test_two_orders_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
         new_order((1, 1), (2, 1), total_price=7),
     ],
 )
-def test_every_other_difference_between_orders_changes_the_fingerprint(other: NewOrder) -> None:
+def test_each_difference_between_orders_changes_the_fingerprint(other: NewOrder) -> None:
     order = new_order((1, 1), (2, 1), status="pending", hold_seconds=60, total_price=7)
     assert fingerprint(other) != fingerprint(order)
 
 
-def test_digits_of_a_product_id_and_of_its_quantity_are_kept_apart() -> None:
+def test_a_digit_of_a_product_id_differs_from_a_digit_of_its_quantity() -> None:
     assert fingerprint(new_order((1, 12))) != fingerprint(new_order((11, 2)))
 
 
 @stable
 @given(stock_changes, stock_changes)
-def test_two_stock_changes_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
+def test_fingerprints_of_stock_changes_are_equal_if_and_only_if_the_changes_mean_the_same(
     first: StockChangeRequest, second: StockChangeRequest
 ) -> None:
     fingerprints = [stock_change_fingerprint(request.product_id, request.stock_change) for request in (first, second)]

@@ -15,7 +15,7 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.order_ids import ID_BLOCK_SIZE
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import assert_books_balance
+from tests.support.balance import assert_balanced
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 
 
@@ -101,14 +101,14 @@ async def test_no_order_is_overwritten_when_the_id_counter_is_lost(
     mugs = await add_mugs(store, stock=1000)
     for _ in range(2 * ID_BLOCK_SIZE + 3):
         await store.orders.place(new_order((mugs, 1)))
-    before = await assert_books_balance(redis)
+    before = await assert_balanced(redis)
     if set_back_to is None:
         await redis.send("DEL", keys.order_ids(SHOP))
     else:
         await redis.send("SET", keys.order_ids(SHOP), set_back_to)
     restarted = make_store(redis)
     placed = [(await restarted.orders.place(new_order((mugs, 1)))).order for _ in range(3)]
-    after = await assert_books_balance(redis)
+    after = await assert_balanced(redis)
     assert len(after.orders) == len(before.orders) + 3
     assert after.orders.items() >= before.orders.items()
     assert (await restarted.orders.list(OrdersQuery.model_validate({"limit": "3"})))[0] == placed[::-1]

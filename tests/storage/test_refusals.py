@@ -69,15 +69,15 @@ def remembered(reply: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("word", ORDER_REPLIES)
-def test_each_reply_that_refuses_an_order_gives_its_class_with_the_numbers(word: str) -> None:
-    reply, kind, values = ORDER_REPLIES[word]
+def test_each_refusal_of_an_order_is_read_from_its_reply(word: str) -> None:
+    reply, refusal_class, values = ORDER_REPLIES[word]
     refusal = read_order_refusal(ORDER, reply)
-    assert type(refusal) is kind
+    assert type(refusal) is refusal_class
     assert vars(refusal) == {"replayed": False, **values}
 
 
 @pytest.mark.parametrize("word", ORDER_REPLIES)
-def test_the_text_that_a_key_remembers_of_an_order_gives_the_same_refusal(word: str) -> None:
+def test_a_remembered_refusal_of_an_order_is_read_as_the_same_refusal(word: str) -> None:
     reply, _, _ = ORDER_REPLIES[word]
     first = read_order_refusal(ORDER, reply)
     repeated = read_order_refusal(ORDER, remembered(reply))
@@ -93,16 +93,16 @@ def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_each_reply_that_refuses_a_stock_change_gives_its_class_with_the_numbers(word: str) -> None:
-    reply, kind, values = STOCK_REPLIES[word]
+def test_each_refusal_of_a_stock_change_is_read_from_its_reply(word: str) -> None:
+    reply, refusal_class, values = STOCK_REPLIES[word]
     refusal = read_stock_refusal(7, STOCK_CHANGE, reply)
-    assert type(refusal) is kind
+    assert type(refusal) is refusal_class
     expected = {"replayed": False, "product_id": 7, "change": -12, **values}
     assert {name: getattr(refusal, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_the_text_that_a_key_remembers_of_a_stock_change_gives_the_same_refusal(word: str) -> None:
+def test_a_remembered_refusal_of_a_stock_change_is_read_as_the_same_refusal(word: str) -> None:
     reply, _, _ = STOCK_REPLIES[word]
     first = read_stock_refusal(7, STOCK_CHANGE, reply)
     repeated = read_stock_refusal(7, STOCK_CHANGE, remembered(reply))
@@ -124,10 +124,14 @@ def test_a_key_that_was_used_for_a_different_request_is_refused() -> None:
 
 
 def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
-    assert {kind.reply_word: kind for kind in ORDER_REFUSALS} == {word: row[1] for word, row in ORDER_REPLIES.items()}
-    assert {kind.reply_word: kind for kind in STOCK_REFUSALS} == {word: row[1] for word, row in STOCK_REPLIES.items()}
-    assert len({kind.reply_word for kind in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
-    assert len({kind.reply_word for kind in STOCK_REFUSALS}) == len(STOCK_REFUSALS)
+    assert {refusal_class.reply_word: refusal_class for refusal_class in ORDER_REFUSALS} == {
+        word: row[1] for word, row in ORDER_REPLIES.items()
+    }
+    assert {refusal_class.reply_word: refusal_class for refusal_class in STOCK_REFUSALS} == {
+        word: row[1] for word, row in STOCK_REPLIES.items()
+    }
+    assert len({refusal_class.reply_word for refusal_class in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
+    assert len({refusal_class.reply_word for refusal_class in STOCK_REFUSALS}) == len(STOCK_REFUSALS)
 
 
 @pytest.mark.parametrize("word", ["", "placed", "sold_out", "SHORT", "full", "absent"])
