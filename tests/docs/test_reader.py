@@ -1,4 +1,4 @@
-"""The reader of the documents, and what it lets differ."""
+"""The reader of the documents, and the differences that it accepts between a printed answer and a real answer."""
 
 from pathlib import Path
 
