@@ -106,7 +106,7 @@ def test_an_invalid_value_is_reported(monkeypatch: pytest.MonkeyPatch, name: str
     assert (text not in reason) if name == "redis_url" else (repr(text) in reason)  # a URL may contain a password
 
 
-def test_all_bad_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_bad_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PORT", "WORKERS", "SHOP"):
         monkeypatch.setenv(f"HOLDFAST_{name}", "?")
     with pytest.raises(InvalidSettings) as error:

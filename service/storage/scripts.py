@@ -1,4 +1,4 @@
-"""Loads the Lua scripts of `lua/`. Most methods of the Store that change something call one of them."""
+"""Loads the Lua scripts of `lua/`. Most methods of the Store that change something run one of them."""
 
 from hashlib import sha1
 from pathlib import Path

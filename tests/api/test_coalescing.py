@@ -75,7 +75,7 @@ async def test_load_that_waits_for_its_turn_is_shared_until_it_begins() -> None:
     assert len(source.gates) == 3
 
 
-async def test_no_caller_gets_a_value_from_before_its_call() -> None:
+async def test_no_caller_gets_a_value_that_is_older_than_its_call() -> None:
     source, coalescer = Source(), RequestCoalescer[int]()
     calls: list[tuple[int, asyncio.Task[int]]] = []
     for step in range(30):

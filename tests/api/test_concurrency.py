@@ -11,7 +11,7 @@ from httpx2 import AsyncClient, Response
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.order_ids import ID_BLOCK_SIZE
-from tests.support.books import assert_books_balance, cents, whole
+from tests.support.balance import assert_balanced, cents, parse_whole
 from tests.support.problems import assert_problem
 from tests.support.shop import SHOP, add_product, http_client, make_store, mug, pages, place, stock_of
 
@@ -52,12 +52,12 @@ async def test_two_hundred_clients_buy_exactly_the_fifty_units_in_stock(
     placed = [response.json()["id"] for response in responses if response.status_code == 201]
     assert len(set(placed)) == 50
     assert await stock_of(workers[0], mugs) == 0
-    books = await assert_books_balance(engine)
-    assert books.products[mugs]["sold"] == "50"
-    assert books.orders.keys() == set(placed)
+    contents = await assert_balanced(engine)
+    assert contents.products[mugs]["sold"] == "50"
+    assert contents.orders.keys() == set(placed)
 
 
-async def test_orders_with_lines_in_opposite_order_do_not_block_each_other(
+async def test_orders_with_the_same_products_in_opposite_sequence_do_not_block_each_other(
     workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     products = [await add_product(workers[0], stock=1000) for _ in range(5)]
@@ -66,7 +66,7 @@ async def test_orders_with_lines_in_opposite_order_do_not_block_each_other(
     responses = await send_together(place(workers[i // 4 % WORKERS], *orders[i % 4]) for i in range(200))
     assert count_statuses(responses) == {201: 200}
     assert [await stock_of(workers[0], product_id) for product_id in products] == [900, 600, 400, 600, 500]
-    await assert_books_balance(engine)
+    await assert_balanced(engine)
 
 
 async def test_two_lines_with_the_same_product_cannot_sell_more_than_the_stock(
@@ -79,7 +79,7 @@ async def test_two_lines_with_the_same_product_cannot_sell_more_than_the_stock(
         assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(12, 10)]
     responses = await send_together(place(client, (mugs, 3), (mugs, 2)) for client in workers * 10)
     assert count_statuses(responses) == {201: 2, 409: 38}
-    assert (await assert_books_balance(engine)).products[mugs]["sold"] == "10"
+    assert (await assert_balanced(engine)).products[mugs]["sold"] == "10"
 
 
 async def test_concurrent_orders_of_several_products_take_all_lines_or_none(
@@ -91,8 +91,8 @@ async def test_concurrent_orders_of_several_products_take_all_lines_or_none(
         for i in range(100)
     )
     assert count_statuses(responses) == {201: 8, 409: 92}
-    books = await assert_books_balance(engine)
-    assert (books.products[plenty]["stock"], books.products[scarce]["stock"]) == (str(1000 - 8 * 3), "1")
+    contents = await assert_balanced(engine)
+    assert (contents.products[plenty]["stock"], contents.products[scarce]["stock"]) == (str(1000 - 8 * 3), "1")
 
 
 async def test_fifty_concurrent_requests_with_the_same_key_place_one_order(
@@ -104,9 +104,9 @@ async def test_fifty_concurrent_requests_with_the_same_key_place_one_order(
     assert len({response.content for response in responses}) == 1
     assert len({response.headers["location"] for response in responses}) == 1
     assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
-    books = await assert_books_balance(engine)
-    assert books.orders.keys() == {responses[0].json()["id"]}
-    assert (books.products[mugs]["stock"], books.products[mugs]["sold"]) == ("98", "2")
+    contents = await assert_balanced(engine)
+    assert contents.orders.keys() == {responses[0].json()["id"]}
+    assert (contents.products[mugs]["stock"], contents.products[mugs]["sold"]) == ("98", "2")
 
 
 async def test_concurrent_requests_with_the_same_key_get_the_same_refusal(
@@ -117,7 +117,7 @@ async def test_concurrent_requests_with_the_same_key_get_the_same_refusal(
     problems = [assert_problem(response, 409, "insufficient-stock") for response in responses]
     assert all(problem["errors"] == problems[0]["errors"] for problem in problems)
     assert Counter(response.headers.get("idempotent-replayed") for response in responses) == {None: 1, "true": 49}
-    assert (await assert_books_balance(engine)).orders == {}
+    assert (await assert_balanced(engine)).orders == {}
 
 
 async def test_only_one_of_different_concurrent_orders_with_the_same_key_is_placed(
@@ -138,9 +138,9 @@ async def test_only_one_of_different_concurrent_orders_with_the_same_key_is_plac
         if response.status_code == 422:
             assert_problem(response, 422, "idempotency-key-reused")
     assert len({response.content for response in responses if response.status_code == 201}) == 1
-    books = await assert_books_balance(engine)
-    assert len(books.orders) == 1
-    assert books.products[mugs]["sold"] == str(*placed_quantities)
+    contents = await assert_balanced(engine)
+    assert len(contents.orders) == 1
+    assert contents.products[mugs]["sold"] == str(*placed_quantities)
 
 
 async def test_only_one_of_concurrent_products_with_the_same_id_is_added(
@@ -155,11 +155,11 @@ async def test_only_one_of_concurrent_products_with_the_same_id_is_added(
         if response.status_code == 409:
             assert_problem(response, 409, "product-id-taken")
     assert (await workers[0].get("/products")).json() == [added]
-    books = await assert_books_balance(engine)
-    assert (books.products[7]["name"], books.products[7]["stock"]) == (added["name"], str(added["stock"]))
+    contents = await assert_balanced(engine)
+    assert (contents.products[7]["name"], contents.products[7]["stock"]) == (added["name"], str(added["stock"]))
 
 
-async def test_concurrent_products_get_different_ids_also_beside_ids_chosen_by_clients(
+async def test_concurrent_products_get_different_ids_even_if_clients_choose_some_of_the_ids(
     workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     own = [workers[i % WORKERS].post("/products", json=mug(id=2 * i + 1)) for i in range(20)]
@@ -171,7 +171,7 @@ async def test_concurrent_products_get_different_ids_also_beside_ids_chosen_by_c
     assert set(count_statuses(own_answers)) <= {201, 409}
     added = [response.json()["id"] for response in (*own_answers, *assigned_answers) if response.status_code == 201]
     assert len(added) == len(set(added))
-    assert (await assert_books_balance(engine)).products.keys() == set(added)
+    assert (await assert_balanced(engine)).products.keys() == set(added)
 
 
 async def test_order_with_a_total_is_placed_only_at_that_total(
@@ -207,7 +207,7 @@ async def test_order_with_a_total_is_placed_only_at_that_total(
     assert outcomes[201] > 0
     assert outcomes[409] > 0
     assert outcomes.total() == 150
-    assert len((await assert_books_balance(engine)).orders) == outcomes[201]
+    assert len((await assert_balanced(engine)).orders) == outcomes[201]
 
 
 async def test_no_order_is_placed_after_its_product_was_withdrawn(
@@ -237,8 +237,8 @@ async def test_no_order_is_placed_after_its_product_was_withdrawn(
         assert_problem(responses[-1], 404, "product-not-found")
         placed += len(responses) - 1
     assert 10 <= placed < 1000
-    books = await assert_books_balance(engine)
-    assert (whole(books.products[mugs]["sold"]), len(books.orders)) == (placed, placed)
+    contents = await assert_balanced(engine)
+    assert (parse_whole(contents.products[mugs]["sold"]), len(contents.orders)) == (placed, placed)
 
 
 async def test_no_order_is_lost_when_redis_forgets_the_scripts_under_load(
@@ -259,8 +259,8 @@ async def test_no_order_is_lost_when_redis_forgets_the_scripts_under_load(
     *answers, _ = await asyncio.gather(*(order(workers[i % WORKERS], i) for i in range(20)), forget_scripts())
     assert count_statuses(response for responses in answers for response in responses or []) == {201: 200}
     assert "errorstat_NOSCRIPT" in await engine.send("INFO", "errorstats")  # otherwise the test tested nothing
-    books = await assert_books_balance(engine)
-    assert (books.products[mugs]["sold"], books.products[pots]["sold"]) == ("204", "408")
+    contents = await assert_balanced(engine)
+    assert (contents.products[mugs]["sold"], contents.products[pots]["sold"]) == ("204", "408")
 
 
 async def test_pages_show_each_product_once_and_in_order_while_products_are_added(
@@ -282,7 +282,7 @@ async def test_pages_show_each_product_once_and_in_order_while_products_are_adde
     assert [product_id for page in await pages(workers[0], "/products?limit=7") for product_id in page] == sorted(
         [*before, *added]
     )
-    await assert_books_balance(engine)
+    await assert_balanced(engine)
 
 
 async def test_pages_show_each_order_once_and_newest_first_while_orders_are_placed(
@@ -303,7 +303,7 @@ async def test_pages_show_each_order_once_and_newest_first_while_orders_are_plac
         assert set(before) <= set(listed) <= {*before, *added}
     everything = [order_id for page in await pages(workers[0], "/orders?limit=7") for order_id in page]
     assert everything == sorted([*before, *added], reverse=True)
-    await assert_books_balance(engine)
+    await assert_balanced(engine)
 
 
 async def test_concurrent_orders_after_a_lost_id_counter_overwrite_no_order_and_are_listed(
@@ -311,17 +311,17 @@ async def test_concurrent_orders_after_a_lost_id_counter_overwrite_no_order_and_
 ) -> None:
     mugs = await add_product(workers[0], stock=10 * ID_BLOCK_SIZE)
     await send_together(place(workers[0], (mugs, 1)) for _ in range(ID_BLOCK_SIZE))
-    before = await assert_books_balance(engine)
+    before = await assert_balanced(engine)
     await engine.send("DEL", keys.order_ids(SHOP))
     # A worker that starts now begins with id 1. Each of twelve concurrent orders finds its id in use.
     concurrent = await send_together(place(workers[1], (mugs, 1)) for _ in range(12))
     later = [await place(workers[1], (mugs, 1)) for _ in range(4 * ID_BLOCK_SIZE)]
     assert count_statuses([*concurrent, *later]) == {201: 12 + 4 * ID_BLOCK_SIZE}
-    after = await assert_books_balance(engine)
+    after = await assert_balanced(engine)
     assert after.orders.items() >= before.orders.items()
     assert len(after.orders) == 5 * ID_BLOCK_SIZE + 12
     # The counter has passed the ids in use, but not by much.
-    assert whole(await engine.send("GET", keys.order_ids(SHOP))) < 100 * ID_BLOCK_SIZE
+    assert parse_whole(await engine.send("GET", keys.order_ids(SHOP))) < 100 * ID_BLOCK_SIZE
     newest = (await workers[2].get("/orders", params={"limit": 1})).json()
     assert newest == [later[-1].json()]
 
@@ -355,8 +355,8 @@ async def test_shop_is_balanced_after_concurrent_calls_of_every_kind(
         for response in responses
         if response.status_code == 201 and response.headers["location"].startswith("/orders/")
     }
-    books = await assert_books_balance(engine)
+    contents = await assert_balanced(engine)
     assert shown
-    assert books.orders.keys() == shown.keys()
-    for order_id, order in books.orders.items():
+    assert contents.orders.keys() == shown.keys()
+    for order_id, order in contents.orders.items():
         assert cents(order["total_price"]) == round(shown[order_id]["total_price"] * 100)

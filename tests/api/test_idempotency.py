@@ -97,7 +97,7 @@ async def test_key_cannot_be_used_for_a_different_order(client: AsyncClient, red
     assert (await send_order(client, BODY, "k-1")).headers["idempotent-replayed"] == "true"
 
 
-async def test_different_keys_and_missing_keys_place_separate_orders(client: AsyncClient) -> None:
+async def test_requests_with_different_keys_or_without_a_key_place_separate_orders(client: AsyncClient) -> None:
     await add_product(client)
     keys: list[str | None] = ["a", "A", "a-", "aa", None, None]
     responses = [await place(client, (1, 1), key=key) for key in keys]
@@ -175,7 +175,9 @@ async def test_refusal_is_final_for_its_key(client: AsyncClient, redis: CommandS
     assert (await place(client, *lines, key="another", **fields)).status_code == 201
 
 
-async def test_refused_key_cannot_be_used_for_a_different_order(client: AsyncClient, redis: CommandSender) -> None:
+async def test_key_of_a_refused_order_cannot_be_used_for_a_different_order(
+    client: AsyncClient, redis: CommandSender
+) -> None:
     await add_product(client, stock=1)
     await place(client, (1, 5), key="k")
     async with nothing_changes(redis):
@@ -318,11 +320,11 @@ async def test_replay_that_cannot_be_read_is_answered_with_outcome_unknown(
     async with http_client(make_store(sender)) as client:
         product_id = await add_product(client, stock=10)
         assert (await place(client, (product_id, 1), key="k")).status_code == 201
-        move = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
-        assert (await client.post(f"/products/{product_id}/stock", **move)).status_code == 200  # type: ignore[arg-type]
+        stock_change = {"json": {"change": 5, "reason": "delivery"}, "headers": {"Idempotency-Key": "m"}}
+        assert (await client.post(f"/products/{product_id}/stock", **stock_change)).status_code == 200  # type: ignore[arg-type]
         sender.loses_reads = True
         assert_problem(await place(client, (product_id, 1), key="k"), 503, "outcome-unknown")
-        again = await client.post(f"/products/{product_id}/stock", **move)  # type: ignore[arg-type]
+        again = await client.post(f"/products/{product_id}/stock", **stock_change)  # type: ignore[arg-type]
         assert_problem(again, 503, "outcome-unknown")
         sender.loses_reads = False
         assert (await place(client, (product_id, 1), key="k")).headers["idempotent-replayed"] == "true"

@@ -58,7 +58,7 @@ async def test_order_shows_when_it_was_placed(client: AsyncClient) -> None:
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)
 
 
-async def test_stock_can_be_sold_down_to_zero_and_no_further(client: AsyncClient, redis: CommandSender) -> None:
+async def test_stock_can_be_sold_completely_and_never_below_zero(client: AsyncClient, redis: CommandSender) -> None:
     await add_product(client, stock=10)
     assert (await place(client, (1, 10))).status_code == 201
     async with nothing_changes(redis):
@@ -66,7 +66,7 @@ async def test_stock_can_be_sold_down_to_zero_and_no_further(client: AsyncClient
     assert assert_problem(response, 409, "insufficient-stock")["errors"][0]["available"] == 0
 
 
-async def test_default_status_may_be_given(client: AsyncClient) -> None:
+async def test_order_may_name_the_default_status(client: AsyncClient) -> None:
     await add_product(client)
     response = await place(client, (1, 1), status="completed")
     assert response.json()["status"] == "completed"
@@ -171,7 +171,7 @@ async def test_hundred_unknown_products_are_all_reported(client: AsyncClient, re
 @pytest.mark.parametrize(
     ("quantity", "units"), [("1", 1), ("5.0", 5), ("5e0", 5), ("50E-1", 5), ("1e6", 10**6), ("1000000", 10**6)]
 )
-async def test_quantity_may_have_a_fraction_of_zero_or_an_exponent(
+async def test_quantity_may_be_written_with_zero_decimals_or_an_exponent(
     client: AsyncClient, quantity: str, units: int
 ) -> None:
     await add_product(client, stock=10**9)

@@ -5,7 +5,7 @@ from httpx2 import AsyncClient
 
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import Account, account_of, assert_books_balance
+from tests.support.balance import Units, assert_balanced, units_of
 from tests.support.clock import Clock
 from tests.support.pending_orders import HOLD, complete, end
 from tests.support.problems import assert_problem
@@ -28,7 +28,7 @@ async def test_repeated_key_returns_the_pending_order(client: AsyncClient, redis
         assert (again.status_code, again.json()) == (201, first.json())
         assert again.headers["idempotent-replayed"] == "true"
         assert again.headers["location"] == first.headers["location"]
-    assert await account_of(redis, mugs) == Account(7, 3, 0, 10)
+    assert await units_of(redis, mugs) == Units(7, 3, 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_repeated_key_of_an_order_that_was_cancelled_or_expired_gets_410(
     await end(client, store, clock, first["id"], how)
     for _ in range(2):
         assert_problem(await place(client, (mugs, 3), status="pending", key="k"), status, name)
-    assert (await assert_books_balance(redis)).orders.keys() == {first["id"]}
+    assert (await assert_balanced(redis)).orders.keys() == {first["id"]}
 
 
 async def test_repeated_key_returns_the_completed_order(client: AsyncClient, redis: CommandSender) -> None:
@@ -57,7 +57,7 @@ async def test_repeated_key_returns_the_completed_order(client: AsyncClient, red
     again = await place(client, (mugs, 3), status="pending", key="k")
     assert (again.status_code, again.json()) == (201, completed)
     assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(redis, mugs) == Account(7, 0, 3, 10)
+    assert await units_of(redis, mugs) == Units(7, 0, 3, 10)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ async def test_key_cannot_be_used_for_another_status_or_hold_time(
     mugs = await add_product(client, stock=10)
     assert (await place(client, (mugs, 3), key="k", **first)).status_code == 201
     assert_problem(await place(client, (mugs, 3), key="k", **second), 422, "idempotency-key-reused")
-    assert (await account_of(redis, mugs)).stock == 7
+    assert (await units_of(redis, mugs)).stock == 7
 
 
-async def test_refused_key_of_a_pending_order_stays_refused_after_a_delivery(
+async def test_refusal_of_a_pending_order_is_still_final_for_its_key_after_a_delivery(
     client: AsyncClient, redis: CommandSender
 ) -> None:
     mugs = await add_product(client, stock=1)
@@ -87,4 +87,4 @@ async def test_refused_key_of_a_pending_order_stays_refused_after_a_delivery(
     again = await place(client, (mugs, 3), status="pending", key="k")
     assert assert_problem(again, 409, "insufficient-stock")["errors"][0]["available"] == 1
     assert again.headers["idempotent-replayed"] == "true"
-    assert await account_of(redis, mugs) == Account(11, 0, 0, 11)
+    assert await units_of(redis, mugs) == Units(11, 0, 0, 11)

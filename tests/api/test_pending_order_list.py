@@ -9,7 +9,7 @@ from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.clock import Clock
 from tests.support.pending_orders import HOLD, complete, end, hold
-from tests.support.shop import add_product, make_store, pages, release_all_due
+from tests.support.shop import add_product, expire_all_due, make_store, pages
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def place_orders_of_every_status(client: AsyncClient, store: Store, clock:
         for how in seconds:
             ids[how].insert(0, (await hold(client, (mugs, 1), hold_seconds=seconds[how]))["id"])
     clock.forward(1)
-    await release_all_due(store)
+    await expire_all_due(store)
     for how in ("cancelled", "completed"):
         for order_id in ids[how]:
             await end(client, store, clock, order_id, how)

@@ -8,7 +8,7 @@ from httpx2 import AsyncClient
 
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import Account, account_of, assert_books_balance
+from tests.support.balance import Units, assert_balanced, units_of
 from tests.support.clock import Clock
 from tests.support.pending_orders import HOLD, cancel, complete, end, hold
 from tests.support.problems import assert_field_errors, assert_problem
@@ -43,7 +43,7 @@ async def test_pending_order_holds_the_stock_of_all_lines(client: AsyncClient, r
     }
     assert response.headers["location"] == f"/orders/{order['id']}"
     assert (await client.get(response.headers["location"])).json() == order
-    assert (await assert_books_balance(redis)).accounts == {mugs: Account(7, 3, 0, 10), pots: Account(4, 1, 0, 5)}
+    assert (await assert_balanced(redis)).units == {mugs: Units(7, 3, 0, 10), pots: Units(4, 1, 0, 5)}
     assert [await stock_of(client, mugs), await stock_of(client, pots)] == [7, 4]
 
 
@@ -53,7 +53,7 @@ async def test_held_stock_cannot_be_ordered(client: AsyncClient, redis: CommandS
     for status in ("completed", "pending"):
         problem = assert_problem(await place(client, (mugs, 3), status=status), 409, "insufficient-stock")
         assert [(line["requested"], line["available"]) for line in problem["errors"]] == [(3, 2)]
-    assert await account_of(redis, mugs) == Account(2, 8, 0, 10)
+    assert await units_of(redis, mugs) == Units(2, 8, 0, 10)
 
 
 async def test_pending_order_holds_nothing_if_a_line_has_too_little_stock(
@@ -61,7 +61,7 @@ async def test_pending_order_holds_nothing_if_a_line_has_too_little_stock(
 ) -> None:
     mugs, pots = await add_product(client, stock=10), await add_product(client, stock=5)
     assert_problem(await place(client, (mugs, 2), (pots, 6), status="pending"), 409, "insufficient-stock")
-    assert (await assert_books_balance(redis)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+    assert (await assert_balanced(redis)).units == {mugs: Units(10, 0, 0, 10), pots: Units(5, 0, 0, 5)}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_completing_sells_the_held_stock_and_may_be_repeated(
         response = await client.post(f"/orders/{order['id']}/complete{slash}")
         assert (response.status_code, response.json()) == (200, completed)
         assert (await client.get(f"/orders/{order['id']}")).json() == completed
-        assert (await assert_books_balance(redis)).accounts == {mugs: Account(7, 0, 3, 10), pots: Account(4, 0, 1, 5)}
+        assert (await assert_balanced(redis)).units == {mugs: Units(7, 0, 3, 10), pots: Units(4, 0, 1, 5)}
 
 
 async def test_completing_ignores_a_body(client: AsyncClient) -> None:
@@ -131,7 +131,7 @@ async def test_cancelling_releases_the_held_stock_and_may_be_repeated(
     for _ in range(3):
         response = await client.delete(f"/orders/{order['id']}{slash}")
         assert (response.status_code, response.content) == (204, b"")
-        assert (await assert_books_balance(redis)).accounts == {mugs: Account(10, 0, 0, 10), pots: Account(5, 0, 0, 5)}
+        assert (await assert_balanced(redis)).units == {mugs: Units(10, 0, 0, 10), pots: Units(5, 0, 0, 5)}
 
 
 async def test_order_placed_as_completed_can_be_completed_but_not_cancelled(client: AsyncClient) -> None:
@@ -174,8 +174,8 @@ async def test_end_of_an_order_is_final(
         assert_problem(response, status, name)
         clock.forward(10 * HOLD)
     await end(client, store, clock, order["id"], "expired")
-    expected = Account(7, 0, 3, 10) if how == "completed" else Account(10, 0, 0, 10)
-    assert await account_of(redis, mugs) == expected
+    expected = Units(7, 0, 3, 10) if how == "completed" else Units(10, 0, 0, 10)
+    assert await units_of(redis, mugs) == expected
 
 
 async def test_completed_order_stays_completed_after_its_deadline(
@@ -215,8 +215,8 @@ async def test_cancelling_at_the_deadline_expires_the_order(
     order = await hold(client, (mugs, 3))
     clock.forward(HOLD)
     assert_problem(await cancel(client, order["id"]), 410, "order-expired")
-    books = await assert_books_balance(redis)
-    assert (books.accounts[mugs], books.status_of) == (Account(10, 0, 0, 10), {order["id"]: "expired"})
+    contents = await assert_balanced(redis)
+    assert (contents.units[mugs], contents.status_of) == (Units(10, 0, 0, 10), {order["id"]: "expired"})
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
@@ -230,7 +230,7 @@ async def test_released_stock_can_be_ordered_again(
     assert second["id"] != first["id"]
     await complete(client, second["id"])
     await cancel(client, first["id"])
-    assert await account_of(redis, mugs) == Account(0, 0, 10, 10)
+    assert await units_of(redis, mugs) == Units(0, 0, 10, 10)
 
 
 async def test_store_without_a_clock_uses_the_time_of_redis(redis: CommandSender) -> None:
@@ -261,16 +261,16 @@ async def test_pending_order_keeps_its_price_after_a_price_change(client: AsyncC
 
 @pytest.mark.parametrize(
     ("how", "expected"),
-    [("completed", Account(7, 0, 3, 10)), ("cancelled", Account(10, 0, 0, 10)), ("expired", Account(10, 0, 0, 10))],
+    [("completed", Units(7, 0, 3, 10)), ("cancelled", Units(10, 0, 0, 10)), ("expired", Units(10, 0, 0, 10))],
 )
 async def test_pending_order_of_a_withdrawn_product_can_end_in_each_way(
-    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, how: str, expected: Account
+    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, how: str, expected: Units
 ) -> None:
     mugs = await add_product(client, stock=10)
     order = await hold(client, (mugs, 3))
     assert (await client.delete(f"/products/{mugs}")).status_code == 204
     assert (await client.get(f"/orders/{order['id']}")).json() == order
     await end(client, store, clock, order["id"], how)
-    assert await account_of(redis, mugs) == expected
+    assert await units_of(redis, mugs) == expected
     assert_problem(await client.get(f"/products/{mugs}"), 404, "product-not-found")
     assert (await client.get("/products")).json() == []

@@ -128,7 +128,9 @@ async def test_price_is_exact_to_the_cent(client: AsyncClient, price: str, shown
 
 
 @pytest.mark.parametrize(("stock", "units"), [("0", 0), ("10.0", 10), ("1e9", 10**9), ("1000000000", 10**9)])
-async def test_stock_may_have_a_fraction_of_zero_or_an_exponent(client: AsyncClient, stock: str, units: int) -> None:
+async def test_stock_may_be_written_with_zero_decimals_or_an_exponent(
+    client: AsyncClient, stock: str, units: int
+) -> None:
     response = await send_json(client, "POST", "/products", json_with(mug(stock="?"), stock))
     assert response.status_code == 201
     assert re.search(rf'"stock":{units}[,}}]', response.text)

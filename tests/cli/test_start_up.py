@@ -48,7 +48,7 @@ def test_health_imports_only_small_modules(arguments: list[str]) -> None:
     assert not modules & {*SLOW_MODULES, "asyncio", "click", "dataclasses", "argparse", "service.settings"}
 
 
-def test_a_wrong_call_imports_nothing_slow() -> None:
+def test_a_wrong_command_line_imports_nothing_slow() -> None:
     code, _, modules = run_fresh("audit", "--yaml")
     assert code == 2
     assert not modules & SLOW_MODULES

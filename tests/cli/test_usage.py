@@ -42,7 +42,7 @@ def test_the_help_of_a_command_shows_its_usage(
         (("import",), "file"),
     ],
 )
-def test_a_wrong_call_is_reported_and_exits_with_2(
+def test_a_wrong_command_line_is_reported_and_exits_with_2(
     embedded_holdfast: HoldfastCommand, args: tuple[str, ...], word: str
 ) -> None:
     result = embedded_holdfast(*args)
@@ -52,7 +52,9 @@ def test_a_wrong_call_is_reported_and_exits_with_2(
     assert list(embedded_holdfast.folder.iterdir()) == []
 
 
-def test_an_option_after_its_command_is_refused_with_the_right_place(embedded_holdfast: HoldfastCommand) -> None:
+def test_an_option_after_its_command_is_refused_and_the_right_place_is_shown(
+    embedded_holdfast: HoldfastCommand,
+) -> None:
     result = embedded_holdfast("serve", "--port", "9000")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.endswith("Write --port before the command: holdfast --port ...\n")

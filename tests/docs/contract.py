@@ -26,7 +26,7 @@ from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.orders import HASH_FIELDS
 from tests.support.redis_content import dump
-from tests.support.shop import SHOP, make_store, new_mug, new_order, release_all_due
+from tests.support.shop import SHOP, expire_all_due, make_store, new_mug, new_order
 
 
 class Setting(NamedTuple):
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 
 class ProblemType(NamedTuple):
-    """A kind of error answer."""
+    """The type of a problem, with its status."""
 
     name: str
     status: int
@@ -63,7 +63,7 @@ def calls() -> set[tuple[str, str]]:
 
 def refusals() -> dict[tuple[str, str], set[str]]:
     """Return the problem types with which each call can refuse, in addition to the general errors."""
-    return {(call.method, call.path): {kind.problem.name for kind in call.refuses} for call in CALLS}
+    return {(call.method, call.path): {refusal.problem.name for refusal in call.refuses} for call in CALLS}
 
 
 def commands() -> set[str]:
@@ -88,25 +88,25 @@ def order_statuses() -> set[str]:
     return set(OrderStatus)
 
 
-def event_kinds() -> set[str]:
-    """Return the kinds of events."""
+def event_types() -> set[str]:
+    """Return the types of events."""
     return set(EVENT_FIELDS)
 
 
 def event_fields() -> dict[str, set[str]]:
-    """Return the fields of each kind of event, without the field `event`."""
-    return {kind: set(fields) for kind, fields in EVENT_FIELDS.items()}
+    """Return the fields of each type of event, without the field `event`."""
+    return {event_type: set(fields) for event_type, fields in EVENT_FIELDS.items()}
 
 
 async def hash_fields() -> dict[str, set[str]]:
     """Return all fields of the hashes of a shop, by the pattern of their keys.
 
-    The shop has a product with all fields, orders in every status, and Idempotency-Keys with every kind of result.
+    The shop has a product with all fields, orders in every status, and Idempotency-Keys with every possible result.
     """
     redis, clock = FakeRedis(), Clock()
     store = make_store(redis, clock=clock)
     product_id = (await store.products.add(new_mug())).id
-    await store.stock.change(product_id, StockChange(change=1, reason="counted"), "moved")
+    await store.stock.change(product_id, StockChange(change=1, reason="counted"), "stock-change")
     order_ids = []
     for number, status in enumerate(("completed", "pending", "pending", "pending")):
         placed = await store.orders.place(new_order((product_id, 1), status=status), f"placed-{number}")
@@ -116,10 +116,10 @@ async def hash_fields() -> dict[str, set[str]]:
     await store.holds.complete(order_ids[1])
     await store.holds.cancel(order_ids[2])
     clock.forward(DEFAULT_HOLD_SECONDS)
-    await release_all_due(store)
+    await expire_all_due(store)
     found: dict[str, set[str]] = {}
-    for name, (kind, value, _) in (await dump(redis)).items():
-        if kind == "hash" and isinstance(value, dict):
+    for name, (key_type, value, _) in (await dump(redis)).items():
+        if key_type == "hash" and isinstance(value, dict):
             pattern = re.sub(r":(\d+)$", ":<id>", name.replace(f"{{{SHOP}}}", "{shop}"))
             pattern = re.sub(r"(:idempotency):.*", r"\1:<key>", pattern)
             found.setdefault(pattern, set()).update(value)

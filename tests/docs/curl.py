@@ -1,4 +1,4 @@
-"""A stand-in for curl where it is not installed: -i, -X, -H, -d and --json on one http:// URL."""
+"""A replacement for curl where it is not installed: -i, -X, -H, -d and --json on one http:// URL."""
 
 import argparse
 import http.client

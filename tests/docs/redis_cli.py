@@ -1,6 +1,6 @@
-"""A stand-in for redis-cli where it is not installed: the few options that the documents use, printed as it prints.
+"""A replacement for redis-cli where it is not installed: it prints the same for the options that the documents use.
 
-`tests/docs/test_stand_ins.py` compares the two where both are there. Options: -s, -h, -p, --user, --pass, --json,
+`tests/docs/test_redis_cli.py` compares the two where both exist. Options: -s, -h, -p, --user, --pass, --json,
 --no-raw; then --scan and --pattern, or a command and its arguments.
 """
 

@@ -160,9 +160,9 @@ def open_session(directory: Path | None = None, patience: float = PATIENCE, **va
             variables = {"HOME": tools, **variables}  # no .curlrc
         for name in ("curl", "redis-cli"):
             if shutil.which(name) is None:
-                stand_in = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
+                replacement = Path(__file__).with_name(f"{name.replace('-', '_')}.py")
                 launcher = Path(tools) / name
-                launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
+                launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {replacement} "$@"\n')
                 launcher.chmod(0o755)
         session = Session(here, Path(tools).resolve(), variables, patience)
         try:

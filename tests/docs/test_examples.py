@@ -36,7 +36,7 @@ def test_every_shell_block_is_executed_or_says_why_not(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "console" and block.note], ids=name)
-def test_a_command_that_is_not_run_here_names_what_exists(block: Block) -> None:
+def test_a_command_that_is_not_run_names_only_existing_files_and_services(block: Block) -> None:
     services = set(re.findall(r"^  (\w+):$", (ROOT / "docker-compose.yml").read_text().split("\nnetworks:")[0], re.M))
     services |= set(
         re.findall(r"^  (\w+):$", (ROOT / "docker-compose.scale.yml").read_text().split("\nconfigs:")[0], re.M)

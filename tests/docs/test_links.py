@@ -31,7 +31,7 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_that_is_named_exists(path: Path) -> None:
+def test_every_file_that_a_document_names_exists(path: Path) -> None:
     for name in FILE_NAME.findall(read_text(path)):
         assert (ROOT / name).exists(), name
 

@@ -1,4 +1,4 @@
-"""The reader of the documents, and what it lets differ."""
+"""The reader of the documents, and the differences that it accepts between a printed answer and a real answer."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_blocks_have_their_language_and_note(tmp_path: Path) -> None:
         ('"ms": 1.23', '"ms": 123.4'),
     ],
 )
-def test_values_of_the_same_form_fit(printed: str, actual: str) -> None:
+def test_a_different_value_of_the_same_form_is_accepted(printed: str, actual: str) -> None:
     assert Values().fits([printed], [actual])
 
 
@@ -72,11 +72,11 @@ def test_values_of_the_same_form_fit(printed: str, actual: str) -> None:
         ("text", "text "),
     ],
 )
-def test_other_differences_do_not_fit(printed: str, actual: str) -> None:
+def test_any_other_difference_is_not_accepted(printed: str, actual: str) -> None:
     assert not Values().fits([printed], [actual])
 
 
-def test_the_same_id_must_be_the_same_everywhere() -> None:
+def test_an_id_must_have_the_same_value_everywhere() -> None:
     values = Values()
     assert values.fits(["7ff8f463-4"], ["00000000-1"])
     assert values.to_real("GET 7ff8f463-4") == "GET 00000000-1"

@@ -67,9 +67,9 @@ def test_the_table_of_keys_has_the_keys_of_the_code() -> None:
 async def test_the_table_of_keys_has_the_fields_of_each_hash() -> None:
     table = {
         key: set(code(contents)) - contract.order_statuses()
-        for cell, kind, contents in rows("data.md", "Keys")
+        for cell, key_type, contents in rows("data.md", "Keys")
         for key in code(cell)
-        if kind == "hash"
+        if key_type == "hash"
     }
     results = {code(name)[0] for name, *_ in rows("data.md", "Idempotency keys")}
     first_sentence = section("data.md", "Idempotency keys").partition(",")[0]
@@ -78,11 +78,11 @@ async def test_the_table_of_keys_has_the_fields_of_each_hash() -> None:
 
 
 def test_the_table_of_events_has_the_events_of_the_scripts() -> None:
-    assert {name for kind, *_ in rows("data.md", "Events") for name in code(kind)} == contract.event_kinds()
+    assert {name for event, *_ in rows("data.md", "Events") for name in code(event)} == contract.event_types()
 
 
 def test_the_table_of_events_has_the_fields_of_each_event() -> None:
-    table = {code(kind)[0]: set(code(fields)) for kind, fields in rows("data.md", "Events")}
+    table = {code(event)[0]: set(code(fields)) for event, fields in rows("data.md", "Events")}
     assert table == contract.event_fields()
 
 
@@ -127,12 +127,12 @@ def permissions(user: str) -> list[str]:
     return re.findall(r"[~+][\w{}:*|]+", user)
 
 
-def test_the_redis_user_of_the_document_may_do_what_the_one_of_compose_may() -> None:
+def test_the_redis_user_in_the_documents_has_the_permissions_of_the_user_in_compose() -> None:
     [[user]] = [lines for lines in conf_blocks() if lines[0].startswith("user")]
     assert permissions(user) == permissions(compose_user())
 
 
-def test_the_redis_user_of_compose_may_run_the_commands_of_the_code_and_no_others() -> None:
+def test_the_redis_user_in_compose_may_run_exactly_the_commands_of_the_code() -> None:
     commands = [permission[1:] for permission in permissions(compose_user()) if permission.startswith("+")]
     assert len(commands) == len(set(commands))
     assert set(commands) == contract.redis_commands()

@@ -1,8 +1,8 @@
-"""Compares a printed answer with a real one: equal, but for what differs from run to run.
+"""Compares a printed answer with a real answer. Both must be equal, except for values that differ from run to run.
 
-A document prints real values: `"created_at":"2026-11-26T01:16:48.239Z"`. What has one of the forms below may have
-another value of the same form. The same id or time in the document must then be the same one in every real answer; a
-command that names it is given the real one. A line `...` stands for any number of lines.
+A document prints real values: `"created_at":"2026-11-26T01:16:48.239Z"`. A value with one of the forms below may
+differ from the real value of the same form. An id or time that a document prints several times must have the same real
+value each time, and a command that names it gets the real value. A line `...` stands for any number of lines.
 """
 
 import re
@@ -17,10 +17,10 @@ FORMS: Final = {
     "process id": r"(?<=process \[)\d+(?=\])",
     "duration": r'(?<="ms": )\d+\.\d+',
 }
-"""All that may differ: a name and a pattern each."""
+"""The forms of the values that may differ, each with its name and its pattern."""
 
 _FREE: Final = ("date", "duration")
-"""Forms whose values tell nothing apart: two answers of the same second have the same date, or not."""
+"""Forms whose values need not be consistent: equal dates in a document may have different real dates."""
 
 ANY_LINES: Final = "..."
 
@@ -29,13 +29,13 @@ _FORM = re.compile("|".join(f"(?P<f{index}>{pattern})" for index, pattern in enu
 
 
 class Values:
-    """The values of the document, each with the real one that was found in its place."""
+    """The values of the document, each with the real value that was found in its place."""
 
     def __init__(self) -> None:
         self.real: dict[str, str] = {}
 
     def to_real(self, text: str) -> str:
-        """Return a command with the document's values replaced by the real ones."""
+        """Return a command with the document's values replaced by the real values."""
         return _FORM.sub(lambda match: self.real.get(match[0], match[0]), text)
 
     def to_printed(self, text: str) -> str:
@@ -44,7 +44,7 @@ class Values:
         return _FORM.sub(lambda match: printed.get(match[0], match[0]), text)
 
     def fits(self, expected: list[str], actual: list[str]) -> bool:
-        """Return whether the real lines are the printed ones. Where they are, remember their values."""
+        """Return whether the real lines match the printed lines. If they do, remember their values."""
         before = dict(self.real)
         if self._fits(expected, actual):
             return True

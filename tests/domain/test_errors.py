@@ -91,28 +91,28 @@ def name_of(error: HoldfastError) -> str:
     return type(error).__name__
 
 
-def concrete_classes(kind: type[HoldfastError] = HoldfastError) -> Iterator[type[HoldfastError]]:
+def concrete_classes(error_class: type[HoldfastError] = HoldfastError) -> Iterator[type[HoldfastError]]:
     """Return the classes of errors without a subclass: only these are raised."""
-    children = [child for child in kind.__subclasses__() if child.__module__.startswith("service.")]
+    children = [child for child in error_class.__subclasses__() if child.__module__.startswith("service.")]
     if not children:
-        yield kind
+        yield error_class
     for child in children:
         yield from concrete_classes(child)
 
 
-CONCRETE = sorted(set(concrete_classes()), key=lambda kind: kind.__name__)
+CONCRETE = sorted(set(concrete_classes()), key=lambda error_class: error_class.__name__)
 
 
 def test_each_concrete_class_has_an_example_here() -> None:
-    assert sorted(name_of(error) for error in EXAMPLES) == [kind.__name__ for kind in CONCRETE]
+    assert sorted(name_of(error) for error in EXAMPLES) == [error_class.__name__ for error_class in CONCRETE]
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
-def test_each_concrete_class_has_a_problem_with_a_page(kind: type[HoldfastError]) -> None:
-    assert kind.problem in all_problems()
-    assert 400 <= kind.problem.status < 600
-    assert kind.problem.title
-    assert kind.problem.about
+@pytest.mark.parametrize("error_class", CONCRETE)
+def test_each_concrete_class_has_a_problem_with_a_page(error_class: type[HoldfastError]) -> None:
+    assert error_class.problem in all_problems()
+    assert 400 <= error_class.problem.status < 600
+    assert error_class.problem.title
+    assert error_class.problem.about
 
 
 def classes_in_docstring() -> dict[str, tuple[str, str]]:
@@ -142,35 +142,44 @@ def test_the_docstring_of_the_package_shows_the_tree_of_the_classes() -> None:
 
 
 def test_problems_differ_in_name_and_in_status_and_title() -> None:
-    problems = {kind.problem for kind in CONCRETE}
+    problems = {error_class.problem for error_class in CONCRETE}
     assert problems == set(all_problems())
     assert len({problem.name for problem in problems}) == len(problems)
     assert len({(problem.status, problem.title) for problem in problems}) == len(problems)
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
-def test_class_of_an_error_tells_the_kind_of_status(kind: type[HoldfastError]) -> None:
-    if issubclass(kind, StorageError):
-        assert kind.problem.status == 503
+@pytest.mark.parametrize("error_class", CONCRETE)
+def test_only_storage_errors_and_the_internal_error_have_a_status_of_500_or_more(
+    error_class: type[HoldfastError],
+) -> None:
+    if issubclass(error_class, StorageError):
+        assert error_class.problem.status == 503
     else:
-        assert (kind.problem.status >= 500) == (kind is InternalError)
+        assert (error_class.problem.status >= 500) == (error_class is InternalError)
 
 
 @pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock changes"])
 def test_reply_words_of_a_script_differ(refusals: tuple[type[RememberedRefusal], ...]) -> None:
-    words = [kind.reply_word for kind in refusals]
+    words = [error_class.reply_word for error_class in refusals]
     assert all(word.isidentifier() for word in words)
     assert len(set(words)) == len(words)
 
 
-def test_refusals_of_a_script_are_all_its_concrete_classes() -> None:
-    assert set(ORDER_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, OrderPlacementRefusal)}
-    assert set(STOCK_REFUSALS) == {kind for kind in CONCRETE if issubclass(kind, StockChangeRefusal)}
-    assert {kind for kind in CONCRETE if issubclass(kind, RememberedRefusal)} == {*ORDER_REFUSALS, *STOCK_REFUSALS}
+def test_list_of_refusals_of_a_script_has_all_concrete_classes() -> None:
+    assert set(ORDER_REFUSALS) == {
+        error_class for error_class in CONCRETE if issubclass(error_class, OrderPlacementRefusal)
+    }
+    assert set(STOCK_REFUSALS) == {
+        error_class for error_class in CONCRETE if issubclass(error_class, StockChangeRefusal)
+    }
+    assert {error_class for error_class in CONCRETE if issubclass(error_class, RememberedRefusal)} == {
+        *ORDER_REFUSALS,
+        *STOCK_REFUSALS,
+    }
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=name_of)
-def test_members_of_a_problem_are_json_texts(error: HoldfastError) -> None:
+def test_fields_of_a_problem_are_json_texts(error: HoldfastError) -> None:
     for name, text in error.further_fields().items():
         assert name.isidentifier()
         assert name not in ("type", "title", "status", "detail", "instance")
@@ -204,8 +213,8 @@ def test_refusal_from_an_earlier_request_is_marked_as_replayed() -> None:
 
 def test_prices_of_a_refusal_are_exact_decimals() -> None:
     error = PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL))
-    members = {name: json.loads(text, parse_float=Decimal) for name, text in error.further_fields().items()}
-    assert members == {
+    fields = {name: json.loads(text, parse_float=Decimal) for name, text in error.further_fields().items()}
+    assert fields == {
         "total_price": Decimal("90071992547409.91"),
         "prices": [{"product_id": 7, "price": Decimal("19.99")}, {"product_id": 8, "price": Decimal("0.05")}],
     }

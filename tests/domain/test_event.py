@@ -1,4 +1,4 @@
-"""Events: the JSON of each kind, and the order of event ids."""
+"""Events: the JSON of each type, and the order of event ids."""
 
 import json
 from decimal import Decimal
@@ -39,15 +39,15 @@ VALUES = {
 """The same values as JSON shows them."""
 
 
-@pytest.mark.parametrize("kind", EVENT_FIELDS)
-def test_event_as_json_has_numbers_and_lines_instead_of_text(kind: str) -> None:
-    fields = {"event": kind, **{name: TEXTS.get(name, "text") for name in EVENT_FIELDS[kind]}}
+@pytest.mark.parametrize("event_type", EVENT_FIELDS)
+def test_event_as_json_has_numbers_and_lines_instead_of_text(event_type: str) -> None:
+    fields = {"event": event_type, **{name: TEXTS.get(name, "text") for name in EVENT_FIELDS[event_type]}}
     document = json.loads(Event("1754000000123-0", fields).json(), parse_float=Decimal)
-    assert list(document) == ["id", "event", *EVENT_FIELDS[kind]]
+    assert list(document) == ["id", "event", *EVENT_FIELDS[event_type]]
     assert document == {
         "id": "1754000000123-0",
-        "event": kind,
-        **{name: VALUES.get(name, "text") for name in EVENT_FIELDS[kind]},
+        "event": event_type,
+        **{name: VALUES.get(name, "text") for name in EVENT_FIELDS[event_type]},
     }
 
 
@@ -78,7 +78,7 @@ def test_event_ids_sort_as_numbers_and_not_as_text() -> None:
     assert sorted(event_ids, key=event_position) == ["9-0", "10-0", "10-2", "10-10", "100-1"]
 
 
-def test_each_event_that_ends_a_hold_has_the_status_that_follows() -> None:
-    ending = {kind for kind, fields in EVENT_FIELDS.items() if "order" in fields and "status" not in fields}
+def test_each_event_that_ends_a_hold_has_a_status_after_it() -> None:
+    ending = {event_type for event_type, fields in EVENT_FIELDS.items() if "order" in fields and "status" not in fields}
     assert STATUS_AFTER_EVENT.keys() == ending
     assert set(STATUS_AFTER_EVENT.values()) == set(OrderStatus) - {OrderStatus.PENDING}

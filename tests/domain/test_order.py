@@ -55,6 +55,6 @@ def test_error_about_a_long_text_shows_only_its_beginning() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_units_of_each_status_have_a_place() -> None:
+def test_status_of_an_order_decides_which_counter_includes_its_units() -> None:
     assert UNITS_IN == {"pending": "held", "completed": "sold", "cancelled": None, "expired": None}
     assert UNITS_IN.keys() == set(OrderStatus)

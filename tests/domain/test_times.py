@@ -31,7 +31,7 @@ def test_timestamp_up_to_the_year_9999_is_exact(milliseconds: int) -> None:
 
 
 @given(st.lists(st.integers(0, 253_402_300_799_999)))
-def test_timestamps_sort_as_their_times_do(times: list[int]) -> None:
+def test_timestamps_have_the_same_order_as_their_times(times: list[int]) -> None:
     assert sorted(map(format_timestamp, map(Milliseconds, times))) == [
         format_timestamp(Milliseconds(milliseconds)) for milliseconds in sorted(times)
     ]

@@ -2,9 +2,10 @@
 
 from decimal import Decimal
 
+from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents, format_cents
 from service.domain.requests import NewOrder, NewProduct, StockChange
-from tests.support.model import Move, Request
+from tests.support.model import ModelProduct, Request, StockChangeRequest
 from tests.support.shop import new_mug, new_order
 
 Lines = list[tuple[int, int]]
@@ -14,6 +15,20 @@ Lines = list[tuple[int, int]]
 def product_request(name: str, price: int, stock: int, **fields: int) -> NewProduct:
     """Return a product with its price in cents."""
     return new_mug(name=name, price=format_cents(Cents(price)), stock=stock, **fields)
+
+
+def change_by(product: ModelProduct | None, amount: str) -> int:
+    """Return the largest change that the stock allows, or one unit more. If that would be 0, return 1."""
+    if product is None:
+        return 1
+    room = MAX_STOCK - product.stock - product.held
+    changes = {
+        "all": -product.stock,
+        "more than all": -product.stock - 1,
+        "to the maximum": room,
+        "above the maximum": room + 1,
+    }
+    return max(-MAX_STOCK, min(changes[amount], MAX_STOCK)) or 1
 
 
 def order_request(lines: Lines, hold: int | None, total: int | None) -> NewOrder:
@@ -29,12 +44,12 @@ def order_request(lines: Lines, hold: int | None, total: int | None) -> NewOrder
 def repeated(first: Request, repetition: str, variant: int) -> Request:
     """Return the request that comes with the key of the first request. `variant` is 0, 1 or 2."""
     match repetition, first:
-        case "other kind", Move():
+        case "other call", StockChangeRequest():
             return order_request([(first.product_id, 1)], None, None)
-        case "other kind", NewOrder():
-            return Move(first.products[0].product_id, StockChange(change=1, reason="restock"))
-        case "other meaning", Move():
-            return another_move(first, variant)
+        case "other call", NewOrder():
+            return StockChangeRequest(first.products[0].product_id, StockChange(change=1, reason="restock"))
+        case "other meaning", StockChangeRequest():
+            return another_stock_change(first, variant)
         case "other meaning", NewOrder():
             return another_order(first, variant)
         case "other bytes", NewOrder():
@@ -71,9 +86,9 @@ def another_order(first: NewOrder, variant: int) -> NewOrder:
     return order_request(lines, hold, total)
 
 
-def another_move(first: Move, variant: int) -> Move:
+def another_stock_change(first: StockChangeRequest, variant: int) -> StockChangeRequest:
     """Return a stock change with another change, of another product or with another reason."""
-    product_id, change, reason = first.product_id, first.move.change, first.move.reason
+    product_id, change, reason = first.product_id, first.stock_change.change, first.stock_change.reason
     match variant:
         case 0:
             change = 1 if change == 2 else 2
@@ -81,7 +96,7 @@ def another_move(first: Move, variant: int) -> Move:
             product_id += 1
         case _:
             reason += "!"
-    return Move(product_id, StockChange(change=change, reason=reason))
+    return StockChangeRequest(product_id, StockChange(change=change, reason=reason))
 
 
 def hold_of(order: NewOrder) -> int | None:

@@ -23,6 +23,6 @@ def assert_same_result(found: object, expected: object) -> None:
         assert found == expected
 
 
-def kind_of(found: object) -> str:
+def outcome_name(found: object) -> str:
     """Return the status of a placed order, or the name of the result's class."""
     return found.order.status if isinstance(found, PlacedOrder) else type(found).__name__

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -21,8 +21,9 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.orders import PlacedOrder
 from service.storage.stock import ChangedStock
 from service.storage.store import Store
-from tests.model_check.requests import Lines, order_request, product_request, repeated
-from tests.model_check.results import assert_same_result, kind_of, result_or_refusal
+from tests.model_check.actions import action, actions
+from tests.model_check.requests import Lines, change_by, order_request, product_request, repeated
+from tests.model_check.results import assert_same_result, outcome_name, result_or_refusal
 from tests.model_check.strategies import (
     REPETITIONS,
     OrderCalls,
@@ -41,33 +42,15 @@ from tests.model_check.strategies import (
     stocks,
     workers,
 )
-from tests.support.books import assert_books_balance, units_from_events
+from tests.support.balance import assert_balanced, units_from_events
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
-from tests.support.model import Model, ModelKey, Move
+from tests.support.model import Model, ModelKey, StockChangeRequest
 from tests.support.redis_content import events_at, hash_at, scores_at
 from tests.support.shop import SHOP, make_store
 
-F = TypeVar("F", bound=Callable[..., None])
-
 NEVER_PLACED = 10**6
 """An order id that no order has."""
-
-actions: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
-
-
-def action(**arguments: st.SearchStrategy[Any]) -> Callable[[F], F]:
-    """Register an action, as Hypothesis' `rule` does. `ShopMachine.act` chooses among all actions.
-
-    Hypothesis disables rules at random, in many runs all but one or two. Most actions have no effect without the
-    others, so Hypothesis sees all of them as one rule.
-    """
-
-    def register(method: F) -> F:
-        actions.append(st.tuples(st.just(method.__name__), st.fixed_dictionaries(arguments)))
-        return method
-
-    return register
 
 
 class ShopMachine(RuleBasedStateMachine):
@@ -123,7 +106,7 @@ class ShopMachine(RuleBasedStateMachine):
     def open_the_shop(self, more: list[tuple[int, int]]) -> None:
         for price, stock in [(1999, 30), (700, 100), (MAX_PRICE, MAX_STOCK), *more]:
             self.add_assigned(self.stores[0], "Mug", price, stock)
-        # Idempotency-Keys of every kind: of orders, of stock changes, and of each refusal.
+        # Idempotency-Keys of all requests: of orders, of stock changes, and of each refusal.
         orders: list[tuple[Lines, int | None, int | None]] = [
             *(([(1, 1), (3, 2)], hold, None) for hold in (None, 1, 60, 900)),
             ([(1, 1), (8, 1)], None, None),
@@ -134,7 +117,9 @@ class ShopMachine(RuleBasedStateMachine):
         for lines, hold, total in orders:
             self.place(0, order_request(lines, hold, total), self.fresh_key())
         for product_id, change in ((3, -1), (4, 1), (1, -MAX_STOCK), (1, MAX_STOCK), (8, 1)):
-            self.move(0, Move(product_id, StockChange(change=change, reason="restock")), self.fresh_key())
+            self.send_stock_change(
+                0, StockChangeRequest(product_id, StockChange(change=change, reason="restock")), self.fresh_key()
+            )
 
     @action(worker=workers, chosen_id=ids_to_add, name=names, price=prices, stock=stocks)
     def add(self, worker: int, chosen_id: int | None, name: str, price: int, stock: int) -> None:
@@ -168,24 +153,10 @@ class ShopMachine(RuleBasedStateMachine):
         self.compare(self.stores[worker].products.withdraw(product_id), lambda: self.model.withdraw_product(product_id))
 
     @action(worker=workers, product_id=ids, amount=amounts, reason=reasons, keyed=st.booleans())
-    def move_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
-        change = amount if isinstance(amount, int) else self.change_by(product_id, amount)
-        request = Move(product_id, StockChange(change=change, reason=reason))
-        self.move(worker, request, self.fresh_key() if keyed else None)
-
-    def change_by(self, product_id: int, amount: str) -> int:
-        """Return the largest change that the stock allows, or one unit more. If that would be 0, return 1."""
-        product = self.model.products.get(product_id)
-        if product is None:
-            return 1
-        room = MAX_STOCK - product.stock - product.held
-        changes = {
-            "all": -product.stock,
-            "more than all": -product.stock - 1,
-            "to the maximum": room,
-            "above the maximum": room + 1,
-        }
-        return max(-MAX_STOCK, min(changes[amount], MAX_STOCK)) or 1
+    def change_stock(self, worker: int, product_id: int, amount: int | str, reason: str, keyed: bool) -> None:
+        change = amount if isinstance(amount, int) else change_by(self.model.products.get(product_id), amount)
+        request = StockChangeRequest(product_id, StockChange(change=change, reason=reason))
+        self.send_stock_change(worker, request, self.fresh_key() if keyed else None)
 
     # Orders
 
@@ -261,8 +232,8 @@ class ShopMachine(RuleBasedStateMachine):
         for worker, repetition, variant in repeats:
             key = draw_evenly(data, list(self.model.keys), self.replay_outcome)
             request = repeated(self.model.keys[key].first, repetition, variant)
-            if isinstance(request, Move):
-                self.move(worker, request, key)
+            if isinstance(request, StockChangeRequest):
+                self.send_stock_change(worker, request, key)
             else:
                 self.place(worker, request, key)
 
@@ -333,19 +304,19 @@ class ShopMachine(RuleBasedStateMachine):
 
     async def assert_all_data(self) -> None:
         """Compare every field of all products, orders and events. The audit must find nothing."""
-        books = await assert_books_balance(self.redis)
-        assert books.products == {product.id: product.fields() for product in self.model.products.values()}
-        assert books.orders == {order.id: order.fields() for order in self.model.orders.values()}
+        contents = await assert_balanced(self.redis)
+        assert contents.products == {product.id: product.fields() for product in self.model.products.values()}
+        assert contents.orders == {order.id: order.fields() for order in self.model.orders.values()}
         report = await audit(self.stores[0], SHOP)
         assert report.findings == []
         assert (report.products, report.orders, report.pending) == (
-            len(books.products),
-            len(books.orders),
-            books.statuses()["pending"],
+            len(contents.products),
+            len(contents.orders),
+            contents.statuses()["pending"],
         )
         events = await events_at(self.redis, keys.events(SHOP))
         assert events == self.model.events
-        assert units_from_events(events) == books.accounts
+        assert units_from_events(events) == contents.units
         self.outcomes.update(f"event: {event['event']}" for event in events)
 
     # Steps that several actions share
@@ -371,7 +342,7 @@ class ShopMachine(RuleBasedStateMachine):
         """Return the outcome of repeating the request of this key."""
         known = self.model.keys[key]
         if isinstance(known.outcome, Refusal):
-            return kind_of(known.outcome)
+            return outcome_name(known.outcome)
         if isinstance(known.first, NewOrder):
             return self.model.state(known.outcome)
         return "on sale" if self.model.products[known.outcome].on_sale else "withdrawn"
@@ -384,24 +355,26 @@ class ShopMachine(RuleBasedStateMachine):
         order_id = found.order.id if isinstance(found, PlacedOrder) else 0
         known = None if key is None else self.model.keys.get(key)
         assert_same_result(found, result_or_refusal(lambda: self.model.place_order(new, key, order_id)))
-        self.count_outcome("place", kind_of(found), key, known, found)
+        self.count_outcome("place", outcome_name(found), key, known, found)
 
-    def move(self, worker: int, request: Move, key: str | None) -> None:
+    def send_stock_change(self, worker: int, request: StockChangeRequest, key: str | None) -> None:
         known = None if key is None else self.model.keys.get(key)
         found = self.compare(
-            self.stores[worker].stock.change(request.product_id, request.move, key),
-            lambda: self.model.move_stock(request.product_id, request.move, key),
+            self.stores[worker].stock.change(request.product_id, request.stock_change, key),
+            lambda: self.model.change_stock(request.product_id, request.stock_change, key),
         )
-        self.count_outcome("move", "on sale" if isinstance(found, ChangedStock) else kind_of(found), key, known, found)
+        self.count_outcome(
+            "change stock", "on sale" if isinstance(found, ChangedStock) else outcome_name(found), key, known, found
+        )
         if known is None and isinstance(found, StockLimitExceeded) and found.stock + found.change <= MAX_STOCK:
-            self.outcomes["move: StockLimitExceeded only because of held units"] += 1
+            self.outcomes["change stock: StockLimitExceeded only because of held units"] += 1
 
     def count_outcome(self, verb: str, outcome: str, key: str | None, known: ModelKey | None, found: object) -> None:
         """Count the outcome of a call. `known`: what the model knew of the key before the call."""
         if key is None or known is None:
             self.outcomes[f"{verb}: {outcome}"] += 1
         elif isinstance(found, IdempotencyKeyReused):
-            owner = "an order" if isinstance(known.first, NewOrder) else "a move"
+            owner = "an order" if isinstance(known.first, NewOrder) else "a stock change"
             self.outcomes[f"{verb}: key of {owner}"] += 1
         else:
             self.outcomes[f"{verb} again: {self.replay_outcome(key)}"] += 1

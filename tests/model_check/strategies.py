@@ -13,8 +13,8 @@ OrderCalls = list[tuple[int, str]]
 """Calls about one order, each a worker and a verb."""
 
 VERBS = ("get", "complete", "cancel")
-REPETITIONS = ("same", "same", "other bytes", "other meaning", "other kind")
-"""How an Idempotency-Key is repeated. A request with another meaning or of another kind must be refused."""
+REPETITIONS = ("same", "same", "other bytes", "other meaning", "other call")
+"""How an Idempotency-Key is repeated. A request with another meaning or for another API call must be refused."""
 
 # Most orders should find their products on sale and in stock. Otherwise all of them would be refused early.
 ids = st.sampled_from([1, 1, 2, 2, 3, 4, 5, 6])
@@ -39,8 +39,8 @@ calls = st.lists(st.tuples(workers, st.sampled_from(VERBS)), min_size=1, max_siz
 data = st.data()
 
 
-def draw_evenly(data: st.DataObject, things: list[T], kind: Callable[[T], str]) -> T:
-    """Draw one of the things. Each kind is drawn equally often, however many things it has."""
-    drawn_kind = data.draw(st.sampled_from(sorted({kind(thing) for thing in things})), label="kind")
-    drawn: T = data.draw(st.sampled_from([thing for thing in things if kind(thing) == drawn_kind]))
+def draw_evenly(data: st.DataObject, things: list[T], group_of: Callable[[T], str]) -> T:
+    """Draw one of the things. Each group is drawn equally often, however many things it has."""
+    group = data.draw(st.sampled_from(sorted({group_of(thing) for thing in things})), label="group")
+    drawn: T = data.draw(st.sampled_from([thing for thing in things if group_of(thing) == group]))
     return drawn

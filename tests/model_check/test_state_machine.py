@@ -1,4 +1,4 @@
-"""The Store against a model of a few dictionaries: after any sequence of calls, both have the same results."""
+"""The Store against a model of a few dictionaries: after random actions, both have the same results."""
 
 from collections import Counter
 from itertools import product
@@ -18,8 +18,8 @@ SEEDS = range(6)
 
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
-ORDER_REFUSALS = tuple(kind.__name__ for kind in refusals.ORDER_REFUSALS)
-MOVE_REFUSALS = tuple(kind.__name__ for kind in refusals.STOCK_REFUSALS)
+ORDER_REFUSALS = tuple(refusal.__name__ for refusal in refusals.ORDER_REFUSALS)
+STOCK_REFUSALS = tuple(refusal.__name__ for refusal in refusals.STOCK_REFUSALS)
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),
@@ -28,15 +28,15 @@ ALL_OUTCOMES = {
     "place: pending",
     "place: completed",
     *(f"place: {refusal}" for refusal in ORDER_REFUSALS),
-    *(f"place: key of {owner}" for owner in ("an order", "a move")),
+    *(f"place: key of {owner}" for owner in ("an order", "a stock change")),
     *(f"place again: {outcome}" for outcome in (*STATES[1:], *ORDER_REFUSALS)),
-    *(f"move: {outcome}" for outcome in ("on sale", *MOVE_REFUSALS)),
-    *(f"move: key of {owner}" for owner in ("an order", "a move")),
-    *(f"move again: {outcome}" for outcome in ("on sale", "withdrawn", *MOVE_REFUSALS)),
-    "move: StockLimitExceeded only because of held units",
+    *(f"change stock: {outcome}" for outcome in ("on sale", *STOCK_REFUSALS)),
+    *(f"change stock: key of {owner}" for owner in ("an order", "a stock change")),
+    *(f"change stock again: {outcome}" for outcome in ("on sale", "withdrawn", *STOCK_REFUSALS)),
+    "change stock: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),
-    *(f"event: {kind}" for kind in EVENT_FIELDS),
+    *(f"event: {event_type}" for event_type in EVENT_FIELDS),
     *(f"page of {status} orders" for status in ("all", "pending", "completed")),
     *(f"page of {status} orders: without overdue orders" for status in ("all", "pending")),
 }
@@ -67,9 +67,9 @@ def run_machine(url: str | None) -> None:
     assert {outcome for outcome in ALL_OUTCOMES if not outcomes[outcome]} == set()
 
 
-def test_store_on_fakeredis_agrees_with_the_model_after_any_sequence_of_calls() -> None:
+def test_store_on_fakeredis_agrees_with_the_model_after_random_actions() -> None:
     run_machine(None)
 
 
-def test_store_on_the_engine_agrees_with_the_model_after_any_sequence_of_calls(engine_url: str) -> None:
+def test_store_on_the_engine_agrees_with_the_model_after_random_actions(engine_url: str) -> None:
     run_machine(engine_url)

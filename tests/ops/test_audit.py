@@ -16,7 +16,7 @@ from tests.support.audited_shop import (
     SPOON,
     AuditedShop,
     RedisCommand,
-    assert_balanced,
+    assert_no_findings,
     open_shop,
     order,
 )
@@ -25,13 +25,13 @@ from tests.support.shop import SHOP, make_store
 
 async def test_a_shop_with_orders_in_every_status_has_no_findings(shop: AuditedShop) -> None:
     report = await shop.audit()
-    assert_balanced(report)
+    assert_no_findings(report)
     assert (report.products, report.orders, report.pending, report.events_followed) == (4, 5, 1, 0)
 
 
 async def test_an_empty_shop_has_no_findings(redis: CommandSender) -> None:
     report = await open_shop(redis).audit()
-    assert_balanced(report)
+    assert_no_findings(report)
     assert report.as_dict() == {
         "balanced": True,
         "products": 0,
@@ -45,26 +45,26 @@ async def test_an_empty_shop_has_no_findings(redis: CommandSender) -> None:
 async def test_an_overdue_order_that_is_still_pending_is_not_a_finding(shop: AuditedShop) -> None:
     shop.clock.forward(3600)
     report = await shop.audit()
-    assert_balanced(report)
+    assert_no_findings(report)
     assert report.pending == 1
 
 
 async def test_a_missing_event_stream_is_not_a_finding(shop: AuditedShop) -> None:
     await shop.redis.send("DEL", EVENTS)
-    assert_balanced(await shop.audit())
+    assert_no_findings(await shop.audit())
 
 
 async def test_the_audit_ignores_another_shop_on_the_same_redis(shop: AuditedShop) -> None:
     await shop.redis.send("HSET", "{other}:product:1", "stock", "-1")
     await shop.redis.send("SET", "{other}:holds", "no sorted set")
-    assert_balanced(await shop.audit())
+    assert_no_findings(await shop.audit())
 
 
 @pytest.mark.parametrize("ids", [64, 100_000, 2**52])
 async def test_reserved_ids_without_orders_are_not_a_finding(shop: AuditedShop, ids: int) -> None:
     await shop.redis.send("INCRBY", COUNTER, ids)
     await make_store(shop.redis, clock=shop.clock).orders.place(order((1, 1)))
-    assert_balanced(await shop.audit())
+    assert_no_findings(await shop.audit())
 
 
 @pytest.mark.parametrize("batch", [1, 2, 500])

@@ -99,7 +99,7 @@ async def test_the_row_of_a_key_of_another_type_is_unreadable(redis: CommandSend
 
 
 @pytest.mark.parametrize("products", [None, "", "two mugs", "1: 2 x 19.99\n", "1: -2 x 19.99", "1: 2 x 1.005"])
-def test_unreadable_lines_give_none(products: str | None) -> None:
+def test_unreadable_order_lines_are_returned_as_none(products: str | None) -> None:
     assert lines_of(COMPLETED._replace(products=products)) is None
 
 

@@ -24,7 +24,7 @@ from tests.support.audited_shop import (
     AuditedShop,
     RedisCommand,
     SmallPages,
-    assert_balanced,
+    assert_no_findings,
     fill,
     open_shop,
     order,
@@ -125,7 +125,7 @@ CORRUPTIONS: list[tuple[RedisCommand, RedisCommand, set[str]]] = [
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("seed", range(5))
-async def test_changes_before_each_read_of_the_audit_cause_no_finding_and_hide_none(seed: int) -> None:
+async def test_the_audit_finds_exactly_the_corruptions_if_the_shop_changes_before_each_read(seed: int) -> None:
     rng = random.Random(seed)
     shop = await fill(open_shop(FakeRedis()))
     changes = RandomChanges(shop.store, shop.clock, rng)
@@ -164,7 +164,7 @@ class RandomChanges:
             (3, lambda: self.end(self.store.holds.complete)),
             (2, lambda: self.end(self.store.holds.cancel)),
             (1, self.expire),
-            (3, self.move_stock),
+            (3, self.change_stock),
             (1, self.add),
             (1, self.withdraw),
         ]
@@ -192,7 +192,7 @@ class RandomChanges:
         self.clock.forward(1)
         await self.store.holds.expire_due(10)
 
-    async def move_stock(self) -> None:
+    async def change_stock(self) -> None:
         await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))
 
     async def add(self) -> None:
@@ -226,7 +226,7 @@ async def _change_shop_until(shop: AuditedShop, seed: int, stop: asyncio.Event) 
 
 
 @pytest.mark.parametrize("corrupted", [False, True], ids=["balanced", "corrupted"])
-async def test_changes_by_several_workers_cause_no_finding_and_hide_none(
+async def test_the_audit_finds_exactly_the_corruptions_while_several_workers_change_the_shop(
     engine: MultiplexedConnection, workers: list[AuditedShop], corrupted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.ops.audit._BATCH", 20)
@@ -246,4 +246,4 @@ async def test_changes_by_several_workers_cause_no_finding_and_hide_none(
         stop.set()
     assert sum(task.result() for task in tasks) > 500
     assert followed > 100
-    assert_balanced(await audit(store, SHOP))
+    assert_no_findings(await audit(store, SHOP))

@@ -90,6 +90,6 @@ async def test_orders_before_and_after_many_unused_ids_are_exported(store: Store
     assert [json.loads(line)["id"] for line in await export_lines(store, "orders")] == orders[::-1]
 
 
-@pytest.mark.parametrize("kind", ["products", "orders"])
-async def test_the_export_of_an_empty_shop_is_empty(store: Store, kind: str) -> None:
-    assert await export_lines(store, kind) == []
+@pytest.mark.parametrize("content", ["products", "orders"])
+async def test_the_export_of_an_empty_shop_is_empty(store: Store, content: str) -> None:
+    assert await export_lines(store, content) == []

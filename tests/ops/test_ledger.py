@@ -16,8 +16,8 @@ MUGS = (OrderLine(1, 2, Cents(1999)),)
 BOTH = (OrderLine(1, 2, Cents(1999)), OrderLine(2, 5, Cents(100)))
 
 
-def event(kind: str, order_id: int = 7, products: str = "1: 2 x 19.99", **fields: str) -> Event:
-    return Event("1-0", {"event": kind, "order": str(order_id), "products": products, **fields})
+def event(event_type: str, order_id: int = 7, products: str = "1: 2 x 19.99", **fields: str) -> Event:
+    return Event("1-0", {"event": event_type, "order": str(order_id), "products": products, **fields})
 
 
 # --- Orders -----------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_an_order_counts_only_in_its_last_status(before: str, after: str) -> Non
 
 @pytest.mark.parametrize("status", [*UNITS_IN, "lost", ""])
 @pytest.mark.parametrize("order_id", [1, 65_535, 65_536, 2**53 - 1])
-def test_the_ledger_knows_the_counted_orders(order_id: int, status: str) -> None:
+def test_the_ledger_knows_only_the_orders_that_were_counted(order_id: int, status: str) -> None:
     ledger = Ledger()
     assert not ledger.knows(order_id)
     ledger.set_order(order_id, status, MUGS)
@@ -84,9 +84,9 @@ def test_a_placed_order_has_the_status_in_its_event(status: str) -> None:
     assert order_change(event("order_placed", status=status)) == OrderChange(7, status, MUGS)
 
 
-@pytest.mark.parametrize(("kind", "status"), STATUS_AFTER_EVENT.items())
-def test_the_kind_of_an_event_decides_the_status_after_it(kind: str, status: str) -> None:
-    assert order_change(event(kind)) == OrderChange(7, status, MUGS)
+@pytest.mark.parametrize(("event_type", "status"), STATUS_AFTER_EVENT.items())
+def test_the_type_of_an_event_decides_the_status_after_it(event_type: str, status: str) -> None:
+    assert order_change(event(event_type)) == OrderChange(7, status, MUGS)
     assert status in UNITS_IN
 
 
@@ -131,7 +131,7 @@ def histories(draw: st.DrawFn) -> History:
 
 
 @given(st.lists(histories(), max_size=8), st.data())
-def test_orders_read_at_different_moments_and_all_later_events_give_the_last_state(
+def test_the_ledger_is_correct_after_all_events_if_orders_were_read_at_different_moments(
     orders: list[History], data: st.DataObject
 ) -> None:
     start = data.draw(st.integers(0, MOMENTS), label="start of the audit")

@@ -1,6 +1,6 @@
 """Rules for all scripts: a failed script writes nothing, the event stream stays short, no global variable is left.
 
-A new script that writes needs entries in CALLS, and in the tables of what its calls read and need.
+A new script that writes needs entries in EXAMPLES, and in the tables of what its examples read and need.
 """
 
 import re
@@ -46,8 +46,8 @@ async def fill(redis: CommandSender) -> None:
         assert (await run_place_order(redis, *LINES, order_id=order_id, hold_ms=HOLD_MS))[0] == "placed"
 
 
-class ScriptCall(NamedTuple):
-    """A call that changes something after `fill`."""
+class ScriptExample(NamedTuple):
+    """A run of a script that changes something after `fill`."""
 
     script: str
     run: Callable[..., Awaitable[list[str]]]
@@ -76,82 +76,82 @@ def _ended(order_id: int, *fields: str) -> dict[str, Any]:
     }
 
 
-CALLS = {
-    "add": ScriptCall(
+EXAMPLES = {
+    "add": ScriptExample(
         "add_product",
         lambda redis, **options: run_add_product(redis, 8, **options),
         (PRODUCTS, EVENTS),
     ),
-    "change": ScriptCall(
+    "change": ScriptExample(
         "change_product",
         lambda redis, **options: run_change_product(redis, 7, "price", "5.00", **options),
         (MUG, EVENTS),
     ),
-    "withdraw": ScriptCall(
+    "withdraw": ScriptExample(
         "withdraw_product",
         lambda redis, **options: run_withdraw_product(redis, 7, **options),
         (MUG, PRODUCTS, EVENTS),
     ),
-    "move": ScriptCall(
+    "stock_change": ScriptExample(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, 5, **options),
         (MUG, EVENTS),
         ((MUG, "held"), (MUG, "received")),
     ),
-    "move_keyed": ScriptCall(
+    "stock_change_keyed": ScriptExample(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, 5, key="k-1", **options),
         (MUG, EVENTS, IDEMPOTENCY),
         ((MUG, "held"), (MUG, "received")),
     ),
-    "move_refused": ScriptCall(
+    "stock_change_refused": ScriptExample(
         "move_stock",
         lambda redis, **options: run_move_stock(redis, 7, -11, key="k-1", **options),
         (MUG, EVENTS, IDEMPOTENCY),
         ((MUG, "received"),),
         writes_event=False,
     ),
-    "sell": ScriptCall(
+    "sell": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, *LINES, **options),
         _PLACED,
         _SOLD_FIELDS,
     ),
-    "sell_keyed": ScriptCall(
+    "sell_keyed": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, *LINES, key="k-1", **options),
         (*_PLACED, IDEMPOTENCY),
         _SOLD_FIELDS,
     ),
-    "hold": ScriptCall(
+    "hold": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, *LINES, hold_ms=HOLD_MS, **options),
         (*_PLACED, HOLDS, PENDING),
         _HELD_FIELDS,
     ),
-    "hold_keyed": ScriptCall(
+    "hold_keyed": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, *LINES, hold_ms=HOLD_MS, key="k-1", **options),
         (*_PLACED, HOLDS, PENDING, IDEMPOTENCY),
         _HELD_FIELDS,
     ),
-    "place_refused": ScriptCall(
+    "place_refused": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, (7, 11), (9, 1), key="k-1", **options),
         (*_PLACED, IDEMPOTENCY),
         writes_event=False,
     ),
-    "complete": ScriptCall(
+    "complete": ScriptExample(
         "complete_order",
         lambda redis, **options: run_complete_order(redis, TO_COMPLETE, *LINES, **options),
         **_ended(TO_COMPLETE, "held", "sold"),
     ),
-    "cancel": ScriptCall(
+    "cancel": ScriptExample(
         "release_order",
         lambda redis, **options: run_release_order(redis, TO_CANCEL, *LINES, **options),
         **_ended(TO_CANCEL, "held", "stock"),
     ),
-    "expire": ScriptCall(
+    "expire": ScriptExample(
         "release_order",
         lambda redis, **options: run_release_order(
             redis, TO_EXPIRE, *LINES, action="expire", now_ms=NOW_MS + HOLD_MS, **options
@@ -171,57 +171,61 @@ def flags_of(script: str) -> list[str]:
     return (match[1] or "").split(",")
 
 
-def test_every_script_that_writes_has_a_call_here() -> None:
-    assert {call.script for call in CALLS.values()} == {name for name in SCRIPTS if "no-writes" not in flags_of(name)}
+def test_every_script_that_writes_has_an_example_here() -> None:
+    assert {example.script for example in EXAMPLES.values()} == {
+        name for name in SCRIPTS if "no-writes" not in flags_of(name)
+    }
 
 
-@pytest.mark.parametrize("name", CALLS)
-async def test_every_call_changes_something_and_writes_the_event_of_the_change(redis: CommandSender, name: str) -> None:
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_every_example_changes_something_and_writes_the_event_of_the_change(
+    redis: CommandSender, name: str
+) -> None:
     await fill(redis)
     before, events = await dump(redis), await events_at(redis, EVENTS)
-    await CALLS[name].run(redis)
+    await EXAMPLES[name].run(redis)
     assert await dump(redis) != before
-    assert len(await events_at(redis, EVENTS)) == len(events) + CALLS[name].writes_event
+    assert len(await events_at(redis, EVENTS)) == len(events) + EXAMPLES[name].writes_event
 
 
 async def assert_fails_and_writes_nothing(
-    redis: CommandSender, call: Awaitable[object], match: str | None = None
+    redis: CommandSender, run: Awaitable[object], match: str | None = None
 ) -> None:
     before = await dump(redis)
     with pytest.raises(ErrorReply, match=match):
-        await call
+        await run
     assert await dump(redis) == before
 
 
 # A key of Redis that has another type, or too few fields
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, call in CALLS.items() for key in call.reads])
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, example in EXAMPLES.items() for key in example.reads])
 async def test_a_script_fails_and_changes_nothing_when_a_redis_key_has_another_type(
     redis: CommandSender, name: str, key: str
 ) -> None:
     await fill(redis)
     await redis.send("SET", key, "of another type")
-    await assert_fails_and_writes_nothing(redis, CALLS[name].run(redis), "WRONGTYPE")
+    await assert_fails_and_writes_nothing(redis, EXAMPLES[name].run(redis), "WRONGTYPE")
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "field"), [(name, *need) for name, call in CALLS.items() for need in call.needs]
+    ("name", "key", "field"), [(name, *need) for name, example in EXAMPLES.items() for need in example.needs]
 )
 async def test_a_script_fails_and_changes_nothing_when_a_needed_field_is_missing(
     redis: CommandSender, name: str, key: str, field: str
 ) -> None:
     await fill(redis)
     assert await redis.send("HDEL", key, field) == 1
-    await assert_fails_and_writes_nothing(redis, CALLS[name].run(redis))
+    await assert_fails_and_writes_nothing(redis, EXAMPLES[name].run(redis))
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.script == "place_order"])
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.script == "place_order"])
 async def test_an_order_key_of_another_type_counts_as_an_order(redis: CommandSender, name: str) -> None:
     await fill(redis)
     await redis.send("SET", keys.order(SHOP, 41), "of another type")
     before = await dump(redis)
-    assert await CALLS[name].run(redis) == ["exists"]
+    assert await EXAMPLES[name].run(redis) == ["exists"]
     assert await dump(redis) == before
 
 
@@ -232,15 +236,15 @@ async def test_a_product_key_of_another_type_counts_as_a_product(redis: CommandS
     assert await dump(redis) == before
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.writes_event])
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.writes_event])
 async def test_scripts_change_nothing_when_the_event_stream_has_no_id_left(redis: CommandSender, name: str) -> None:
     # XADD can fail although the key has the right type. So it must be the first write of each script.
     await fill(redis)
     await redis.send("XADD", EVENTS, f"{2**64 - 1}-{2**64 - 1}", "event", "last")
-    await assert_fails_and_writes_nothing(redis, CALLS[name].run(redis))
+    await assert_fails_and_writes_nothing(redis, EXAMPLES[name].run(redis))
 
 
-# Wrong calls
+# Wrong keys and arguments
 
 
 class Recorder:
@@ -251,23 +255,23 @@ class Recorder:
         return []
 
 
-async def keys_and_args(call: ScriptCall) -> tuple[list[str], list[str | int]]:
-    """Return KEYS and ARGV of a call."""
+async def keys_and_args(example: ScriptExample) -> tuple[list[str], list[str | int]]:
+    """Return KEYS and ARGV of an example."""
     recorder = Recorder()
-    await call.run(recorder)
+    await example.run(recorder)
     _, _, count, *rest = recorder.command
     return rest[:count], rest[count:]
 
 
 @pytest.mark.parametrize("missing", ["keys", "arguments"])
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", EXAMPLES)
 async def test_a_script_without_its_keys_or_arguments_fails_and_writes_nothing(
     redis: CommandSender, name: str, missing: str
 ) -> None:
     await fill(redis)
-    names, args = await keys_and_args(CALLS[name])
-    call = run_script(redis, CALLS[name].script, *([], args) if missing == "keys" else (names, []))
-    await assert_fails_and_writes_nothing(redis, call)
+    names, args = await keys_and_args(EXAMPLES[name])
+    run = run_script(redis, EXAMPLES[name].script, *([], args) if missing == "keys" else (names, []))
+    await assert_fails_and_writes_nothing(redis, run)
 
 
 @pytest.mark.parametrize("quantities", [[], [1], [1, 1, 1]])
@@ -276,19 +280,19 @@ async def test_the_end_of_a_hold_needs_one_quantity_for_each_product(
     redis: CommandSender, name: str, quantities: list[int]
 ) -> None:
     await fill(redis)
-    call = CALLS[name].run(redis, quantities=quantities)
-    await assert_fails_and_writes_nothing(redis, call, "each product needs a quantity")
+    run = EXAMPLES[name].run(redis, quantities=quantities)
+    await assert_fails_and_writes_nothing(redis, run, "each product needs a quantity")
 
 
 # What a script leaves behind
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.writes_event])
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.writes_event])
 async def test_every_script_limits_the_length_of_the_event_stream(redis: CommandSender, name: str) -> None:
     await fill(redis)
     for number in range(250):
         await redis.send("XADD", EVENTS, "*", "event", f"old_{number}")
-    await CALLS[name].run(redis, events_max=10)
+    await EXAMPLES[name].run(redis, events_max=10)
     events = await events_at(redis, EVENTS)
     # The real engine removes whole blocks of 100 entries, so more than 10 may be left.
     assert 10 <= len(events) <= 110
@@ -300,10 +304,10 @@ async def test_scripts_leave_no_global_variables(redis: CommandSender) -> None:
     names = "local names = {} for name in pairs(_G) do names[#names + 1] = name end table.sort(names) return names"
     await redis.send("EVAL", names, 0)  # fakeredis sets global variables of its own at the first script
     before = await redis.send("EVAL", names, 0)
-    for call in CALLS.values():
+    for example in EXAMPLES.values():
         await redis.send("FLUSHALL")
         await fill(redis)
-        await call.run(redis)
+        await example.run(redis)
     assert before
     assert await redis.send("EVAL", names, 0) == before
 
@@ -311,20 +315,24 @@ async def test_scripts_leave_no_global_variables(redis: CommandSender) -> None:
 # Full memory, on the real engine only: fakeredis has no maxmemory and does not know `#!lua`
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.script not in ALLOWED_WITHOUT_MEMORY])
+@pytest.mark.parametrize(
+    "name", [name for name, example in EXAMPLES.items() if example.script not in ALLOWED_WITHOUT_MEMORY]
+)
 async def test_an_engine_out_of_memory_refuses_a_script_before_it_starts(
     engine: MultiplexedConnection, name: str
 ) -> None:
     await fill(engine)
     async with full_memory(engine):
-        await assert_fails_and_writes_nothing(engine, CALLS[name].run(engine), "OOM")
-    await CALLS[name].run(engine)
+        await assert_fails_and_writes_nothing(engine, EXAMPLES[name].run(engine), "OOM")
+    await EXAMPLES[name].run(engine)
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.script in ALLOWED_WITHOUT_MEMORY])
+@pytest.mark.parametrize(
+    "name", [name for name, example in EXAMPLES.items() if example.script in ALLOWED_WITHOUT_MEMORY]
+)
 async def test_an_engine_out_of_memory_runs_a_script_that_ends_a_hold(engine: MultiplexedConnection, name: str) -> None:
     await fill(engine)
     before = await dump(engine)
     async with full_memory(engine):
-        assert (await CALLS[name].run(engine))[0] in ("completed", "released")
+        assert (await EXAMPLES[name].run(engine))[0] in ("completed", "released")
         assert await dump(engine) != before

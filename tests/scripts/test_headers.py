@@ -152,9 +152,9 @@ def test_a_script_replies_with_exactly_the_words_in_its_header(name: str) -> Non
 def test_a_script_accesses_only_the_keys_that_the_caller_passes(name: str) -> None:
     _, _, code = split(SOURCES[name])
     given = {*names_in_code(code, "KEYS"), *(local for local, value in constants(code).items() if "KEYS[" in value)}
-    calls = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]*))?", code)
-    assert calls
-    assert {command for command, key in calls if key not in given and not key.startswith("KEYS[")} <= {"TIME"}
+    commands = re.findall(r"redis\.p?call\('([A-Z]+)'(?:, *([^,)]*))?", code)
+    assert commands
+    assert {command for command, key in commands if key not in given and not key.startswith("KEYS[")} <= {"TIME"}
 
 
 COPIES = {

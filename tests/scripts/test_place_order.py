@@ -9,7 +9,7 @@ from service.domain.order import Order, OrderLine
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.sender import CommandSender
-from tests.support.books import assert_books_balance
+from tests.support.balance import assert_balanced
 from tests.support.orders import order_hash
 from tests.support.redis_content import dump, events_at, hash_at, scores_at
 from tests.support.scripts import NOW_MS, run_add_product, run_place_order
@@ -38,7 +38,7 @@ async def test_a_completed_order_is_written_in_plain_values(redis: CommandSender
     ]
     assert await hash_at(redis, keys.product(SHOP, 7)) == {**before, "stock": "8", "sold": "2"}
     assert (await dump(redis)).keys() == {*names, keys.order(SHOP, 41)}
-    await assert_books_balance(redis)
+    await assert_balanced(redis)
 
 
 async def test_a_pending_order_holds_its_stock_until_its_deadline(redis: CommandSender) -> None:
@@ -55,7 +55,7 @@ async def test_a_pending_order_holds_its_stock_until_its_deadline(redis: Command
     assert await scores_at(redis, PENDING) == {"41": 41}
     assert await hash_at(redis, keys.product(SHOP, 7)) == {**before, "stock": "7", "held": "3"}
     assert (await events_at(redis, EVENTS))[-1]["status"] == "pending"
-    await assert_books_balance(redis)
+    await assert_balanced(redis)
 
 
 async def test_an_order_and_its_idempotency_key_refer_to_each_other_for_ever(redis: CommandSender) -> None:
@@ -65,7 +65,7 @@ async def test_an_order_and_its_idempotency_key_refer_to_each_other_for_ever(red
     assert await hash_at(redis, keys.idempotency(SHOP, "k-1")) == {"fingerprint": "f1", "order": "41"}
     for name in (keys.idempotency(SHOP, "k-1"), keys.order(SHOP, 41)):
         assert await redis.send("PTTL", name) == -1
-    await assert_books_balance(redis)
+    await assert_balanced(redis)
 
 
 async def test_without_a_test_clock_the_script_uses_the_time_of_redis(redis: CommandSender) -> None:

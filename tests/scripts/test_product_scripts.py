@@ -37,7 +37,7 @@ async def test_a_change_and_its_event_have_only_the_fields_that_differ(redis: Co
     assert (await events_at(redis, EVENTS))[1:] == [{"event": "product_changed", "product": "7", "price": "5.00"}]
 
 
-async def test_all_fields_of_a_product_can_change_in_one_call(redis: CommandSender) -> None:
+async def test_one_script_can_change_all_fields_of_a_product(redis: CommandSender) -> None:
     await run_add_product(redis, 7)
     pairs = ("name", "Cup", "description", "Hält Tee.\n☕", "price", "0.00")
     changed = dict(zip(pairs[::2], pairs[1::2], strict=True))
@@ -65,22 +65,20 @@ async def test_a_field_that_scripts_maintain_cannot_be_changed(redis: CommandSen
 
 
 @pytest.mark.parametrize("name", ["add_product", "change_product"])
-async def test_a_field_without_a_value_is_refused_before_anything_is_written(redis: CommandSender, name: str) -> None:
+async def test_a_script_with_a_field_without_a_value_fails_before_it_writes(redis: CommandSender, name: str) -> None:
     await run_add_product(redis, 7)
     before = await dump(redis)
-    calls: dict[str, tuple[list[str], list[str | int]]] = {
+    runs: dict[str, tuple[list[str], list[str | int]]] = {
         "add_product": ([keys.product(SHOP, 8), PRODUCTS, EVENTS], [8, 10, 1000, "name"]),
         "change_product": ([keys.product(SHOP, 7), EVENTS], [7, 1000, 1, "name", "price"]),
     }
     with pytest.raises(ErrorReply, match="each field needs a value"):
-        await run_script(redis, name, *calls[name])
+        await run_script(redis, name, *runs[name])
     assert await dump(redis) == before
 
 
 @pytest.mark.parametrize("name", ["change_product", "move_stock"])
-async def test_a_call_that_asks_for_no_field_is_refused_before_anything_is_written(
-    redis: CommandSender, name: str
-) -> None:
+async def test_a_script_without_a_field_to_return_fails_before_it_writes(redis: CommandSender, name: str) -> None:
     await run_add_product(redis, 7)
     before = await dump(redis)
     args: dict[str, list[str | int]] = {

@@ -11,7 +11,7 @@ from tests.support.redis_content import dump
 from tests.support.scripts import run_add_product, run_change_product, run_place_order, run_withdraw_product
 from tests.support.shop import SHOP
 
-CALLS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]], list[str]]] = [
+RUNS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]], list[str]]] = [
     (lambda redis: run_add_product(redis, 7, stock=99), ["taken"]),
     (lambda redis: run_add_product(redis, 8, stock=99), ["taken"]),
     (lambda redis: run_change_product(redis, 7), product_reply("changed")),
@@ -50,10 +50,10 @@ CALLS_WITHOUT_EFFECT: list[tuple[Callable[[CommandSender], Awaitable[list[str]]]
 
 
 @pytest.mark.parametrize(
-    ("call", "reply"), CALLS_WITHOUT_EFFECT, ids=lambda value: value[0] if isinstance(value, list) else ""
+    ("run", "reply"), RUNS_WITHOUT_EFFECT, ids=lambda value: value[0] if isinstance(value, list) else ""
 )
 async def test_a_refusal_or_a_replay_changes_nothing_in_redis(
-    redis: CommandSender, call: Callable[[CommandSender], Awaitable[list[str]]], reply: list[str]
+    redis: CommandSender, run: Callable[[CommandSender], Awaitable[list[str]]], reply: list[str]
 ) -> None:
     await run_add_product(redis, 7, stock=11)
     await run_add_product(redis, 8)
@@ -63,13 +63,13 @@ async def test_a_refusal_or_a_replay_changes_nothing_in_redis(
     assert (await run_place_order(redis, (7, 1), order_id=40, key="placed-40"))[0] == "placed"
     assert (await run_place_order(redis, (7, 11), (9, 6), key="refused"))[0] == "short"
     before = await dump(redis)
-    assert await call(redis) == reply
+    assert await run(redis) == reply
     assert await dump(redis) == before
 
 
 @pytest.mark.parametrize("hold", [None, 900_000], ids=["completed", "pending"])
 @pytest.mark.parametrize("key", ["", "k-1"], ids=["no key", "key"])
-async def test_repeating_a_call_with_the_same_order_id_changes_nothing(
+async def test_a_script_that_runs_again_with_the_same_order_id_changes_nothing(
     redis: CommandSender, hold: int | None, key: str
 ) -> None:
     await run_add_product(redis, 7)
@@ -102,7 +102,7 @@ async def test_a_key_remembers_its_refusal_for_some_time_and_nothing_else_change
     assert await run_place_order(redis, *lines, expected_cents=expected, key="k-1") == ["refused", "\n".join(reply)]
 
 
-async def test_repeating_a_refused_key_does_not_extend_the_time_for_which_it_is_remembered(
+async def test_a_repeated_request_does_not_extend_the_time_for_which_its_refusal_is_remembered(
     redis: CommandSender,
 ) -> None:
     await run_add_product(redis, 7)
@@ -111,7 +111,7 @@ async def test_repeating_a_refused_key_does_not_extend_the_time_for_which_it_is_
     assert 0 < await redis.send("PTTL", keys.idempotency(SHOP, "k-1")) <= 60_000
 
 
-async def test_a_key_whose_refusal_is_forgotten_can_place_an_order_and_then_lasts_for_ever(
+async def test_a_key_can_place_an_order_after_its_refusal_is_forgotten_and_is_then_kept_for_ever(
     redis: CommandSender,
 ) -> None:
     await run_add_product(redis, 7)
@@ -121,7 +121,7 @@ async def test_a_key_whose_refusal_is_forgotten_can_place_an_order_and_then_last
     assert await redis.send("PTTL", keys.idempotency(SHOP, "k-1")) == -1
 
 
-async def test_a_refused_key_stays_refused_after_new_stock_has_arrived(redis: CommandSender) -> None:
+async def test_a_remembered_refusal_is_replayed_after_new_stock_has_arrived(redis: CommandSender) -> None:
     await run_add_product(redis, 7)
     await run_place_order(redis, (7, 11), key="k-1")
     await redis.send("HSET", keys.product(SHOP, 7), "stock", 11, "received", 11)

@@ -182,7 +182,7 @@ def test_a_service_is_not_ready_after_its_redis_has_lost_durability(
         assert any(name in str(entry) and "HOLDFAST_DURABILITY" in str(entry) for entry in service.logs)
 
 
-def test_a_service_does_not_start_on_data_of_a_newer_version_or_change_them(
+def test_a_service_does_not_start_and_changes_nothing_on_data_of_a_newer_version(
     start_service: StartService, redis_dir: Path
 ) -> None:
     with run_engine(redis_dir, "none") as url, redis_client(url) as redis:

@@ -83,7 +83,7 @@ def test_the_supervisor_and_a_worker_have_the_expected_attributes(monkeypatch: p
 
 
 @pytest.mark.parametrize("module", [http_protocol, workers])
-def test_a_module_lists_what_it_overrides_and_imports(module: object) -> None:
+def test_the_docstring_of_a_module_lists_everything_of_uvicorn_that_it_overrides_or_imports(module: object) -> None:
     listed = set(re.findall(r"\w+", inspect.getdoc(module) or ""))
     source = inspect.getsource(module)  # type: ignore[arg-type]
     imported = {

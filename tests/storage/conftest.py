@@ -13,7 +13,7 @@ from tests.support.network import CLERK_PASSWORD, Network
 
 @pytest.fixture
 async def network(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Network]:
-    """A network in front of the real engine, which is empty. The fixture `wire` does not go through it."""
+    """A network in front of the real engine, which is empty. The fixture `engine` does not go through it."""
     async with Network(engine_url) as network:
         yield network
 

@@ -19,7 +19,7 @@ from service.storage.client import RedisClient
 from service.storage.connection import MultiplexedConnection
 from service.storage.requirements import SCHEMA_VERSION
 from service.storage.sender import ErrorReply
-from tests.support.books import assert_books_balance
+from tests.support.balance import assert_balanced
 from tests.support.clock import Clock
 from tests.support.engine_memory import full_memory
 from tests.support.redis_content import dump
@@ -80,7 +80,7 @@ def evalsha(*rest: str | int) -> tuple[str | int, ...]:
 
 
 @pytest.mark.parametrize("code", NOT_EXECUTED)
-async def test_an_error_reply_to_a_command_that_was_not_executed_means_unavailable(code: str) -> None:
+async def test_a_command_that_was_not_executed_raises_storage_unavailable(code: str) -> None:
     replies = Replies(ErrorReply(f"{code} not now"))
     with pytest.raises(StorageUnavailable) as raised:
         await client_of(replies).send("PING")
@@ -89,7 +89,7 @@ async def test_an_error_reply_to_a_command_that_was_not_executed_means_unavailab
 
 
 @pytest.mark.parametrize("code", NOT_EXECUTED)
-async def test_an_error_reply_to_a_script_that_was_not_executed_means_unavailable(code: str) -> None:
+async def test_a_script_that_was_not_executed_raises_storage_unavailable(code: str) -> None:
     replies = Replies(ErrorReply(f"{code} not now"))
     with pytest.raises(StorageUnavailable) as raised:
         await client_of(replies).run("read_hashes", ["key"], ["field"])
@@ -155,7 +155,7 @@ async def test_an_error_reply_to_eval_is_raised_and_eval_is_not_sent_again(code:
     assert [command[0] for command, _ in replies.sent] == ["EVALSHA", "EVAL"]
 
 
-async def test_eval_that_was_not_executed_means_unavailable() -> None:
+async def test_an_eval_that_was_not_executed_raises_storage_unavailable() -> None:
     replies = Replies(ErrorReply("NOSCRIPT No matching script."), ErrorReply("OOM full"))
     with pytest.raises(StorageUnavailable, match="OOM"):
         await client_of(replies).run("read_hashes", ["key"], ["field"])
@@ -233,7 +233,7 @@ async def test_an_order_that_fails_for_lack_of_memory_uses_neither_its_key_nor_i
         assert (await store.orders.get(first.order.id)) == first.order
     second = await store.orders.place(new_order((7, 1)), "k-1")
     assert (second.order.id, second.replayed) == (first.order.id + 1, False)
-    await assert_books_balance(engine)
+    await assert_balanced(engine)
 
 
 async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(engine: MultiplexedConnection) -> None:
@@ -244,4 +244,4 @@ async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(engin
         assert list(await engine.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [0]
         await store.orders.place(new_order((7, 1)))
         assert list(await engine.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [1]
-    await assert_books_balance(engine)
+    await assert_balanced(engine)

@@ -1,4 +1,4 @@
-"""MultiplexedConnection when the engine hangs, is slow or cannot be reached: each call ends at its deadline."""
+"""MultiplexedConnection when the engine hangs, is slow or cannot be reached: each command ends at its deadline."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 @pytest.mark.parametrize(("safe_to_repeat", "error"), [(False, OutcomeUnknown), (True, StorageUnavailable)])
 @pytest.mark.parametrize("held_back", ["commands", "replies"])
-async def test_a_sent_call_without_a_reply_ends_at_its_deadline(
+async def test_a_sent_command_without_a_reply_ends_at_its_deadline(
     network: Network, held_back: str, safe_to_repeat: bool, error: type[StorageError]
 ) -> None:
     async with connect_through(network, SHORT_TIMEOUT) as connection:
@@ -39,7 +39,7 @@ async def test_a_sent_call_without_a_reply_ends_at_its_deadline(
         await wait_for_recovery(connection)
 
 
-async def test_an_unsent_call_ends_at_its_deadline_and_is_never_sent(
+async def test_an_unsent_command_ends_at_its_deadline_and_is_never_sent(
     network: Network, engine: MultiplexedConnection
 ) -> None:
     with capture_logs() as logs:
@@ -57,7 +57,9 @@ async def test_an_unsent_call_ends_at_its_deadline_and_is_never_sent(
     assert await count_at(engine) == 0
 
 
-async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, engine: MultiplexedConnection) -> None:
+async def test_a_command_that_arrives_while_redis_hangs_is_never_sent(
+    network: Network, engine: MultiplexedConnection
+) -> None:
     """A new connection opens, but the engine does not answer the PING that must come first."""
     async with connect_through(network, SHORT_TIMEOUT) as connection:
         await connection.send("PING")
@@ -72,31 +74,31 @@ async def test_a_call_made_while_redis_hangs_is_never_sent(network: Network, eng
     assert await count_at(engine, "other") == 0
 
 
-async def test_calls_fail_immediately_when_redis_was_unreachable_for_longer_than_the_timeout(network: Network) -> None:
+async def test_commands_fail_immediately_after_redis_was_unreachable_for_the_timeout(network: Network) -> None:
     await network.close()
     async with connect_through(network, SHORT_TIMEOUT) as connection:
         assert await outcome(connection.send("PING", safe_to_repeat=True)) is StorageUnavailable
-        calls = [connection.send("PING"), connection.send("PING", safe_to_repeat=True)]
-        assert all(call.done() for call in calls)
-        assert [await outcome(call) for call in calls] == [StorageUnavailable] * 2
+        commands = [connection.send("PING"), connection.send("PING", safe_to_repeat=True)]
+        assert all(command.done() for command in commands)
+        assert [await outcome(command) for command in commands] == [StorageUnavailable] * 2
         await network.open()
         await wait_for_recovery(connection)
 
 
-async def test_calls_fail_immediately_when_redis_hangs_for_longer_than_the_timeout(network: Network) -> None:
+async def test_commands_fail_immediately_after_redis_was_hanging_for_the_timeout(network: Network) -> None:
     async with connect_through(network, SHORT_TIMEOUT) as connection:
         await connection.send("PING")
         network.commands_pass.clear()
         for _ in range(3):
             await outcome(connection.send("PING", safe_to_repeat=True))
-        call = connection.send("PING")
-        assert call.done()
-        assert await outcome(call) is StorageUnavailable
+        command = connection.send("PING")
+        assert command.done()
+        assert await outcome(command) is StorageUnavailable
 
 
 @pytest.mark.parametrize("fault", ["closes connections", "sends garbage"])
 async def test_reconnecting_slows_down_when_the_server_ends_every_connection(network: Network, fault: str) -> None:
-    """A Redis at its maxclients does so. The pause doubles from 10 ms, so eight attempts take half a second."""
+    """A Redis at its maxclients limit ends them. The pause doubles from 10 ms, so eight attempts take half a second."""
     network.closes_new_connections = True
     with capture_logs() as logs:
         async with connect_through(network) as connection:
@@ -117,10 +119,8 @@ async def test_reconnecting_slows_down_when_the_server_ends_every_connection(net
     assert not any("Traceback" in str(entry) for entry in logs)
 
 
-async def test_a_slow_connection_that_still_brings_replies_is_kept(
-    network: Network, engine: MultiplexedConnection
-) -> None:
-    """A reply of megabytes delays the replies after it. Calls end at their deadlines, but the connection stays."""
+async def test_a_slow_connection_is_kept_while_replies_arrive(network: Network, engine: MultiplexedConnection) -> None:
+    """A reply of megabytes delays the replies after it. Commands end at their deadlines, but the connection stays."""
     await engine.send("SET", "large", b"x" * 4_000_000)
     network.reply_bytes = 64 * 1024
     network.replies_pass.clear()

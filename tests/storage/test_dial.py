@@ -21,16 +21,16 @@ from tests.support.network import (
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp", "tls, trusted certificate", "tls, unchecked certificate"])
+@pytest.mark.parametrize("transport", ["unix", "tcp", "tls, trusted certificate", "tls, unchecked certificate"])
 async def test_unix_sockets_tcp_and_tls_can_be_used(
-    engine_url: str, network: Network, tls_network: Network, certificate: tuple[Path, Path], kind: str
+    engine_url: str, network: Network, tls_network: Network, certificate: tuple[Path, Path], transport: str
 ) -> None:
     url = {
         "unix": engine_url,
         "tcp": network.url,
         "tls, trusted certificate": f"{tls_network.url}?ssl_ca_certs={quote(str(certificate[0]))}",
         "tls, unchecked certificate": f"{tls_network.url}?ssl_cert_reqs=none&ssl_check_hostname=false",
-    }[kind]
+    }[transport]
     async with MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=1000) as connection:
         replies = await asyncio.gather(*(connection.send("ECHO", number) for number in range(500)))
         assert replies == [str(number) for number in range(500)]
@@ -75,7 +75,7 @@ async def test_the_error_says_why_a_server_cannot_be_reached(
     async with MultiplexedConnection(client.format(port=port), timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
         with pytest.raises(StorageUnavailable) as error:
             await connection.send("INCR", "count")
-        # One attempt to connect may take as long as a call may wait.
+        # One attempt to connect may take as long as a command may wait.
         give_up = time.monotonic() + LONG_TIMEOUT
         while error.value.reason == "not connected yet" and time.monotonic() < give_up:
             with pytest.raises(StorageUnavailable) as error:
@@ -85,15 +85,17 @@ async def test_the_error_says_why_a_server_cannot_be_reached(
         assert error.value.reason not in ("", "not connected yet")
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
-async def test_user_and_password_of_the_url_are_used(engine_url: str, network: Network, clerk: str, kind: str) -> None:
+@pytest.mark.parametrize("transport", ["unix", "tcp"])
+async def test_user_and_password_of_the_url_are_used(
+    engine_url: str, network: Network, clerk: str, transport: str
+) -> None:
     login = f"{clerk}:{quote(CLERK_PASSWORD, safe='')}@"
-    url = (engine_url if kind == "unix" else network.url).replace("://", f"://{login}")
+    url = (engine_url if transport == "unix" else network.url).replace("://", f"://{login}")
     async with MultiplexedConnection(url, timeout=LONG_TIMEOUT, max_in_flight=10) as connection:
         assert await connection.send("ACL", "WHOAMI") == "clerk"
 
 
-async def test_calls_fail_with_the_reason_until_the_password_is_correct(
+async def test_commands_fail_with_the_reason_until_the_password_is_correct(
     network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
     url = network.url.replace("://", f"://{clerk}:other@")
@@ -106,7 +108,7 @@ async def test_calls_fail_with_the_reason_until_the_password_is_correct(
         await wait_for_recovery(connection)
 
 
-async def test_a_command_that_the_acl_forbids_fails_only_its_own_call(
+async def test_a_command_that_the_acl_forbids_fails_only_its_own_command(
     network: Network, engine: MultiplexedConnection, clerk: str
 ) -> None:
     await engine.send("ACL", "SETUSER", clerk, "-incr")

@@ -17,10 +17,10 @@ from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import assert_books_balance, units_from_events
+from tests.support.balance import assert_balanced, units_from_events
 from tests.support.clock import Clock
 from tests.support.products import as_text, product_added_event
-from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, mug, place, release_all_due
+from tests.support.shop import SHOP, add_mugs, add_product, expire_all_due, http_client, make_store, mug, place
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ class OpenShop:
         assert (await self.client.delete("/orders/2")).status_code == 204
         self.opened_at = await self.store.events.last_id()
 
-    async def call(self, action: str) -> int:
+    async def request(self, action: str) -> int:
         """Make a request such as `POST /orders {...}` and return its status. Or `expire` all holds, and return 0."""
         if action == "expire":
             self.clock.forward(900)
-            await release_all_due(self.store)
+            await expire_all_due(self.store)
             return 0
         method, path, *body = action.split(" ", 2)
         response = await self.client.request(
@@ -124,10 +124,10 @@ LINES = '{"products": [{"product_id": 9, "quantity": 2}, {"product_id": 7, "quan
 async def test_a_change_writes_one_event_even_if_the_request_is_repeated(
     shop: OpenShop, action: str, status: int, event: dict[str, str]
 ) -> None:
-    assert await shop.call(action) == status
+    assert await shop.request(action) == status
     assert await shop.new_events() == [event]
     if not action.startswith(("POST /orders {", "POST /products/9/stock")):
-        await shop.call(action)
+        await shop.request(action)
         assert await shop.new_events() == [event]
 
 
@@ -159,7 +159,7 @@ async def test_a_change_writes_one_event_even_if_the_request_is_repeated(
     ],
 )
 async def test_a_request_that_changes_nothing_writes_no_event(shop: OpenShop, action: str, status: int) -> None:
-    assert await shop.call(action) == status
+    assert await shop.request(action) == status
     assert await shop.new_events() == []
 
 
@@ -168,7 +168,7 @@ async def test_a_repeated_idempotency_key_writes_no_second_event(shop: OpenShop)
         await place(shop.client, (7, 1), key="order")
         await place(shop.client, (7, 100), key="refused")
         body = {"change": 1, "reason": "delivery"}
-        await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "move"})
+        await shop.client.post("/products/9/stock", json=body, headers={"Idempotency-Key": "stock-change"})
     assert [fields["event"] for fields in await shop.new_events()] == ["order_placed", "stock_moved"]
 
 
@@ -226,10 +226,10 @@ async def test_the_units_of_every_product_can_be_computed_from_the_events(
             await (store.products.withdraw(products[0]) if i == withdraw_at else make_a_random_change())
         except Refusal:
             continue
-    books = await assert_books_balance(redis)
-    assert len(books.statuses()) >= 3
+    contents = await assert_balanced(redis)
+    assert len(contents.statuses()) >= 3
     events = await store.events.read("0-0", limit=10_000)
-    assert units_from_events([event.fields for event in events]) == books.accounts
+    assert units_from_events([event.fields for event in events]) == contents.units
 
 
 async def test_the_stream_keeps_approximately_the_configured_number_of_entries(redis: CommandSender) -> None:
@@ -285,7 +285,7 @@ async def test_the_store_knows_the_last_event_and_whether_all_events_are_still_t
 
 @pytest.fixture
 async def waiting_store(engine_url: str, engine: MultiplexedConnection) -> AsyncIterator[Store]:
-    """A Store with its own connection, because a call that waits blocks its connection."""
+    """A Store with its own connection, because a command that waits blocks its connection."""
     async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100) as connection:
         yield make_store(connection)
 
@@ -323,7 +323,7 @@ async def test_the_json_of_an_event_has_numbers_amounts_and_order_lines(shop: Op
         'PATCH /products/11 {"price": 999999999.99, "name": "7", "description": "8"}',
         "DELETE /products/11",
     ):
-        await shop.call(request)
+        await shop.request(request)
     events = await shop.store.events.read(shop.opened_at)
     texts = [event.json() for event in events]
     assert not any("\n" in text for text in texts), "JSON Lines: one event per line"

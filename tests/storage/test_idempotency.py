@@ -13,7 +13,7 @@ from service.domain.requests import NewOrder, StockChange
 from service.storage import keys
 from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay, stock_change_fingerprint
 from service.storage.sender import CommandSender
-from tests.support.model import Move, meaning
+from tests.support.model import StockChangeRequest, meaning
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 
 stable = settings(derandomize=True, deadline=None)
@@ -34,8 +34,8 @@ other_fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     )
 )
 orders = st.builds(lambda lines, fields: new_order(*lines, **fields), lines, other_fields)
-moves = st.builds(
-    lambda product_id, change, reason: Move(product_id, StockChange(change=change, reason=reason)),
+stock_changes = st.builds(
+    lambda product_id, change, reason: StockChangeRequest(product_id, StockChange(change=change, reason=reason)),
     st.sampled_from([1, 2, 12]),
     st.sampled_from([1, 2, 12, -1]),
     st.sampled_from(["found", "found ", "2 found", "1", "None"]),
@@ -64,7 +64,7 @@ def test_the_order_of_lines_and_split_quantities_do_not_change_the_fingerprint(
 
 @stable
 @given(orders, orders)
-def test_two_orders_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
+def test_fingerprints_of_orders_are_equal_if_and_only_if_the_orders_mean_the_same(
     first: NewOrder, second: NewOrder
 ) -> None:
     assert (fingerprint(first) == fingerprint(second)) == (meaning(first) == meaning(second))
@@ -84,28 +84,30 @@ def test_two_orders_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
         new_order((1, 1), (2, 1), total_price=7),
     ],
 )
-def test_every_other_difference_between_orders_changes_the_fingerprint(other: NewOrder) -> None:
+def test_each_difference_between_orders_changes_the_fingerprint(other: NewOrder) -> None:
     order = new_order((1, 1), (2, 1), status="pending", hold_seconds=60, total_price=7)
     assert fingerprint(other) != fingerprint(order)
 
 
-def test_digits_of_a_product_id_and_of_its_quantity_are_kept_apart() -> None:
+def test_a_digit_of_a_product_id_differs_from_a_digit_of_its_quantity() -> None:
     assert fingerprint(new_order((1, 12))) != fingerprint(new_order((11, 2)))
 
 
 @stable
-@given(moves, moves)
-def test_two_stock_changes_have_the_same_fingerprint_exactly_if_they_ask_for_the_same(
-    first: Move, second: Move
+@given(stock_changes, stock_changes)
+def test_fingerprints_of_stock_changes_are_equal_if_and_only_if_the_changes_mean_the_same(
+    first: StockChangeRequest, second: StockChangeRequest
 ) -> None:
-    fingerprints = [stock_change_fingerprint(request.product_id, request.move) for request in (first, second)]
+    fingerprints = [stock_change_fingerprint(request.product_id, request.stock_change) for request in (first, second)]
     assert (fingerprints[0] == fingerprints[1]) == (meaning(first) == meaning(second))
 
 
 @stable
-@given(orders, moves)
-def test_an_order_and_a_stock_change_never_have_the_same_fingerprint(order: NewOrder, request: Move) -> None:
-    assert fingerprint(order) != stock_change_fingerprint(request.product_id, request.move)
+@given(orders, stock_changes)
+def test_an_order_and_a_stock_change_never_have_the_same_fingerprint(
+    order: NewOrder, request: StockChangeRequest
+) -> None:
+    assert fingerprint(order) != stock_change_fingerprint(request.product_id, request.stock_change)
 
 
 def test_fingerprints_are_the_same_in_every_version_because_redis_holds_them_for_ever() -> None:

@@ -14,9 +14,9 @@ from service.domain.requests import StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.store import Store
-from tests.support.books import Account, assert_books_balance
+from tests.support.balance import Units, assert_balanced
 from tests.support.clock import Clock
-from tests.support.shop import SHOP, add_mugs, make_store, new_order, release_all_due
+from tests.support.shop import SHOP, add_mugs, expire_all_due, make_store, new_order
 
 WORKERS = 4
 HOLD = 900
@@ -74,7 +74,7 @@ async def outcomes_of(*calls: Awaitable[object]) -> list[str]:
 
 
 async def count_end_events(store: Store) -> Counter[tuple[str, str]]:
-    """Count the events that end an order, by kind and order."""
+    """Count the events that end an order, by type and order."""
     events = await store.events.read("0-0", limit=100_000)
     return Counter(
         (event.fields["event"], event.fields["order"])
@@ -99,12 +99,12 @@ async def test_complete_and_cancel_at_the_same_time_end_an_order_once(
             pairs.append(await outcomes_of(complete, cancel))
         else:
             pairs.append((await outcomes_of(cancel, complete))[::-1])
-    books = await assert_books_balance(engine)
+    contents = await assert_balanced(engine)
     for order_id, pair in zip(order_ids, pairs, strict=True):
         expected = {"completed": ["done", "OrderCompleted"], "cancelled": ["OrderCancelled", "done"]}
-        assert pair == expected[books.status_of[order_id]]
-    sold = 3 * books.statuses()["completed"]
-    assert books.accounts[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+        assert pair == expected[contents.status_of[order_id]]
+    sold = 3 * contents.statuses()["completed"]
+    assert contents.units[mugs] == Units(10_000 - sold, 0, sold, 10_000)
     assert set((await count_end_events(workers[0])).values()) == {1}
 
 
@@ -125,13 +125,15 @@ async def test_client_and_sweeper_at_the_deadline_end_an_order_once(
 
     await asyncio.gather(
         *(end_one_by_one(worker, order_ids[i::WORKERS]) for i, worker in enumerate(workers)),
-        *(release_all_due(workers.late, batch) for batch in (2, 3)),
+        *(expire_all_due(workers.late, batch) for batch in (2, 3)),
     )
-    books = await assert_books_balance(engine)
-    assert answers == {order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in books.status_of.items()}
-    assert books.statuses().keys() <= {done, "expired"}
-    sold = 3 * books.statuses()["completed"]
-    assert books.accounts[mugs] == Account(10_000 - sold, 0, sold, 10_000)
+    contents = await assert_balanced(engine)
+    assert answers == {
+        order_id: {done: "done"}.get(how, "OrderExpired") for order_id, how in contents.status_of.items()
+    }
+    assert contents.statuses().keys() <= {done, "expired"}
+    sold = 3 * contents.statuses()["completed"]
+    assert contents.units[mugs] == Units(10_000 - sold, 0, sold, 10_000)
     assert set((await count_end_events(workers[0])).values()) == {1}
 
 
@@ -142,29 +144,29 @@ async def test_order_can_only_expire_after_its_deadline(
     mugs = await add_mugs(workers[0])
     order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD) for _ in range(30)]
     *answers, _ = await outcomes_of(
-        *(call_of(workers.late, verb)(order_id) for order_id in order_ids), release_all_due(workers.late, 7)
+        *(call_of(workers.late, verb)(order_id) for order_id in order_ids), expire_all_due(workers.late, 7)
     )
     assert set(answers) == {"OrderExpired"}
-    books = await assert_books_balance(engine)
-    assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
+    contents = await assert_balanced(engine)
+    assert contents.units[mugs] == Units(10_000, 0, 0, 10_000)
     assert await count_end_events(workers[0]) == {("order_expired", str(order_id)): 1 for order_id in order_ids}
 
 
 @pytest.mark.parametrize(
     ("verb", "event", "expected"),
     [
-        ("cancel", "order_cancelled", Account(10, 0, 0, 10)),
-        ("complete", "order_completed", Account(7, 0, 3, 10)),
+        ("cancel", "order_cancelled", Units(10, 0, 0, 10)),
+        ("complete", "order_completed", Units(7, 0, 3, 10)),
     ],
 )
-async def test_fifty_equal_calls_at_the_same_time_end_an_order_once(
-    workers: Workers, engine: MultiplexedConnection, verb: str, event: str, expected: Account
+async def test_a_verb_that_runs_fifty_times_at_the_same_time_ends_an_order_once(
+    workers: Workers, engine: MultiplexedConnection, verb: str, event: str, expected: Units
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3))
     answers = await outcomes_of(*(call_of(workers[i % WORKERS], verb)(order_id) for i in range(50)))
     assert answers == ["done"] * 50
-    assert (await assert_books_balance(engine)).accounts == {mugs: expected}
+    assert (await assert_balanced(engine)).units == {mugs: expected}
     assert await count_end_events(workers[0]) == {(event, str(order_id)): 1}
 
 
@@ -174,7 +176,7 @@ async def test_fifty_sweepers_at_the_same_time_release_the_stock_once(
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
     await asyncio.gather(*(workers.late.holds.expire_due(100) for _ in range(50)))
-    assert (await assert_books_balance(engine)).accounts == {mugs: Account(10, 0, 0, 10)}
+    assert (await assert_balanced(engine)).units == {mugs: Units(10, 0, 0, 10)}
     assert await count_end_events(workers[0]) == {("order_expired", str(order_id)): 1}
 
 
@@ -194,7 +196,7 @@ async def test_delivery_and_cancelling_at_the_same_time_both_count(
         )
     )
     assert set(answers) == {"done"}
-    assert (await assert_books_balance(engine)).accounts == {mugs: Account(400, 0, 0, 400)}
+    assert (await assert_balanced(engine)).units == {mugs: Units(400, 0, 0, 400)}
 
 
 async def test_product_withdrawn_while_its_orders_end_stays_balanced(
@@ -208,7 +210,7 @@ async def test_product_withdrawn_while_its_orders_end_stays_balanced(
     ]
     answers = await outcomes_of(*endings[:30], workers[1].products.withdraw(mugs), *endings[30:])
     assert set(answers) == {"done"}
-    assert (await assert_books_balance(engine)).accounts == {mugs: Account(9910, 0, 90, 10_000)}
+    assert (await assert_balanced(engine)).units == {mugs: Units(9910, 0, 90, 10_000)}
 
 
 async def test_repeated_key_during_the_end_of_its_order_places_no_second_order(
@@ -220,7 +222,7 @@ async def test_repeated_key_during_the_end_of_its_order_places_no_second_order(
         *(place(workers[i % WORKERS], (mugs, 3), key="k") for i in range(40)), workers[0].holds.cancel(order_id)
     )
     assert set(answers) <= {"done", "OrderCancelled"}
-    assert (await assert_books_balance(engine)).status_of == {order_id: "cancelled"}
+    assert (await assert_balanced(engine)).status_of == {order_id: "cancelled"}
 
 
 async def test_order_completed_before_its_deadline_is_not_read_as_expired(
@@ -271,23 +273,23 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
         outcomes = await outcomes_of(*(call_of(order_rng.choice(workers), verb)(order_id) for verb in verbs))
         answers[order_id] = list(zip(verbs, outcomes, strict=True))
 
-    async def move_stock() -> None:
+    async def change_stock() -> None:
         for _ in range(40):
             change = rng.choice([-2, -1, 1, 2, 3])
-            move = StockChange(change=change, reason="x")
-            await outcome_of(rng.choice(workers).stock.change(rng.choice(products), move))
+            stock_change = StockChange(change=change, reason="x")
+            await outcome_of(rng.choice(workers).stock.change(rng.choice(products), stock_change))
 
     async def sweep() -> None:
         for _ in range(20):
             await workers.late.holds.expire_due(10)
 
     await asyncio.gather(
-        *(place_and_end(random.Random(rng.random())) for _ in range(400)), move_stock(), sweep(), sweep()
+        *(place_and_end(random.Random(rng.random())) for _ in range(400)), change_stock(), sweep(), sweep()
     )
-    books = await assert_books_balance(engine)
-    assert books.orders.keys() == answers.keys()
+    contents = await assert_balanced(engine)
+    assert contents.orders.keys() == answers.keys()
     assert len(answers) >= 100
-    for order_id, status in books.status_of.items():
+    for order_id, status in contents.status_of.items():
         ends = [(verb, outcome) for verb, outcome in answers[order_id] if verb != "get"]
         allowed = {
             "pending": set(),
@@ -300,7 +302,7 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
 
     after_all_deadlines = Clock()
     after_all_deadlines.forward(100_000)
-    await release_all_due(make_store(engine, clock=after_all_deadlines))
-    books = await assert_books_balance(engine)
-    assert books.statuses()["pending"] == 0
-    assert [account.held for account in books.accounts.values()] == [0] * 5
+    await expire_all_due(make_store(engine, clock=after_all_deadlines))
+    contents = await assert_balanced(engine)
+    assert contents.statuses()["pending"] == 0
+    assert [units.held for units in contents.units.values()] == [0] * 5

@@ -15,7 +15,7 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.order_ids import ID_BLOCK_SIZE
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.books import assert_books_balance
+from tests.support.balance import assert_balanced
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 
 
@@ -49,16 +49,16 @@ async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) ->
 
 
 class SenderWithFailingCounter:
-    """A CommandSender on which the counter of order ids answers the first call and fails all later calls."""
+    """A CommandSender on which the counter of order ids answers the first command and fails all later commands."""
 
     def __init__(self, sender: CommandSender) -> None:
         self.sender = sender
-        self.counter_calls = 0
+        self.counter_commands = 0
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         if command[0] == "INCRBY" and command[1] == keys.order_ids(SHOP):
-            self.counter_calls += 1
-            if self.counter_calls > 1:
+            self.counter_commands += 1
+            if self.counter_commands > 1:
                 return fail()
         return self.sender.send(*command, safe_to_repeat=safe_to_repeat)
 
@@ -73,10 +73,10 @@ async def test_orders_that_wait_for_ids_share_one_reservation(engine: Multiplexe
     before = await engine.send("INFO", "commandstats")
     placed = await asyncio.gather(*(store.orders.place(new_order((mugs, 1))) for _ in range(4000)))
     after = await engine.send("INFO", "commandstats")
-    calls = [
+    commands = [
         int(found[1]) if (found := re.search(r"cmdstat_incrby:calls=(\d+)", text)) else 0 for text in (before, after)
     ]
-    assert calls[1] - calls[0] <= 3
+    assert commands[1] - commands[0] <= 3
     assert len({order.id for order, _ in placed}) == 4000
 
 
@@ -86,10 +86,10 @@ async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(redis:
     store = make_store(sender)
     ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(ID_BLOCK_SIZE)]
     assert ids == list(range(1, ID_BLOCK_SIZE + 1))
-    assert sender.counter_calls > 1  # the worker asked for the next block before it was needed
+    assert sender.counter_commands > 1  # the worker asked for the next block before it was needed
     with pytest.raises(StorageUnavailable):
         await store.orders.place(new_order((mugs, 1)))
-    sender.counter_calls = 0
+    sender.counter_commands = 0
     assert (await store.orders.place(new_order((mugs, 1)))).order.id == ID_BLOCK_SIZE + 1
 
 
@@ -101,14 +101,14 @@ async def test_no_order_is_overwritten_when_the_id_counter_is_lost(
     mugs = await add_mugs(store, stock=1000)
     for _ in range(2 * ID_BLOCK_SIZE + 3):
         await store.orders.place(new_order((mugs, 1)))
-    before = await assert_books_balance(redis)
+    before = await assert_balanced(redis)
     if set_back_to is None:
         await redis.send("DEL", keys.order_ids(SHOP))
     else:
         await redis.send("SET", keys.order_ids(SHOP), set_back_to)
     restarted = make_store(redis)
     placed = [(await restarted.orders.place(new_order((mugs, 1)))).order for _ in range(3)]
-    after = await assert_books_balance(redis)
+    after = await assert_balanced(redis)
     assert len(after.orders) == len(before.orders) + 3
     assert after.orders.items() >= before.orders.items()
     assert (await restarted.orders.list(OrdersQuery.model_validate({"limit": "3"})))[0] == placed[::-1]

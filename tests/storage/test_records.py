@@ -135,7 +135,7 @@ def test_an_unreadable_order_raises_value_error(field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("read", "fields"), [(read_products, PRODUCT_FIELDS), (read_orders, ORDER_FIELDS)])
-def test_there_must_be_one_row_for_each_id(read: object, fields: tuple[str, ...]) -> None:
+def test_a_missing_row_is_an_error(read: object, fields: tuple[str, ...]) -> None:
     assert callable(read)
     assert read([], []) == []
     with pytest.raises(ValueError, match="shorter"):

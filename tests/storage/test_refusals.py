@@ -28,7 +28,7 @@ from tests.support.shop import new_order
 ORDER = new_order((9, 1), (7, 8), (99, 1), (7, 3))
 """Two lines name product 7: a refusal points at the first of them, at position 1."""
 
-MOVE = StockChange(change=-12, reason="damaged")
+STOCK_CHANGE = StockChange(change=-12, reason="damaged")
 
 ORDER_REPLIES: dict[str, tuple[list[str], type[OrderPlacementRefusal], dict[str, Any]]] = {
     "unknown": (
@@ -69,15 +69,15 @@ def remembered(reply: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("word", ORDER_REPLIES)
-def test_each_reply_that_refuses_an_order_gives_its_class_with_the_numbers(word: str) -> None:
-    reply, kind, values = ORDER_REPLIES[word]
+def test_each_refusal_of_an_order_is_read_from_its_reply(word: str) -> None:
+    reply, refusal_class, values = ORDER_REPLIES[word]
     refusal = read_order_refusal(ORDER, reply)
-    assert type(refusal) is kind
+    assert type(refusal) is refusal_class
     assert vars(refusal) == {"replayed": False, **values}
 
 
 @pytest.mark.parametrize("word", ORDER_REPLIES)
-def test_the_text_that_a_key_remembers_of_an_order_gives_the_same_refusal(word: str) -> None:
+def test_a_remembered_refusal_of_an_order_is_read_as_the_same_refusal(word: str) -> None:
     reply, _, _ = ORDER_REPLIES[word]
     first = read_order_refusal(ORDER, reply)
     repeated = read_order_refusal(ORDER, remembered(reply))
@@ -93,19 +93,19 @@ def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_each_reply_that_refuses_a_stock_change_gives_its_class_with_the_numbers(word: str) -> None:
-    reply, kind, values = STOCK_REPLIES[word]
-    refusal = read_stock_refusal(7, MOVE, reply)
-    assert type(refusal) is kind
+def test_each_refusal_of_a_stock_change_is_read_from_its_reply(word: str) -> None:
+    reply, refusal_class, values = STOCK_REPLIES[word]
+    refusal = read_stock_refusal(7, STOCK_CHANGE, reply)
+    assert type(refusal) is refusal_class
     expected = {"replayed": False, "product_id": 7, "change": -12, **values}
     assert {name: getattr(refusal, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("word", STOCK_REPLIES)
-def test_the_text_that_a_key_remembers_of_a_stock_change_gives_the_same_refusal(word: str) -> None:
+def test_a_remembered_refusal_of_a_stock_change_is_read_as_the_same_refusal(word: str) -> None:
     reply, _, _ = STOCK_REPLIES[word]
-    first = read_stock_refusal(7, MOVE, reply)
-    repeated = read_stock_refusal(7, MOVE, remembered(reply))
+    first = read_stock_refusal(7, STOCK_CHANGE, reply)
+    repeated = read_stock_refusal(7, STOCK_CHANGE, remembered(reply))
     assert type(repeated) is type(first)
     assert vars(repeated) == {**vars(first), "replayed": True}
 
@@ -120,14 +120,18 @@ def test_a_price_without_decimals_in_redis_is_read_as_an_amount(text: str, cents
 
 def test_a_key_that_was_used_for_a_different_request_is_refused() -> None:
     assert isinstance(read_order_refusal(ORDER, ["reused"]), IdempotencyKeyReused)
-    assert isinstance(read_stock_refusal(7, MOVE, ["reused"]), IdempotencyKeyReused)
+    assert isinstance(read_stock_refusal(7, STOCK_CHANGE, ["reused"]), IdempotencyKeyReused)
 
 
 def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
-    assert {kind.reply_word: kind for kind in ORDER_REFUSALS} == {word: row[1] for word, row in ORDER_REPLIES.items()}
-    assert {kind.reply_word: kind for kind in STOCK_REFUSALS} == {word: row[1] for word, row in STOCK_REPLIES.items()}
-    assert len({kind.reply_word for kind in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
-    assert len({kind.reply_word for kind in STOCK_REFUSALS}) == len(STOCK_REFUSALS)
+    assert {refusal_class.reply_word: refusal_class for refusal_class in ORDER_REFUSALS} == {
+        word: row[1] for word, row in ORDER_REPLIES.items()
+    }
+    assert {refusal_class.reply_word: refusal_class for refusal_class in STOCK_REFUSALS} == {
+        word: row[1] for word, row in STOCK_REPLIES.items()
+    }
+    assert len({refusal_class.reply_word for refusal_class in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
+    assert len({refusal_class.reply_word for refusal_class in STOCK_REFUSALS}) == len(STOCK_REFUSALS)
 
 
 @pytest.mark.parametrize("word", ["", "placed", "sold_out", "SHORT", "full", "absent"])
@@ -139,4 +143,4 @@ def test_an_unknown_word_about_an_order_raises_an_assertion_error(word: str) -> 
 @pytest.mark.parametrize("word", ["", "moved", "sold_out", "SHORT", "unknown", "too_large"])
 def test_an_unknown_word_about_a_stock_change_raises_an_assertion_error(word: str) -> None:
     with pytest.raises(AssertionError, match=f"move_stock.lua replied .*{word}"):
-        read_stock_refusal(7, MOVE, [word, "10"])
+        read_stock_refusal(7, STOCK_CHANGE, [word, "10"])

@@ -17,9 +17,9 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from service.storage.sweeper import sweep
-from tests.support.books import Account, assert_books_balance
+from tests.support.balance import Units, assert_balanced
 from tests.support.clock import Clock
-from tests.support.shop import SHOP, add_mugs, http_client, make_store, new_order, place, release_all_due
+from tests.support.shop import SHOP, add_mugs, expire_all_due, http_client, make_store, new_order, place
 from tests.support.waiting import eventually
 
 
@@ -97,10 +97,10 @@ async def test_expire_due_returns_the_seconds_until_the_next_deadline(
     assert await store.holds.expire_due(100) == 7
     clock.forward(6.999)
     assert await store.holds.expire_due(100) == 0.001
-    assert (await assert_books_balance(redis)).statuses() == {"pending": 3}
+    assert (await assert_balanced(redis)).statuses() == {"pending": 3}
     clock.forward(0.001)
     assert await store.holds.expire_due(100) == 0
-    assert (await assert_books_balance(redis)).statuses() == {"expired": 1, "pending": 2}
+    assert (await assert_balanced(redis)).statuses() == {"expired": 1, "pending": 2}
     assert await store.holds.expire_due(100) == 53
 
 
@@ -111,12 +111,12 @@ async def test_expire_due_expires_no_more_orders_than_its_limit(
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 30)
     clock.forward(900)
-    for released in range(0, 30, limit):
-        assert (await assert_books_balance(redis)).statuses()["expired"] == released
+    for expired in range(0, 30, limit):
+        assert (await assert_balanced(redis)).statuses()["expired"] == expired
         assert await store.holds.expire_due(limit) == 0
     assert await store.holds.expire_due(limit) == math.inf
-    books = await assert_books_balance(redis)
-    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 30})
+    contents = await assert_balanced(redis)
+    assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 30})
 
 
 DAMAGES = {
@@ -144,7 +144,7 @@ async def damage_data(redis: CommandSender, damage: str, order_id: int, product_
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_order_does_not_keep_other_orders_from_expiring(
+async def test_a_damaged_order_does_not_prevent_other_orders_from_expiring(
     store: Store, redis: CommandSender, clock: Clock, damage: str
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
@@ -185,7 +185,7 @@ async def test_a_hold_that_cannot_be_released_is_logged(store: Store, redis: Com
     ]
 
 
-async def test_more_damaged_orders_than_fit_in_a_batch_do_not_keep_other_orders_from_expiring(
+async def test_a_batch_full_of_damaged_orders_does_not_prevent_other_orders_from_expiring(
     store: Store, redis: CommandSender, clock: Clock
 ) -> None:
     pots, mugs = await add_mugs(store), await add_mugs(store)
@@ -205,16 +205,16 @@ async def test_orders_that_a_failed_round_left_pending_expire_later(
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 20)
     clock.forward(900)
-    calls = iter(range(1000))
+    numbers = iter(range(1000))
 
     def error_for_every_second_script(command: str) -> Exception | None:
-        return StorageUnavailable("cut") if command == "EVALSHA" and next(calls) % 2 else None
+        return StorageUnavailable("cut") if command == "EVALSHA" and next(numbers) % 2 else None
 
     with capture_logs():
-        await release_all_due(make_store(ObservedSender(redis, error_for_every_second_script), clock=clock))
-        await release_all_due(store)
-    books = await assert_books_balance(redis)
-    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 20})
+        await expire_all_due(make_store(ObservedSender(redis, error_for_every_second_script), clock=clock))
+        await expire_all_due(store)
+    contents = await assert_balanced(redis)
+    assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 20})
 
 
 async def test_stock_returns_about_a_second_after_the_deadline_of_its_hold(engine: MultiplexedConnection) -> None:
@@ -253,8 +253,8 @@ async def test_concurrent_sweepers_release_each_hold_only_once(
                 return await count_holds(engine) == 0
 
             await eventually(is_over, "the end of the backlog")
-    books = await assert_books_balance(engine)
-    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 500})
+    contents = await assert_balanced(engine)
+    assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 500})
     events = await store.events.read("0-0", limit=5000)
     assert sorted(int(event.fields["order"]) for event in events if event.fields["event"] == "order_expired") == orders
 
@@ -288,8 +288,8 @@ async def test_a_sweeper_logs_an_error_of_the_storage_and_continues(
                 return await count_holds(engine) == 0
 
             await eventually(is_over, "the holds")
-    books = await assert_books_balance(engine)
-    assert (books.accounts[mugs], books.statuses()) == (Account(10_000, 0, 0, 10_000), {"expired": 3})
+    contents = await assert_balanced(engine)
+    assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 3})
 
 
 async def test_requests_are_answered_while_a_backlog_expires(
@@ -311,6 +311,6 @@ async def test_requests_are_answered_while_a_backlog_expires(
             longest, answered = max(longest, time.monotonic() - started), answered + 1
     assert answered >= 30, "fewer than one request per batch"
     assert longest < 1
-    books = await assert_books_balance(engine)
-    assert books.statuses() == {"expired": 5000, "completed": answered}
-    assert books.accounts[mugs] == Account(10_000, 0, 0, 10_000)
+    contents = await assert_balanced(engine)
+    assert contents.statuses() == {"expired": 5000, "completed": answered}
+    assert contents.units[mugs] == Units(10_000, 0, 0, 10_000)

@@ -89,7 +89,7 @@ async def fill(shop: AuditedShop) -> AuditedShop:
     return shop
 
 
-def assert_balanced(report: Report) -> None:
+def assert_no_findings(report: Report) -> None:
     """Assert that the audit has no findings."""
     assert report.findings == []
     assert report.balanced

@@ -36,7 +36,7 @@ async def products_on_sale(store: Store) -> list[Product]:
     return products
 
 
-async def export_lines(store: Store, kind: str) -> list[str]:
+async def export_lines(store: Store, content: str) -> list[str]:
     """Export "products" or "orders". Return the JSON lines."""
-    assert kind in ("products", "orders")
-    return [line async for line in export(store, "products" if kind == "products" else "orders")]
+    assert content in ("products", "orders")
+    return [line async for line in export(store, "products" if content == "products" else "orders")]

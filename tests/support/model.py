@@ -111,14 +111,14 @@ class ModelOrder:
 
 
 @dataclass
-class Move:
-    """A request to move stock."""
+class StockChangeRequest:
+    """A request to change the stock of a product."""
 
     product_id: int
-    move: StockChange
+    stock_change: StockChange
 
 
-Request = NewOrder | Move
+Request = NewOrder | StockChangeRequest
 """A request that may have an Idempotency-Key."""
 
 
@@ -173,29 +173,32 @@ class Model:
             self.products[product_id].on_sale = False
             self.add_event("product_withdrawn", product=product_id)
 
-    def move_stock(self, product_id: int, move: StockChange, key: str | None) -> ChangedStock:
-        request = Move(product_id, move)
+    def change_stock(self, product_id: int, stock_change: StockChange, key: str | None) -> ChangedStock:
+        request = StockChangeRequest(product_id, stock_change)
         known = self.known(key, request)
         if known is not None:
             if isinstance(known, int):
                 return ChangedStock(self.products[known].returned(), replayed=True)
             assert isinstance(known, StockChangeRefusal)
             raise replace(known, replayed=True)
+        change = stock_change.change
         try:
             if product_id not in self.products or not self.products[product_id].on_sale:
-                raise ProductNotFoundForStockChange(False, product_id, move.change)
+                raise ProductNotFoundForStockChange(False, product_id, change)
             product = self.products[product_id]
-            if product.stock + move.change < 0:
-                raise InsufficientStockForStockChange(False, product_id, move.change, product.stock)
-            if move.change > 0 and product.stock + product.held + move.change > MAX_STOCK:
-                raise StockLimitExceeded(False, product_id, move.change, product.stock, product.held)
+            if product.stock + change < 0:
+                raise InsufficientStockForStockChange(False, product_id, change, product.stock)
+            if change > 0 and product.stock + product.held + change > MAX_STOCK:
+                raise StockLimitExceeded(False, product_id, change, product.stock, product.held)
         except Refusal as refusal:
             self.remember(key, request, refusal)
             raise
-        product.stock += move.change
-        product.received += move.change
+        product.stock += change
+        product.received += change
         self.remember(key, request, product_id)
-        self.add_event("stock_moved", product=product_id, change=move.change, reason=move.reason, stock=product.stock)
+        self.add_event(
+            "stock_moved", product=product_id, change=change, reason=stock_change.reason, stock=product.stock
+        )
         return ChangedStock(product.returned(), replayed=False)
 
     def list_products(self, in_stock: bool | None) -> list[Product]:
@@ -362,8 +365,8 @@ def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
 
 def meaning(request: Request) -> object:
     """Return what must be equal in all requests with the same key."""
-    if isinstance(request, Move):
-        return "move", request.product_id, request.move.change, request.move.reason
+    if isinstance(request, StockChangeRequest):
+        return "stock change", request.product_id, request.stock_change.change, request.stock_change.reason
     hold = request.hold_seconds if request.status == "pending" else None
     return "order", request.quantities(), hold, request.total_price
 

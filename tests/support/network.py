@@ -1,4 +1,4 @@
-"""A network between the service and the engine that a test can slow down or break, and helpers to observe the calls."""
+"""A network between service and engine that a test can slow down or break, and helpers to observe commands."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ from urllib.parse import unquote
 from service.storage.connection import MultiplexedConnection
 
 SHORT_TIMEOUT = 0.3
-"""Seconds. Timeout of the calls, where a test waits until it has passed."""
+"""Seconds. Timeout of the commands, where a test waits until it has passed."""
 
 LONG_TIMEOUT = 10.0
-"""Seconds. Timeout of the calls, where a test fails if it passes."""
+"""Seconds. Timeout of the commands, where a test fails if it passes."""
 
 MARGIN = 1.0
 """Seconds by which a busy machine may be late."""
@@ -136,13 +136,13 @@ def connect_through(
     return MultiplexedConnection(network.url, timeout=timeout, max_in_flight=max_in_flight)
 
 
-async def outcome(call: asyncio.Future[Any]) -> Any:
-    """Return the reply to the call, or the class of its error."""
-    await asyncio.wait([call])
-    if call.cancelled():
+async def outcome(command: asyncio.Future[Any]) -> Any:
+    """Return the reply to the command, or the class of its error."""
+    await asyncio.wait([command])
+    if command.cancelled():
         return asyncio.CancelledError
-    error = call.exception()
-    return call.result() if error is None else type(error)
+    error = command.exception()
+    return command.result() if error is None else type(error)
 
 
 async def count_at(connection: MultiplexedConnection, key: str = "count") -> int:
@@ -162,7 +162,7 @@ async def wait_for_recovery(connection: MultiplexedConnection) -> None:
     give_up = time.monotonic() + LONG_TIMEOUT
     while await outcome(connection.send("PING", safe_to_repeat=True)) != "PONG":
         assert time.monotonic() < give_up, "the connection does not recover"
-        await asyncio.sleep(0.005)  # not a busy loop where calls fail immediately
+        await asyncio.sleep(0.005)  # not a busy loop where commands fail immediately
     assert await connection.send("ECHO", "well") == "well"
 
 

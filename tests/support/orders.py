@@ -15,7 +15,7 @@ from service.domain.times import Milliseconds
 from service.storage.records import ORDER_FIELDS
 
 HASH_FIELDS = frozenset({"id", "status", "total_price", "products", "created_at", "expires_at", "idempotency_key"})
-"""All fields that the hash of an order may have in Redis. Each test that uses assert_books_balance() checks this."""
+"""All fields that the hash of an order may have in Redis. Each test that uses assert_balanced() checks this."""
 
 
 def lines_text(lines: Iterable[OrderLine]) -> str:

@@ -6,7 +6,7 @@ from httpx2 import AsyncClient, Response
 
 from service.storage.store import Store
 from tests.support.clock import Clock
-from tests.support.shop import place, release_all_due
+from tests.support.shop import expire_all_due, place
 
 HOLD = 900
 """Seconds: the hold time of a pending order that names no other."""
@@ -38,4 +38,4 @@ async def end(client: AsyncClient, store: Store, clock: Clock, order_id: int, ho
             clock.forward(HOLD)
         case "expired":
             clock.forward(HOLD)
-            await release_all_due(store)
+            await expire_all_due(store)

@@ -47,9 +47,9 @@ async def events_at(sender: CommandSender, name: str) -> list[dict[str, str]]:
 
 
 async def _content(sender: CommandSender, name: str) -> KeyContent:
-    kind = await sender.send("TYPE", name)
+    key_type = await sender.send("TYPE", name)
     value: object
-    match kind:
+    match key_type:
         case "hash":
             value = await hash_at(sender, name)
         case "zset":
@@ -58,7 +58,7 @@ async def _content(sender: CommandSender, name: str) -> KeyContent:
             value = await _stream(sender, name)
         case _:
             value = await sender.send("GET", name)
-    return kind, value, await sender.send("PTTL", name) > 0
+    return key_type, value, await sender.send("PTTL", name) > 0
 
 
 async def _stream(sender: CommandSender, name: str) -> list[tuple[str, dict[str, str]]]:

@@ -74,7 +74,7 @@ async def add_mugs(store: Store, stock: int = 10_000, **fields: object) -> int:
     return (await store.products.add(new_mug(stock=stock, **fields))).id
 
 
-async def release_all_due(store: Store, batch: int = 100) -> float:
+async def expire_all_due(store: Store, batch: int = 100) -> float:
     """Expire overdue orders until none is left. Return the seconds until the next deadline."""
     for _ in range(1000):
         if (due_in := await store.holds.expire_due(batch)) > 0:

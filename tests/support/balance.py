@@ -1,4 +1,4 @@
-"""The books of a shop: the units of each product against the orders, read from Redis without the Store."""
+"""Checks that a shop is balanced: the units of each product against the orders, read from Redis without the Store."""
 
 import asyncio
 import re
@@ -16,7 +16,7 @@ _AMOUNT = re.compile(r"(\d+)\.(\d\d)", re.ASCII)
 _LINE = re.compile(r"(\d+): (\d+) x (\d+\.\d\d)", re.ASCII)
 
 
-class Account(NamedTuple):
+class Units(NamedTuple):
     """The units of one product. Every unit that was ever received is in stock, held or sold."""
 
     stock: int
@@ -25,16 +25,16 @@ class Account(NamedTuple):
     received: int
 
 
-class Books(NamedTuple):
+class ShopContents(NamedTuple):
     """All products and orders, by id, as `redis-cli HGETALL` shows them."""
 
     products: dict[int, dict[str, str]]
     orders: dict[int, dict[str, str]]
 
     @property
-    def accounts(self) -> dict[int, Account]:
+    def units(self) -> dict[int, Units]:
         return {
-            product_id: Account(*(whole(product[name]) for name in Account._fields))
+            product_id: Units(*(parse_whole(product[name]) for name in Units._fields))
             for product_id, product in self.products.items()
         }
 
@@ -47,14 +47,14 @@ class Books(NamedTuple):
         return Counter(self.status_of.values())
 
 
-async def assert_books_balance(sender: CommandSender, shop: str = SHOP) -> Books:
-    """Assert that each product's units add up and agree with all orders. Return the books."""
-    books = Books(
+async def assert_balanced(sender: CommandSender, shop: str = SHOP) -> ShopContents:
+    """Assert that each product's units add up and agree with all orders. Return all products and orders."""
+    contents = ShopContents(
         await _hashes(sender, keys.product(shop, 0)[:-1]),
         await _hashes(sender, keys.order(shop, 0)[:-1]),
     )
     by_status = {status: Counter[int]() for status in ("completed", "pending", "cancelled", "expired")}
-    for order_id, order in books.orders.items():
+    for order_id, order in contents.orders.items():
         lines = order_lines(order["products"])
         assert order["id"] == str(order_id)
         # A new field must be added to HASH_FIELDS, and checked here if it says something about units or indexes.
@@ -66,34 +66,34 @@ async def assert_books_balance(sender: CommandSender, shop: str = SHOP) -> Books
         if "idempotency_key" in order:
             known = await hash_at(sender, keys.idempotency(shop, order["idempotency_key"]))
             assert known["order"] == str(order_id)
-    for product_id, product in books.products.items():
+    for product_id, product in contents.products.items():
         # A product may have other fields, too: the tests about products check them.
-        assert product.keys() >= {"id", "name", "description", "price", "withdrawn", *Account._fields}
+        assert product.keys() >= {"id", "name", "description", "price", "withdrawn", *Units._fields}
         assert product["id"] == str(product_id)
-    for product_id, account in books.accounts.items():
-        assert account.received == account.stock + account.held + account.sold, (product_id, account)
-        assert account.held == by_status["pending"][product_id], (product_id, account)
-        assert account.sold == by_status["completed"][product_id], (product_id, account)
-    on_sale = {product_id for product_id, product in books.products.items() if product["withdrawn"] == "0"}
+    for product_id, units in contents.units.items():
+        assert units.received == units.stock + units.held + units.sold, (product_id, units)
+        assert units.held == by_status["pending"][product_id], (product_id, units)
+        assert units.sold == by_status["completed"][product_id], (product_id, units)
+    on_sale = {product_id for product_id, product in contents.products.items() if product["withdrawn"] == "0"}
     assert await scores_at(sender, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
-    pending = [order for order in books.orders.values() if order["status"] == "pending"]
+    pending = [order for order in contents.orders.values() if order["status"] == "pending"]
     assert await scores_at(sender, keys.holds(shop)) == {order["id"]: int(order["expires_at"]) for order in pending}
     assert await scores_at(sender, keys.pending(shop)) == {order["id"]: int(order["id"]) for order in pending}
-    return books
+    return contents
 
 
-async def account_of(sender: CommandSender, product_id: int) -> Account:
-    """Assert that the books balance. Return the units of one product."""
-    return (await assert_books_balance(sender)).accounts[product_id]
+async def units_of(sender: CommandSender, product_id: int) -> Units:
+    """Assert that the shop is balanced. Return the units of one product."""
+    return (await assert_balanced(sender)).units[product_id]
 
 
-def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
+def units_from_events(events: list[dict[str, str]]) -> dict[int, Units]:
     """Return every product's units, computed from all events since the first.
 
     Fail if an event has an unknown type or an unknown field: it might say something about units.
     """
     stock, held, sold, received = (Counter[int]() for _ in range(4))
-    moves = {
+    counters_of = {
         ("order_placed", "pending"): (stock, held),
         ("order_placed", "completed"): (stock, sold),
         ("order_completed", None): (held, sold),
@@ -101,29 +101,29 @@ def units_from_events(events: list[dict[str, str]]) -> dict[int, Account]:
         ("order_expired", None): (held, stock),
     }
     for event in events:
-        kind = event["event"]
-        assert kind in EVENT_FIELDS, f"unknown event: {event}"
-        assert event.keys() <= {"event", *EVENT_FIELDS[kind]}, f"unknown fields of an event: {event}"
+        event_type = event["event"]
+        assert event_type in EVENT_FIELDS, f"unknown event: {event}"
+        assert event.keys() <= {"event", *EVENT_FIELDS[event_type]}, f"unknown fields of an event: {event}"
         match event:
             case {"event": "product_added", "product": product, "stock": amount}:
                 stock[int(product)] = received[int(product)] = int(amount)
-            case {"event": "stock_moved", "product": product, "change": change, "stock": balance}:
-                stock[int(product)] += int(change)
-                received[int(product)] += int(change)
-                assert stock[int(product)] == whole(balance), event
+            case {"event": "stock_moved", "product": product, "change": difference, "stock": stock_after}:
+                stock[int(product)] += int(difference)
+                received[int(product)] += int(difference)
+                assert stock[int(product)] == parse_whole(stock_after), event
             case {"event": "product_changed" | "product_withdrawn"}:
                 pass
             case {"order": _, "products": products}:
-                change_of = kind, event.get("status")
-                assert change_of in moves, f"not known how this event moves units: {event}"
-                source, target = moves[change_of]
+                change = event_type, event.get("status")
+                assert change in counters_of, f"not known how this event moves units: {event}"
+                source, target = counters_of[change]
                 for product_id, quantity, _ in order_lines(products):
                     source[product_id] -= quantity
                     target[product_id] += quantity
             case _:
                 raise AssertionError(f"not known how this event moves units: {event}")
     return {
-        product_id: Account(stock[product_id], held[product_id], sold[product_id], received[product_id])
+        product_id: Units(stock[product_id], held[product_id], sold[product_id], received[product_id])
         for product_id in received
     }
 
@@ -142,7 +142,7 @@ def cents(amount: str) -> int:
     return int(match[1]) * 100 + int(match[2])
 
 
-def whole(number: str) -> int:
+def parse_whole(number: str) -> int:
     """Return the number in a text of plain digits. Refuse `1e+15`, `5.0` and signs."""
     assert re.fullmatch("0|[1-9][0-9]*", number), f"not a plain whole number: {number!r}"
     return int(number)

@@ -1,4 +1,4 @@
-"""The stand-in for redis-cli prints what redis-cli 7.0.15 printed. So does the redis-cli of this machine."""
+"""The replacement for redis-cli prints what redis-cli 7.0.15 printed. So does redis-cli, if it is installed."""
 
 import shutil
 import subprocess
@@ -36,7 +36,9 @@ PRINTED = [
 
 
 @pytest.mark.process
-def test_the_stand_in_prints_as_redis_cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_replacement_for_redis_cli_prints_the_expected_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with run_engine(tmp_path / "data", "none") as url:
         where = ["-s", url.removeprefix("unix://")]
         for number, options in enumerate(([], ["--no-raw"], ["--json"]), 1):
@@ -50,7 +52,7 @@ def test_the_stand_in_prints_as_redis_cli(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.process
-def test_the_redis_cli_of_this_machine_prints_so_too(tmp_path: Path) -> None:
+def test_the_installed_redis_cli_prints_the_expected_text(tmp_path: Path) -> None:
     if shutil.which("redis-cli") is None:
         return
     with run_engine(tmp_path / "data", "none") as url:
