@@ -21,6 +21,7 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-editable
 COPY tests tests
 # Tests of the documents read these.
 COPY .env.example *.md docker-compose*.yml Makefile ./
+COPY .ci .ci
 COPY bench bench
 COPY docs docs
 # Not root: some tests check that Holdfast reports missing permissions, and root has all permissions.
