@@ -58,7 +58,9 @@ def _engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     if settings.redis_url is not None:
         yield settings.redis_url
     elif not creates_data and not settings.data_dir.exists():
-        raise EngineError(f"there is no data in {settings.data_dir}: see HOLDFAST_DATA_DIR, HOLDFAST_REDIS_URL")
+        raise EngineError(
+            f"the data directory {settings.data_dir} does not exist: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL"
+        )
     elif url := running_engine(settings.data_dir):
         yield url
     else:

@@ -1,6 +1,6 @@
 """Checks that stock and orders agree, for each product: `holdfast audit`.
 
-`received = stock + held + sold` must hold, and `held` and `sold` must be what the orders add up to.
+`received = stock + held + sold` must be true, and `held` and `sold` must be the sums over the orders.
 
 The service may run during the audit. Two keys are compared only if they were read at the same moment:
 
@@ -101,8 +101,8 @@ class _Audit:
         newest = await self.store.events.last_id()
         if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
             raise AuditInconclusive(
-                "more changed during the audit than the event stream keeps: "
-                "raise HOLDFAST_EVENTS_MAX, or audit at a quieter time"
+                "more changes were made during the audit than the event stream keeps (HOLDFAST_EVENTS_MAX): "
+                "use a larger number, or run the audit when there are fewer changes"
             )
 
     def add_findings(self, findings: Iterable[Finding]) -> None:

@@ -45,7 +45,7 @@ def test_an_unreachable_redis_is_reported_in_one_line(tmp_path: Path, args: tupl
 @pytest.mark.parametrize(("args", "code"), [(("audit",), 3), (("events",), 1), (("export", "orders"), 1)])
 def test_a_missing_data_directory_is_reported_and_not_created(tmp_path: Path, args: tuple[str, ...], code: int) -> None:
     command = HoldfastCommand(tmp_path)
-    assert_failed(command(*args), code, "there is no data in data")
+    assert_failed(command(*args), code, "the data directory data does not exist")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -144,8 +144,8 @@ _INSUFFICIENT_STOCK = Problem(
     "insufficient-stock",
     409,
     "There is not enough stock",
-    "At least one line asks for more than is in stock. <code>errors</code> lists every such line with what was "
-    "requested and what is available. No stock was taken from any line. The same "
+    "The request asks for more units than are in stock. <code>errors</code> lists each product that has too little "
+    "stock, with what was requested and what is available. No stock was taken. The same "
     "Idempotency-Key gets this response for 24 hours: to try again, use a new key.",
 )
 
@@ -167,7 +167,7 @@ class RememberedRefusal(Refusal):
 class StockChangeRefusal(RememberedRefusal):
     """A stock change that was not made.
 
-    The reply of the script is its word, then one number per field of the class that follows `change`.
+    The reply of the script is `reply_word`, then one number for each field that the class declares after `change`.
     """
 
     product_id: int
@@ -254,9 +254,9 @@ class UnavailableLine(NamedTuple):
 class OrderPlacementRefusal(RememberedRefusal):
     """An order that was not placed.
 
-    The reply of the script is its word, then one text per field of the class that follows `lines`, then one text per
-    order line. For example: `price_changed`, `84.98`, `1 19.99`, `2 45.00`. The text of an order line has the fields
-    of `line_type` that follow `position`, the place of the line in the request.
+    The reply of the script is `reply_word`, then one text for each field that the class declares after `lines`, then
+    one text per order line. For example: `price_changed`, `84.98`, `1 19.99`, `2 45.00`. The text of an order line has
+    the fields that `line_type` declares after `position`, the place of the line in the request.
     """
 
     lines: Sequence[Any]

@@ -44,19 +44,22 @@ class StorageUnavailable(StorageError):
 
 
 class OutcomeUnknown(StorageError):
-    """The command was sent, but the connection broke or the timeout passed: it may have been executed."""
+    """The command was sent to Redis, but no reply came: it may have been executed.
+
+    Or: an earlier request with the same Idempotency-Key was executed, but its result could not be read now.
+    """
 
     problem = Problem(
         "outcome-unknown",
         503,
         "The outcome is not known",
-        "The connection to Redis broke after the command was sent, so it may have been carried out, or not. "
+        "Holdfast did not get the result from Redis, so the request may have been carried out, or not. "
         "If the request had an Idempotency-Key, repeat it with the same key: it takes effect only once. "
         "Without a key, look at the orders or the stock before you repeat it: it might take effect twice.",
     )
 
     def detail(self) -> str:
-        return "The connection to the storage broke after the command was sent: it may have been carried out."
+        return "The result did not come from the storage: the request may have been carried out, or not."
 
 
 class UnsupportedRedis(StorageError):
