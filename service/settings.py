@@ -177,7 +177,7 @@ class LimitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """The events and requests that are logged."""
+    """The lowest level of messages to log, and whether every request is logged."""
 
     log_level: LogLevel = setting("info", choice(get_args(LogLevel)), "lowest level to log")
     access_log: bool = setting(False, boolean(), "log every request")

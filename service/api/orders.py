@@ -8,7 +8,7 @@ from service.domain.requests import NewOrder, OrdersQuery
 
 
 async def list_orders(request: Request, query: OrdersQuery) -> Response:
-    """Return one page of orders, newest first. (GET /orders)"""
+    """Return one page of orders, highest id first. (GET /orders)"""
     return await share_page(request, lambda: _load_page(request, query))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(options: dict[str, str], what: Literal["products", "orders"]) -> int:
     """Print all products on sale, or all pending and completed orders.
 
-    WHAT is `products` or `orders`. Each line of the output is a JSON object. Orders are sorted by id, newest first.
+    WHAT is `products` or `orders`. Each line of the output is a JSON object. Orders are sorted by id, highest first.
     """
 
     async def work(store: "Store") -> int:

@@ -1,4 +1,7 @@
-"""`holdfast health` with other options, as in `holdfast --port 9000 health`. Without them, `__main__.py` is faster."""
+"""`holdfast health` with options besides --live, as in `holdfast --port 9000 health`.
+
+Without such options, `__main__.py` runs the check and does not import click.
+"""
 
 import click
 

@@ -11,7 +11,11 @@ from typing import IO, Final
 from urllib.parse import quote
 
 MAX_SHUTDOWN_SECONDS: Final = 30.0
-"""An engine that takes longer to stop is killed: all changes that it has confirmed are on disk already."""
+"""An engine that takes longer to stop is killed.
+
+Killing it loses no change that it has confirmed: they are on disk or with the operating system. The exception, for
+`everysec` and a slow disk, is in docs/operations.md.
+"""
 
 _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernel accepts 107 on Linux, 103 on macOS."""

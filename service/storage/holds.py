@@ -71,7 +71,8 @@ class Holds:
     async def expire_due(self, limit: int) -> float:
         """Release what overdue orders hold, `limit` orders at most.
 
-        Return the seconds until the next order is due: 0 if some are due already, infinity if no stock is held.
+        Return 0 if an order was released, because more may be due. Otherwise return the seconds until the next deadline
+        in the future, or infinity if there is none.
         """
         client = self._client
         index = keys.holds(client.shop)

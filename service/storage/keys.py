@@ -1,7 +1,8 @@
 """Every key name in Redis, as a pure function of the shop.
 
-All keys of a shop share the hash tag `{shop}`. So they are in one slot of a Redis Cluster, and one script may use any
-set of them (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+Holdfast does not support Redis Cluster yet, but the names are ready for it. All keys of a shop share the hash tag
+`{shop}`, so a cluster would put them into one slot, and one script could use any set of them
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
 

@@ -1,4 +1,4 @@
-"""Reserves order ids in advance, so that a script can distinguish a repeated command from a new order."""
+"""Reserves order ids in advance, because a script needs the key of the new order in KEYS before it runs."""
 
 import asyncio
 from collections import deque

@@ -117,7 +117,7 @@ class Orders:
         return order
 
     async def list(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
-        """Return one page, newest first, and the `before` of the next page, or None at the end."""
+        """Return one page, highest id first, and the `before` of the next page, or None at the end."""
         now = await self._client.now()
         before = MAX_ID if query.before is None else query.before
         found: list[Order] = []
@@ -159,7 +159,7 @@ class Orders:
         return last - count + 1
 
     async def _ids_before(self, before: int, count: int, status: str | None) -> tuple[Sequence[int], int]:
-        """Return about `count` ids below `before`, newest first, and the `before` of the next step.
+        """Return about `count` ids below `before`, highest first, and the `before` of the next step.
 
         That `before` is 1 if there are no more ids.
         """

@@ -18,7 +18,7 @@ class Products:
         self._client = client
 
     async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
-        """Return one page in the order of the ids, and the `after` of the next page, or None at the end."""
+        """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
         client = self._client
         index = keys.products(client.shop)
         found: list[Product] = []

@@ -51,7 +51,10 @@ def _read_refusal(
     reply: Sequence[str],
     build: Callable[[type[RefusalT], Sequence[str], bool], Refusal],
 ) -> Refusal:
-    """Return a refusal of now, or the one that the Idempotency-Key remembers: `refused`, and that reply as one text."""
+    """Return the new refusal, or the refusal that the Idempotency-Key remembers.
+
+    In the second case, the reply is `refused`, and the reply of the first request as one text.
+    """
     if reply[0] == "reused":
         return IdempotencyKeyReused()
     replayed = reply[0] == "refused"
@@ -85,7 +88,7 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, int | None: _parse
 
 
 def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
-    """Return how the text of each field of a class is read, for the fields that are declared after another one."""
+    """Return how the text of each field of a class is read, for the fields that are declared after `after`."""
     types = get_type_hints(kind)
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind._fields)
     return {name: _PARSERS[types[name]] for name in names[names.index(after) + 1 :]}
@@ -95,13 +98,13 @@ _VALUE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
     **{refusal_class: _field_parsers(refusal_class, after="lines") for refusal_class in ORDER_REFUSALS},
     **{refusal_class: _field_parsers(refusal_class, after="change") for refusal_class in STOCK_REFUSALS},
 }
-"""Per refusal class: the fields that the values of its reply become."""
+"""For each refusal class: how each value of its reply is read, by the name of the field that it becomes."""
 
 _LINE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
     refusal_class.line_type: _field_parsers(refusal_class.line_type, after="position")
     for refusal_class in ORDER_REFUSALS
 }
-"""Per type of line: the fields that the words of its text become."""
+"""For each type of line: how each word of its text is read, by the name of the field that it becomes."""
 
 
 def unknown_reply(script: str, reply: Sequence[str]) -> AssertionError:

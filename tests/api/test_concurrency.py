@@ -285,7 +285,7 @@ async def test_pages_show_each_product_once_and_in_order_while_products_are_adde
     await assert_balanced(engine)
 
 
-async def test_pages_show_each_order_once_and_newest_first_while_orders_are_placed(
+async def test_pages_show_each_order_once_and_highest_id_first_while_orders_are_placed(
     workers: list[AsyncClient], engine: MultiplexedConnection
 ) -> None:
     mugs = await add_product(workers[0], stock=1000)

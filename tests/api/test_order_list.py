@@ -20,7 +20,7 @@ async def test_list_of_a_shop_without_orders_is_empty(client: AsyncClient, query
     assert response.json() == []
 
 
-async def test_list_shows_the_placed_orders_newest_first(client: AsyncClient) -> None:
+async def test_list_shows_the_placed_orders_highest_id_first(client: AsyncClient) -> None:
     await add_product(client)
     orders = [(await place(client, (1, quantity))).json() for quantity in (1, 2, 3)]
     response = await client.get("/orders")

@@ -19,7 +19,7 @@ def store(redis: CommandSender, clock: Clock) -> Store:
 
 
 async def place_orders_of_every_status(client: AsyncClient, store: Store, clock: Clock) -> dict[str, list[int]]:
-    """Place seven orders of each status, in turn. Return the ids of each status, newest first."""
+    """Place seven orders of each status, in turn. Return the ids of each status, highest first."""
     mugs = await add_product(client, stock=1000)
     seconds = {"expired": 1, "overdue": HOLD, "cancelled": HOLD, "completed": HOLD, "pending": 86_400}
     ids: dict[str, list[int]] = {how: [] for how in seconds}
@@ -36,7 +36,7 @@ async def place_orders_of_every_status(client: AsyncClient, store: Store, clock:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-async def test_list_of_a_status_shows_the_newest_order_first(
+async def test_list_of_a_status_shows_the_highest_id_first(
     client: AsyncClient, store: Store, clock: Clock, limit: int
 ) -> None:
     ids = await place_orders_of_every_status(client, store, clock)

@@ -5,7 +5,7 @@ import json
 from tests.support.command_line import SharedEngineCommand
 
 
-def test_orders_are_exported_newest_first(holdfast: SharedEngineCommand) -> None:
+def test_orders_are_exported_highest_id_first(holdfast: SharedEngineCommand) -> None:
     holdfast.redis.set("{cli}:ids:orders", 2)
     for order_id in (1, 2):
         order = {"id": order_id, "status": "completed", "total_price": "5", "products": "1: 1 x 5", "created_at": 0}

@@ -58,7 +58,7 @@ async def test_exported_products_equal_the_responses_of_the_api_in_order_of_id(
     assert lines == [(await client.get(f"/products/{json.loads(line)['id']}")).text.rstrip() for line in lines]
 
 
-async def test_exported_orders_equal_the_responses_of_the_api_newest_first(
+async def test_exported_orders_equal_the_responses_of_the_api_highest_id_first(
     store: Store, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.ops.export.MAX_PAGE", 3)
