@@ -6,8 +6,6 @@ from service.api import health, orders, pages, products
 from service.api.call import Call
 from service.api.request import MERGE_PATCH
 from service.domain.errors.refusals import (
-    ORDER_REFUSALS,
-    STOCK_REFUSALS,
     IdempotencyKeyReused,
     OrderCancelled,
     OrderCompleted,
@@ -16,6 +14,7 @@ from service.domain.errors.refusals import (
     ProductIdTaken,
     ProductNotFound,
 )
+from service.domain.errors.remembered_refusals import ORDER_REFUSALS, STOCK_REFUSALS
 from service.domain.errors.request import PathNotFound
 from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockChange
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
-from service.domain.errors.refusals import (
+from service.domain.errors.refusals import IdempotencyKeyReused, Refusal
+from service.domain.errors.remembered_refusals import (
     ORDER_REFUSALS,
     STOCK_REFUSALS,
-    IdempotencyKeyReused,
     OrderPlacementRefusal,
-    Refusal,
     RememberedRefusal,
     StockChangeRefusal,
 )

@@ -12,7 +12,7 @@ from service.api.routes import CALLS
 from service.cli.main import COMMANDS
 from service.domain import limits as domain_limits
 from service.domain.errors.catalog import all_problems
-from service.domain.errors.refusals import InsufficientStock
+from service.domain.errors.remembered_refusals import InsufficientStock
 from service.domain.event import EVENT_FIELDS
 from service.domain.limits import DEFAULT_HOLD_SECONDS
 from service.domain.money import Cents, format_cents

@@ -11,20 +11,22 @@ from service.domain import errors
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.catalog import all_problems
 from service.domain.errors.refusals import (
-    ORDER_REFUSALS,
-    STOCK_REFUSALS,
-    CurrentPrice,
     IdempotencyKeyReused,
-    InsufficientStock,
-    InsufficientStockForStockChange,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
-    OrderPlacementRefusal,
-    PriceChanged,
     ProductIdTaken,
     ProductNotFound,
+)
+from service.domain.errors.remembered_refusals import (
+    ORDER_REFUSALS,
+    STOCK_REFUSALS,
+    CurrentPrice,
+    InsufficientStock,
+    InsufficientStockForStockChange,
+    OrderPlacementRefusal,
+    PriceChanged,
     ProductNotFoundForStockChange,
     ProductsNotFound,
     RememberedRefusal,

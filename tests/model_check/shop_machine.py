@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from service.domain.errors.refusals import IdempotencyKeyReused, Refusal, StockLimitExceeded
+from service.domain.errors.refusals import IdempotencyKeyReused, Refusal
+from service.domain.errors.remembered_refusals import StockLimitExceeded
 from service.domain.limits import MAX_PRICE, MAX_STOCK, MAX_TOTAL
 from service.domain.money import format_cents
 from service.domain.requests import NewOrder, OrdersQuery, ProductChange, ProductsQuery, StockChange

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from service.domain.errors import refusals
+from service.domain.errors import remembered_refusals
 from service.domain.event import EVENT_FIELDS
 from tests.model_check.shop_machine import ShopMachine
 from tests.model_check.strategies import VERBS
@@ -18,8 +18,8 @@ SEEDS = range(6)
 
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
-ORDER_REFUSALS = tuple(refusal.__name__ for refusal in refusals.ORDER_REFUSALS)
-STOCK_REFUSALS = tuple(refusal.__name__ for refusal in refusals.STOCK_REFUSALS)
+ORDER_REFUSALS = tuple(refusal.__name__ for refusal in remembered_refusals.ORDER_REFUSALS)
+STOCK_REFUSALS = tuple(refusal.__name__ for refusal in remembered_refusals.STOCK_REFUSALS)
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.errors.refusals import InsufficientStock, OrderCancelled
+from service.domain.errors.refusals import OrderCancelled
+from service.domain.errors.remembered_refusals import InsufficientStock
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
 from service.domain.requests import NewOrder, StockChange
 from service.storage import keys

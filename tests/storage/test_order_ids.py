@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.refusals import InsufficientStock
+from service.domain.errors.remembered_refusals import InsufficientStock
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.requests import OrdersQuery
 from service.storage import keys

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.refusals import (
+from service.domain.errors.refusals import IdempotencyKeyReused
+from service.domain.errors.remembered_refusals import (
     ORDER_REFUSALS,
     STOCK_REFUSALS,
     CurrentPrice,
-    IdempotencyKeyReused,
     InsufficientStock,
     InsufficientStockForStockChange,
     OrderPlacementRefusal,

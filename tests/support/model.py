@@ -8,21 +8,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.domain.errors.refusals import (
-    CurrentPrice,
     IdempotencyKeyReused,
-    InsufficientStock,
-    InsufficientStockForStockChange,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
-    OrderPlacementRefusal,
-    PriceChanged,
     ProductIdTaken,
     ProductNotFound,
+    Refusal,
+)
+from service.domain.errors.remembered_refusals import (
+    CurrentPrice,
+    InsufficientStock,
+    InsufficientStockForStockChange,
+    OrderPlacementRefusal,
+    PriceChanged,
     ProductNotFoundForStockChange,
     ProductsNotFound,
-    Refusal,
     StockChangeRefusal,
     StockLimitExceeded,
     TotalTooLarge,

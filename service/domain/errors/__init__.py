@@ -18,7 +18,7 @@ HoldfastError                     base.py
  │    ├── OrderCancelled
  │    ├── OrderExpired
  │    ├── IdempotencyKeyReused
- │    └── RememberedRefusal       final for its Idempotency-Key for 24 hours
+ │    └── RememberedRefusal       remembered_refusals.py: final for its Idempotency-Key for 24 hours
  │         ├── StockChangeRefusal      the stock was not changed
  │         │    ├── ProductNotFoundForStockChange
  │         │    ├── InsufficientStockForStockChange
