@@ -22,7 +22,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 class RequestMiddleware:
     """Gives each request an id, turns each exception into a response, and writes the access log if it is switched on.
 
-    An X-Request-Id of the client is kept if it fits into a log line. `/orders/` is treated like `/orders`.
+    An X-Request-Id of the client is kept if it has 1 to 128 letters, digits, `.`, `_`, `~` or `-`.
+    `/orders/` is treated like `/orders`.
     """
 
     def __init__(self, app: ASGIApp, access_log: bool = False) -> None:

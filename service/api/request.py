@@ -147,7 +147,7 @@ def _parse_query(query_string: bytes, model: type[ModelT]) -> ModelT:
         errors += [field_error for field_error in error.field_errors if field_error.pointer not in known]
         raise InvalidRequest(error.explanation, errors) from None
     if errors:
-        raise InvalidRequest("The query does not fit: see errors.", errors)
+        raise InvalidRequest("The query is not valid: see errors.", errors)
     return query
 
 
@@ -160,7 +160,7 @@ def refuse_parameters(query_string: bytes) -> None:
     """Raise InvalidRequest: this call takes no query parameters. So a misplaced parameter is never ignored."""
     names = dict(_parse_parameters(query_string))
     errors = [FieldError(pointer((name,)), "This call takes no parameters", "query") for name in names]
-    raise InvalidRequest("The query does not fit: see errors.", errors)
+    raise InvalidRequest("The query is not valid: see errors.", errors)
 
 
 def _parse_parameters(query_string: bytes) -> list[tuple[str, str]]:

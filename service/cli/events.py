@@ -34,7 +34,7 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
         last_id = after
         if not await store.events.has_all_after(after) and after != "0-0":
             print(
-                f"holdfast: some events after {after} are no longer in the stream, see HOLDFAST_EVENTS_MAX",
+                f"holdfast: some events after {after} may no longer be in the stream, see HOLDFAST_EVENTS_MAX",
                 file=sys.stderr,
             )
         while True:

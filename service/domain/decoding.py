@@ -2,7 +2,7 @@
 
 from collections import Counter
 from decimal import Decimal, InvalidOperation
-from json import JSONDecoder
+from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -44,7 +44,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Refuse a field that is given twice: parsers disagree which of the two counts (RFC 7493, section 2.3).
     """
     if len(pairs) > _MAX_FIELDS:
-        raise ValueError(f"an object has {len(pairs)} fields, more than any request")
+        raise ValueError(f"an object has {len(pairs)} fields, and no request has so many")
     result = dict(pairs)
     if len(result) != len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -65,10 +65,12 @@ def read_json(data: bytes) -> object:
         raise MalformedJson("The JSON is nested too deeply.") from None
     except UnicodeDecodeError as error:
         raise MalformedJson(f"This is not UTF-8: byte {error.start} cannot be read.") from None
+    except JSONDecodeError as error:
+        raise MalformedJson(f"This is not JSON: {error}.") from None
     except ValueError as error:
         # The message of int() about more than 4,300 digits tells how to change a setting of Python.
         reason = "a number has too many digits" if "int_max_str_digits" in str(error) else error
-        raise MalformedJson(f"This is not JSON: {reason}.") from None
+        raise MalformedJson(f"This JSON is not accepted: {reason}.") from None
 
 
 def validate(model: type[ModelT], document: object, source: RequestPart = "body") -> ModelT:
@@ -85,7 +87,7 @@ def validate(model: type[ModelT], document: object, source: RequestPart = "body"
             FieldError(pointer(found["loc"]), _DETAILS.get(found["type"], found["msg"]), source)
             for found in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        raise InvalidRequest(f"The {source} does not fit: see errors.", field_errors) from None
+        raise InvalidRequest(f"The {source} is not valid: see errors.", field_errors) from None
 
 
 _DETAILS: Final = {

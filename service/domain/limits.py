@@ -1,4 +1,7 @@
-"""The limits of the API, with their units. A limit without a reason only keeps requests, texts and scripts short."""
+"""The limits of the API, with their units.
+
+Where no reason is given, a limit only keeps requests, texts and scripts short.
+"""
 
 from typing import Final
 

@@ -24,11 +24,11 @@ UNITS_IN: Final[Mapping[str, Literal["held", "sold"] | None]] = {
     OrderStatus.CANCELLED: None,
     OrderStatus.EXPIRED: None,
 }
-"""The counter of a product that has the units of an order, by the status of the order. None: they are in stock."""
+"""For each status of an order, the counter of a product that includes its units. None: they are in stock again."""
 
 
 class OrderLine(NamedTuple):
-    """The units of one product in an order. `price` of one unit, when the order was placed."""
+    """The units of one product in an order. `price` is the price of one unit when the order was placed."""
 
     product_id: int
     quantity: int

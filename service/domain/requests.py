@@ -30,7 +30,7 @@ _CENT: Final = Decimal("0.01")
 def _to_cents(limit: int) -> BeforeValidator:
     """Return a validator from a JSON number to cents.
 
-    It takes 0 to `limit` cents with at most two decimals. An amount with more decimals is refused, not rounded.
+    It accepts a number such as 19.99, from 0 to `limit` cents. More than two decimals are refused, not rounded.
     """
     max_amount = Decimal(format_cents(Cents(limit)))
 

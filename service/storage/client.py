@@ -11,7 +11,7 @@ from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
 
 SCAN_LIMIT: Final = 10_000
-"""When a page has read so many keys, no further step begins, so that one request cannot read the whole shop.
+"""When a page has read this number of keys, no further step begins, so that one request cannot read the whole shop.
 
 Without this limit, that would happen if few items fit the filter, or if most orders were cancelled. The page may end
 there with fewer items than `limit`; the next page continues after it.
@@ -77,7 +77,7 @@ class RedisClient:
         return Milliseconds(int(seconds) * 1000 + int(microseconds) // 1000)
 
     def clock_argument(self) -> int | str:
-        """Return the time for a script: the time of a test's clock, or an empty text. Then the script asks Redis."""
+        """Return the time of a test's clock for a script. Without it, return an empty text: the script asks Redis."""
         return "" if self._clock is None else self._clock()
 
     async def read_hashes(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]]:

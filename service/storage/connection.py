@@ -1,14 +1,15 @@
 """One connection to Redis, shared by all requests of a worker.
 
-Commands that are sent in the same round of the event loop leave in one write, or in one write per 32 commands. The
-replies come back in the same order, as text, and each completes the future of its command. redis-py's asyncio client
-cannot share a connection between tasks (https://github.com/redis/redis-py/issues/3767).
+Commands that are sent in the same round of the event loop are written together: in one write, or in one write per
+32 commands. The replies come back in the same order, as text, and each completes the future of its command.
+redis-py's asyncio client cannot share a connection between tasks (https://github.com/redis/redis-py/issues/3767).
 
 A command ends in exactly one of these ways:
 
 - its reply, or `ErrorReply`;
 - `Overloaded`: too many commands were waiting, so it was not sent;
-- `StorageUnavailable`: it was not sent within the timeout, or it is safe to repeat and got no reply;
+- `StorageUnavailable`: it was not sent within the timeout or before the shutdown, or Redis has been away for longer
+  than the timeout, or the command is safe to repeat and got no reply;
 - `OutcomeUnknown`: it was sent, and the connection broke or the timeout passed.
 
 A command that was not yet sent when the connection breaks is sent over the next connection. A command that was sent
@@ -34,7 +35,10 @@ _READ_SIZE: Final = 256 * 1024
 """Bytes that one read returns at most: as many as asyncio takes from a socket at a time."""
 
 _BATCH: Final = 32
-"""When so many commands are waiting, they are written immediately, so that Redis can begin. 16 gave the same speed."""
+"""When this number of commands is waiting, they are written immediately, so that Redis can begin.
+
+16 gave the same speed.
+"""
 
 _FIRST_BACKOFF_SECONDS: Final = 0.01
 _MAX_BACKOFF_SECONDS: Final = 1.0

@@ -20,9 +20,9 @@ class Events:
         return [read_event(entry) for entry in entries]
 
     async def wait(self, after: str, milliseconds: int) -> list[Event]:
-        """Return the events after the id `after`, and wait for the first.
+        """Return the events after the id `after`. If there is no such event, wait for the next.
 
-        All other commands of the connection wait, too.
+        Return an empty list if no event comes in this time. All other commands of the connection wait, too.
         """
         reply = await self._client.send(
             "XREAD", "COUNT", 1000, "BLOCK", milliseconds, "STREAMS", self._key, after, safe_to_repeat=True
@@ -30,12 +30,15 @@ class Events:
         return [read_event(entry) for entry in reply[0][1]] if reply else []
 
     async def last_id(self) -> str:
-        """Return the id of the newest event, `0-0` before the first."""
+        """Return the id of the newest event, or `0-0` if there is none."""
         newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, safe_to_repeat=True)
         return str(newest[0][0]) if newest else "0-0"
 
     async def has_all_after(self, event_id: str) -> bool:
-        """Return whether the stream still has all events after this id. After `0-0`: all events of the shop."""
+        """Return whether the stream surely has all events after this id: its oldest event must not be newer.
+
+        After `0-0`: whether it has all events of the shop.
+        """
         try:
             info = await self._client.send("XINFO", "STREAM", self._key, safe_to_repeat=True)
         except ErrorReply:  # there is no such key

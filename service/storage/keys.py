@@ -32,7 +32,7 @@ def holds(shop: str) -> str:
 
 
 def pending(shop: str) -> str:
-    """Return the key of the index for pages. Sorted set: ids of pending orders, score = id."""
+    """Return the key of the index that lists pending orders by id. Sorted set: their ids, score = id."""
     return f"{{{shop}}}:pending"
 
 

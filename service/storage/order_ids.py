@@ -61,7 +61,7 @@ class OrderIds:
             self._refill = None
 
     def give_back(self, order_id: int) -> None:
-        """Use this id for the next order, because its own order was refused."""
+        """Use this id for the next order, because no order was written with it."""
         self._unused.appendleft(order_id)
 
     def skip(self, order_id: int) -> None:

@@ -144,7 +144,7 @@ class Orders:
         return order
 
     async def last_id(self) -> int:
-        """Return the last id that a worker reserved, 0 before the first."""
+        """Return the last id that a worker reserved, or 0 if there is none."""
         return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
 
     async def _read_many(self, order_ids: Sequence[int]) -> Sequence[Order | None]:
@@ -169,7 +169,7 @@ class Orders:
                 "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, safe_to_repeat=True
             )
             return [int(order_id) for order_id in ids], int(ids[-1]) if len(ids) == count else 1
-        # Without an index: nearly all ids up to the counter are in use, so few reads find no order.
+        # Without an index: nearly every id up to the counter has an order, so reading all ids wastes little.
         first = min(before - 1, await self.last_id())
         end = max(first - count, 0)
         return range(first, end, -1), end + 1

@@ -21,7 +21,7 @@ def read_products(
     ids: Sequence[int], rows: Sequence[HashValues], *, include_withdrawn: bool = False
 ) -> list[Product | None]:
     """Return the products of rows with PRODUCT_FIELDS. None: the product is absent or withdrawn."""
-    # Unpacked here, not into an object per row: 9.6 us for 100 rows, and 61 with a NamedTuple.
+    # Each row is unpacked into names: 9.6 us for 100 rows. A second NamedTuple per row, for the row, took 61 us.
     return [
         None
         if name is None or (withdrawn == "1" and not include_withdrawn)
@@ -56,7 +56,7 @@ ORDER_FIELDS: Final = ("products", "total_price", "status", "created_at", "expir
 def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | None]:
     """Return the orders of rows with ORDER_FIELDS, whatever their status. None: there is no such order.
 
-    `expires_at` is given only for pending orders. Raise ValueError if a row is damaged.
+    `expires_at` is given only for pending orders. Raise ValueError or TypeError if a row is damaged.
     """
     return [
         None

@@ -36,7 +36,7 @@ def check_settings(reply: list[str], expected: Durability) -> None:
     if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
         raise UnsupportedRedis(
             f"this Redis deletes keys when its memory is full (maxmemory-policy {found.get('maxmemory-policy')}), "
-            "and that would delete stock, orders and idempotency keys. Set maxmemory-policy to noeviction"
+            "so it could delete data of the shop. Set maxmemory-policy to noeviction"
         )
     # While Redis rewrites its file, `no-appendfsync-on-rewrite yes` syncs nothing at all.
     synced = found.get("appendonly") == "yes" and found.get("no-appendfsync-on-rewrite") == "no"

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class CommandSender(Protocol):
-    """Sends commands to Redis: `MultiplexedConnection`, or a few lines around a redis-py client in tests and bench."""
+    """Sends commands to Redis: `MultiplexedConnection`, or a small wrapper of another client in tests and bench."""
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         """Send a command. The awaitable returns its reply, with `str` for strings, or raises ErrorReply.

@@ -65,7 +65,7 @@ async def test_each_problem_is_explained_and_its_request_changes_nothing(
     assert problem["title"] in page.text
 
 
-def test_every_problem_is_caused_by_a_test() -> None:
+def test_each_problem_type_has_a_test() -> None:
     assert set(CAUSES) | STORAGE_PROBLEMS == ALL_PROBLEMS
 
 

@@ -87,7 +87,7 @@ def test_all_field_errors_are_reported_together_with_their_source(source: Reques
         FieldError("#/stock", "Input should be greater than or equal to 0", source),
         FieldError("#/colour", "Unknown field: check its spelling", source),
     }
-    assert caught.value.detail() == f"The {source} does not fit: see errors."
+    assert caught.value.detail() == f"The {source} is not valid: see errors."
 
 
 @pytest.mark.parametrize("document", [None, 5, [], "text"])

@@ -90,7 +90,7 @@ def test_each_difference_between_orders_changes_the_fingerprint(other: NewOrder)
     assert fingerprint(other) != fingerprint(order)
 
 
-def test_a_digit_of_a_product_id_differs_from_a_digit_of_its_quantity() -> None:
+def test_fingerprint_separates_product_id_and_quantity() -> None:
     assert fingerprint(new_order((1, 12))) != fingerprint(new_order((11, 2)))
 
 

@@ -159,7 +159,7 @@ async def test_order_can_only_expire_after_its_deadline(
         ("complete", "order_completed", Units(7, 0, 3, 10)),
     ],
 )
-async def test_a_verb_that_runs_fifty_times_at_the_same_time_ends_an_order_once(
+async def test_fifty_concurrent_calls_end_an_order_once(
     workers: Workers, engine: MultiplexedConnection, verb: str, event: str, expected: Units
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)

@@ -135,7 +135,7 @@ class ModelKey:
 
 @dataclass
 class Model:
-    """A shop with the verbs of the Store: the same results and the same errors. Amounts in cents."""
+    """A shop with the methods of the Store: the same results and the same errors. Amounts in cents."""
 
     clock: Callable[[], Milliseconds]
     products: dict[int, ModelProduct] = field(default_factory=dict)

@@ -13,7 +13,7 @@ SHORT_TIMEOUT = 0.3
 """Seconds. Timeout of the commands, where a test waits until it has passed."""
 
 LONG_TIMEOUT = 10.0
-"""Seconds. Timeout of the commands, where a test fails if it passes."""
+"""Seconds. Timeout of the commands, in tests where no command may time out."""
 
 MARGIN = 1.0
 """Seconds by which a busy machine may be late."""

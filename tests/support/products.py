@@ -24,7 +24,10 @@ def product_hash(
     withdrawn: bool = False,
     **fields: object,
 ) -> dict[str, str]:
-    """Return the hash in Redis of `mug(**fields)`. `stock` is left; `received` is the same unless it is given."""
+    """Return the hash in Redis of `mug(**fields)`.
+
+    `stock` is what is still in stock; `received` equals it unless it is given.
+    """
     added = mug(**fields)
     counters = {"held": held, "sold": sold, "received": added["stock"] if received is None else received}
     return as_text({"id": product_id, **added, **counters, "withdrawn": int(withdrawn)})

@@ -1,4 +1,4 @@
-"""All problem types: they are the classes of the modules imported here, so nothing is listed twice."""
+"""Collects the problem types of all classes of errors."""
 
 from collections.abc import Iterator
 

@@ -179,7 +179,7 @@ class CurrentPrice(NamedTuple):
 
 @dataclass(eq=False)
 class PriceChanged(OrderPlacementRefusal):
-    """The total that the client expects is not the current one, `total_price`."""
+    """The client expects a different total. `total_price` is the current total."""
 
     lines: Sequence[CurrentPrice]
     total_price: Cents

@@ -28,8 +28,8 @@ class MalformedJson(RequestError):
         "malformed-json",
         400,
         "The body is not JSON",
-        "The body could not be read as JSON (RFC 8259) in UTF-8. NaN, Infinity, lone surrogates, a field "
-        "that is given twice and very deep nesting are refused, too. <code>detail</code> says where.",
+        "The body could not be read as JSON (RFC 8259) in UTF-8. NaN, Infinity, a field that is given twice, "
+        "very many fields and very deep nesting are refused, too. <code>detail</code> says what is wrong.",
     )
 
 

@@ -8,8 +8,9 @@ _UNAVAILABLE = Problem(
     "storage-unavailable",
     503,
     "The storage is not available",
-    "Redis could not be reached, or refused the command. This request did nothing. Repeat it after "
-    "<code>Retry-After</code> seconds; repeat an order or a stock change with the same Idempotency-Key.",
+    "Redis could not be reached, or refused the command, or is not configured safely enough (then the operator must "
+    "act). This request did nothing. Repeat it after <code>Retry-After</code> seconds; repeat an order or a stock "
+    "change with the same Idempotency-Key.",
 )
 
 
@@ -20,7 +21,7 @@ class StorageError(HoldfastError):
     reason: str
 
     def detail(self) -> str:
-        return "This request did nothing. Repeat it, with the same Idempotency-Key."
+        return "This request did nothing. Repeat it; if it had an Idempotency-Key, use the same key."
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": "1"}
@@ -38,7 +39,7 @@ class Overloaded(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """Redis did not execute the command."""
+    """Redis did not execute the command, or executing it twice does no harm."""
 
     problem = _UNAVAILABLE
 
