@@ -2,10 +2,11 @@
 
 import json
 import time
+from hashlib import sha256
 
 import pytest
 
-from tests.e2e.stack import IMAGE, Stack, add_product, docker, measurements
+from tests.e2e.stack import IMAGE, ROOT, Stack, add_product, docker, measurements
 
 COMPOSE_FILES = ["docker-compose.yml"]
 UP: list[str] = []
@@ -207,6 +208,15 @@ async def test_the_image_has_no_secrets_and_no_uv_and_its_user_owns_no_file(stac
     found = docker("run", "--rm", "--network", "none", "--entrypoint", "sh", IMAGE, "-c", command).splitlines()
     assert found[0] == "read-only", found
     assert sorted(path.rpartition("/")[2].split(".")[0] for path in found[1:]) == ["app", "place_order"], found
+
+
+async def test_the_image_has_the_code_of_this_checkout(stack: Stack) -> None:
+    """Not an older version out of uv's cache: see `cache-keys` in pyproject.toml."""
+    paths = [*sorted((ROOT / "service").rglob("*.py")), *sorted((ROOT / "lua").glob("*.lua"))]
+    names = [str(path.relative_to(ROOT)).replace("lua/", "service/lua/") for path in paths]
+    command = "cd /app/.venv/lib/python*/site-packages && sha256sum " + " ".join(names)
+    found = docker("run", "--rm", "--network", "none", "--entrypoint", "sh", IMAGE, "-c", command).split()[::2]
+    assert found == [sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 async def test_all_tests_pass_inside_the_test_image() -> None:
