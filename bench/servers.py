@@ -77,7 +77,7 @@ def serve(name: ServerName, backend: Backend | None, workers: int, pool_size: in
     else:
         options = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers), "--log-level", "warning"]
         options += [*_UVICORN_OPTIONS, "--http"]
-        options += ["service.server.http_protocol:HttpProtocol" if name == "pool" else "httptools"]
+        options += ["service.server.http_protocol:default_protocol" if name == "pool" else "httptools"]
         command = [sys.executable, "-m", "uvicorn", "--factory", _APPS[name], *options]
     process = subprocess.Popen(end_with_parent(command), env=environment, start_new_session=True)
     try:

@@ -172,6 +172,22 @@ class LimitSettings:
         whole_number(1),
         "number of Redis commands that may wait for a reply at the same time, per worker; further requests get 503",
     )
+    max_connections: int = setting(
+        10_000,
+        whole_number(1, 1_000_000),
+        "number of connections that clients may have open, per worker; at the limit, the connection that is idle "
+        "longest is closed",
+    )
+    head_timeout: int = setting(
+        10, whole_number(1, 3600), "seconds that a client may take for the request line and header fields"
+    )
+    body_timeout: int = setting(30, whole_number(1, 3600), "seconds that a client may take for the body of a request")
+    keep_alive_timeout: int = setting(
+        75,
+        whole_number(1, 86_400),
+        "seconds that a connection may be idle; more than a proxy in front of Holdfast keeps its connections",
+    )
+    write_timeout: int = setting(30, whole_number(1, 3600), "seconds that a client may take to read a response")
     shutdown_timeout: int = setting(10, whole_number(1), "seconds that running requests get to finish on shutdown")
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_for
 from service.api.request import RequestInfo
-from service.api.responses import send_response
+from service.api.responses import REQUEST_ERROR, send_response
 
 log = structlog.get_logger()
 
@@ -23,7 +23,8 @@ class RequestMiddleware:
     """Gives each request an id, turns each exception into a response, and writes the access log if it is switched on.
 
     An X-Request-Id of the client is kept if it has 1 to 128 letters, digits, `.`, `_`, `~` or `-`.
-    `/orders/` is treated like `/orders`.
+    `/orders/` is treated like `/orders`. A server that cannot read a request puts the error into the scope, as
+    REQUEST_ERROR: the middleware answers it like an error of a call.
     """
 
     def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
@@ -42,6 +43,8 @@ class RequestMiddleware:
         if path[-1:] == "/" and path != "/":
             scope["path"] = path[:-1]
         try:
+            if REQUEST_ERROR in scope:
+                raise scope[REQUEST_ERROR]
             await self.app(scope, receive, send)
         except ClientDisconnect:
             pass  # the client closed the connection before it had sent its whole body

@@ -15,6 +15,9 @@ SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
 It returns False if the client is slow or gone. Then it has sent nothing, and send() must be used.
 """
 
+REQUEST_ERROR: Final = "holdfast.request_error"
+"""Entry of the ASGI scope: the HoldfastError because of which Holdfast's server could not read the request."""
+
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 """Header field of a response that repeats the result of an earlier request with the same Idempotency-Key."""
 

@@ -1,5 +1,6 @@
 """Finds the call of a path and a method."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,13 @@ class CallRouter(Router):
 
 
 class _CallRoute(Route):
+    """A row of the table of API calls."""
+
+    def __init__(self, path: str, endpoint: Any, *, methods: list[str]) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        # Starlette's `$` also matches before a line feed at the end: `/livez%0A` would be served.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
             raise MethodNotAllowed(scope["method"], scope["path"], _allowed_methods(scope))

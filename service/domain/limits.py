@@ -8,6 +8,12 @@ from typing import Final
 MAX_BODY_BYTES: Final = 64 * 1024
 """An order of MAX_LINES lines needs less than a tenth of this."""
 
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""The request line and header fields: four times what most proxies accept."""
+
+MAX_HEADER_FIELDS: Final = 128
+"""Header fields of a request. Each takes about 200 bytes of memory, even if it is empty."""
+
 MAX_ID: Final = 2**53 - 1
 """Largest integer that every JSON parser keeps exact (RFC 7493, section 2.2)."""
 

@@ -18,6 +18,7 @@ from service.engine.launcher import run_engine
 from service.logs import configure_logging
 from service.server.gc_tuning import tune_gc
 from service.server.http_protocol import HttpProtocol
+from service.server.http_server import Timeouts, raise_descriptor_limit
 from service.server.workers import STOP_SIGNALS, prepare_worker, run_workers, stop_signals_blocked
 from service.settings import Settings
 from service.storage.opening import open_store
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> None:
     # would end this process immediately, and only the kernel would stop the engine.
     for signum in STOP_SIGNALS:
         signal.signal(signum, _exit)
+    raise_descriptor_limit()
     with ExitStack() as stack:
         if settings.redis_url is None:
             try:
@@ -68,7 +70,15 @@ def _run_uvicorn(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=HttpProtocol,
+        http=HttpProtocol(  # type: ignore[arg-type]  # a function that returns a protocol is enough
+            Timeouts(
+                head=settings.head_timeout,
+                body=settings.body_timeout,
+                keep_alive=settings.keep_alive_timeout,
+                write=settings.write_timeout,
+            ),
+            settings.max_connections,
+        ),
         ws="none",
         proxy_headers=False,  # Holdfast uses neither the client's address nor the scheme
         log_config=None,

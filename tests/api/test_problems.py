@@ -65,8 +65,12 @@ async def test_each_problem_is_explained_and_its_request_changes_nothing(
     assert problem["title"] in page.text
 
 
+SERVER_PROBLEMS = {"malformed-request", "request-timeout", "head-too-large", "unsupported-http-version"}
+"""Problems of the bytes on a connection: see tests/server/test_http_protocol.py."""
+
+
 def test_each_problem_type_has_a_test() -> None:
-    assert set(CAUSES) | STORAGE_PROBLEMS == ALL_PROBLEMS
+    assert set(CAUSES) | STORAGE_PROBLEMS | SERVER_PROBLEMS == ALL_PROBLEMS
 
 
 @pytest.mark.parametrize("name", sorted(ALL_PROBLEMS))

@@ -3,24 +3,28 @@
 import asyncio
 import contextlib
 import gc
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.server.http_protocol import MAX_HEAD_BYTES, HttpProtocol
+from service.domain.limits import MAX_HEAD_BYTES
+from service.server.http_connection import HttpConnection
+from service.server.http_exchange import Exchange
+from service.server.http_protocol import HttpProtocol
+from service.server.http_server import Timeouts
 from service.storage.connection import MultiplexedConnection
 from tests.support.shop import make_store, new_mug, with_state
 from tests.support.waiting import eventually
 
 
 @asynccontextmanager
-async def running_server(
-    engine: MultiplexedConnection, protocol: type[HttpToolsProtocol]
-) -> AsyncIterator[uvicorn.Server]:
+async def running_server(engine: MultiplexedConnection, protocol: Any) -> AsyncIterator[uvicorn.Server]:
     """Run a server in this process, without signal handlers."""
     config = uvicorn.Config(with_state(make_store(engine)), port=0, http=protocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
@@ -37,7 +41,7 @@ def port_of(server: uvicorn.Server) -> int:
 
 @pytest.fixture
 async def server(engine: MultiplexedConnection) -> AsyncIterator[uvicorn.Server]:
-    async with running_server(engine, HttpProtocol) as server:
+    async with running_server(engine, HttpProtocol(Timeouts(), 1000)) as server:
         yield server
 
 
@@ -73,6 +77,41 @@ async def test_too_many_header_fields_are_refused(port: int) -> None:
 async def test_a_header_field_that_is_too_long_is_refused(port: int) -> None:
     response = await exchange(port, b"GET /livez HTTP/1.1\r\nX-A: ", *[b"y" * 1024] * (MAX_HEAD_BYTES // 1024 + 1))
     assert response.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "name"),
+    [
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"{}", 400, "malformed-request"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 80_000, 431, "head-too-large"),
+        (b"GET /livez HTTP/0.9\r\n\r\n", 505, "unsupported-http-version"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n", 413, "body-too-large"),
+        (b"GET /li", 408, "request-timeout"),
+    ],
+)
+async def test_bytes_that_are_no_request_are_answered_with_a_problem(
+    engine: MultiplexedConnection, request_bytes: bytes, status: int, name: str
+) -> None:
+    async with running_server(engine, HttpProtocol(Timeouts(head=1), 1000)) as server:
+        response = await exchange(port_of(server), request_bytes)
+    head, _, body = response.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert (problem["status"], problem["type"]) == (status, f"/problems/{name}")
+    assert fields["content-type"] == "application/problem+json"
+    assert fields["x-request-id"] == problem["instance"]
+    assert fields["connection"] == "close"
+
+
+async def test_an_order_with_bytes_behind_it_is_placed_and_answered(port: int, engine: MultiplexedConnection) -> None:
+    """A client whose Content-Length counts characters sends bytes behind its order, for example."""
+    store = make_store(engine)
+    await store.products.add(new_mug(id=1, stock=1000))
+    for placed, rest in enumerate((b"}", b"\0", b"GET /\0", b"X: " + b"x" * 80_000), start=1):
+        response = await exchange(port, PLACE_ORDER + b"Content-Length: 50\r\n\r\n" + ORDER + rest)
+        assert re.findall(rb"HTTP/1.1 (...)", response)[0] == b"201"
+        assert (await store.products.get(1)).stock == 1000 - 100 * placed
 
 
 async def test_a_head_of_8_kb_and_a_body_of_60_kb_are_accepted(port: int) -> None:
@@ -120,7 +159,7 @@ async def test_a_response_sent_in_one_call_equals_the_response_of_uvicorn(
     engine: MultiplexedConnection, request_bytes: bytes
 ) -> None:
     responses = []
-    for protocol in (HttpProtocol, HttpToolsProtocol):
+    for protocol in (HttpProtocol(Timeouts(), 1000), HttpToolsProtocol):
         await engine.send("FLUSHALL")
         for number in range(1, 6):  # a page of 25 KB is too large to be copied
             await make_store(engine).products.add(new_mug(id=number, description="d" * 5000))
@@ -180,9 +219,9 @@ async def test_clients_that_disconnect_leave_no_reference_cycles(server: uvicorn
     async def disconnect() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
         writer.write(PLACE_ORDER + b"Content-Length: 50\r\n\r\n" + ORDER[:20])
-        await eventually(lambda: server.server_state.tasks, "the request")
+        await eventually(lambda: server.server_state.connections, "the connection")
         writer.close()
-        await eventually(lambda: not server.server_state.tasks, "the end of the request")
+        await eventually(lambda: not server.server_state.connections, "the end of the connection")
 
     await disconnect()  # fills all caches
     gc.collect()
@@ -190,7 +229,7 @@ async def test_clients_that_disconnect_leave_no_reference_cycles(server: uvicorn
     try:
         for _ in range(20):
             await disconnect()
-        remaining = [tracked for tracked in gc.get_objects() if isinstance(tracked, RequestResponseCycle)]
+        remaining = [tracked for tracked in gc.get_objects() if isinstance(tracked, (Exchange, HttpConnection))]
     finally:
         gc.enable()
     assert len(remaining) <= 1
@@ -204,12 +243,12 @@ async def test_responses_are_not_prepared_while_the_client_does_not_read(server:
     writer.write(b"GET /livez HTTP/1.1\r\n" + CLOSE + b"\r\n")
     await eventually(lambda: server.server_state.connections, "the connection")
     [connection] = server.server_state.connections
-    assert isinstance(connection, HttpProtocol)
-    await eventually(lambda: connection.flow.write_paused, "a full buffer")
+    http_connection: Any = connection
+    await eventually(lambda: http_connection.server.unread, "a full buffer")
     for _ in range(2000):  # a response takes a few iterations
         await asyncio.sleep(0)
-    buffered = connection.transport.get_write_buffer_size()
+    buffered = http_connection.transport.get_write_buffer_size()
     received = await asyncio.wait_for(reader.read(), 30)
     writer.close()
-    assert buffered < 200_000  # the limit of uvicorn, and one more response
+    assert buffered < 200_000  # the limit, and one more response
     assert received.count(b"HTTP/1.1 200 OK") == count

@@ -7,26 +7,22 @@ import asyncio
 import inspect
 import re
 import threading
-from unittest.mock import Mock
+from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from service.server import http_protocol, workers
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "parameters"),
     [
-        (HttpToolsProtocol, "data_received", ["self", "data"]),
-        (HttpToolsProtocol, "on_headers_complete", ["self"]),
-        (HttpToolsProtocol, "on_message_complete", ["self"]),
-        (HttpToolsProtocol, "_unsupported_upgrade_warning", ["self"]),
         (Multiprocess, "__init__", ["self", "config", "sockets"]),
         (Multiprocess, "init_processes", ["self"]),
         (Multiprocess, "terminate_all", ["self"]),
@@ -41,33 +37,42 @@ def test_a_method_has_the_expected_parameters(owner: type, name: str, parameters
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
 
 
-async def test_a_connection_and_its_request_have_the_expected_attributes() -> None:
+async def test_uvicorn_makes_a_connection_with_a_function_and_stops_it_with_shutdown() -> None:
+    """`loaded_app`, `root_path`, `connections` and `tasks` are what the function needs."""
+    arguments: list[dict[str, Any]] = []
+    stopped: list[object] = []
+
+    class Connection(asyncio.Protocol):
+        def shutdown(self) -> None:
+            stopped.append(self)
+            states[0].connections.clear()
+
+    connection = Connection()
+    states: list[ServerState] = []
+
+    def make(**values: Any) -> asyncio.Protocol:
+        arguments.append(values)
+        return connection
+
     async def app(scope: object, receive: object, send: object) -> None:
         await asyncio.sleep(0)
 
-    config = uvicorn.Config(app, log_config=None)
+    config = uvicorn.Config(app, port=0, http=make, lifespan="off", log_config=None)  # type: ignore[arg-type]
     config.load()
-    protocol = HttpToolsProtocol(config, ServerState(), {})
-    transport = Mock(**{"is_closing.return_value": False, "get_extra_info.return_value": None})
-    protocol.connection_made(transport)
-    protocol.data_received(b"GET /orders?limit=1 HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert protocol.transport is transport
-    assert protocol.url == b"/orders?limit=1"
-    assert protocol.headers == [(b"host", b"x")]
-    assert protocol.parser.should_upgrade() is False
-    cycle = protocol.cycle
-    assert isinstance(cycle, RequestResponseCycle)
-    assert cycle.scope is protocol.scope
-    assert cycle.transport is transport
-    assert cycle.flow.write_paused is False
-    assert isinstance(cycle.default_headers, list)
-    assert isinstance(cycle.message_event, asyncio.Event)
-    assert callable(cycle.on_response)
-    states = (cycle.disconnected, cycle.keep_alive, cycle.waiting_for_100_continue)
-    assert states == (False, True, False)
-    assert (cycle.response_started, cycle.response_complete) == (False, False)
-    assert STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"
-    await asyncio.gather(*protocol.tasks, return_exceptions=True)
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    states.append(server.server_state)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+    await eventually(lambda: arguments, "the connection")
+    [values] = arguments
+    assert set(values) - {"_loop"} == {"config", "server_state", "app_state"}
+    assert (config.loaded_app is not None, config.root_path) == (True, "")
+    assert values["server_state"].tasks == set()
+    values["server_state"].connections.add(connection)
+    await server.shutdown()
+    writer.close()
+    assert stopped == [connection]
 
 
 def test_the_supervisor_and_a_worker_have_the_expected_attributes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.domain.errors.base import HoldfastError, Problem
-from service.domain.limits import MAX_BODY_BYTES, MAX_IDEMPOTENCY_KEY, MAX_LINES
+from service.domain.limits import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_HEADER_FIELDS,
+    MAX_IDEMPOTENCY_KEY,
+    MAX_LINES,
+)
 
 RequestPart = Literal["body", "query", "row"]
 """The part of the input that has the field. `row`: a row of an import file."""
@@ -19,6 +25,54 @@ class RequestError(HoldfastError):
 
     def detail(self) -> str:
         return self.explanation
+
+
+class MalformedRequest(RequestError):
+    """The bytes are not a request of HTTP/1.1 or HTTP/1.0 (RFC 9112)."""
+
+    problem = Problem(
+        "malformed-request",
+        400,
+        "This is not an HTTP request",
+        "The bytes on the connection could not be read as a request of HTTP/1.1 (RFC 9112). Requests before them were "
+        "answered; nothing was done with these bytes, and the connection was closed. A usual cause is a "
+        "<code>Content-Length</code> that counts characters instead of bytes.",
+    )
+
+
+class RequestTimeout(RequestError):
+    """The client has sent the beginning of a request, but not the rest."""
+
+    problem = Problem(
+        "request-timeout",
+        408,
+        "The request did not arrive in time",
+        "The beginning of a request arrived, but the rest did not follow in time. Nothing was done with it, and the "
+        "connection was closed. Send the request again.",
+    )
+
+
+class HeadTooLarge(RequestError):
+    """The request line and header fields are larger than any valid request (RFC 6585, section 5)."""
+
+    problem = Problem(
+        "head-too-large",
+        431,
+        "The header fields are too large",
+        f"The request line and header fields have at most {MAX_HEAD_BYTES} bytes together, and at most "
+        f"{MAX_HEADER_FIELDS} header fields. The connection was closed.",
+    )
+
+
+class UnsupportedHttpVersion(RequestError):
+    """The request has another version of HTTP than 1.0 and 1.1."""
+
+    problem = Problem(
+        "unsupported-http-version",
+        505,
+        "This version of HTTP is not supported",
+        "Holdfast speaks HTTP/1.1 and HTTP/1.0. For HTTP/2 and HTTP/3, put a reverse proxy in front of it.",
+    )
 
 
 class MalformedJson(RequestError):

@@ -1,0 +1,167 @@
+"""One HTTP request and its response, as the ASGI application sees them.
+
+ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html. The application gets the whole body at once, and its
+response is sent as a whole: a response in several parts is collected first.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote
+
+from service.api.responses import REQUEST_ERROR, SEND_WHOLE_RESPONSE
+from service.domain.errors.base import HoldfastError
+
+Headers = list[tuple[bytes, bytes]]
+
+STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_MAX_COPIED_BYTES: Final = 16 * 1024
+"""A larger body is not copied for each client: several slow clients may share it."""
+
+_WITHOUT_BODY: Final = (204, 304)
+"""Responses with these status codes have neither a body nor a Content-Length (RFC 9110, section 8.6)."""
+
+
+class Exchange:
+    """A request that was read, and then its response.
+
+    `size`: the bytes of the request on the wire. `error`: why the request could not be read, or None.
+    """
+
+    __slots__ = (
+        "_body_was_given",
+        "_parts",
+        "_start",
+        "body",
+        "closed",
+        "error",
+        "headers",
+        "http_1_0",
+        "keep_alive",
+        "method",
+        "response",
+        "size",
+        "target",
+    )
+
+    def __init__(self, method: str, target: bytes, headers: Headers, *, http_1_0: bool, keep_alive: bool) -> None:
+        """Begin with an empty body, and without a response."""
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.http_1_0 = http_1_0
+        self.keep_alive = keep_alive
+        self.body: bytes | bytearray = b""
+        self.size = 0
+        self.error: HoldfastError | None = None
+        self.closed: Callable[[], Awaitable[None]] | None = None
+        """Waits until the connection is closed."""
+        self.response: tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None = None
+        self._body_was_given = False
+        self._start: Any = None
+        self._parts: list[bytes] = []
+
+    def add_to_body(self, part: bytes) -> None:
+        """Append a part of the body. Most bodies come in one part, which is not copied."""
+        if not self.body:
+            self.body = part
+        elif isinstance(self.body, bytearray):
+            self.body += part
+        else:
+            self.body = bytearray(self.body) + part
+
+    def scope(self, state: dict[str, Any], root_path: str) -> dict[str, Any]:
+        """Return the ASGI scope of the request."""
+        path, _, query = _origin_form(self.target).partition(b"?")
+        text = path.decode("latin-1")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.0" if self.http_1_0 else "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": root_path,
+            "headers": self.headers,
+            "server": None,
+            "client": None,
+            "state": state.copy(),
+            "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response},
+        }
+        if self.error is not None:
+            scope[REQUEST_ERROR] = self.error
+        return scope
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the whole body as an ASGI event. Later calls wait until the client is gone."""
+        if not self._body_was_given:
+            self._body_was_given = True
+            return {"type": "http.request", "body": bytes(self.body), "more_body": False}
+        if self.closed is not None:
+            await self.closed()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: Any) -> None:
+        """Take an ASGI event. Raise ValueError if a header field could begin another field or response."""
+        if event["type"] == "http.response.start":
+            headers = [(bytes(name).lower(), bytes(value)) for name, value in event.get("headers", ())]
+            if any(character in name + value for name, value in headers for character in b"\r\n\0"):
+                raise ValueError("a header field of the response contains CR, LF or NUL")
+            self._start = event["status"], headers
+            return
+        self._parts.append(event.get("body", b""))
+        if not event.get("more_body", False):
+            status, headers = self._start
+            body = b"".join(self._parts)
+            if status not in _WITHOUT_BODY and all(name != b"content-length" for name, _ in headers):
+                headers.append((b"content-length", str(len(body)).encode()))
+            self.response = status, headers, body
+
+    def send_whole_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Take a whole response: the ASGI extension SEND_WHOLE_RESPONSE.
+
+        Header fields are not checked. Holdfast writes them itself, percent-encodes in Link what comes from a client,
+        and checks X-Request-Id in the request middleware.
+        """
+        self.response = status, headers, body
+        return True
+
+    def response_parts(self, date: bytes, *, last: bool) -> list[bytes]:
+        """Return the bytes of the response: one part, or a head and a large body.
+
+        `date`: the Date field. `last`: the connection ends after this response.
+        """
+        assert self.response is not None
+        status, headers, body = self.response
+        parts = [STATUS_LINES[status], date]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if last:
+            parts.append(b"connection: close\r\n\r\n")
+        elif self.http_1_0:
+            parts.append(b"connection: keep-alive\r\n\r\n")
+        else:
+            parts.append(b"\r\n")
+        if self.method == "HEAD" or status in _WITHOUT_BODY:
+            body = b""
+        if len(body) > _MAX_COPIED_BYTES:
+            return [b"".join(parts), body]
+        parts.append(body)
+        return [b"".join(parts)]
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Return path and query of a request target. A proxy may send a whole URL (RFC 9112, section 3.2.2)."""
+    if target[:1] == b"/":
+        return target
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    authority_end = min((rest.find(mark) for mark in (b"/", b"?") if mark in rest), default=len(rest))
+    path = rest[authority_end:]
+    return path if path[:1] == b"/" else b"/" + path
