@@ -91,6 +91,18 @@ class RedisClient:
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=True)
         return rows
 
+    async def move_counter(self, counter: str, value: int, *, forwards_only: bool = False) -> bool:
+        """Set a counter of ids to this value. Return False if another worker has moved it at the same moment.
+
+        `forwards_only`: if the counter is higher, leave it.
+        """
+        found = await self.send("GET", counter, safe_to_repeat=True)
+        step = value - int(found or 0)
+        if step == 0 or (forwards_only and step < 0):
+            return True
+        reply = await self.run("move_counter", (counter,), move_counter_args(expected=found or "", step=step))
+        return bool(reply == ["moved"])
+
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[str | int], *, safe_to_repeat: bool = False
     ) -> Any:
@@ -113,3 +125,8 @@ class RedisClient:
             if error.code in _NOT_EXECUTED:
                 raise StorageUnavailable(str(error)) from error
             raise
+
+
+def move_counter_args(*, expected: str, step: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/move_counter.lua."""
+    return (expected, step)
