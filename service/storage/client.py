@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from service.domain.errors.storage import StorageUnavailable
+from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
 from service.settings import Durability
 from service.storage.engine_check import EngineCheck
@@ -61,6 +62,7 @@ class RedisClient:
         self._clock = clock
         self._scripts = load_scripts()
         self._engine_check = EngineCheck(self.send, shop, durability)
+        self.after_check = self._engine_check.after_check
 
     async def check(self) -> None:
         """Check that this Redis may be used. Raise UnsupportedRedis.
@@ -91,16 +93,16 @@ class RedisClient:
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=True)
         return rows
 
-    async def move_counter(self, counter: str, value: int, *, forwards_only: bool = False) -> bool:
-        """Set a counter of ids to this value. Return False if another worker has moved it at the same moment.
+    async def move_counter(self, counter: str, value: int) -> bool:
+        """Set a counter of ids to this value, if it is lower, or past the highest id.
 
-        `forwards_only`: if the counter is higher, leave it.
+        Return False if another worker has moved it at the same moment.
         """
         found = await self.send("GET", counter, safe_to_repeat=True)
-        step = value - int(found or 0)
-        if step == 0 or (forwards_only and step < 0):
+        now = int(found or 0)
+        if value <= now <= MAX_ID:
             return True
-        reply = await self.run("move_counter", (counter,), move_counter_args(expected=found or "", step=step))
+        reply = await self.run("move_counter", (counter,), move_counter_args(expected=found or "", step=value - now))
         return bool(reply == ["moved"])
 
     async def run(
