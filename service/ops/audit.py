@@ -122,13 +122,9 @@ class _Audit:
                 last_id = await self.last_order_id()
             for order_id in order_ids:
                 if order_id > last_id:
-                    what = f"has an id that was never reserved: {keys.order_ids(self.shop)} is {last_id}"
+                    what = f"is not listed by GET /orders: {keys.order_ids(self.shop)} is only {last_id}"
                     self.add_findings([Finding(keys.order(self.shop, order_id), what)])
-            unread = [
-                order_id
-                for order_id in dict.fromkeys(order_ids)
-                if order_id <= last_id and not self.ledger.knows(order_id)
-            ]
+            unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
             for batch in _batches(unread):
                 _, rows = await self.store.inspection.audit_orders(batch)
                 for order_id, row in zip(batch, rows, strict=True):

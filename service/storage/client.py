@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from service.domain.errors.storage import StorageUnavailable
+from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
 from service.settings import Durability
 from service.storage.engine_check import EngineCheck
@@ -61,6 +62,7 @@ class RedisClient:
         self._clock = clock
         self._scripts = load_scripts()
         self._engine_check = EngineCheck(self.send, shop, durability)
+        self.after_check = self._engine_check.after_check
 
     async def check(self) -> None:
         """Check that this Redis may be used. Raise UnsupportedRedis.
@@ -91,6 +93,18 @@ class RedisClient:
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=True)
         return rows
 
+    async def move_counter(self, counter: str, value: int) -> bool:
+        """Set a counter of ids to this value, if it is lower, or past the highest id.
+
+        Return False if another worker has moved it at the same moment.
+        """
+        found = await self.send("GET", counter, safe_to_repeat=True)
+        now = int(found or 0)
+        if value <= now <= MAX_ID:
+            return True
+        reply = await self.run("move_counter", (counter,), move_counter_args(expected=found or "", step=value - now))
+        return bool(reply == ["moved"])
+
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[str | int], *, safe_to_repeat: bool = False
     ) -> Any:
@@ -113,3 +127,8 @@ class RedisClient:
             if error.code in _NOT_EXECUTED:
                 raise StorageUnavailable(str(error)) from error
             raise
+
+
+def move_counter_args(*, expected: str, step: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/move_counter.lua."""
+    return (expected, step)

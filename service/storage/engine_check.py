@@ -1,6 +1,6 @@
 """Runs the checks of requirements.py on a Redis, and writes the schema version of a new shop."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import structlog
@@ -36,6 +36,8 @@ class EngineCheck:
         self._durability = durability
         self._warned_of: set[tuple[str, ...]] = set()
         self.passed = False
+        self.after_check: list[Callable[[], Awaitable[None]]] = []
+        """Called after each check that passed. The data may be others than at the last check."""
 
     async def run(self) -> None:
         """Check Redis and its data. Raise UnsupportedRedis, and what sending raises."""
@@ -46,6 +48,8 @@ class EngineCheck:
             self.passed = False
             raise
         self.passed = True
+        for callback in self.after_check:
+            await callback()
 
     async def _check_engine(self) -> None:
         """Check the version and the settings. If the ACL forbids to read them, warn once instead."""

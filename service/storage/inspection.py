@@ -86,9 +86,9 @@ class Inspection:
         _, last_event, *rows = await self._client.run("audit_products", names, args, safe_to_repeat=True)
         return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
-    async def scan_keys(self) -> AsyncIterator[list[str]]:
-        """Yield all keys of the shop, in bounded batches. A key may come twice."""
-        pattern = f"{keys.prefix(self._client.shop)}*"
+    async def scan_keys(self, kind: str = "") -> AsyncIterator[list[str]]:
+        """Yield all keys of the shop, or of a kind such as `order:`, in bounded batches. A key may come twice."""
+        pattern = f"{keys.prefix(self._client.shop)}{kind}*"
         cursor = "0"
         while True:
             cursor, names = await self._client.send(

@@ -57,5 +57,5 @@ def order_ids(shop: str) -> str:
 
 
 def meta(shop: str) -> str:
-    """Return the key of the facts about the shop. Hash: layout, which is the schema version of the data."""
+    """Return the key of the facts about the shop. Hash: layout, the schema version; data_id, a random text."""
     return f"{{{shop}}}:meta"

@@ -1,8 +1,11 @@
 """Orders: place, read and list."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
+from secrets import token_hex
 from typing import Final, NamedTuple
+
+import structlog
 
 from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
@@ -14,10 +17,15 @@ from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay
+from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
 from service.storage.records import ORDER_FIELDS, read_orders
 from service.storage.refusals import read_order_refusal
+from service.storage.sender import ErrorReply
 
+log = structlog.get_logger()
+
+_ORDER_KIND: Final = "order:"
 _LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
 
 
@@ -34,6 +42,10 @@ class Orders:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._order_ids = OrderIds(self._reserve_ids)
+        self._data_id: str | None = None
+        """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
+        self._counter_is_wrong = False
+        client.after_check.append(self.check_ids)
 
     async def place(self, new: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
@@ -93,7 +105,8 @@ class Orders:
                     )
                     return PlacedOrder(order, replayed=False)
                 case ["exists"]:
-                    self._order_ids.skip(order_id)
+                    if not self._order_ids.is_dropped(order_id):
+                        self._drop_ids(f"there is an order {order_id} already")
                     continue
             self._order_ids.give_back(order_id)
             match reply:
@@ -124,17 +137,33 @@ class Orders:
         scanned, step = 0, query.limit + 1
         while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
             order_ids, before = await self._ids_before(before, step, query.status)
-            found += [
-                order
-                for order in await self._read_many(order_ids)
-                if order is not None
-                and (order.status == query.status or (query.status is None and order.status in _LISTED))
-                and (order.expires_at is None or order.expires_at > now)
-            ]
+            found += await self._read_listed(order_ids, query.status, now)
             scanned, step = scanned + step, min(2 * step, MAX_SCAN_STEP)
         if len(found) > query.limit:
             return found[: query.limit], found[query.limit - 1].id
         return found, before if before > 1 else None
+
+    async def read_listed(self, order_ids: Sequence[int]) -> Sequence[Order]:
+        """Return those of these orders that are pending or completed."""
+        return await self._read_listed(order_ids, None, await self._client.now())
+
+    async def _read_listed(self, order_ids: Sequence[int], status: str | None, now: Milliseconds) -> Sequence[Order]:
+        return [
+            order
+            for order in await self._read_many(order_ids)
+            if order is not None
+            and (order.status == status or (status is None and order.status in _LISTED))
+            and (order.expires_at is None or order.expires_at > now)
+        ]
+
+    async def scan_ids(self) -> AsyncIterator[int]:
+        """Yield the ids of all orders in any status, in no order. An id may come twice. The counter is not used."""
+        prefix = keys.prefix(self._client.shop) + _ORDER_KIND
+        async for names in Inspection(self._client).scan_keys(_ORDER_KIND):
+            for name in names:
+                text = name.removeprefix(prefix)
+                if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_ID:
+                    yield int(text)
 
     async def get_in_any_status(self, order_id: int) -> Order:
         """Return an order in any status. Raise OrderNotFound."""
@@ -144,7 +173,7 @@ class Orders:
         return order
 
     async def last_id(self) -> int:
-        """Return the last id that a worker reserved, or 0 if there is none."""
+        """Return the last id that a worker reserved, or 0 if there is none. Lower if the counter was set back."""
         return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
 
     async def _read_many(self, order_ids: Sequence[int]) -> Sequence[Order | None]:
@@ -152,11 +181,68 @@ class Orders:
         rows = await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], ORDER_FIELDS)
         return read_orders(order_ids, rows)
 
+    async def check_ids(self) -> None:
+        """Reserve other ids if the reserved ids do not belong to the data that Redis has now.
+
+        That is so after FLUSHALL (the data have another random id), and after a backup was restored (the counter is
+        lower than before). Called after each check of Redis.
+        """
+        highest, data_id = self._order_ids.highest, self._data_id
+        if not highest:
+            return  # nothing is reserved
+        if data_id is not None:
+            shop = self._client.shop
+            found_id = await self._client.send("HGET", keys.meta(shop), "data_id", safe_to_repeat=True)
+            try:
+                counter = await self.last_id()
+            except (ValueError, ErrorReply):
+                counter = 0  # this is not a reason to refuse all requests: the next reservation fails, and says why
+            if (found_id == data_id and highest <= counter) or self._data_id != data_id:
+                return
+            self._drop_ids(
+                f"{keys.order_ids(shop)} is {counter}, but id {highest} was reserved"
+                if found_id == data_id
+                else "Redis has other data than those from which the ids were reserved"
+            )
+        self._order_ids.start_refill()  # also without a new order: GET /orders lists orders up to the counter
+
+    def _drop_ids(self, reason: str) -> None:
+        log.warning("order_ids_dropped", reason=reason, then="ids above the highest order are reserved")
+        self._order_ids.drop()
+        self._data_id = None
+        self._counter_is_wrong = True
+
     async def _reserve_ids(self, count: int) -> int:
         """Reserve `count` order ids that no other worker gets, and return the first."""
         counter = keys.order_ids(self._client.shop)
-        last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
-        return last - count + 1
+        while True:
+            data_id = await self._read_data_id() if self._data_id is None else self._data_id
+            try:
+                if self._counter_is_wrong:
+                    await self._correct_counter(counter, count)
+                last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
+            except (ErrorReply, ValueError) as error:
+                raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
+            if not count <= last <= MAX_ID:  # somebody has set the counter
+                self._counter_is_wrong = True
+            if not self._counter_is_wrong:
+                self._data_id = data_id
+                return last - count + 1
+
+    async def _correct_counter(self, counter: str, count: int) -> None:
+        """Move the counter to the highest id of all orders and of this worker."""
+        highest = self._order_ids.highest
+        async for order_id in self.scan_ids():
+            highest = max(highest, order_id)
+        if highest + count > MAX_ID:
+            raise StorageUnavailable(f"no order ids are left: {highest} is in use, and {MAX_ID} is the highest")
+        self._counter_is_wrong = not await self._client.move_counter(counter, highest)
+
+    async def _read_data_id(self) -> str:
+        """Return the random id of the data. Write it if there is none."""
+        meta = keys.meta(self._client.shop)
+        await self._client.send("HSETNX", meta, "data_id", token_hex(8), safe_to_repeat=True)
+        return str(await self._client.send("HGET", meta, "data_id", safe_to_repeat=True))
 
     async def _ids_before(self, before: int, count: int, status: str | None) -> tuple[Sequence[int], int]:
         """Return about `count` ids below `before`, highest first, and the `before` of the next step.
@@ -170,7 +256,8 @@ class Orders:
             )
             return [int(order_id) for order_id in ids], int(ids[-1]) if len(ids) == count else 1
         # Without an index: nearly every id up to the counter has an order, so reading all ids wastes little.
-        first = min(before - 1, await self.last_id())
+        # The counter may have been set back a moment ago, but not the ids of this worker.
+        first = min(before - 1, max(await self.last_id(), self._order_ids.highest))
         end = max(first - count, 0)
         return range(first, end, -1), end + 1
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
+from service.domain.errors.storage import StorageUnavailable
+from service.domain.limits import MAX_ID
 from service.domain.product import Product
 from service.domain.requests import NewProduct, ProductChange, ProductsQuery
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.records import PRODUCT_FIELDS, product_pairs, read_added_product, read_products
 from service.storage.refusals import unknown_reply
+from service.storage.sender import ErrorReply
 
 
 class Products:
@@ -42,9 +45,8 @@ class Products:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         pairs = product_pairs(new)
-        counter, step = keys.product_ids(client.shop), 1
+        product_id = new.id or await self._next_id()
         while True:
-            product_id = new.id or int(await client.send("INCRBY", counter, step, safe_to_repeat=True))
             reply = await client.run(
                 "add_product",
                 (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
@@ -55,11 +57,48 @@ class Products:
                     return read_added_product(product_id, new.stock, pairs)
                 case ["taken"] if new.id is not None:
                     raise ProductIdTaken(new.id)
-                case ["taken"]:
-                    # A client has chosen this id for another product. Doubled steps pass many such ids quickly.
-                    step *= 2
+                case ["taken"]:  # a client has chosen this id for another product
+                    product_id = await self._search_id(product_id + 1)
                 case _:
                     raise unknown_reply("add_product", reply)
+
+    async def _next_id(self) -> int:
+        """Return the next id of the counter. Raise StorageUnavailable if it does not count."""
+        client = self._client
+        counter = keys.product_ids(client.shop)
+        try:
+            product_id = int(await client.send("INCRBY", counter, 1, safe_to_repeat=True))
+        except ErrorReply as error:
+            raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
+        return product_id if 1 <= product_id <= MAX_ID else await self._search_id(1)
+
+    async def _search_id(self, start: int) -> int:
+        """Move the counter to the first free id from `start` on, and return this id.
+
+        If there is none, begin again at 1: a client has chosen the highest id, or somebody has set the counter.
+        """
+        client = self._client
+        product_id = await self._first_free_id(start)
+        if product_id > MAX_ID:
+            product_id = await self._first_free_id(1)
+        moved = await client.move_counter(keys.product_ids(client.shop), product_id)
+        return product_id if moved else await self._next_id()
+
+    async def _first_free_id(self, product_id: int) -> int:
+        """Return the lowest id from `product_id` on that no product has ever had; MAX_ID + 1 if there is none.
+
+        Every id in between is read: a search with growing steps would pass the highest id after 53 products with
+        certain ids.
+        """
+        client = self._client
+        while product_id <= MAX_ID:
+            ids = range(product_id, min(product_id + MAX_SCAN_STEP, MAX_ID + 1))
+            rows = await client.read_hashes([keys.product(client.shop, id_) for id_ in ids], ("id", "stock"))
+            for free_id, row in zip(ids, rows, strict=True):
+                if row == [None, None]:
+                    return free_id
+            product_id = ids[-1] + 1
+        return product_id
 
     async def get(self, product_id: int) -> Product:
         """Return a product on sale. Raise ProductNotFound."""

@@ -264,11 +264,11 @@ CORRUPTIONS: dict[str, Corruption] = {
                 "1.00",
             )
         ],
-        {order_key(1000): f"has an id that was never reserved: {COUNTER} is {ID_BLOCK_SIZE}"},
+        {order_key(1000): f"is not listed by GET /orders: {COUNTER} is only {ID_BLOCK_SIZE}"},
     ),
     "counter was set back": Corruption(
         [("SET", COUNTER, 4)],
-        {OF_WITHDRAWN: "has an id that was never reserved", CUP: "has sold 1, but its orders add up to 0"},
+        {OF_WITHDRAWN: f"is not listed by GET /orders: {COUNTER} is only 4"},
     ),
     "completed order was deleted": Corruption(
         [("DEL", COMPLETED)],

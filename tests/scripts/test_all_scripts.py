@@ -20,6 +20,7 @@ from tests.support.scripts import (
     run_add_product,
     run_change_product,
     run_complete_order,
+    run_move_counter,
     run_move_stock,
     run_place_order,
     run_release_order,
@@ -77,6 +78,12 @@ def _ended(order_id: int, *fields: str) -> dict[str, Any]:
 
 
 EXAMPLES = {
+    "counter": ScriptExample(
+        "move_counter",
+        lambda redis, **options: run_move_counter(redis, expected="", step=5, **options),
+        (),
+        writes_event=False,
+    ),
     "add": ScriptExample(
         "add_product",
         lambda redis, **options: run_add_product(redis, 8, **options),

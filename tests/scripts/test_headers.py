@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from service.domain.order import OrderStatus
-from service.storage import holds, inspection, orders, products, stock
+from service.storage import client, holds, inspection, orders, products, stock
 from service.storage.scripts import load_scripts
 
 SOURCES = {name: script.source for name, script in load_scripts().items()}
@@ -19,6 +19,7 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "audit_products": inspection.audit_products_args,
     "change_product": products.change_product_args,
     "complete_order": holds.complete_order_args,
+    "move_counter": client.move_counter_args,
     "move_stock": stock.move_stock_args,
     "place_order": orders.place_order_args,
     "release_order": holds.release_order_args,

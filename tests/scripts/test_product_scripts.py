@@ -1,4 +1,4 @@
-"""lua/*_product.lua: the fields of a product, the list of products and the events."""
+"""lua/*_product.lua: the fields of a product, the list of products and the events. lua/move_counter.lua."""
 
 import pytest
 
@@ -7,7 +7,13 @@ from service.storage import keys
 from service.storage.sender import CommandSender, ErrorReply
 from tests.support.products import as_text, product_added_event, product_hash, product_reply
 from tests.support.redis_content import dump, events_at, hash_at, scores_at
-from tests.support.scripts import run_add_product, run_change_product, run_script, run_withdraw_product
+from tests.support.scripts import (
+    run_add_product,
+    run_change_product,
+    run_move_counter,
+    run_script,
+    run_withdraw_product,
+)
 from tests.support.shop import SHOP
 
 EVENTS, PRODUCTS = keys.events(SHOP), keys.products(SHOP)
@@ -107,3 +113,24 @@ async def test_a_field_that_no_script_names_is_stored_published_and_returned(red
     assert changed == ["changed", "10", "M-2"]
     args: list[str | int] = [7, 1, "found", 1000, "", "", 60_000, 1000, "sku", "stock", "gone"]
     assert await run_script(redis, "move_stock", [names[0], EVENTS], args) == ["moved", "M-2", "11", "None"]
+
+
+@pytest.mark.parametrize(
+    ("counter", "expected", "step", "after"),
+    [
+        (None, "", 7, "7"),
+        ("5", "5", -2, "3"),
+        (str(2**60 + 1), str(2**60 + 1), 1 - 2**60, "2"),  # above 2^53, Lua's numbers are not exact
+        ("5", "4", 2, "5"),
+        ("5", "", 2, "5"),
+        (None, "0", 2, None),
+    ],
+)
+async def test_a_counter_is_moved_only_from_the_expected_value(
+    redis: CommandSender, counter: str | None, expected: str, step: int, after: str | None
+) -> None:
+    if counter is not None:
+        await redis.send("SET", keys.product_ids(SHOP), counter)
+    reply = await run_move_counter(redis, expected=expected, step=step)
+    assert reply == (["changed"] if after == counter else ["moved"])
+    assert await redis.send("GET", keys.product_ids(SHOP)) == after

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from service.storage import keys
+from service.storage.client import move_counter_args
 from service.storage.holds import complete_order_args, release_order_args
 from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
@@ -76,6 +77,12 @@ async def run_place_order(
         ids_and_quantities=[part for line in lines for part in line],
     )
     return await run_script(sender, "place_order", names, args)
+
+
+async def run_move_counter(sender: CommandSender, *, expected: str, step: int) -> list[str]:
+    """Run lua/move_counter.lua on the counter of product ids."""
+    args = move_counter_args(expected=expected, step=step)
+    return await run_script(sender, "move_counter", [keys.product_ids(SHOP)], args)
 
 
 async def run_move_stock(
