@@ -12,6 +12,7 @@ from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
 from service.settings import Settings
+from service.storage.engine_check import check_regularly
 from service.storage.opening import open_store
 from service.storage.sweeper import sweep
 
@@ -23,7 +24,9 @@ def create_app(settings: Settings) -> ASGIApp:
     async def lifespan(_: object) -> AsyncIterator[State]:
         async with open_store(settings) as store:
             sweeper = asyncio.create_task(sweep(store.holds), name="sweeper")
+            watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
             yield {"store": store, "list_pages": RequestCoalescer()}
             sweeper.cancel()
+            watch.cancel()
 
     return RequestMiddleware(CallRouter(CALLS, lifespan), access_log=settings.access_log)

@@ -15,9 +15,12 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Return 200 if Redis passes the check of the Store. (GET /readyz)
+    """Return 200 if orders can be placed. (GET /readyz)
 
-    Otherwise Redis is not reachable, too old or not configured safely enough, and the response is 503.
+    Otherwise Redis is not reachable, too old, not configured safely enough, or takes no writes: then the response is
+    503.
     """
-    await store_of(request).check()
+    store = store_of(request)
+    await store.check()
+    await store.check_writable()
     return ok('{"status":"ready"}')

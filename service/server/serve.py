@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 
 from service.app import create_app
-from service.domain.errors.storage import StorageError, UnsupportedRedis
+from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.engine.data_dir import EngineError
 from service.engine.launcher import run_engine
 from service.logs import configure_logging
@@ -111,8 +111,17 @@ def _worker_app(settings: Settings) -> object:
 
 
 async def _check_redis(settings: Settings) -> None:
+    """Raise StorageError if Redis cannot be used now. A replica gets HOLDFAST_REDIS_TIMEOUT to become a primary."""
     async with open_store(settings) as store:
-        await store.check()
+        deadline = asyncio.get_running_loop().time() + settings.redis_timeout
+        while True:
+            try:
+                await store.check()
+                return
+            except ReplicaRedis:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
 
 
 def _exit(signum: int, frame: object) -> NoReturn:

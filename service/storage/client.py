@@ -7,6 +7,7 @@ from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
 from service.settings import Durability
+from service.storage import keys
 from service.storage.engine_check import EngineCheck
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
@@ -50,18 +51,20 @@ class RedisClient:
         durability: Durability,
         events_max: int,
         clock: Callable[[], Milliseconds] | None = None,
+        engine_check: EngineCheck | None = None,
     ) -> None:
         """Prepare commands for this shop. Nothing is sent yet.
 
         `events_max`: the number of entries to keep in the event stream.
         `clock`: for tests, instead of the clock of Redis.
+        `engine_check`: the one that also verifies the connections, if there is one.
         """
         self.shop = shop
         self.events_max = events_max
         self._sender = sender
         self._clock = clock
         self._scripts = load_scripts()
-        self._engine_check = EngineCheck(self.send, shop, durability)
+        self._engine_check = engine_check or EngineCheck(shop, durability)
         self.after_check = self._engine_check.after_check
 
     async def check(self) -> None:
@@ -69,7 +72,15 @@ class RedisClient:
 
         As long as the last check has not passed, every command first repeats the check.
         """
-        await self._engine_check.run()
+        await self._engine_check.run(self.send)
+
+    async def check_writable(self) -> None:
+        """Raise StorageUnavailable if Redis refuses scripts that write: memory or disk are full, for example.
+
+        Redis then refuses to start any script that may write. This one finds no product 0, and writes nothing.
+        """
+        names = (keys.product(self.shop, 0), keys.products(self.shop), keys.events(self.shop))
+        await self.run("withdraw_product", names, (0, self.events_max), safe_to_repeat=True)
 
     async def now(self) -> Milliseconds:
         """Return the time by the only clock that decides: the clock of Redis."""
@@ -120,7 +131,7 @@ class RedisClient:
     async def send(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any:
         """Return the reply to a command. An error that says "not executed" becomes StorageUnavailable."""
         if not (self._engine_check.passed or skip_check):
-            await self._engine_check.run()
+            await self._engine_check.run(self.send)
         try:
             return await self._sender.send(*command, safe_to_repeat=safe_to_repeat)
         except ErrorReply as error:

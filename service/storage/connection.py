@@ -25,8 +25,8 @@ from typing import Any, Final, Self
 import hiredis
 import structlog
 
-from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
-from service.storage.dial import Dialer
+from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
+from service.storage.dial import Dialer, Verify
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
@@ -69,11 +69,16 @@ class _PendingCommand:
 class MultiplexedConnection:
     """A shared connection. `async with` opens it; it reopens when it breaks, and closes at the end."""
 
-    def __init__(self, url: str, *, timeout: float, max_in_flight: int) -> None:
+    def __init__(self, url: str, *, timeout: float, max_in_flight: int, verify: Verify | None = None) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
         `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
+        `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
+        raises UnsupportedRedis, all commands fail with that.
         """
+        self._verify = verify
+        self._unsupported: UnsupportedRedis | None = None
+        self._must_reconnect = False
         self._dialer = Dialer(url, timeout=timeout)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
@@ -119,6 +124,9 @@ class MultiplexedConnection:
         future = self._loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples with one part
         pending = _PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
+        if self._unsupported is not None:
+            self._fail(pending, type(self._unsupported)(self._unsupported.reason))
+            return future
         if self._lost_at is not None and now - self._lost_at > self._timeout:
             # Redis has not been reachable for longer than any command may wait: fail immediately.
             self._fail(pending, StorageUnavailable(self._reason))
@@ -134,12 +142,21 @@ class MultiplexedConnection:
             self._check_again_at(pending.times_out_at)
         return future
 
+    def reconnect(self) -> None:
+        """Open a new connection when the commands that were sent are answered. The name of the host is resolved again.
+
+        After a planned failover, the old primary keeps its connections, but takes no writes any more.
+        """
+        self._must_reconnect = True
+        if not self._unanswered and self._writer is not None:
+            self._writer.transport.abort()
+
     def _flush_rest(self) -> None:
         self._flush_is_due = False
         self._flush()
 
     def _flush(self) -> None:
-        if self._writer is None or self._writer.transport.is_closing() or not self._unsent:
+        if self._writer is None or self._must_reconnect or self._writer.transport.is_closing() or not self._unsent:
             return  # commands that are not sent now are sent over the next connection
         # Cancelled commands are not sent: nobody waits for their replies.
         sent = [pending for pending in self._unsent if not pending.future.done()]
@@ -207,14 +224,22 @@ class MultiplexedConnection:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             try:
-                async with self._dialer.connect() as (reader, writer):
+                async with self._dialer.connect(self._verify) as (reader, writer):
+                    self._unsupported = None
                     log.info("redis_connected")
                     backoff = _FIRST_BACKOFF_SECONDS
                     await self._read_replies(reader, writer)
             except asyncio.CancelledError:
                 self._drop_connection("the service is shutting down")
                 raise
+            except UnsupportedRedis as error:
+                if self._unsupported is None or self._unsupported.reason != error.reason:
+                    log.error("redis_unusable", reason=error.reason, then="requests get 503 until Redis can be used")
+                self._unsupported = error
+                while self._unsent:
+                    self._fail(self._unsent.popleft(), type(error)(error.reason))
             except (OSError, _ProtocolError) as error:
+                self._unsupported = None
                 if backoff == _FIRST_BACKOFF_SECONDS and self._writer is None:
                     log.warning("redis_unreachable", reason=str(error))
                 self._drop_connection(str(error))
@@ -229,6 +254,7 @@ class MultiplexedConnection:
     async def _read_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give each reply of one connection to its command, until the connection ends."""
         self._writer = writer
+        self._must_reconnect = False
         replies = hiredis.Reader(
             protocolError=_ProtocolError,
             replyError=ErrorReply,
@@ -248,9 +274,13 @@ class MultiplexedConnection:
                 future = self._unanswered.popleft().future
                 if future.done():
                     continue  # its caller was cancelled
-                if isinstance(reply, Exception):
+                if isinstance(reply, ErrorReply):
                     future.set_exception(reply)
+                    if reply.code == "READONLY":
+                        self._must_reconnect = True
                 else:
                     future.set_result(reply)
+            if self._must_reconnect and not self._unanswered:
+                raise ConnectionError("this Redis has become a replica")
         if self._writer is not None:  # otherwise Holdfast closed it, and has said why
             raise ConnectionError("Redis closed the connection")

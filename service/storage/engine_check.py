@@ -1,23 +1,31 @@
 """Runs the checks of requirements.py on a Redis, and writes the schema version of a new shop."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import structlog
 
-from service.domain.errors.storage import UnsupportedRedis
+from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.settings import Durability
 from service.storage import keys
 from service.storage.requirements import (
     ENGINE_SETTINGS,
     SCHEMA_VERSION,
+    check_rights,
+    check_role,
     check_schema_version,
     check_settings,
     check_version,
+    rights_to_try,
 )
+from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
+
+CHECK_INTERVAL_SECONDS: Final = 1.0
+"""Pause between two checks of a running service: for so long, a change of Redis can stay unnoticed."""
 
 _SCHEMA_FIELD: Final = "layout"
 """The field of `{shop}:meta` that has the schema version."""
@@ -27,56 +35,110 @@ class _Send(Protocol):
     async def __call__(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any: ...
 
 
+class _Execute(Protocol):
+    async def __call__(self, *command: str | int) -> Any: ...
+
+
 class EngineCheck:
     """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
-    def __init__(self, send: _Send, shop: str, durability: Durability) -> None:
-        self._send = send
+    def __init__(self, shop: str, durability: Durability) -> None:
+        self._shop = shop
         self._key = keys.meta(shop)
         self._durability = durability
         self._warned_of: set[tuple[str, ...]] = set()
         self.passed = False
         self.after_check: list[Callable[[], Awaitable[None]]] = []
         """Called after each check that passed. The data may be others than at the last check."""
+        self.on_replica: Callable[[], None] | None = None
+        """Called if Redis has become a replica: a new connection may lead to the new primary."""
 
-    async def run(self) -> None:
-        """Check Redis and its data. Raise UnsupportedRedis, and what sending raises."""
+    async def verify_connection(self, execute: _Execute) -> None:
+        """Check the Redis at the other end of a new connection, before any other command is sent over it.
+
+        Raise UnsupportedRedis, and what `execute` raises.
+        """
+        self.passed = False  # the next command checks the data
+        await self._check_engine(execute)
+        await self._check_rights(execute)
+
+    async def run(self, send: _Send) -> None:
+        """Check Redis and its data. Raise UnsupportedRedis, and what `send` raises."""
+
+        async def execute(*command: str | int) -> Any:
+            return await send(*command, safe_to_repeat=True, skip_check=True)
+
         try:
-            await self._check_engine()
-            await self._check_schema()
-        except UnsupportedRedis:
+            await self._check_engine(execute)
+            await self._check_schema(execute)
+        except UnsupportedRedis as error:
             self.passed = False
+            if isinstance(error, ReplicaRedis) and self.on_replica is not None:
+                self.on_replica()
             raise
         self.passed = True
         for callback in self.after_check:
             await callback()
 
-    async def _check_engine(self) -> None:
-        """Check the version and the settings. If the ACL forbids to read them, warn once instead."""
+    async def _check_engine(self, execute: _Execute) -> None:
+        """Check version, settings and role. If the ACL forbids to read them, warn once instead."""
         checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
             (("INFO", "server"), check_version),
             (("CONFIG", "GET", *ENGINE_SETTINGS), lambda reply: check_settings(reply, self._durability)),
+            (("INFO", "replication"), check_role),
         ]
         for command, check in checks:
             try:
-                reply = await self._send(*command, safe_to_repeat=True, skip_check=True)
+                reply = await execute(*command)
             except ErrorReply as error:
-                if command not in self._warned_of:
+                if command[0] not in {warned[0] for warned in self._warned_of}:
                     log.warning(
                         "redis_not_checked",
                         command=command,
                         reason=str(error),
-                        then="Holdfast continues, but does not check the version or the settings",
+                        then="Holdfast continues, but does not check the version, the settings or the role",
                     )
                 self._warned_of.add(command)
             else:
                 check(reply)
 
-    async def _check_schema(self) -> None:
-        version = await self._send("HGET", self._key, _SCHEMA_FIELD, safe_to_repeat=True, skip_check=True)
+    async def _check_rights(self, execute: _Execute) -> None:
+        """Check that the user may run all commands of the scripts on the keys of the shop."""
+        names, calls = rights_to_try(self._shop)
+        source = load_scripts()["check_rights"].source
+        try:
+            reply = await execute("EVAL", source, len(names), *names, *calls)
+        except ErrorReply as error:
+            if error.code in ("NOPERM", "ERR"):
+                raise UnsupportedRedis(f"the Redis user cannot run scripts on the keys of the shop: {error}") from None
+            raise
+        check_rights(reply)
+
+    async def _check_schema(self, execute: _Execute) -> None:
+        version = await execute("HGET", self._key, _SCHEMA_FIELD)
         if version is None:
             # Write only if the shop is new. Otherwise a full Redis would refuse this write, and not even the audit
             # could read.
-            await self._send("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION, safe_to_repeat=True, skip_check=True)
+            await execute("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION)
         else:
             check_schema_version(int(version))
+
+
+async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a check without end. It is logged when the check begins to fail, and when it passes again."""
+    reason = ""
+    while True:
+        await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+        before = reason
+        try:
+            await check()
+            reason = ""
+        except StorageError as error:
+            reason = error.reason
+        except Exception as error:
+            reason = repr(error)
+        if reason != before:
+            if reason:
+                log.error("redis_unusable", reason=reason, then="requests get 503 until Redis can be used")
+            else:
+                log.info("redis_usable")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from service.settings import Settings
 from service.storage.connection import MultiplexedConnection
+from service.storage.engine_check import EngineCheck
 from service.storage.store import Store
 
 
@@ -12,8 +13,19 @@ from service.storage.store import Store
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis."""
     assert settings.redis_url is not None
+    check = EngineCheck(settings.shop, settings.durability)
     connection = MultiplexedConnection(
-        settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight
+        settings.redis_url,
+        timeout=settings.redis_timeout,
+        max_in_flight=settings.max_in_flight,
+        verify=check.verify_connection,
     )
+    check.on_replica = connection.reconnect
     async with connection:
-        yield Store(connection, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
+        yield Store(
+            connection,
+            shop=settings.shop,
+            durability=settings.durability,
+            events_max=settings.events_max,
+            engine_check=check,
+        )

@@ -5,8 +5,9 @@ Pure functions.
 
 from typing import Final
 
-from service.domain.errors.storage import UnsupportedRedis
+from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
 from service.settings import Durability
+from service.storage import keys
 
 SCHEMA_VERSION: Final = 1
 """Version of the keys in keys.py and of their content, stored in the field `layout` of `{shop}:meta`."""
@@ -33,10 +34,11 @@ def check_settings(reply: list[str], expected: Durability) -> None:
     setting preserves.
     """
     found = dict(zip(reply[::2], reply[1::2], strict=True))
-    if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
+    if found.get("maxmemory") != "0" and found.get("maxmemory-policy") != "noeviction":
         raise UnsupportedRedis(
-            f"this Redis deletes keys when its memory is full (maxmemory-policy {found.get('maxmemory-policy')}), "
-            "so it could delete data of the shop. Set maxmemory-policy to noeviction"
+            f"this Redis deletes keys when its memory is full (maxmemory-policy "
+            f"{found.get('maxmemory-policy', 'unknown')}), so it could delete data of the shop. "
+            "Set maxmemory-policy to noeviction"
         )
     # While Redis rewrites its file, `no-appendfsync-on-rewrite yes` syncs nothing at all.
     synced = found.get("appendonly") == "yes" and found.get("no-appendfsync-on-rewrite") == "no"
@@ -49,6 +51,51 @@ def check_settings(reply: list[str], expected: Durability) -> None:
             f"HOLDFAST_DURABILITY is {expected!r}, but this Redis is only configured for {promised!r} ({settings}). "
             "Change the settings of Redis, or lower HOLDFAST_DURABILITY if you accept losing recent orders"
         )
+
+
+def check_role(info: str) -> None:
+    """Raise ReplicaRedis if this Redis is a replica. `info` is the reply to INFO replication."""
+    if "role:slave" in info.split():
+        raise ReplicaRedis("this Redis is a replica, which takes no writes. Use the address of the primary")
+
+
+_TRIED_COMMANDS: Final = (
+    "EXISTS", "TYPE", "GET", "HGET f", "HMGET f", "XLEN", "ZCARD", "ZSCORE m", "ZCOUNT 0 0", "ZRANGEBYSCORE 0 0",
+    # The rest would write. Redis checks the rights first, and then refuses writes of a read-only script.
+    "HSET f v", "INCRBY 1", "PEXPIRE 1", "XADD * f v", "ZADD 1 m",
+    "ZREM m", "HDEL f", "HSETNX f v", "XREVRANGE + - COUNT 0",
+)  # fmt: skip
+"""Each command that the scripts run on a key, with arguments that it accepts. A test compares it with `lua/`."""
+
+
+def rights_to_try(shop: str) -> tuple[list[str], list[str]]:
+    """Return KEYS and ARGV of lua/check_rights.lua: one key of each kind, and all commands that the scripts need."""
+    names = [
+        keys.product(shop, 0),
+        keys.products(shop),
+        keys.order(shop, 0),
+        keys.holds(shop),
+        keys.pending(shop),
+        keys.idempotency(shop, "0"),
+        keys.events(shop),
+        keys.product_ids(shop),
+        keys.order_ids(shop),
+        keys.meta(shop),
+    ]
+    return names, list(_TRIED_COMMANDS)
+
+
+def check_rights(reply: list[str]) -> None:
+    """Raise UnsupportedRedis if the user lacks rights. `reply` is that of lua/check_rights.lua."""
+    denied = [line.split(" ", 1) for line in reply[1:]]
+    if not denied:
+        return
+    commands = sorted({command.lower() for command, _ in denied})
+    first_key = denied[0][1]
+    raise UnsupportedRedis(
+        f"the Redis user lacks rights: it may not run {', '.join(commands)} on {first_key}. "
+        'Give it the rights that docs/operations.md lists under "Your own Redis"'
+    )
 
 
 def check_schema_version(version: int) -> None:

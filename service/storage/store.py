@@ -10,6 +10,7 @@ from collections.abc import Callable
 from service.domain.times import Milliseconds
 from service.settings import Durability
 from service.storage.client import RedisClient
+from service.storage.engine_check import EngineCheck
 from service.storage.events import Events
 from service.storage.holds import Holds
 from service.storage.inspection import Inspection
@@ -30,10 +31,14 @@ class Store:
         durability: Durability,
         events_max: int,
         clock: Callable[[], Milliseconds] | None = None,
+        engine_check: EngineCheck | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient."""
-        client = RedisClient(sender, shop=shop, durability=durability, events_max=events_max, clock=clock)
+        client = RedisClient(
+            sender, shop=shop, durability=durability, events_max=events_max, clock=clock, engine_check=engine_check
+        )
         self.check = client.check
+        self.check_writable = client.check_writable
         self.products = Products(client)
         self.stock = Stock(client, self.products)
         self.orders = Orders(client)

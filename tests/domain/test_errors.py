@@ -38,16 +38,21 @@ from service.domain.errors.remembered_refusals import (
 from service.domain.errors.request import (
     BodyTooLarge,
     FieldError,
+    HeadTooLarge,
     InvalidIdempotencyKey,
     InvalidRequest,
     MalformedJson,
+    MalformedRequest,
     MethodNotAllowed,
     PathNotFound,
+    RequestTimeout,
+    UnsupportedHttpVersion,
     UnsupportedMediaType,
 )
 from service.domain.errors.storage import (
     OutcomeUnknown,
     Overloaded,
+    ReplicaRedis,
     StorageError,
     StorageUnavailable,
     UnsupportedRedis,
@@ -61,6 +66,10 @@ LONG = 'x"☕\ud800' * 1000
 EXAMPLES: list[HoldfastError] = [
     InternalError(),
     MalformedJson("This is not JSON."),
+    MalformedRequest("This is not HTTP/1.1."),
+    RequestTimeout("The rest of the request did not arrive in time."),
+    HeadTooLarge("The request has more than 128 header fields."),
+    UnsupportedHttpVersion("Use HTTP/1.1, not HTTP/0.9."),
     InvalidIdempotencyKey("The key is empty."),
     BodyTooLarge("The body is too large."),
     UnsupportedMediaType("Send JSON.", ("application/json", "application/merge-patch+json")),
@@ -85,6 +94,7 @@ EXAMPLES: list[HoldfastError] = [
     StorageUnavailable("connection refused"),
     OutcomeUnknown("connection lost"),
     UnsupportedRedis("appendonly is no"),
+    ReplicaRedis("this Redis is a replica"),
 ]
 """An error of each concrete class."""
 
@@ -157,7 +167,7 @@ def test_only_storage_errors_and_the_internal_error_have_a_status_of_500_or_more
     if issubclass(error_class, StorageError):
         assert error_class.problem.status == 503
     else:
-        assert (error_class.problem.status >= 500) == (error_class is InternalError)
+        assert (error_class.problem.status >= 500) == (error_class in (InternalError, UnsupportedHttpVersion))
 
 
 @pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock changes"])

@@ -20,6 +20,7 @@ from tests.support.service_process import (
     StartService,
     redis_client,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -233,3 +234,42 @@ def test_stopping_the_service_does_not_stop_an_external_redis(
         assert service.wait_for_exit() == 0
         assert not service.data_dir.exists()
         assert redis.ping()
+
+
+def test_a_replica_is_refused_at_the_start_and_a_new_primary_is_used(
+    start_service: StartService, redis_dir: Path
+) -> None:
+    with run_engine(redis_dir, "none") as url, redis_client(url) as redis:
+        redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        service = start_service(**external(url))
+        assert service.wait_for_exit() == 1
+        assert "this Redis is a replica" in service.stderr
+        assert "Traceback" not in service.stderr
+        service = start_service(**external(url, redis_timeout=30))
+        redis.execute_command("REPLICAOF", "NO", "ONE")
+        service.wait_until_ready()
+        assert service.order(service.add_product()).status_code == 201
+
+
+def test_workers_refuse_orders_within_a_second_or_so_after_an_unsafe_change_of_settings(
+    start_ready_service: StartService, redis_dir: Path
+) -> None:
+    with run_engine(redis_dir, "always") as url, redis_client(url) as redis:
+        service = start_ready_service(workers=3, **external(url, durability="always"))
+        mugs = service.add_product(stock=100_000)
+        redis.execute_command("CONFIG", "SET", "appendonly", "no")
+        wait_until(lambda: len(service.logged("redis_unusable")) == 3, "all workers")
+        assert {service.order(mugs, connection="close").status_code for _ in range(30)} == {503}
+        assert service.answers("/readyz") == 503
+        redis.execute_command("CONFIG", "SET", "appendonly", "yes")
+        wait_until(lambda: len(service.logged("redis_usable")) == 3, "all workers")
+        assert service.order(mugs).status_code == 201
+
+
+def test_readyz_answers_503_while_the_memory_is_full(start_ready_service: StartService, redis_dir: Path) -> None:
+    with run_engine(redis_dir, "always") as url, redis_client(url) as redis:
+        service = start_ready_service(**external(url, durability="always"))
+        redis.execute_command("CONFIG", "SET", "maxmemory", "1")
+        assert service.answers("/readyz") == 503
+        redis.execute_command("CONFIG", "SET", "maxmemory", "0")
+        assert service.answers("/readyz") == 200

@@ -181,9 +181,9 @@ async def test_the_engine_is_checked_before_the_first_command_and_not_again() ->
     replies = Replies("PONG", "PONG")
     client = client_of(replies)
     assert await client.send("PING") == "PONG"
-    assert replies.check_commands == 3
+    assert replies.check_commands == 4
     assert await client.send("PING") == "PONG"
-    assert replies.check_commands == 3
+    assert replies.check_commands == 4
 
 
 async def test_no_command_is_sent_to_an_unsupported_engine() -> None:

@@ -5,6 +5,10 @@ HoldfastError                     base.py
  ├── PathNotFound                 request.py
  ├── MethodNotAllowed
  ├── RequestError                 the request itself is wrong; nothing was looked up
+ │    ├── MalformedRequest
+ │    ├── RequestTimeout
+ │    ├── HeadTooLarge
+ │    ├── UnsupportedHttpVersion
  │    ├── MalformedJson
  │    ├── UnsupportedMediaType
  │    ├── BodyTooLarge
@@ -34,4 +38,5 @@ HoldfastError                     base.py
       ├── StorageUnavailable      nothing was done
       ├── OutcomeUnknown          the command was sent, but no reply came
       └── UnsupportedRedis        this Redis must not be used as it is configured; the operator must act
+           └── ReplicaRedis       this Redis is a replica; it may become a primary
 """

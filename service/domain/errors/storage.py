@@ -67,3 +67,7 @@ class UnsupportedRedis(StorageError):
     """This Redis must not be used: it is too old, not durable enough, or has data of a newer schema version."""
 
     problem = _UNAVAILABLE
+
+
+class ReplicaRedis(UnsupportedRedis):
+    """This Redis is a replica: it takes no writes, and it may become a primary."""
