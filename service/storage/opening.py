@@ -16,4 +16,10 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         settings.redis_url, timeout=settings.redis_timeout, max_in_flight=settings.max_in_flight
     )
     async with connection:
-        yield Store(connection, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
+        yield Store(
+            connection,
+            shop=settings.shop,
+            durability=settings.durability,
+            events_max=settings.events_max,
+            refusals_max=settings.refusals_max,
+        )

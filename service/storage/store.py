@@ -29,10 +29,13 @@ class Store:
         shop: str,
         durability: Durability,
         events_max: int,
+        refusals_max: int = 1_000_000,
         clock: Callable[[], Milliseconds] | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient."""
-        client = RedisClient(sender, shop=shop, durability=durability, events_max=events_max, clock=clock)
+        client = RedisClient(
+            sender, shop=shop, durability=durability, events_max=events_max, refusals_max=refusals_max, clock=clock
+        )
         self.check = client.check
         self.products = Products(client)
         self.stock = Stock(client, self.products)

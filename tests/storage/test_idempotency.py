@@ -1,5 +1,6 @@
 """What an Idempotency-Key remembers: fingerprints of requests, and refusals for a day."""
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -216,3 +217,19 @@ async def test_refusals_of_100_unknown_products_take_little_memory(engine: Multi
     with pytest.raises(ProductsNotFound):
         await store.orders.place(new_order(*LINES["all unknown"]), "k-1")
     assert await engine.send("MEMORY", "USAGE", keys.idempotency(SHOP, "k-1")) <= 250
+
+
+async def test_many_remembered_refusals_do_not_fill_a_small_memory(engine: MultiplexedConnection) -> None:
+    """Remembered in full, 2,900 refusals of 100 unknown products took 12 MB, and then no order could be placed."""
+    store = make_store(engine)
+    mugs = await add_mugs(store)
+    await store.orders.place(new_order((mugs, 1)))
+    used = int(re.search(r"used_memory:(\d+)", await engine.send("INFO", "memory"))[1])  # type: ignore[index]
+    await engine.send("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 1_000_000)
+    try:
+        for number in range(500):
+            with pytest.raises(ProductsNotFound):
+                await store.orders.place(new_order(*LINES["all unknown"]), f"cart-{number}")
+        assert (await store.orders.place(new_order((mugs, 1)), "good")).order.id > 1
+    finally:
+        await engine.send("CONFIG", "SET", "maxmemory", 0)
