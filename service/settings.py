@@ -152,7 +152,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ShopSettings:
-    """The shop that this service works for, and how many of its events are kept."""
+    """The shop that this service works for, and how many of its events and refusals are kept."""
 
     shop: str = setting(
         "shop",
@@ -160,6 +160,11 @@ class ShopSettings:
         "first part of every key in Redis",
     )
     events_max: int = setting(1_000_000, whole_number(1), "approximate number of events that the stream keeps")
+    refusals_max: int = setting(
+        1_000_000,
+        whole_number(0),
+        "number of refusals a day that an Idempotency-Key remembers for 24 hours; further ones for a minute",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

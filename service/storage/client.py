@@ -50,17 +50,20 @@ class RedisClient:
         shop: str,
         durability: Durability,
         events_max: int,
+        refusals_max: int,
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
     ) -> None:
         """Prepare commands for this shop. Nothing is sent yet.
 
         `events_max`: the number of entries to keep in the event stream.
+        `refusals_max`: the number of refusals a day that are remembered for a day.
         `clock`: for tests, instead of the clock of Redis.
         `engine_check`: the one that also verifies the connections, if there is one.
         """
         self.shop = shop
         self.events_max = events_max
+        self.refusals_max = refusals_max
         self._sender = sender
         self._clock = clock
         self._scripts = load_scripts()

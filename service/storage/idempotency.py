@@ -12,6 +12,9 @@ T = TypeVar("T")
 REFUSAL_MS: Final = 24 * 60 * 60 * 1000
 """How long an Idempotency-Key remembers a refusal. It remembers an order or a stock change without a limit of time."""
 
+SHORT_REFUSAL_MS: Final = 60 * 1000
+"""How long it remembers a refusal if HOLDFAST_REFUSALS_MAX refusals are remembered already: long enough for retries."""
+
 
 def order_fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
     """Return the fingerprint of an order: a hash of what it asks for.

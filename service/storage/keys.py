@@ -41,6 +41,11 @@ def idempotency(shop: str, key: str) -> str:
     return f"{{{shop}}}:idempotency:{key}"
 
 
+def refusals(shop: str) -> str:
+    """Return the key of the count of refusals that Idempotency-Keys remember. Number; begins again after a day."""
+    return f"{{{shop}}}:refusals"
+
+
 def events(shop: str) -> str:
     """Return the key of the event stream: one entry per change."""
     return f"{{{shop}}}:events"

@@ -27,5 +27,6 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             shop=settings.shop,
             durability=settings.durability,
             events_max=settings.events_max,
+            refusals_max=settings.refusals_max,
             engine_check=check,
         )

@@ -16,7 +16,7 @@ from service.domain.requests import NewOrder, OrdersQuery
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
-from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay
+from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
 from service.storage.records import ORDER_FIELDS, read_orders
@@ -63,7 +63,7 @@ class Orders:
             keys.holds(shop),
             keys.pending(shop),
             *[keys.product(shop, product_id) for product_id in quantities],
-            *((keys.idempotency(shop, idempotency_key),) if idempotency_key else ()),
+            *((keys.refusals(shop), keys.idempotency(shop, idempotency_key)) if idempotency_key else ()),
         )
         while True:
             order_id = await self._order_ids.take()
@@ -78,6 +78,8 @@ class Orders:
                         idempotency_key=idempotency_key or "",
                         fingerprint=order_fingerprint(new, quantities) if idempotency_key else "",
                         refusal_ms=REFUSAL_MS,
+                        short_refusal_ms=SHORT_REFUSAL_MS,
+                        refusals_max=client.refusals_max,
                         events_max=client.events_max,
                         now_ms=client.clock_argument(),
                         ids_and_quantities=chain.from_iterable(quantities.items()),
@@ -270,6 +272,8 @@ def place_order_args(
     idempotency_key: str,
     fingerprint: str,
     refusal_ms: int,
+    short_refusal_ms: int,
+    refusals_max: int,
     events_max: int,
     now_ms: int | str,
     ids_and_quantities: Iterable[int],
@@ -282,6 +286,8 @@ def place_order_args(
         idempotency_key,
         fingerprint,
         refusal_ms,
+        short_refusal_ms,
+        refusals_max,
         events_max,
         now_ms,
         *ids_and_quantities,

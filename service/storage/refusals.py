@@ -3,7 +3,7 @@
 The classes in domain/errors/refusals.py say what their replies look like, so a new class needs no code here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -27,6 +27,8 @@ def read_order_refusal(new: NewOrder, reply: Sequence[str]) -> Refusal:
     def build(refusal_class: type[OrderPlacementRefusal], values: Sequence[str], replayed: bool) -> Refusal:
         texts = iter(values)
         head = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
+        if replayed:
+            texts = iter(_expand_lines(refusal_class.line_type, list(texts), new.quantities()))
         lines = _read_lines(refusal_class.line_type, texts, new.products)
         return refusal_class(replayed, lines, **head)
 
@@ -52,7 +54,7 @@ def _read_refusal(
 ) -> Refusal:
     """Return the new refusal, or the refusal that the Idempotency-Key remembers.
 
-    In the second case, the reply is `refused`, and the reply of the first request as one text.
+    In the second case, the reply is `refused`, and what the key remembers as one text.
     """
     if reply[0] == "reused":
         return IdempotencyKeyReused()
@@ -62,6 +64,27 @@ def _read_refusal(
         if refusal_class.reply_word == word:
             return build(refusal_class, values, replayed)
     raise unknown_reply(script, reply)
+
+
+def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Mapping[int, int]) -> list[str]:
+    """Return the texts of the lines as the script replied with them, from what an Idempotency-Key remembers.
+
+    It remembers only what the repeated request does not say: one value per product, sorted by product id. `u*3`: three
+    times `u`, not on sale. An empty value: the line was not refused.
+    """
+    if not rows or " " in rows[0]:
+        return rows  # the whole texts, as Holdfast remembered them until November 2026
+    values: list[str] = []
+    for row in rows:
+        value, _, count = row.partition("*")
+        values += [value.replace("u", "unknown")] * int(count or 1)
+    value_of = dict(zip(sorted(quantities), values, strict=True))
+    has_quantity = "requested" in _LINE_PARSERS[line_type]
+    return [
+        f"{product_id} {quantity} {value_of[product_id]}" if has_quantity else f"{product_id} {value_of[product_id]}"
+        for product_id, quantity in quantities.items()
+        if value_of[product_id]
+    ]
 
 
 def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: Sequence[NewOrderLine]) -> list[Any]:

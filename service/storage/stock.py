@@ -8,7 +8,7 @@ from service.domain.product import Product
 from service.domain.requests import StockChange
 from service.storage import keys
 from service.storage.client import RedisClient
-from service.storage.idempotency import REFUSAL_MS, read_for_replay, stock_change_fingerprint
+from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, read_for_replay, stock_change_fingerprint
 from service.storage.products import Products
 from service.storage.records import PRODUCT_FIELDS, read_products
 from service.storage.refusals import read_stock_refusal
@@ -42,7 +42,11 @@ class Stock:
             (
                 keys.product(client.shop, product_id),
                 keys.events(client.shop),
-                *((keys.idempotency(client.shop, idempotency_key),) if idempotency_key else ()),
+                *(
+                    (keys.refusals(client.shop), keys.idempotency(client.shop, idempotency_key))
+                    if idempotency_key
+                    else ()
+                ),
             ),
             move_stock_args(
                 product_id=product_id,
@@ -52,6 +56,8 @@ class Stock:
                 idempotency_key=idempotency_key or "",
                 fingerprint=stock_change_fingerprint(product_id, change) if idempotency_key else "",
                 refusal_ms=REFUSAL_MS,
+                short_refusal_ms=SHORT_REFUSAL_MS,
+                refusals_max=client.refusals_max,
                 events_max=client.events_max,
                 fields=PRODUCT_FIELDS,
             ),
@@ -78,8 +84,22 @@ def move_stock_args(
     idempotency_key: str,
     fingerprint: str,
     refusal_ms: int,
+    short_refusal_ms: int,
+    refusals_max: int,
     events_max: int,
     fields: Sequence[str],
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/move_stock.lua."""
-    return (product_id, change, reason, max_stock, idempotency_key, fingerprint, refusal_ms, events_max, *fields)
+    return (
+        product_id,
+        change,
+        reason,
+        max_stock,
+        idempotency_key,
+        fingerprint,
+        refusal_ms,
+        short_refusal_ms,
+        refusals_max,
+        events_max,
+        *fields,
+    )

@@ -30,12 +30,19 @@ class Store:
         shop: str,
         durability: Durability,
         events_max: int,
+        refusals_max: int = 1_000_000,
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient."""
         client = RedisClient(
-            sender, shop=shop, durability=durability, events_max=events_max, clock=clock, engine_check=engine_check
+            sender,
+            shop=shop,
+            durability=durability,
+            events_max=events_max,
+            refusals_max=refusals_max,
+            clock=clock,
+            engine_check=engine_check,
         )
         self.check = client.check
         self.check_writable = client.check_writable

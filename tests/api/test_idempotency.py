@@ -9,6 +9,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 
 from service.domain.errors.storage import StorageUnavailable
+from service.storage import keys
 from service.storage.sender import CommandSender
 from tests.support.problems import assert_problem
 from tests.support.redis_content import dump, nothing_changes, without_id_counters
@@ -159,6 +160,7 @@ async def test_refusal_is_final_for_its_key(client: AsyncClient, redis: CommandS
     remembered = f"{{{SHOP}}}:idempotency:k"
     after = without_id_counters(await dump(redis))
     assert after.pop(remembered)
+    assert after.pop(keys.refusals(SHOP))
     assert after == before
     assert 86_390_000 < await redis.send("PTTL", remembered) <= 86_400_000
 

@@ -55,7 +55,6 @@ from service.domain.errors.storage import (
     ReplicaRedis,
     StorageError,
     StorageUnavailable,
-    UnsupportedRedis,
 )
 from service.domain.limits import MAX_TOTAL
 from service.domain.money import Cents
@@ -93,7 +92,6 @@ EXAMPLES: list[HoldfastError] = [
     Overloaded("512 calls wait"),
     StorageUnavailable("connection refused"),
     OutcomeUnknown("connection lost"),
-    UnsupportedRedis("appendonly is no"),
     ReplicaRedis("this Redis is a replica"),
 ]
 """An error of each concrete class."""

@@ -69,7 +69,7 @@ class Replies:
 
 
 def client_of(replies: Replies, clock: Clock | None = None) -> RedisClient:
-    return RedisClient(replies, shop=SHOP, durability="none", events_max=1000, clock=clock)
+    return RedisClient(replies, shop=SHOP, durability="none", events_max=1000, refusals_max=1000, clock=clock)
 
 
 def evalsha(*rest: str | int) -> tuple[str | int, ...]:

@@ -1,5 +1,6 @@
 """What an Idempotency-Key remembers: fingerprints of requests, and refusals for a day."""
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -8,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors.refusals import OrderCancelled
-from service.domain.errors.remembered_refusals import InsufficientStock
+from service.domain.errors.remembered_refusals import (
+    InsufficientStock,
+    OrderPlacementRefusal,
+    ProductsNotFound,
+    UnavailableLine,
+)
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
 from service.domain.requests import NewOrder, StockChange
 from service.storage import keys
+from service.storage.connection import MultiplexedConnection
 from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay, stock_change_fingerprint
 from service.storage.sender import CommandSender
 from tests.support.model import StockChangeRequest, meaning
@@ -159,3 +166,70 @@ async def test_the_store_remembers_a_refusal_for_a_day(redis: CommandSender) -> 
         await store.orders.place(new_order((mugs, 1001)), "k-1")
     left = await redis.send("PTTL", keys.idempotency(SHOP, "k-1"))
     assert REFUSAL_MS - 60_000 < left <= REFUSAL_MS == 86_400_000
+
+
+LINES = {
+    "all unknown": [(2**53 - 1 - number, 1) for number in range(100)],
+    "mixed, not in order of id": [(9, 11), (1, 1), (50, 3), (7, 2), (2, 1), (51, 1), (3, 99), (8, 1), (52, 1)],
+    "one product in two lines": [(2, 6), (50, 1), (2, 6), (1, 1)],
+    "too little stock of the last": [(1, 1), (2, 1), (9, 99)],
+    "price": [(9, 1), (1, 1), (2, 3)],
+}
+
+
+@pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
+async def test_a_repeated_refusal_says_the_same_as_the_first(
+    redis: CommandSender, lines: list[tuple[int, int]]
+) -> None:
+    store = make_store(redis)
+    for product_id in (1, 2, 3, 7, 8, 9):
+        await add_mugs(store, id=product_id, stock=10)
+    fields: dict[str, Any] = {"total_price": Decimal("0.01")} if lines == LINES["price"] else {}
+    with pytest.raises(OrderPlacementRefusal) as first:
+        await store.orders.place(new_order(*lines, **fields), "k-1")
+    for product_id in (1, 2, 3):
+        await store.stock.change(product_id, StockChange(change=1000, reason="delivery"))
+    with pytest.raises(OrderPlacementRefusal) as repeated:
+        await store.orders.place(new_order(*lines, **fields), "k-1")
+    assert type(repeated.value) is type(first.value)
+    assert vars(repeated.value) == {**vars(first.value), "replayed": True}
+    # A request with the lines in another order means the same, and points at its own lines.
+    with pytest.raises(OrderPlacementRefusal) as reversed_:
+        await store.orders.place(new_order(*lines[::-1], **fields), "k-1")
+    without_position = [sorted(line[1:] for line in error.value.lines) for error in (first, reversed_)]
+    assert without_position[0] == without_position[1]
+
+
+async def test_a_refusal_that_an_older_holdfast_remembered_is_repeated(redis: CommandSender) -> None:
+    store = make_store(redis)
+    await add_mugs(store, id=7, stock=100)
+    order = new_order((7, 11), (8, 1))
+    fingerprint_ = order_fingerprint(order, order.quantities())
+    text = "unknown\n7 11 10\n8 1 unknown"
+    await redis.send("HSET", keys.idempotency(SHOP, "k-1"), "fingerprint", fingerprint_, "refusal", text)
+    with pytest.raises(ProductsNotFound) as repeated:
+        await store.orders.place(order, "k-1")
+    assert repeated.value.lines == [UnavailableLine(0, 7, 11, 10), UnavailableLine(1, 8, 1, None)]
+
+
+async def test_refusals_of_100_unknown_products_take_little_memory(engine: MultiplexedConnection) -> None:
+    store = make_store(engine)
+    with pytest.raises(ProductsNotFound):
+        await store.orders.place(new_order(*LINES["all unknown"]), "k-1")
+    assert await engine.send("MEMORY", "USAGE", keys.idempotency(SHOP, "k-1")) <= 250
+
+
+async def test_many_remembered_refusals_do_not_fill_a_small_memory(engine: MultiplexedConnection) -> None:
+    """Remembered in full, 2,900 refusals of 100 unknown products took 12 MB, and then no order could be placed."""
+    store = make_store(engine)
+    mugs = await add_mugs(store)
+    await store.orders.place(new_order((mugs, 1)))
+    used = int(re.search(r"used_memory:(\d+)", await engine.send("INFO", "memory"))[1])  # type: ignore[index]
+    await engine.send("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", used + 1_000_000)
+    try:
+        for number in range(500):
+            with pytest.raises(ProductsNotFound):
+                await store.orders.place(new_order(*LINES["all unknown"]), f"cart-{number}")
+        assert (await store.orders.place(new_order((mugs, 1)), "good")).order.id > 1
+    finally:
+        await engine.send("CONFIG", "SET", "maxmemory", 0)

@@ -26,8 +26,14 @@ async def nothing_changes(sender: CommandSender) -> AsyncIterator[None]:
 
 
 def without_id_counters(content: dict[str, KeyContent]) -> dict[str, KeyContent]:
-    """Return a dump without the keys `{shop}:ids:*`, because a refused request may reserve ids."""
-    return {name: value for name, value in content.items() if ":ids:" not in name}
+    """Return a dump without the keys `{shop}:ids:*` and without `data_id`: a refused request may reserve ids."""
+    without: dict[str, KeyContent] = {}
+    for name, (key_type, value, expires) in content.items():
+        if name.endswith(":meta") and isinstance(value, dict):
+            value = {field: text for field, text in value.items() if field != "data_id"}
+        if ":ids:" not in name:
+            without[name] = key_type, value, expires
+    return without
 
 
 async def hash_at(sender: CommandSender, name: str) -> dict[str, str]:

@@ -58,13 +58,14 @@ async def run_place_order(
     key: str = "",
     fingerprint: str = "f1",
     refusal_ms: int = 60_000,
+    refusals_max: int = 1000,
     events_max: int = 1000,
     now_ms: int | None = NOW_MS,
 ) -> list[str]:
     """Run lua/place_order.lua for `(product id, quantity)` lines. Without `now_ms`, it uses the time of Redis."""
     names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
     names += [keys.product(SHOP, product_id) for product_id, _ in lines]
-    names += [keys.idempotency(SHOP, key)] if key else []
+    names += [keys.refusals(SHOP), keys.idempotency(SHOP, key)] if key else []
     args = place_order_args(
         order_id=order_id,
         hold_ms="" if hold_ms is None else hold_ms,
@@ -72,6 +73,8 @@ async def run_place_order(
         idempotency_key=key,
         fingerprint=fingerprint if key else "",
         refusal_ms=refusal_ms,
+        short_refusal_ms=1000,
+        refusals_max=refusals_max,
         events_max=events_max,
         now_ms="" if now_ms is None else now_ms,
         ids_and_quantities=[part for line in lines for part in line],
@@ -94,11 +97,12 @@ async def run_move_stock(
     key: str = "",
     fingerprint: str = "f1",
     refusal_ms: int = 60_000,
+    refusals_max: int = 1000,
     events_max: int = 1000,
 ) -> list[str]:
     """Run lua/move_stock.lua."""
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
-    names += [keys.idempotency(SHOP, key)] if key else []
+    names += [keys.refusals(SHOP), keys.idempotency(SHOP, key)] if key else []
     args = move_stock_args(
         product_id=product_id,
         change=change,
@@ -107,6 +111,8 @@ async def run_move_stock(
         idempotency_key=key,
         fingerprint=fingerprint if key else "",
         refusal_ms=refusal_ms,
+        short_refusal_ms=1000,
+        refusals_max=refusals_max,
         events_max=events_max,
         fields=REPLY_FIELDS,
     )
