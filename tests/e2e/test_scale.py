@@ -119,6 +119,28 @@ async def test_orders_after_a_pause_of_more_than_5_seconds_get_no_502(stack: Sta
     stack.audit()
 
 
+async def test_the_service_keeps_idle_connections_of_nginx_longer_than_5_seconds(stack: Stack) -> None:
+    """If the service closed them first, an order that nginx sends at that moment would get 502."""
+    async with stack.client() as client:
+        mugs = await add_product(client, 1000)
+        await asyncio.gather(*(order(client, mugs) for _ in range(60)))
+        before = await asyncio.to_thread(connections_of_nginx, stack)
+        await asyncio.sleep(6)
+        after = await asyncio.to_thread(connections_of_nginx, stack)
+    assert before
+    assert before <= after
+
+
+def connections_of_nginx(stack: Stack) -> set[str]:
+    """Return the other ends of the open connections of a replica. The health check comes from 127.0.0.1."""
+    rows = [line.split() for line in stack.in_api("cat", "/proc/net/tcp").splitlines()[1:]]
+    return {
+        remote
+        for _, local, remote, state, *_ in rows
+        if local.endswith(":1F40") and state == "01" and not remote.startswith("0100007F")
+    }
+
+
 async def test_no_order_is_lost_when_one_replica_is_killed(stack: Stack) -> None:
     victim = stack.containers("api")[1]
     async with under_load(stack) as load:
