@@ -218,7 +218,22 @@ SETTINGS: Final = tuple(
 
 def read_settings(options: Mapping[str, str] | None = None) -> Settings:
     """Return the settings. An option wins over its variable, and a variable over the default. Raise InvalidSettings."""
-    return parse_settings({**read_environment(), **(options or {})})
+    texts = {**read_environment(), **(options or {})}
+    return parse_settings({**_read_secret_files(texts), **texts})
+
+
+def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets that files contain: `redis_url_file` names the file of `redis_url`. Raise InvalidSettings."""
+    secrets = {}
+    for setting in SETTINGS:
+        path = texts.get(f"{setting.name}_file")
+        if path and setting.value_type.secret and setting.name not in texts:
+            try:
+                secrets[setting.name] = Path(path).read_text().strip()
+            except (OSError, UnicodeError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "not a text file"
+                raise InvalidSettings({f"{setting.variable}_FILE": f"cannot read {path!r}: {reason}"}) from None
+    return secrets
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:

@@ -155,3 +155,47 @@ def test_each_default_is_an_allowed_value(setting: Setting) -> None:
 
 def test_printed_settings_do_not_show_the_password_of_redis() -> None:
     assert "secret" not in repr(Settings(redis_url="redis://clerk:secret@host"))
+
+
+@pytest.fixture
+def url_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "redis-url"
+    monkeypatch.setenv("HOLDFAST_REDIS_URL_FILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_file_can_contain_the_url_of_redis(url_file: Path, end: str) -> None:
+    url_file.write_text("redis://user:pass@host:6379" + end)
+    assert read_settings().redis_url == "redis://user:pass@host:6379"
+
+
+def test_the_variable_and_the_option_win_over_the_file(url_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url_file.write_text("redis://file")
+    assert read_settings({"redis_url": "redis://option"}).redis_url == "redis://option"
+    monkeypatch.setenv("HOLDFAST_REDIS_URL", "redis://variable")
+    assert read_settings().redis_url == "redis://variable"
+
+
+def test_a_missing_file_is_named_with_its_variable(url_file: Path) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert caught.value.reasons == {
+        "HOLDFAST_REDIS_URL_FILE": f"cannot read {str(url_file)!r}: No such file or directory"
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"secret-pass", b"\xff\xfe"])
+def test_a_file_without_a_url_is_refused_and_not_shown(url_file: Path, content: bytes) -> None:
+    """Also an empty file: starting the embedded engine instead would hide the mistake."""
+    url_file.write_bytes(content)
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert [name.removesuffix("_FILE") for name in caught.value.reasons] == ["HOLDFAST_REDIS_URL"]
+    assert "secret-pass" not in str(caught.value)
+
+
+def test_only_a_secret_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "port").write_text("9000")
+    monkeypatch.setenv("HOLDFAST_PORT_FILE", str(tmp_path / "port"))
+    assert read_settings().port == 8000

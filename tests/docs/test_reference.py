@@ -89,7 +89,7 @@ def test_the_table_of_events_has_the_fields_of_each_event() -> None:
 def test_each_setting_that_a_document_names_exists() -> None:
     known = {setting.variable for setting in contract.settings()}
     known |= set(re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    known |= {"HOLDFAST_TEST_REDIS_URL"}
+    known |= {"HOLDFAST_REDIS_URL_FILE", "HOLDFAST_TEST_REDIS_URL"}
     for path in documents():
         assert set(re.findall(r"\bHOLDFAST_[A-Z_]+[A-Z]\b", path.read_text())) <= known, path
 
@@ -119,7 +119,8 @@ def test_the_redis_configuration_of_the_document_is_safe_enough() -> None:
 
 def compose_user() -> str:
     """Return the definition of the API's Redis user in docker-compose.yml."""
-    return (ROOT / "docker-compose.yml").read_text().partition("--user holdfast")[2].partition("environment:")[0]
+    user = (ROOT / "docker-compose.yml").read_text().partition("user holdfast on")[2].partition("END")[0]
+    return user.replace("$$HOLDFAST_SHOP", "shop")
 
 
 def permissions(user: str) -> list[str]:

@@ -37,15 +37,11 @@ def docker(*args: str, check: bool = True, timeout: float = 120, environment: Ma
 
 
 class Stack:
-    """A compose project with random passwords and a free port."""
+    """A compose project on a free port."""
 
     def __init__(self, *files: str) -> None:
         self.files = [part for file in files for part in ("-f", file)]
-        self.environment = {
-            "HOLDFAST_REDIS_PASSWORD": secrets.token_hex(24),
-            "REDIS_ADMIN_PASSWORD": secrets.token_hex(24),
-            "HOLDFAST_PORT": str(free_port()),
-        }
+        self.environment = {"HOLDFAST_PORT": str(free_port())}
         self.url = f"http://127.0.0.1:{self.environment['HOLDFAST_PORT']}"
 
     def compose(self, *args: str, check: bool = True, timeout: float = 120) -> str:
@@ -90,12 +86,19 @@ class Stack:
 
     def redis(self, *command: str) -> str:
         """Return the reply of Redis to its administrator."""
-        return self.compose("exec", "-T", "redis", "redis-cli", *command).strip()
+        script = 'REDISCLI_AUTH=$(cat /secrets/admin) exec redis-cli "$@"'
+        return self.compose("exec", "-T", "redis", "sh", "-c", script, "sh", *command).strip()
 
     def redis_as_api(self, *command: str) -> str:
         """Return the reply of Redis to the user of the API, also if it is an error."""
-        script = 'REDISCLI_AUTH=$HOLDFAST_REDIS_PASSWORD exec redis-cli --user holdfast "$@"'
+        script = 'REDISCLI_AUTH=$(cat /secrets/api) exec redis-cli --user holdfast "$@"'
         return self.compose("exec", "-T", "redis", "sh", "-c", script, "sh", *command).strip()
+
+    def passwords(self) -> list[str]:
+        """Return the two passwords of Redis, the administrator's first."""
+        found = self.compose("exec", "-T", "redis", "sh", "-c", "cat /secrets/admin; echo; cat /secrets/api").split()
+        assert len(found) == 2
+        return found
 
     def audit(self) -> Any:
         """Assert that `holdfast audit` has no findings. Return its report."""

@@ -1,8 +1,12 @@
 """Three replicas behind nginx, as started by `docker compose up --scale api=3` with both compose files."""
 
 import asyncio
+import json
+import socket
+from typing import Any
 
-from httpx2 import AsyncClient
+import pytest
+from httpx2 import AsyncClient, Headers, Response
 
 from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.e2e.stack import Stack, add_product, assert_only, docker, in_thread, measurements, under_load
@@ -36,6 +40,105 @@ async def test_three_replicas_sell_exactly_30_of_30_units_to_100_clients(stack: 
         assert len({order_id for status, order_id in answers if status == 201}) == 30
         assert (await client.get(f"/products/{mugs}")).json()["stock"] == 0
     stack.audit()
+
+
+def assert_problem_of_nginx(headers: Headers, body: Any, status: int) -> None:
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-request-id"] == body["instance"]
+    assert body["status"] == status
+    assert body.keys() == {"type", "title", "status", "detail", "instance"}
+    assert ("retry-after" in headers) == (status in (502, 503, 504))
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("/orders", {}, b"x" * 200_000, 413),
+        ("/" + "x" * 9000, {}, b"", 414),
+        ("/", {"x": "x" * 9000}, b"", 431),
+    ],
+)
+async def test_an_error_of_nginx_is_a_problem(
+    stack: Stack, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    async with stack.client() as client:
+        response = await client.post(path, content=body, headers=headers)
+    assert response.status_code == status
+    assert_problem_of_nginx(response.headers, response.json(), status)
+
+
+@pytest.mark.parametrize("head", ["no request", "GET / HTTP/1.1", "GET / HTTP/1.1\r\nHost: a\r\nHost: b"])
+async def test_a_head_that_nginx_cannot_read_gets_a_problem(stack: Stack, head: str) -> None:
+    response = b""
+    with socket.create_connection(("127.0.0.1", int(stack.environment["HOLDFAST_PORT"])), timeout=10) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        while part := connection.recv(4096):
+            response += part
+    lines, _, body = response.decode().partition("\r\n\r\n")
+    status, *fields = lines.split("\r\n")
+    assert status == "HTTP/1.1 400 Bad Request"
+    assert_problem_of_nginx(
+        Headers({name: text for name, _, text in (field.partition(": ") for field in fields)}), json.loads(body), 400
+    )
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_537, 413), (65_536, 400)])
+async def test_a_body_up_to_the_limit_of_nginx_is_judged_by_the_service(stack: Stack, size: int, status: int) -> None:
+    async with stack.client() as client:
+        headers = {"Content-Type": "application/json"}
+        response = await client.post("/orders", content=b"x" * size, headers=headers)
+    assert response.status_code == status
+    assert response.headers["x-request-id"] == response.json()["instance"]
+    assert len(response.headers["x-request-id"]) < 32, "nginx's ids have 32 digits"
+
+
+async def test_a_stopped_service_is_a_problem_with_retry_after_and_an_order_is_not_repeated(stack: Stack) -> None:
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+        await in_thread(stack.compose, "stop", "api")
+        try:
+            body = {"products": [{"product_id": mugs, "quantity": 1}]}
+            response: Response = await client.post("/orders", json=body)
+        finally:
+            await in_thread(stack.compose, "start", "api")
+            stack.wait_until_ready()
+        assert response.status_code in (502, 504)
+        assert_problem_of_nginx(response.headers, response.json(), response.status_code)
+        assert (await client.get(f"/products/{mugs}")).json()["stock"] == 10
+
+
+async def test_orders_after_a_pause_of_more_than_5_seconds_get_no_502(stack: Stack) -> None:
+    """nginx must forget an idle connection before the service closes it."""
+    async with stack.client() as client:
+        mugs = await add_product(client, 1000)
+        for pause in (5, 5.02, 5.05, 0):
+            answers = await asyncio.gather(*(order(client, mugs) for _ in range(60)))
+            assert {status for status, _ in answers} == {201}
+            await asyncio.sleep(pause)
+    stack.audit()
+
+
+async def test_the_service_keeps_idle_connections_of_nginx_longer_than_5_seconds(stack: Stack) -> None:
+    """If the service closed them first, an order that nginx sends at that moment would get 502."""
+    async with stack.client() as client:
+        mugs = await add_product(client, 1000)
+        await asyncio.gather(*(order(client, mugs) for _ in range(60)))
+        before = await asyncio.to_thread(connections_of_nginx, stack)
+        await asyncio.sleep(6)
+        after = await asyncio.to_thread(connections_of_nginx, stack)
+    assert before
+    assert before <= after
+
+
+def connections_of_nginx(stack: Stack) -> set[str]:
+    """Return the other ends of the open connections of a replica. The health check comes from 127.0.0.1."""
+    rows = [line.split() for line in stack.in_api("cat", "/proc/net/tcp").splitlines()[1:]]
+    return {
+        remote
+        for _, local, remote, state, *_ in rows
+        if local.endswith(":1F40") and state == "01" and not remote.startswith("0100007F")
+    }
 
 
 async def test_no_order_is_lost_when_one_replica_is_killed(stack: Stack) -> None:

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.e2e.stack import IMAGE, ROOT, Stack, add_product, docker, measurements
+from tests.e2e.stack import IMAGE, PROJECT, ROOT, Stack, add_product, docker, measurements
 
 COMPOSE_FILES = ["docker-compose.yml"]
 UP: list[str] = []
@@ -172,15 +172,76 @@ async def test_the_user_of_the_api_can_read_the_shop_but_no_password(stack: Stac
     assert stack.redis_as_api("HGET", "{shop}:meta", "layout") == "1"
     settings = stack.redis_as_api("CONFIG", "GET", "*")
     assert "appendfsync" in settings
-    assert stack.environment["REDIS_ADMIN_PASSWORD"] not in settings
-    assert stack.environment["HOLDFAST_REDIS_PASSWORD"] not in settings
+    assert not [password for password in stack.passwords() if password in settings]
 
 
 async def test_redis_refuses_clients_without_a_password(stack: Stack) -> None:
-    bare = ("exec", "-T", "redis", "env", "-u", "REDISCLI_AUTH", "redis-cli")
+    bare = ("exec", "-T", "redis", "redis-cli")
     assert "NOAUTH" in stack.compose(*bare, "PING", check=False)
     assert "WRONGPASS" in stack.compose(*bare, "-a", "wrong", "PING", check=False)
     assert stack.redis("PING") == "PONG"
+
+
+async def test_the_passwords_are_random_and_docker_shows_them_nowhere(stack: Stack) -> None:
+    admin, api = stack.passwords()
+    assert admin != api
+    assert [len(admin), len(api)] == [48, 48]
+    for service in ("secrets", "redis", "api"):
+        shown = json.dumps(stack.inspect(service)) + stack.compose("logs", service) + stack.compose("config")
+        assert not [password for password in (admin, api) if password in shown], service
+    assert admin not in stack.compose("exec", "-T", "redis", "sh", "-c", "cat /proc/[0-9]*/cmdline", check=False)
+
+
+async def test_the_api_has_its_own_url_and_not_the_password_of_the_administrator(stack: Stack) -> None:
+    api = stack.passwords()[1]
+    assert stack.in_api("sh", "-c", "ls /secrets") == "redis-url\n"
+    assert stack.in_api("cat", "/secrets/redis-url") == f"redis://holdfast:{api}@redis:6379"
+    assert "Read-only file system" in stack.compose("exec", "-T", "api", "touch", "/secrets/x", check=False)
+    assert "Read-only file system" in stack.compose("exec", "-T", "redis", "touch", "/secrets/x", check=False)
+
+
+async def test_another_start_keeps_the_passwords_and_the_data(stack: Stack) -> None:
+    before = stack.passwords()
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+    stack.down()
+    stack.up()
+    assert stack.passwords() == before
+    async with stack.client() as client:
+        assert (await client.get(f"/products/{mugs}")).json()["stock"] == 10
+
+
+async def test_lost_passwords_are_replaced_and_the_data_remain(stack: Stack) -> None:
+    """As after an upgrade from a version whose passwords were in `.env`: there is a volume with data only."""
+    before = stack.passwords()
+    async with stack.client() as client:
+        mugs = await add_product(client, 10)
+    stack.down()
+    docker("volume", "rm", f"{PROJECT}_redis-secrets", f"{PROJECT}_api-secrets")
+    stack.up()
+    assert not set(before) & set(stack.passwords())
+    async with stack.client() as client:
+        assert (await client.get(f"/products/{mugs}")).json()["stock"] == 10
+
+
+async def test_a_setting_of_the_environment_reaches_the_api_and_another_shop_its_redis_user(stack: Stack) -> None:
+    other = {"HOLDFAST_SHOP": "shop2", "HOLDFAST_LOG_LEVEL": "debug"}
+    try:
+        stack.up(**other)
+        assert {f"{name}={value}" for name, value in other.items()} <= set(stack.in_api("env").splitlines())
+        async with stack.client() as client:
+            await add_product(client, 10)
+        assert stack.redis("EXISTS", "{shop2}:meta") == "1"
+        assert "NOPERM" in stack.redis_as_api("HGET", "{shop}:meta", "layout")
+    finally:
+        stack.environment = {name: text for name, text in stack.environment.items() if name not in other}
+        stack.up()
+
+
+async def test_the_health_check_needs_no_proxy_and_not_the_published_port(stack: Stack) -> None:
+    assert stack.environment["HOLDFAST_PORT"] != "8000"
+    proxies = [part for name in ("http_proxy", "HTTP_PROXY") for part in ("-e", f"{name}=http://127.0.0.1:9")]
+    stack.compose("exec", "-T", *proxies, "api", "holdfast", "health")
 
 
 async def test_redis_is_configured_to_lose_no_data(stack: Stack) -> None:
