@@ -1,10 +1,12 @@
 """The entry point of the `holdfast` command and of `python -m service`."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command that is named on the command line, and exit with its code."""
+    _open_standard_streams()
     arguments = sys.argv[1:]
     if arguments in (["health"], ["health", "--live"]):
         # Containers run this every few seconds. The import of click alone takes longer than the whole check.
@@ -12,10 +14,34 @@ def main() -> None:
         from service.environment import read_environment
 
         sys.exit(check_health(read_environment(), live="--live" in arguments))
+    if arguments[-1:] == ["serve"] and "import" not in arguments:
+        _end_on_signals()
     from service.cli.main import holdfast
     from service.cli.terminal import run
 
     sys.exit(run(holdfast, arguments))
+
+
+def _open_standard_streams() -> None:
+    """Open those of stdin, stdout and stderr that are closed: otherwise sockets would get their numbers."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number, which is fd
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115
+
+
+def _end_on_signals() -> None:
+    """End with code 0 on SIGINT, SIGTERM and SIGHUP while modules are imported: there is nothing to stop yet.
+
+    os._exit, not an exception: CPython drops an exception that a signal handler raises while it compiles a module.
+    """
+    import signal
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(signum, lambda *_: os._exit(0))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,87 @@
 """Logging: one JSON object per line on stderr."""
 
+import contextlib
+import json
 import logging
+import os
 import sys
+import threading
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import Final
 
 import structlog
 
+MAX_WAITING_LINES: Final = 10_000
+"""Lines that may wait until stderr accepts them: about 3 MB. Further lines are lost."""
 
-def configure_logging(level: str) -> None:
+_MAX_LINES_PER_WRITE: Final = 200
+
+
+class BackgroundHandler(logging.Handler):
+    """Writes the log in a thread: a full pipe that nobody reads must not stop the service.
+
+    It writes to the file descriptor. A thread that waits in `sys.stderr.write` holds a lock that the end of Python
+    needs: the process would end with SIGABRT.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._lost = 0
+        threading.Thread(target=self._write_lines, name="log-writer", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._waiting.qsize() >= MAX_WAITING_LINES:
+            self._lost += 1
+            return
+        try:
+            self._waiting.put(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all lines are written, but at most a second: it may be that nobody reads them."""
+        written = threading.Event()
+        self._waiting.put(written)
+        written.wait(1)
+
+    def _write_lines(self) -> None:
+        while True:
+            lines: list[str] = []
+            flushed: threading.Event | None = None
+            item = self._waiting.get()
+            with contextlib.suppress(Empty):
+                while isinstance(item, str):
+                    lines.append(item)
+                    if len(lines) == _MAX_LINES_PER_WRITE:
+                        break
+                    item = self._waiting.get_nowait()
+                else:
+                    flushed = item
+            self._write(lines)
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                self._write([_lost_lines(lost)])
+            if flushed is not None:
+                flushed.set()
+
+    def _write(self, lines: list[str]) -> None:
+        rest = "".join(lines).encode(errors="backslashreplace")
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:  # the reader has gone, or the disk is full
+            self._lost += len(lines)
+
+
+def _lost_lines(number: int) -> str:
+    entry = {"lines": number, "level": "error", "timestamp": datetime.now(UTC).isoformat(), "message": "log_lines_lost"}
+    return json.dumps(entry) + "\n"
+
+
+def configure_logging(level: str, in_background: bool = False) -> None:
     """Write the log of Holdfast, uvicorn and all libraries to stderr, one JSON object per line."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -31,8 +106,14 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
+    handler: logging.Handler
+    if in_background:
+        # A process needs only one thread for the log: two could write in the wrong order.
+        old = [handler for handler in root.handlers if isinstance(handler, BackgroundHandler)]
+        handler = old[0] if old else BackgroundHandler(sys.stderr.fileno())
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-from service.environment import PREFIX, read_environment
+from service.environment import PREFIX, kubernetes_variables, read_environment, unknown_variables
 
 Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -66,25 +66,28 @@ def text_matching(pattern: str, values: str, metavar: str, secret: bool = False)
     return SettingType(parse, values, metavar, secret)
 
 
-def whole_number(minimum: int, maximum: int | None = None) -> SettingType:
+def whole_number(minimum: int, maximum: int) -> SettingType:
     def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,20}", text):  # int() also accepts 1_000, spaces and the digits of all alphabets
+            raise ValueError
         number = int(text)
-        if number < minimum or (maximum is not None and number > maximum):
+        if not minimum <= number <= maximum:
             raise ValueError
         return number
 
-    limits = f"from {minimum} to {maximum}" if maximum is not None else f"of {minimum} or more"
-    return SettingType(parse, f"a whole number {limits}", "NUMBER")
+    return SettingType(parse, f"a whole number from {minimum} to {maximum}", "NUMBER")
 
 
-def seconds(maximum: float) -> SettingType:
+def seconds(minimum: float, maximum: float) -> SettingType:
     def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]*\.?[0-9]*", text):  # float() also accepts 1_0, nan and the digits of all alphabets
+            raise ValueError
         number = float(text)
-        if not 0 < number <= maximum:  # refuses nan, too
+        if not minimum <= number <= maximum:
             raise ValueError
         return number
 
-    return SettingType(parse, f"a number of seconds above 0, at most {maximum:g}", "SECONDS")
+    return SettingType(parse, f"a number of seconds from {minimum:g} to {maximum:g}", "SECONDS")
 
 
 def choice(names: tuple[str, ...]) -> SettingType:
@@ -109,7 +112,13 @@ def boolean() -> SettingType:
 
 
 def directory() -> SettingType:
-    return SettingType(Path, "a directory", "DIRECTORY")
+    def parse(text: str) -> Path:
+        try:
+            return Path(text).expanduser()  # only a shell expands ~: compose, systemd and Kubernetes pass it on
+        except RuntimeError:  # there is no such user
+            raise ValueError from None
+
+    return SettingType(parse, "a directory; ~ is your home, and ~name that of an existing user", "DIRECTORY")
 
 
 def setting(default: Any, value_type: SettingType, help_text: str) -> Any:
@@ -159,10 +168,14 @@ class ShopSettings:
         text_matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
         "first part of every key in Redis",
     )
-    events_max: int = setting(1_000_000, whole_number(1), "approximate number of events that the stream keeps")
+    events_max: int = setting(
+        1_000_000,
+        whole_number(1, 1_000_000_000),  # about 200 GB of events
+        "approximate number of events that the stream keeps",
+    )
     refusals_max: int = setting(
         1_000_000,
-        whole_number(0),
+        whole_number(0, 1_000_000_000),
         "number of refusals a day that an Idempotency-Key remembers for 24 hours; further ones for a minute",
     )
 
@@ -171,10 +184,10 @@ class ShopSettings:
 class LimitSettings:
     """The time that an action may take, and the number of commands at the same time."""
 
-    redis_timeout: float = setting(2.0, seconds(60), "seconds to wait for the reply to a Redis command")
+    redis_timeout: float = setting(2.0, seconds(0.01, 60), "seconds to wait for the reply to a Redis command")
     max_in_flight: int = setting(
         4096,
-        whole_number(1),
+        whole_number(1, 1_000_000),  # each needs a few KB of memory
         "number of Redis commands that may wait for a reply at the same time, per worker; further requests get 503",
     )
     max_connections: int = setting(
@@ -193,7 +206,9 @@ class LimitSettings:
         "seconds that a connection may be idle; more than a proxy in front of Holdfast keeps its connections",
     )
     write_timeout: int = setting(30, whole_number(1, 3600), "seconds that a client may take to read a response")
-    shutdown_timeout: int = setting(10, whole_number(1), "seconds that running requests get to finish on shutdown")
+    shutdown_timeout: int = setting(
+        10, whole_number(1, 3600), "seconds that running requests get to finish on shutdown"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +249,22 @@ def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
                 reason = getattr(error, "strerror", None) or "not a text file"
                 raise InvalidSettings({f"{setting.variable}_FILE": f"cannot read {path!r}: {reason}"}) from None
     return secrets
+
+
+def ignored_variables() -> list[str]:
+    """Return a sentence for the operator about each `HOLDFAST_*` variable without effect. It never shows a value."""
+    sentences = []
+    if names := kubernetes_variables():
+        sentences.append(f"Kubernetes sets {', '.join(names)} for a Service: ignored")
+    names_of_settings = [setting.name for setting in SETTINGS]
+    files_of_secrets = {f"{setting.name}_file" for setting in SETTINGS if setting.value_type.secret}
+    for variable in unknown_variables({*names_of_settings, *files_of_secrets}):
+        from difflib import get_close_matches  # imported late: rarely needed
+
+        matches = get_close_matches(variable[len(PREFIX) :].lower(), names_of_settings, 1)
+        guess = "".join(f". Did you mean {PREFIX}{name.upper()}?" for name in matches)
+        sentences.append(f"{variable} is not a setting: ignored{guess}")
+    return sentences
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:

@@ -22,10 +22,7 @@ def check_health(settings: dict[str, str], live: bool) -> int:
     `settings` has the texts of `host` and `port`. The defaults are repeated here: settings.py takes too long to import.
     """
     host, port = settings.get("host", "127.0.0.1"), settings.get("port", "8000")
-    try:
-        number = int(port)
-    except ValueError:
-        number = -1
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 20 else -1  # as in settings.py
     if not 0 <= number <= 65_535:
         print(f"holdfast: HOLDFAST_PORT: must be a whole number from 0 to 65535, not {port!r}", file=sys.stderr)
         return 2

@@ -1,13 +1,14 @@
 """Runs a command on a Store: finds Redis, opens a connection, and reports why that is not possible."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.cli.terminal import FAILED, fail, run_and_handle_errors
-from service.settings import Settings
+from service.settings import Settings, ignored_variables
 
 if TYPE_CHECKING:
     from service.storage.store import Store
@@ -31,6 +32,9 @@ def run_on_shop(
     from service.storage.opening import open_store
 
     configure_logging("error")  # a command prints on the terminal what its log would say
+
+    for sentence in ignored_variables():
+        print(f"holdfast: {sentence}", file=sys.stderr)
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.

@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import socket
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 from urllib.parse import quote
 
 MAX_SHUTDOWN_SECONDS: Final = 30.0
@@ -21,65 +22,141 @@ _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernel accepts 107 on Linux, 103 on macOS."""
 
 
+FILES_DIR: Final = "appendonlydir"
+"""The directory in the data directory where the engine keeps all data."""
+
+
 class EngineError(Exception):
     """The engine cannot be started. The message is for the operator."""
 
 
+class EngineStopped(Exception):
+    """The caller wants to stop while the engine is starting."""
+
+
 def running_engine(data_dir: Path) -> str | None:
     """Return the URL of the engine that runs on a directory, None if there is no such engine."""
-    try:
-        with (data_dir / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    if not (_is_locked(data_dir) or _is_locked(data_dir / "lock")):
         return None
-    except BlockingIOError:
-        pid, _, url = (data_dir / "lock").read_text().strip().partition("\n")
-        return url if url and _is_alive(pid) else None  # without a URL, the engine has just begun to start
-    return None
+    pid, url = _read_lock_file(data_dir)
+    if not pid:  # somebody has removed the lock file
+        socket_path = data_dir / "engine.sock"
+        return engine_url(socket_path.resolve()) if engine_listens(socket_path) else None
+    return url if url and _is_alive(pid) else None  # without a URL, the engine has just begun to start
 
 
 def engine_url(socket_path: Path) -> str:
     return f"unix://{quote(str(socket_path))}"
 
 
-@contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[IO[str]]:
-    """Lock the directory, and yield the lock file, which contains the pid of this process. Raise EngineError.
+def engine_listens(socket_path: Path) -> bool:
+    """Return whether a process accepts connections on this socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(socket_path))
+        except TimeoutError:  # its queue is full
+            return True
+        except OSError:
+            return False
+    return True
 
-    The lock lasts until the last process that has inherited the open file closes it.
+
+@contextmanager
+def lock_data_dir(data_dir: Path, is_stopping: Callable[[], bool]) -> Iterator[list[int]]:
+    """Lock the directory, write the pid and the URL of the engine into its lock file. Raise EngineError.
+
+    Yield the locked file descriptors. The lock lasts until the last process that has inherited them closes them. The
+    directories themselves are locked, because the lock file can be removed while the engine runs. The lock file is
+    locked, too: for file systems that cannot lock a directory (NFS), and for earlier versions of Holdfast.
     """
-    try:
-        file = (data_dir / "lock").open("a+")
-    except OSError as error:
-        raise EngineError(
-            f"cannot write to the data directory {data_dir}: {error.strerror}. Change HOLDFAST_DATA_DIR"
-        ) from None
-    with file:
-        deadline = time.monotonic() + MAX_SHUTDOWN_SECONDS
-        while True:
+    with ExitStack() as stack:
+        locked = []
+        for name in (".", FILES_DIR, "lock"):
+            path = data_dir / name
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.readline().strip()
-                # If the owner has ended, its engine is still writing its last data: wait for that.
-                if _is_alive(owner) or time.monotonic() > deadline:
-                    raise EngineError(
-                        f"{data_dir} is in use by the Holdfast process {owner}: stop that process, "
-                        "or choose another directory with HOLDFAST_DATA_DIR"
-                    ) from None
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield file
+                if name == FILES_DIR:
+                    path.mkdir(mode=0o700, exist_ok=True)
+                flags = os.O_RDWR | os.O_CREAT if name == "lock" else os.O_RDONLY | os.O_DIRECTORY
+                fd = os.open(path, flags, 0o600)
+            except OSError as error:
+                raise _cannot_write(data_dir, error) from None
+            stack.callback(os.close, fd)
+            _wait_for_lock(fd, data_dir, is_stopping)
+            locked.append(fd)
+        if engine_listens(data_dir / "engine.sock"):
+            raise EngineError(
+                f"a server that Holdfast did not lock runs on {data_dir / 'engine.sock'}: stop it, "
+                "or choose another directory with HOLDFAST_DATA_DIR"
+            )
+        yield locked
+
+
+def write_lock_file(fd: int, data_dir: Path, url: str) -> None:
+    """Write the pid of this process and the URL of its engine. Raise EngineError."""
+    text = f"{os.getpid()}\n{url}\n".encode()
+    try:
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
+    except OSError as error:  # the disk is full, for example
+        raise _cannot_write(data_dir, error) from None
+
+
+def _cannot_write(data_dir: Path, error: OSError) -> EngineError:
+    return EngineError(f"cannot write to the data directory {data_dir}: {error.strerror}. Change HOLDFAST_DATA_DIR")
+
+
+def _wait_for_lock(fd: int, data_dir: Path, is_stopping: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + MAX_SHUTDOWN_SECONDS
+    while not _try_lock(fd, fcntl.LOCK_EX):
+        owner, _ = _read_lock_file(data_dir)
+        # If the owner has ended, its engine is still writing its last data: wait for that.
+        is_used = _is_alive(owner) if owner else engine_listens(data_dir / "engine.sock")
+        if is_used or time.monotonic() > deadline:
+            raise EngineError(
+                f"{data_dir} is in use by {f'the Holdfast process {owner}' if owner else 'another Holdfast process'}: "
+                "stop that process, or choose another directory with HOLDFAST_DATA_DIR"
+            )
+        if is_stopping():
+            raise EngineStopped
+        time.sleep(0.05)
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    """Return whether the file is locked now, or is of a file system that cannot lock it."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS cannot lock a directory
+        return True
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def _read_lock_file(data_dir: Path) -> tuple[str, str]:
+    """Return the pid and the URL in the lock file; empty texts if they are not there."""
+    try:
+        pid, _, url = (data_dir / "lock").read_text().strip().partition("\n")
+    except (OSError, UnicodeError):
+        return "", ""
+    return pid, url
 
 
 def _is_alive(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+    except (ValueError, OverflowError, ProcessLookupError):
         return False
     except PermissionError:  # a process of another user
         return True

