@@ -1,12 +1,13 @@
 """`holdfast audit`."""
 
 import json
+import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from service.cli.shop import run_on_shop
-from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ def command(options: dict[str, str], as_json: bool) -> int:
             if as_json:
                 print(json.dumps({"balanced": None, "reason": reason}))
             return fail(f"the audit could not finish: {reason}", INCONCLUSIVE)
-        if as_json:
-            print(json.dumps(report.as_dict()))
-        else:
-            _print_report(report)
+        try:
+            if as_json:
+                print(json.dumps(report.as_dict()))
+            else:
+                _print_report(report)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `holdfast audit | head -1`: the exit code is still that of the verdict
+            drop_output()
+        except OSError as error:  # the disk is full, for example
+            drop_output()
+            return fail(str(error), INCONCLUSIVE)
         return OK if report.balanced else FAILED
 
     return run_on_shop(settings, work, failure_code=INCONCLUSIVE)

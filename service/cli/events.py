@@ -8,6 +8,7 @@ import click
 
 from service.cli.shop import run_on_shop
 from service.cli.terminal import OK
+from service.domain.event import event_position
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
 
     async def work(store: "Store") -> int:
         last_id = after
-        if not await store.events.has_all_after(after) and after != "0-0":
+        if event_position(after) != (0, 0) and not await store.events.has_all_after(after):
             print(
                 f"holdfast: some events after {after} may no longer be in the stream, see HOLDFAST_EVENTS_MAX",
                 file=sys.stderr,

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,21 +51,23 @@ def counted(number: int, noun: str) -> str:
 
 def run_and_handle_errors(work: Callable[[], int]) -> int:
     """Run work that prints its result to stdout. Turn its errors into messages, and return the exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale is
     try:
         code = work()
         sys.stdout.flush()  # an error must come here, where it is handled, and not at exit
         return code
     except BrokenPipeError:  # `holdfast events | head`
-        _drop_output()
+        drop_output()
         return OK
     except OSError as error:  # the disk is full, for example
-        _drop_output()
+        drop_output()
         return fail(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """Throw away what is still buffered for stdout: writing it at exit would fail again."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -37,14 +37,15 @@ class Events:
     async def has_all_after(self, event_id: str) -> bool:
         """Return whether the stream surely has all events after this id: its oldest event must not be newer.
 
-        After `0-0`: whether it has all events of the shop.
+        After `0-0`, which may be written `0`: whether it has all events of the shop.
         """
+        from_start = event_position(event_id) == (0, 0)
         try:
             info = await self._client.send("XINFO", "STREAM", self._key, safe_to_repeat=True)
         except ErrorReply:  # there is no such key
-            return event_id == "0-0"
+            return from_start
         facts = dict(zip(info[::2], info[1::2], strict=True))
-        if event_id == "0-0":
+        if from_start:
             return bool(facts["entries-added"] == facts["length"])
         oldest = facts["first-entry"]
         return oldest is not None and event_position(oldest[0]) <= event_position(event_id)

@@ -1,6 +1,8 @@
 """`holdfast audit`: its output, its JSON, and its exit codes."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,22 @@ def test_an_inconclusive_audit_gives_its_reason_in_json(tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert report["balanced"] is None
     assert "127.0.0.1" in report["reason"]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_findings_give_exit_code_1_though_nobody_reads_the_output(
+    holdfast: SharedEngineCommand, options: tuple[str, ...]
+) -> None:
+    holdfast.redis.hset("{cli}:order:1", "status", "odd")
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = holdfast("audit", *options, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_output_on_a_full_disk_gives_exit_code_3(holdfast: SharedEngineCommand) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = holdfast("audit", stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 3
+    assert result.stderr.count("\n") == 1

@@ -24,6 +24,14 @@ def test_events_are_printed_from_the_first_event_or_after_a_given_id(holdfast: S
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ids[2:]
 
 
+@pytest.mark.parametrize("after", ["0", "00-0", "0-00"])
+def test_each_spelling_of_the_start_of_the_stream_gives_no_warning(holdfast: SharedEngineCommand, after: str) -> None:
+    event_id = holdfast.add_event(1)
+    result = holdfast("events", "--after", after)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [event_id]
+
+
 @pytest.mark.parametrize("after", ["yesterday", "9" * 30, "\N{ARABIC-INDIC DIGIT SEVEN}"])
 def test_an_invalid_event_id_is_refused(holdfast: SharedEngineCommand, after: str) -> None:
     result = holdfast("events", f"--after={after}")

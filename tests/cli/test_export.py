@@ -22,3 +22,12 @@ def test_orders_are_exported_highest_id_first(holdfast: SharedEngineCommand) -> 
         }
         for order_id in (2, 1)
     ]
+
+
+def test_output_is_utf_8_in_each_locale(holdfast: SharedEngineCommand) -> None:
+    holdfast.add_products(1)
+    holdfast.redis.hset("{cli}:product:1", "name", "\N{HOT BEVERAGE}")
+    holdfast.env["PYTHONIOENCODING"] = "ascii"
+    result = holdfast("export", "products")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["name"] == "\N{HOT BEVERAGE}"
