@@ -161,8 +161,8 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
             await asyncio.wait({check})
 
 
-async def _wait_for_primary(check: Callable[[], Awaitable[None]], timeout: float) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout
+async def _wait_for_primary(check: Callable[[], Awaitable[None]], seconds: float) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
     while True:
         try:
             await check()
