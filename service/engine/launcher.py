@@ -138,12 +138,18 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(MAX_SHUTDOWN_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Let the engine write its last data and end. Kill it after MAX_SHUTDOWN_SECONDS."""
+    deadline = time.monotonic() + MAX_SHUTDOWN_SECONDS
+    while time.monotonic() < deadline:
+        # Repeated, because an engine that is just writing a new append-only file ignores it.
+        process.terminate()
+        try:
+            process.wait(0.5)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+    process.kill()
+    process.wait()
 
 
 def _wait_until_ready(

@@ -42,6 +42,12 @@ _SLICE: Final = 4096
 _MAX_UNREAD: Final = 64 * 1024
 """Bytes that a client may leave unread before it has to wait for its next response."""
 
+_MIN_BYTES_PER_TICK: Final = 64 * 1024
+"""A client that reads a large response faster than this has time until it has the whole response."""
+
+_ANSWERS_PER_TURN: Final = 16
+"""After this number of answers in a row, the other connections of the worker get their turn."""
+
 _LINGER_TICKS: Final = 2
 """Ticks for the client to close the connection after the last response."""
 
@@ -123,8 +129,9 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()
-        self._write_deadline = self.server.now + self.server.timeouts.write
-        self.server.add_unread(self, self.transport.get_write_buffer_size())
+        unread = self.transport.get_write_buffer_size()
+        self._write_deadline = self.server.now + self.server.timeouts.write + unread // _MIN_BYTES_PER_TICK
+        self.server.add_unread(self, unread)
 
     def resume_writing(self) -> None:
         if self._writable is not None:
@@ -330,7 +337,7 @@ class HttpConnection(asyncio.Protocol):
 
     async def _respond(self) -> None:
         """Answer the requests in the queue."""
-        task = self._task
+        task, answered = self._task, 0
         try:
             while self._queue:
                 while self._writable is not None:  # prepare no response before the client has read the last ones
@@ -339,6 +346,9 @@ class HttpConnection(asyncio.Protocol):
                     return  # the client is gone
                 exchange = self._queue.popleft()
                 self._queued_bytes -= exchange.size
+                answered += 1
+                if answered % _ANSWERS_PER_TURN == 0:
+                    await asyncio.sleep(0)
                 await self._call_app(exchange)
                 if self.transport.is_closing():
                     return

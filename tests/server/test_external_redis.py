@@ -66,8 +66,8 @@ def test_a_hanging_redis_gives_503_within_the_timeout_until_it_continues(
             os.kill(redis, signal.SIGCONT)
         service.wait_until_ready()
         assert service.order(mugs).status_code == 201
+        wait_until(lambda: request_ids <= {entry.get("request_id") for entry in service.logs}, "the log")
         logged = {entry.get("request_id"): entry for entry in service.logs}
-        assert request_ids <= set(logged)
         assert all(logged[request_id]["reason"] for request_id in request_ids)
         assert "Traceback" not in service.stderr
 
@@ -89,9 +89,16 @@ async def test_requests_above_max_in_flight_are_refused_immediately_and_logged(
         assert names == {"/problems/overloaded": 16, "/problems/storage-unavailable": 4}
         for answer in answers:
             assert_unavailable(answer, "overloaded", "storage-unavailable")
-        assert {answer.headers["x-request-id"] for answer in answers} == {
-            entry["request_id"] for entry in service.logged("overloaded") + service.logged("storage-unavailable")
-        }
+        wait_until(
+            lambda: (
+                {answer.headers["x-request-id"] for answer in answers}
+                == {
+                    entry["request_id"]
+                    for entry in service.logged("overloaded") + service.logged("storage-unavailable")
+                }
+            ),
+            "the log",
+        )
         service.wait_until_ready()
         assert service.stock(mugs) == 10
 
@@ -180,7 +187,9 @@ def test_a_service_is_not_ready_after_its_redis_has_lost_durability(
         service = start_ready_service(**external(url, durability="always"))
         redis.config_set(name, value)
         assert_unavailable(service.client.get("/readyz"), "storage-unavailable")
-        assert any(name in str(entry) and "HOLDFAST_DURABILITY" in str(entry) for entry in service.logs)
+        wait_until(
+            lambda: any(name in str(entry) and "HOLDFAST_DURABILITY" in str(entry) for entry in service.logs), "the log"
+        )
 
 
 def test_a_service_does_not_start_and_changes_nothing_on_data_of_a_newer_version(
@@ -219,6 +228,7 @@ def test_a_wrong_password_gives_503_and_the_log_has_the_reason(start_service: St
         service = start_service(**external(url.replace("unix://", "unix://clerk:wr0ng@")))
         service.wait_until_alive()
         request_id = assert_unavailable(service.client.get("/products"), "storage-unavailable")
+        wait_until(lambda: request_id in {entry.get("request_id") for entry in service.logs}, "the log")
         [entry] = [entry for entry in service.logs if entry.get("request_id") == request_id]
         assert "invalid username-password pair" in entry["reason"]
         assert "wr0ng" not in service.stderr
