@@ -233,8 +233,6 @@ class MultiplexedConnection:
                 self._drop_connection("the service is shutting down")
                 raise
             except UnsupportedRedis as error:
-                if self._unsupported is None or self._unsupported.reason != error.reason:
-                    log.warning("redis_unusable", reason=error.reason, then="requests get 503 until Redis can be used")
                 self._unsupported = error
                 while self._unsent:
                     self._fail(self._unsent.popleft(), type(error)(error.reason))

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _RUN_ENGINE = """
 import sys
@@ -27,7 +29,8 @@ except EngineError as error:
 @contextmanager
 def connect(url: str) -> Iterator[Any]:
     """Give a Redis client that is connected to this engine."""
-    with Redis(unix_socket_path=unquote(url.removeprefix("unix://"))) as redis:
+    path = unquote(url.removeprefix("unix://"))
+    with Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0)) as redis:  # by default, it waits between attempts
         yield redis
 
 

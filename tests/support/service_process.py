@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 from httpx2 import AsyncClient, Client, HTTPError, Limits, Response
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.processes import free_port, processes_in
 from tests.support.shop import mug
@@ -128,7 +130,8 @@ StartService = Callable[..., ServiceProcess]
 
 
 def redis_client(url: str) -> Any:
-    return Redis(unix_socket_path=unquote(url.removeprefix("unix://")), decode_responses=True)
+    path = unquote(url.removeprefix("unix://"))
+    return Redis(unix_socket_path=path, decode_responses=True, retry=Retry(NoBackoff(), 0))
 
 
 def workers_of(service: ServiceProcess) -> list[int]:
