@@ -51,6 +51,9 @@ _ANSWERS_PER_TURN: Final = 16
 _LINGER_TICKS: Final = 2
 """Ticks for the client to close the connection after the last response."""
 
+_SHUTDOWN_BODY_TICKS: Final = 3
+"""Ticks for the client to send the rest of a body, after the server has begun to stop."""
+
 _SHUTDOWN_LINGER_SECONDS: Final = 0.2
 
 
@@ -164,7 +167,7 @@ class HttpConnection(asyncio.Protocol):
         elif self._exchange is None or self._is_last:
             self.transport.close()  # nothing was asked: a part of a head is no request
         else:
-            self.deadline = min(self.deadline, self.server.now + 1)
+            self.deadline = min(self.deadline, self.server.now + _SHUTDOWN_BODY_TICKS)
 
     def check_deadline(self) -> None:
         """End what takes the client too long. The time of the application does not count."""
@@ -310,7 +313,7 @@ class HttpConnection(asyncio.Protocol):
             return
         exchange.size = self._size
         self._begin_request(0)
-        if not exchange.keep_alive:
+        if not exchange.keep_alive or self._shutting_down:
             self._is_last = True
         self._answer(exchange)
 

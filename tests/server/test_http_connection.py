@@ -372,11 +372,25 @@ async def test_a_shutdown_closes_idle_connections_and_half_heads_and_answers_the
     await settle(server)
     assert statuses(busy) == [200] * 3
     assert connection_fields(busy) == ["close"]
-    for _ in range(5):
+    for _ in range(8):
         server.tick()
         await settle(server)
     assert statuses(half_body) == [408]
     assert not server.connections
+
+
+async def test_a_body_that_is_completed_during_a_shutdown_is_answered_and_the_connection_closed() -> None:
+    server = make_server()
+    transport = connect(server)
+    receive(transport, ORDER[:-1])
+    for connection in tuple(server.connections):
+        connection.shutdown()
+    server.tick()
+    receive(transport, ORDER[-1:] + ORDER)
+    await settle(server)
+    assert statuses(transport) == [200]
+    assert connection_fields(transport) == ["close"]
+    assert transport.has_ended
 
 
 async def test_an_application_that_fails_is_answered_with_500() -> None:
