@@ -12,7 +12,7 @@ function init(args)
   math.randomseed(1)  -- every server gets the same requests
 end
 
-local function order()
+local function order(fields)
   local chosen, parts = {}, {}
   while #parts < lines do
     local product = math.random(products)
@@ -21,11 +21,12 @@ local function order()
       parts[#parts + 1] = '{"product_id": ' .. product .. ', "quantity": ' .. math.random(3) .. '}'
     end
   end
-  return wrk.format('POST', '/orders', headers, '{"products": [' .. table.concat(parts, ', ') .. ']}')
+  return wrk.format('POST', '/orders', headers, '{"products": [' .. table.concat(parts, ', ') .. ']' .. fields .. '}')
 end
 
 local make = {
-  orders = order,
+  orders = function() return order('') end,
+  pending = function() return order(', "status": "pending", "hold_seconds": 1') end,
   flash = function() return wrk.format('POST', '/orders', headers, '{"products": [{"product_id": 1, "quantity": 1}]}') end,
   page = function() return wrk.format('GET', '/products?limit=100') end,
   pages = function() return wrk.format('GET', '/products?limit=100&after=' .. math.random(0, products - 100)) end,
@@ -33,7 +34,7 @@ local make = {
 }
 make.mixed = function()
   local percent = math.random(100)
-  return percent <= 10 and order() or percent <= 55 and make.page() or make.product()
+  return percent <= 10 and make.orders() or percent <= 55 and make.page() or make.product()
 end
 
 function request() return make[kind]() end

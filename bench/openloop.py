@@ -31,10 +31,10 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
     def get(path: str) -> bytes:
         return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
-    def order() -> bytes:
+    def order(fields: str = "") -> bytes:
         chosen = draw.sample(range(1, products + 1), lines)
         body = ", ".join(f'{{"product_id": {number}, "quantity": {draw.randint(1, 3)}}}' for number in chosen)
-        body = f'{{"products": [{body}]}}'
+        body = f'{{"products": [{body}]{fields}}}'
         return (
             "POST /orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
@@ -42,6 +42,7 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
 
     makers: dict[str, Callable[[], bytes]] = {
         "orders": order,
+        "pending": lambda: order(', "status": "pending", "hold_seconds": 1'),
         "page": lambda: get("/products?limit=100"),
         "pages": lambda: get(f"/products?limit=100&after={draw.randint(0, products - 100)}"),
         "product": lambda: get(f"/products/{draw.randint(1, products)}"),

@@ -22,4 +22,5 @@ The shop, one class for each of products, stock, orders, holds, events and inspe
 
 In the background:
     sweeper.py       expires overdue orders
+    backlog.py       refuses new pending orders while old ones expire too late
 """

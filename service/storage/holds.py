@@ -4,43 +4,67 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import structlog
 
 from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, OrderNotFound
-from service.domain.order import Order, OrderLine, OrderStatus, parse_lines
+from service.domain.order import Order, OrderStatus, parse_lines
 from service.storage import keys
+from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
 from service.storage.orders import Orders
 from service.storage.refusals import unknown_reply
+from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
+
+ORDERS_PER_SCRIPT: Final = 100
+"""Orders that one script expires: it takes Redis about half a millisecond."""
+
+MAX_KEYS_PER_SCRIPT: Final = 500
+"""Orders with more products are divided among several scripts."""
+
+MAX_SPREAD: Final = 8
+"""Batches from the oldest overdue hold on, among which workers choose that have disturbed each other."""
+
+RETRY_SECONDS: Final = 60
+"""After this time, holds that could not be released are tried again. Meanwhile younger ones are released."""
+
+
+class DueHolds(NamedTuple):
+    """Overdue holds, the oldest first."""
+
+    now: int
+    overdue: int
+    """The number of all overdue holds."""
+    skipped: int
+    """The number of overdue holds before the first of these."""
+    next_deadline: int | None
+    """The first deadline that has not passed, in ms since 1970."""
+    holds: list[tuple[str, int]]
+    """Order ids and deadlines in ms since 1970."""
 
 
 class Holds:
     """The holds of a shop's pending orders. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, orders: Orders) -> None:
+    def __init__(self, client: RedisClient, orders: Orders, backlog: HoldsBacklog) -> None:
         self._client = client
         self._orders = orders
+        self._backlog = backlog
+        self._skip = 0
+        """The number of the oldest holds, which could not be released."""
+        self._skip_since = 0
+        self._overtaken: list[str] = []
+        """The orders of the last batch that another worker had expired a moment before."""
 
     async def complete(self, order_id: int) -> Order:
         """Sell what a pending order holds. A completed order is returned unchanged.
 
         Raise OrderNotFound, OrderCancelled and OrderExpired.
         """
-        client = self._client
-        order = await self._orders.get_in_any_status(order_id)
-        reply = await client.run(
-            "complete_order",
-            _transition_keys(client.shop, order_id, order.lines),
-            complete_order_args(
-                order_id=order_id,
-                events_max=client.events_max,
-                now_ms=client.clock_argument(),
-                quantities=[line.quantity for line in order.lines],
-            ),
-        )
+        order, reply = await self._end("complete_order", order_id)
         match reply:
             case ["completed"]:
                 return order._replace(status=OrderStatus.COMPLETED.value, expires_at=None)
@@ -56,8 +80,7 @@ class Holds:
 
         Raise OrderNotFound, OrderCompleted and OrderExpired.
         """
-        order = await self._orders.get_in_any_status(order_id)
-        reply = await self._release(order_id, order.lines, "cancel")
+        _, reply = await self._end("cancel_order", order_id)
         match reply:
             case ["released", "cancelled"] | ["cancelled"]:
                 return
@@ -66,89 +89,171 @@ class Holds:
             case ["released", "expired"] | ["expired"]:
                 raise OrderExpired(order_id)
             case _:
-                raise unknown_reply("release_order", reply)
+                raise unknown_reply("cancel_order", reply)
 
     async def expire_due(self, limit: int) -> float:
-        """Release what overdue orders hold, `limit` orders at most.
+        """Release what overdue orders hold, the oldest first, `limit` orders at most.
 
-        Return 0 if an order was released, because more may be due. Otherwise return the seconds until the next deadline
-        in the future, or infinity if there is none.
+        Return 0 if more are overdue. Otherwise return the seconds until the next deadline, or infinity if there is
+        none. A hold that cannot be released is logged, and left out for RETRY_SECONDS.
         """
-        client = self._client
-        index = keys.holds(client.shop)
-        now = await client.now()
-        due = await client.send("ZCOUNT", index, "-inf", now, safe_to_repeat=True)
-        # At a random place, so that several workers do not release the same orders of a backlog.
-        offset = random.randint(0, max(0, due - limit))  # noqa: S311
-        due_ids = await client.send("ZRANGEBYSCORE", index, "-inf", now, "LIMIT", offset, limit, safe_to_repeat=True)
-        results = await asyncio.gather(*(self._expire(int(due_id)) for due_id in due_ids), return_exceptions=True)
-        # If one order cannot be released, the others must still be released, and the sweeper must pause before it
-        # tries that order again.
-        failures = [
-            (int(due_id), repr(result))
-            for due_id, result in zip(due_ids, results, strict=True)
-            if result not in ("released", "expired")  # expired: by another worker, a moment before
-        ]
+        due = await self._find_due(limit)
+        order_ids = [order_id for order_id, _ in due.holds]
+        batches = [order_ids[at : at + ORDERS_PER_SCRIPT] for at in range(0, len(order_ids), ORDERS_PER_SCRIPT)]
+        results: list[str] = []
+        for words in await asyncio.gather(*map(self._expire_batch, batches), return_exceptions=True):
+            if isinstance(words, BaseException):
+                raise words
+            results += words
+        released, overtaken, failures = [], [], []
+        for (order_id, deadline), result in zip(due.holds, results, strict=True):
+            if result == "released":
+                released.append(deadline)
+            elif result == "expired" and order_id not in self._overtaken:
+                overtaken.append(order_id)
+            else:
+                failures.append((order_id, result))
+        self._overtaken = overtaken
+        is_end = due.skipped + len(due.holds) >= due.overdue
         if failures:
             first_order, reason = failures[0]
             log.error("holds_not_released", count=len(failures), first_order=first_order, reason=reason)
-        if "released" in results:
+            if self._skip == 0:
+                self._skip_since = due.now
+            if due.skipped == self._skip:
+                self._skip += len(failures)
+        if is_end:
+            self._backlog.report(late_ms=0, released=len(released))
+        elif released:
+            self._backlog.report(late_ms=due.now - min(released), released=len(released))
+        if due.now - self._skip_since >= RETRY_SECONDS * 1000 or self._skip > due.overdue:
+            self._skip = 0
+        if due.skipped > self._skip or not is_end:
             return 0.0
-        following = await client.send(
-            "ZRANGEBYSCORE", index, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
-        )
-        if not following:
-            return math.inf
-        _, deadline = following
-        return (float(deadline) - now) / 1000
+        return math.inf if due.next_deadline is None else (due.next_deadline - due.now) / 1000
 
-    async def _expire(self, order_id: int) -> str:
-        """Release an order and return the first word of the reply.
+    async def _end(self, script: str, order_id: int) -> tuple[Order, list[str]]:
+        """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound."""
+        client = self._client
+        order = await self._orders.get_in_any_status(order_id)
+        shop = client.shop
+        reply = await client.run(
+            script,
+            (
+                keys.order(shop, order_id),
+                keys.events(shop),
+                keys.holds(shop),
+                keys.pending(shop),
+                *[keys.product(shop, line.product_id) for line in order.lines],
+            ),
+            end_hold_args(
+                order_id=order_id,
+                events_max=client.events_max,
+                now_ms=client.clock_argument(),
+                quantities=[line.quantity for line in order.lines],
+            ),
+        )
+        return order, reply
+
+    async def _find_due(self, limit: int) -> DueHolds:
+        client = self._client
+        # Several workers would release the same holds, the oldest, each time. A worker to which that has just happened
+        # leaves out a few batches, if there are so many.
+        spread = random.randrange(1, MAX_SPREAD) if len(self._overtaken) > limit / 2 else 0  # noqa: S311
+        reply = await client.run(
+            "find_due_holds",
+            (keys.holds(client.shop),),
+            find_due_holds_args(now_ms=client.clock_argument(), skip=self._skip, spread=spread, limit=limit),
+            safe_to_repeat=True,
+        )
+        match reply:
+            case ["due", now, overdue, skipped, next_deadline, *rows]:
+                pairs = zip(rows[::2], rows[1::2], strict=True)
+                return DueHolds(
+                    now=int(now),
+                    overdue=overdue,
+                    skipped=skipped,
+                    next_deadline=int(float(next_deadline)) if next_deadline else None,
+                    holds=[(order_id, int(float(deadline))) for order_id, deadline in pairs],
+                )
+            case _:
+                raise unknown_reply("find_due_holds", reply)
+
+    async def _expire_batch(self, order_ids: Sequence[str]) -> list[str]:
+        """Release orders together. Return a word of lua/expire_orders.lua for each, or what is wrong with it."""
+        try:
+            return await self._expire_together(order_ids)
+        except (ErrorReply, ValueError, OrderNotFound) as error:
+            if len(order_ids) == 1:
+                return [repr(error)]
+        # One of them is damaged: release each for itself.
+        return [word for order_id in order_ids for word in await self._expire_batch([order_id])]
+
+    async def _expire_together(self, order_ids: Sequence[str]) -> list[str]:
+        """Release orders with one script. Return its words. Raise an error if one of the orders is damaged.
 
         Only the field `products` is read, so that an order with other damaged fields can still be released.
         """
-        [[products]] = await self._client.read_hashes([keys.order(self._client.shop, order_id)], ("products",))
-        if products is None:
-            raise OrderNotFound(str(order_id))
-        reply = await self._release(order_id, parse_lines(products), "expire")
-        return reply[0]
-
-    async def _release(self, order_id: int, lines: Sequence[OrderLine], action: str) -> list[str]:
         client = self._client
-        reply: list[str] = await client.run(
-            "release_order",
-            _transition_keys(client.shop, order_id, lines),
-            release_order_args(
-                order_id=order_id,
-                action=action,
+        shop = client.shop
+        ids = [_parse_id(order_id) for order_id in order_ids]
+        order_keys = [keys.order(shop, order_id) for order_id in ids]
+        rows = await client.read_hashes(order_keys, ("products",))
+        fixed_keys = (keys.events(shop), keys.holds(shop), keys.pending(shop))
+        positions: dict[int, int] = {}
+        orders: list[int] = []
+        for order_id, [products] in zip(ids, rows, strict=True):
+            if products is None:
+                raise OrderNotFound(str(order_id))
+            lines = parse_lines(products)
+            orders += (order_id, len(lines))
+            for line in lines:
+                position = positions.setdefault(line.product_id, len(fixed_keys) + len(positions) + 1)
+                orders += (position, line.quantity)
+        if len(positions) + len(ids) > MAX_KEYS_PER_SCRIPT and len(ids) > 1:
+            middle = len(ids) // 2
+            return [
+                word for part in (order_ids[:middle], order_ids[middle:]) for word in await self._expire_batch(part)
+            ]
+        reply = await client.run(
+            "expire_orders",
+            (*fixed_keys, *[keys.product(shop, product_id) for product_id in positions], *order_keys),
+            expire_orders_args(
                 events_max=client.events_max,
                 now_ms=client.clock_argument(),
-                quantities=[line.quantity for line in lines],
+                first_order=len(fixed_keys) + len(positions) + 1,
+                orders=orders,
             ),
         )
-        return reply
+        match reply:
+            case ["ended", *words]:
+                return words
+            case _:
+                raise unknown_reply("expire_orders", reply)
 
 
-def _transition_keys(shop: str, order_id: int, lines: Sequence[OrderLine]) -> tuple[str, ...]:
-    """Return KEYS of the scripts that end a hold. The lines of an order never change."""
-    return (
-        keys.order(shop, order_id),
-        keys.events(shop),
-        keys.holds(shop),
-        keys.pending(shop),
-        *[keys.product(shop, line.product_id) for line in lines],
-    )
+def _parse_id(text: str) -> int:
+    """Return the order id in an entry of the index. Raise ValueError for any other text."""
+    order_id = int(text)
+    if str(order_id) != text:
+        raise ValueError(f"not the id of an order: {text!r}")
+    return order_id
 
 
-def complete_order_args(
+def end_hold_args(
     *, order_id: int, events_max: int, now_ms: int | str, quantities: Sequence[int]
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/complete_order.lua."""
+    """Return ARGV of lua/complete_order.lua and lua/cancel_order.lua."""
     return (order_id, events_max, now_ms, *quantities)
 
 
-def release_order_args(
-    *, order_id: int, action: str, events_max: int, now_ms: int | str, quantities: Sequence[int]
+def find_due_holds_args(*, now_ms: int | str, skip: int, spread: int, limit: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/find_due_holds.lua."""
+    return (now_ms, skip, spread, limit)
+
+
+def expire_orders_args(
+    *, events_max: int, now_ms: int | str, first_order: int, orders: Sequence[int]
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/release_order.lua."""
-    return (order_id, action, events_max, now_ms, *quantities)
+    """Return ARGV of lua/expire_orders.lua."""
+    return (events_max, now_ms, first_order, *orders)

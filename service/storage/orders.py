@@ -15,6 +15,7 @@ from service.domain.order import Order, OrderLine, OrderStatus
 from service.domain.requests import NewOrder, OrdersQuery
 from service.domain.times import Milliseconds
 from service.storage import keys
+from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.inspection import Inspection
@@ -39,8 +40,9 @@ class PlacedOrder(NamedTuple):
 class Orders:
     """The orders of a shop. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, backlog: HoldsBacklog) -> None:
         self._client = client
+        self._backlog = backlog
         self._order_ids = OrderIds(self._reserve_ids)
         self._data_id: str | None = None
         """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
@@ -55,6 +57,8 @@ class Orders:
         If an earlier request with this Idempotency-Key placed an order, return that order, or raise OrderCancelled or
         OrderExpired. If it was refused, raise the same refusal.
         """
+        if new.status == "pending":
+            self._backlog.admit()
         client = self._client
         shop = client.shop
         quantities = new.quantities()

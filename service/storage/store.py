@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from service.domain.times import Milliseconds
 from service.settings import Durability
+from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
 from service.storage.engine_check import EngineCheck
 from service.storage.events import Events
@@ -48,7 +49,8 @@ class Store:
         self.check_writable = client.check_writable
         self.products = Products(client)
         self.stock = Stock(client, self.products)
-        self.orders = Orders(client)
-        self.holds = Holds(client, self.orders)
+        backlog = HoldsBacklog()
+        self.orders = Orders(client, backlog)
+        self.holds = Holds(client, self.orders, backlog)
         self.events = Events(client)
         self.inspection = Inspection(client)

@@ -18,12 +18,13 @@ from tests.support.scripts import (
     NOW_MS,
     SCRIPTS,
     run_add_product,
+    run_cancel_order,
     run_change_product,
     run_complete_order,
+    run_expire_orders,
     run_move_counter,
     run_move_stock,
     run_place_order,
-    run_release_order,
     run_script,
     run_withdraw_product,
 )
@@ -35,7 +36,7 @@ IDEMPOTENCY = keys.idempotency(SHOP, "k-1")
 
 HOLD_MS = 900_000
 LINES = ((7, 1), (9, 1))
-TO_COMPLETE, TO_CANCEL, TO_EXPIRE = 31, 32, 33
+TO_COMPLETE, TO_CANCEL, TO_EXPIRE, TO_EXPIRE_TOO = 31, 32, 33, 34
 """The pending orders of `fill`, each with LINES."""
 
 
@@ -43,7 +44,7 @@ async def fill(redis: CommandSender) -> None:
     """Add the products 7 and 9, and place a pending order for each script that ends a hold."""
     await run_add_product(redis, 7)
     await run_add_product(redis, 9)
-    for order_id in (TO_COMPLETE, TO_CANCEL, TO_EXPIRE):
+    for order_id in (TO_COMPLETE, TO_CANCEL, TO_EXPIRE, TO_EXPIRE_TOO):
         assert (await run_place_order(redis, *LINES, order_id=order_id, hold_ms=HOLD_MS))[0] == "placed"
 
 
@@ -57,7 +58,8 @@ class ScriptExample(NamedTuple):
     """The Redis keys that must have the right type, except those of which the script only asks whether they exist."""
     needs: tuple[tuple[str, str], ...] = ()
     """Keys and fields without which the script must fail. Without others it replies that something is absent."""
-    writes_event: bool = True
+    events: int = 1
+    """The number of events that it writes."""
 
 
 _PLACED = (EVENTS, MUG, POT)
@@ -82,7 +84,7 @@ EXAMPLES = {
         "move_counter",
         lambda redis, **options: run_move_counter(redis, expected="", step=5, **options),
         (),
-        writes_event=False,
+        events=0,
     ),
     "add": ScriptExample(
         "add_product",
@@ -116,7 +118,7 @@ EXAMPLES = {
         lambda redis, **options: run_move_stock(redis, 7, -11, key="k-1", **options),
         (MUG, EVENTS, IDEMPOTENCY),
         ((MUG, "received"),),
-        writes_event=False,
+        events=0,
     ),
     "sell": ScriptExample(
         "place_order",
@@ -146,7 +148,7 @@ EXAMPLES = {
         "place_order",
         lambda redis, **options: run_place_order(redis, (7, 11), (9, 1), key="k-1", **options),
         (*_PLACED, IDEMPOTENCY),
-        writes_event=False,
+        events=0,
     ),
     "complete": ScriptExample(
         "complete_order",
@@ -154,20 +156,31 @@ EXAMPLES = {
         **_ended(TO_COMPLETE, "held", "sold"),
     ),
     "cancel": ScriptExample(
-        "release_order",
-        lambda redis, **options: run_release_order(redis, TO_CANCEL, *LINES, **options),
+        "cancel_order",
+        lambda redis, **options: run_cancel_order(redis, TO_CANCEL, *LINES, **options),
+        **_ended(TO_CANCEL, "held", "stock"),
+    ),
+    "cancel_overdue": ScriptExample(
+        "cancel_order",
+        lambda redis, **options: run_cancel_order(redis, TO_CANCEL, *LINES, now_ms=NOW_MS + HOLD_MS, **options),
         **_ended(TO_CANCEL, "held", "stock"),
     ),
     "expire": ScriptExample(
-        "release_order",
-        lambda redis, **options: run_release_order(
-            redis, TO_EXPIRE, *LINES, action="expire", now_ms=NOW_MS + HOLD_MS, **options
+        "expire_orders",
+        lambda redis, **options: run_expire_orders(redis, [TO_EXPIRE], *LINES, now_ms=NOW_MS + HOLD_MS, **options),
+        **_ended(TO_EXPIRE, "held", "stock"),
+    ),
+    "expire_two": ScriptExample(
+        "expire_orders",
+        lambda redis, **options: run_expire_orders(
+            redis, [TO_EXPIRE_TOO, TO_EXPIRE], *LINES, now_ms=NOW_MS + HOLD_MS, **options
         ),
         **_ended(TO_EXPIRE, "held", "stock"),
+        events=2,
     ),
 }
 
-ALLOWED_WITHOUT_MEMORY = {"complete_order", "release_order"}
+ALLOWED_WITHOUT_MEMORY = {"complete_order", "cancel_order", "expire_orders"}
 """The scripts that must work with full memory: they write little, and end holds."""
 
 
@@ -192,7 +205,7 @@ async def test_every_example_changes_something_and_writes_the_event_of_the_chang
     before, events = await dump(redis), await events_at(redis, EVENTS)
     await EXAMPLES[name].run(redis)
     assert await dump(redis) != before
-    assert len(await events_at(redis, EVENTS)) == len(events) + EXAMPLES[name].writes_event
+    assert len(await events_at(redis, EVENTS)) == len(events) + EXAMPLES[name].events
 
 
 async def assert_fails_and_writes_nothing(
@@ -243,7 +256,7 @@ async def test_a_product_key_of_another_type_counts_as_a_product(redis: CommandS
     assert await dump(redis) == before
 
 
-@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.writes_event])
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.events])
 async def test_scripts_change_nothing_when_the_event_stream_has_no_id_left(redis: CommandSender, name: str) -> None:
     # XADD can fail although the key has the right type. So it must be the first write of each script.
     await fill(redis)
@@ -282,7 +295,7 @@ async def test_a_script_without_its_keys_or_arguments_fails_and_writes_nothing(
 
 
 @pytest.mark.parametrize("quantities", [[], [1], [1, 1, 1]])
-@pytest.mark.parametrize("name", ["complete", "cancel", "expire"])
+@pytest.mark.parametrize("name", ["complete", "cancel"])
 async def test_the_end_of_a_hold_needs_one_quantity_for_each_product(
     redis: CommandSender, name: str, quantities: list[int]
 ) -> None:
@@ -291,10 +304,18 @@ async def test_the_end_of_a_hold_needs_one_quantity_for_each_product(
     await assert_fails_and_writes_nothing(redis, run, "each product needs a quantity")
 
 
+@pytest.mark.parametrize("change", [-2, -1, 1, 2])
+async def test_orders_expire_only_with_the_lines_of_each(redis: CommandSender, change: int) -> None:
+    await fill(redis)
+    names, args = await keys_and_args(EXAMPLES["expire_two"])
+    args = args[:change] if change < 0 else [*args, *[1] * change]
+    await assert_fails_and_writes_nothing(redis, run_script(redis, "expire_orders", names, args))
+
+
 # What a script leaves behind
 
 
-@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.writes_event])
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if example.events])
 async def test_every_script_limits_the_length_of_the_event_stream(redis: CommandSender, name: str) -> None:
     await fill(redis)
     for number in range(250):
@@ -303,8 +324,9 @@ async def test_every_script_limits_the_length_of_the_event_stream(redis: Command
     events = await events_at(redis, EVENTS)
     # The real engine removes whole blocks of 100 entries, so more than 10 may be left.
     assert 10 <= len(events) <= 110
-    assert events[-2]["event"] == "old_249"
-    assert not events[-1]["event"].startswith("old_")
+    written = EXAMPLES[name].events
+    assert events[-written - 1]["event"] == "old_249"
+    assert not any(event["event"].startswith("old_") for event in events[-written:])
 
 
 async def test_scripts_leave_no_global_variables(redis: CommandSender) -> None:
@@ -341,5 +363,5 @@ async def test_an_engine_out_of_memory_runs_a_script_that_ends_a_hold(engine: Mu
     await fill(engine)
     before = await dump(engine)
     async with full_memory(engine):
-        assert (await EXAMPLES[name].run(engine))[0] in ("completed", "released")
+        assert (await EXAMPLES[name].run(engine))[0] in ("completed", "released", "ended")
         assert await dump(engine) != before

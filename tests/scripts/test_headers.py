@@ -17,12 +17,14 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "add_product": products.add_product_args,
     "audit_orders": inspection.audit_orders_args,
     "audit_products": inspection.audit_products_args,
+    "cancel_order": holds.end_hold_args,
     "change_product": products.change_product_args,
-    "complete_order": holds.complete_order_args,
+    "complete_order": holds.end_hold_args,
+    "expire_orders": holds.expire_orders_args,
+    "find_due_holds": holds.find_due_holds_args,
     "move_counter": client.move_counter_args,
     "move_stock": stock.move_stock_args,
     "place_order": orders.place_order_args,
-    "release_order": holds.release_order_args,
     "withdraw_product": products.withdraw_product_args,
 }
 """The function that returns the ARGV of each script. The others have none: their arguments are only a list."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.storage import keys
 from service.storage.client import move_counter_args
-from service.storage.holds import complete_order_args, release_order_args
+from service.storage.holds import end_hold_args, expire_orders_args
 from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
 from service.storage.scripts import load_scripts
@@ -129,23 +129,43 @@ async def run_complete_order(
 ) -> list[str]:
     """Run lua/complete_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
     given = [quantity for _, quantity in lines] if quantities is None else quantities
-    args = complete_order_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
+    args = end_hold_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
     return await run_script(sender, "complete_order", _keys_of_hold(order_id, lines), args)
 
 
-async def run_release_order(
+async def run_cancel_order(
     sender: CommandSender,
     order_id: int,
     *lines: tuple[int, int],
-    action: str = "cancel",
     quantities: Sequence[int] | None = None,
     events_max: int = 1000,
     now_ms: int = NOW_MS,
 ) -> list[str]:
-    """Run lua/release_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
+    """Run lua/cancel_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
     given = [quantity for _, quantity in lines] if quantities is None else quantities
-    args = release_order_args(order_id=order_id, action=action, events_max=events_max, now_ms=now_ms, quantities=given)
-    return await run_script(sender, "release_order", _keys_of_hold(order_id, lines), args)
+    args = end_hold_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
+    return await run_script(sender, "cancel_order", _keys_of_hold(order_id, lines), args)
+
+
+async def run_expire_orders(
+    sender: CommandSender,
+    order_ids: Sequence[int],
+    *lines: tuple[int, int],
+    events_max: int = 1000,
+    now_ms: int = NOW_MS,
+) -> list[str]:
+    """Run lua/expire_orders.lua for orders that all have these `(product id, quantity)` lines."""
+    names = [keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
+    fixed = [part for number, (_, quantity) in enumerate(lines) for part in (len(names) + number + 1, quantity)]
+    args = expire_orders_args(
+        events_max=events_max,
+        now_ms=now_ms,
+        first_order=len(names) + len(lines) + 1,
+        orders=[part for order_id in order_ids for part in (order_id, len(lines), *fixed)],
+    )
+    names += [keys.product(SHOP, product_id) for product_id, _ in lines]
+    names += [keys.order(SHOP, order_id) for order_id in order_ids]
+    return await run_script(sender, "expire_orders", names, args)
 
 
 def _keys_of_hold(order_id: int, lines: Sequence[tuple[int, int]]) -> list[str]:

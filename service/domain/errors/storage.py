@@ -28,7 +28,7 @@ class StorageError(HoldfastError):
 
 
 class Overloaded(StorageError):
-    """HOLDFAST_MAX_IN_FLIGHT commands wait for Redis already. This command was not sent."""
+    """Too much waits already: HOLDFAST_MAX_IN_FLIGHT commands, or holds that should be released. Nothing was sent."""
 
     problem = Problem(
         "overloaded",
