@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 from starlette.responses import Response
 from starlette.types import Scope, Send
 
+from service.api.coalescing import UNKNOWN_CALLER, Caller
 from service.api.request import Request, RequestInfo
 
 SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
@@ -14,6 +15,9 @@ SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
 
 It returns False if the client is slow or gone. Then it has sent nothing, and send() must be used.
 """
+
+CLIENT_STATE: Final = "holdfast.client_state"
+"""ASGI extension of Holdfast's server: a function that returns the ClientState."""
 
 REQUEST_ERROR: Final = "holdfast.request_error"
 """Entry of the ASGI scope: the HoldfastError because of which Holdfast's server could not read the request."""
@@ -68,8 +72,13 @@ async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) 
 
     All requests for the same path and query that arrive at the same time share one response.
     """
-    key = (request.scope["path"], request.scope["query_string"])
-    return await request.scope["state"]["list_pages"].read(key, load)  # type: ignore[no-any-return]
+    scope = request.scope
+    key = (scope["path"], scope["query_string"])
+    client_state = scope.get("extensions", {}).get(CLIENT_STATE)
+    caller = UNKNOWN_CALLER
+    if client_state is not None:
+        caller = Caller(scope["client"][0] if scope["client"] else "", client_state)
+    return await scope["state"]["list_pages"].read(key, load, caller)  # type: ignore[no-any-return]
 
 
 async def send_response(response: Response, scope: Scope, send: Send) -> None:

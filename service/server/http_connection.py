@@ -14,6 +14,7 @@ from typing import Final, cast
 import httptools
 import structlog
 
+from service.api.coalescing import ClientState
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.request import (
     BodyTooLarge,
@@ -85,6 +86,7 @@ class HttpConnection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None  # while the client leaves too much unread
         self._write_deadline = 0
         self._closed: asyncio.Future[None] | None = None
+        self._client: tuple[str, int] | None = None  # address and port
         self._client_has_ended = False
         self._lingers = False
         self._shutting_down = False
@@ -94,6 +96,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=_MAX_UNREAD)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):  # not on a unix socket
+            self._client = peer[0], peer[1]
         self.server.connections.add(self)
         self.server.make_room()
 
@@ -386,6 +391,8 @@ class HttpConnection(asyncio.Protocol):
     async def _call_app(self, exchange: Exchange) -> None:
         server = self.server
         exchange.closed = self._wait_until_closed
+        exchange.client = self._client
+        exchange.client_state = self._client_state
         try:
             await server.app(exchange.scope(server.app_state, server.root_path), exchange.receive, exchange.send)
         except Exception as error:
@@ -395,6 +402,11 @@ class HttpConnection(asyncio.Protocol):
         if exchange.response is None:
             exchange.keep_alive = False
             exchange.response = 500, [(b"content-length", b"0")], b""
+
+    def _client_state(self) -> ClientState:
+        if self.transport.is_closing():
+            return ClientState.GONE
+        return ClientState.MAY_BE_GONE if self._client_has_ended else ClientState.WAITS
 
     async def _wait_until_closed(self) -> None:
         if self.transport.is_closing():

@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
-from service.api.responses import REQUEST_ERROR, SEND_WHOLE_RESPONSE
+from service.api.coalescing import ClientState
+from service.api.responses import CLIENT_STATE, REQUEST_ERROR, SEND_WHOLE_RESPONSE
 from service.domain.errors.base import HoldfastError
 
 Headers = list[tuple[bytes, bytes]]
@@ -36,6 +37,8 @@ class Exchange:
         "_parts",
         "_start",
         "body",
+        "client",
+        "client_state",
         "closed",
         "error",
         "headers",
@@ -57,6 +60,8 @@ class Exchange:
         self.body: bytes | bytearray = b""
         self.size = 0
         self.error: HoldfastError | None = None
+        self.client: tuple[str, int] | None = None
+        self.client_state: Callable[[], ClientState] | None = None
         self.closed: Callable[[], Awaitable[None]] | None = None
         """Waits until the connection is closed."""
         self.response: tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None = None
@@ -89,9 +94,9 @@ class Exchange:
             "root_path": root_path,
             "headers": self.headers,
             "server": None,
-            "client": None,
+            "client": self.client,
             "state": state.copy(),
-            "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response},
+            "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response, CLIENT_STATE: self.client_state},
         }
         if self.error is not None:
             scope[REQUEST_ERROR] = self.error

@@ -20,13 +20,14 @@ from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
-from service.storage.records import ORDER_FIELDS, read_orders
+from service.storage.records import ORDER_FIELDS, HashValues, read_orders
 from service.storage.refusals import read_order_refusal
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
 
 _ORDER_KIND: Final = "order:"
+_STATUS: Final = ORDER_FIELDS.index("status")
 _LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
 
 
@@ -154,13 +155,12 @@ class Orders:
         return await self._read_listed(order_ids, None, await self._client.now())
 
     async def _read_listed(self, order_ids: Sequence[int], status: str | None, now: Milliseconds) -> Sequence[Order]:
-        return [
-            order
-            for order in await self._read_many(order_ids)
-            if order is not None
-            and (order.status == status or (status is None and order.status in _LISTED))
-            and (order.expires_at is None or order.expires_at > now)
-        ]
+        wanted = _LISTED if status is None else (status,)
+        rows = zip(order_ids, await self._read_rows(order_ids), strict=True)
+        # Only these rows are parsed: most orders of a page may be cancelled.
+        listed = [(order_id, row) for order_id, row in rows if row[_STATUS] in wanted]
+        orders = read_orders([order_id for order_id, _ in listed], [row for _, row in listed])
+        return [order for order in orders if order is not None and (order.expires_at is None or order.expires_at > now)]
 
     async def scan_ids(self) -> AsyncIterator[int]:
         """Yield the ids of all orders in any status, in no order. An id may come twice. The counter is not used."""
@@ -173,7 +173,7 @@ class Orders:
 
     async def get_in_any_status(self, order_id: int) -> Order:
         """Return an order in any status. Raise OrderNotFound."""
-        [order] = await self._read_many([order_id])
+        [order] = read_orders([order_id], await self._read_rows([order_id]))
         if order is None:
             raise OrderNotFound(str(order_id))
         return order
@@ -182,10 +182,9 @@ class Orders:
         """Return the last id that a worker reserved, or 0 if there is none. Lower if the counter was set back."""
         return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
 
-    async def _read_many(self, order_ids: Sequence[int]) -> Sequence[Order | None]:
+    async def _read_rows(self, order_ids: Sequence[int]) -> Sequence[HashValues]:
         shop = self._client.shop
-        rows = await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], ORDER_FIELDS)
-        return read_orders(order_ids, rows)
+        return await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], ORDER_FIELDS)
 
     async def check_ids(self) -> None:
         """Reserve other ids if the reserved ids do not belong to the data that Redis has now.

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
+from service.api.coalescing import ClientState
+from service.api.responses import CLIENT_STATE
 from service.domain.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADER_FIELDS
 from service.server.http_connection import MAX_QUEUED
 from service.server.http_server import Timeouts
@@ -447,3 +449,29 @@ async def test_the_application_learns_that_the_client_is_gone() -> None:
     transport.close()
     await settle(server)
     assert events == ["http.request", "http.disconnect"]
+
+
+async def test_the_application_knows_the_client_and_whether_it_still_waits() -> None:
+    scopes: list[Scope] = []
+    answer = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await answer.wait()
+        await echo(scope, receive, send)
+
+    server = make_server(slow)
+    transport = connect(server)
+    receive(transport, GET)
+    await asyncio.sleep(0)
+    [scope] = scopes
+    assert scope["client"] == ("192.0.2.7", 4711)
+    state = scope["extensions"][CLIENT_STATE]
+    assert state() is ClientState.WAITS
+    assert transport.protocol is not None
+    assert transport.protocol.eof_received()
+    assert state() is ClientState.MAY_BE_GONE
+    transport.abort()
+    assert state() is ClientState.GONE
+    answer.set()
+    await settle(server)

@@ -14,7 +14,7 @@ class FakeTransport(asyncio.Transport):
     """Stores what the server writes. `unread`: the bytes that the client has not read yet, if it does not read."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__({"peername": ("192.0.2.7", 4711)})
         self.written = b""
         self.reads = True
         self.has_ended = False

@@ -23,15 +23,15 @@ def make_store(sender: CommandSender, **options: Any) -> Store:
     return Store(sender, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
 
 
-def http_client(store: Store) -> AsyncClient:
+def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:
     """Return a client that calls the application in this process."""
-    return AsyncClient(transport=ASGITransport(with_state(store)), base_url="http://holdfast")
+    return AsyncClient(transport=ASGITransport(with_state(store, list_pages)), base_url="http://holdfast")
 
 
-def with_state(store: Store) -> ASGIApp:
+def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
     app = create_app(Settings())
-    state: State = {"store": store, "list_pages": RequestCoalescer()}
+    state: State = {"store": store, "list_pages": list_pages or RequestCoalescer()}
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)

@@ -28,7 +28,7 @@ class StorageError(HoldfastError):
 
 
 class Overloaded(StorageError):
-    """Too much waits already: HOLDFAST_MAX_IN_FLIGHT commands, or holds that should be released. Nothing was sent."""
+    """Too much waits already: HOLDFAST_MAX_IN_FLIGHT commands, pages, or holds to release. Nothing was done."""
 
     problem = Problem(
         "overloaded",
