@@ -16,6 +16,10 @@ Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+API_PATHS: Final = ("products", "orders", "livez", "readyz", "problems")
+"""The first parts of all paths of the API."""
+
+
 class SettingType(NamedTuple):
     """The values that a setting may have."""
 
@@ -135,6 +139,16 @@ class ListenSettings:
     host: str = setting("127.0.0.1", any_text(), "address to listen on")
     port: int = setting(8000, whole_number(0, 65_535), "port to listen on; 0 takes any free port")
     workers: int = setting(1, whole_number(1, 256), "number of processes that serve requests")
+    root_path: str = setting(
+        "",
+        text_matching(
+            rf"(?!/({'|'.join(API_PATHS)})(/|$))(/(?!\.{{1,2}}(/|$))[A-Za-z0-9._~-]+)*",
+            "a path such as /shop, of ASCII letters, digits and ._~-, without / at its end, and not one of the API",
+            "PATH",
+        ),
+        "prefix of a proxy in front of the service, such as /shop: it is put before the paths in Link, Location and "
+        "problem types",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

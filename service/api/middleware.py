@@ -23,7 +23,8 @@ class RequestMiddleware:
     """Gives each request an id, turns each exception into a response, and writes the access log if it is switched on.
 
     An X-Request-Id of the client is kept if it has 1 to 128 letters, digits, `.`, `_`, `~` or `-`.
-    `/orders/` is treated like `/orders`. A server that cannot read a request puts the error into the scope, as
+    `/orders/` is treated like `/orders`. The prefix of a proxy, `root_path`, is removed from the path if the proxy has
+    kept it. A server that cannot read a request puts the error into the scope, as
     REQUEST_ERROR: the middleware answers it like an error of a call.
     """
 
@@ -40,6 +41,8 @@ class RequestMiddleware:
         started = time.perf_counter()
         info = scope["request_info"] = RequestInfo(self._request_id(scope["headers"]))
         path: str = scope["path"]
+        if scope["root_path"]:
+            path = scope["path"] = _without_prefix(path, scope["root_path"])
         if path[-1:] == "/" and path != "/":
             scope["path"] = path[:-1]
         try:
@@ -49,7 +52,7 @@ class RequestMiddleware:
         except ClientDisconnect:
             pass  # the client closed the connection before it had sent its whole body
         except Exception as error:
-            response = problem_for(error, info.id, scope["method"], scope["path"])
+            response = problem_for(error, info.id, scope)
             if info.status:
                 raise  # a response has begun, so the problem cannot be sent: the server closes the connection
             await send_response(response, scope, send)
@@ -65,3 +68,10 @@ class RequestMiddleware:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode()
         return f"{self._prefix}-{next(self._numbers):x}"
+
+
+def _without_prefix(path: str, prefix: str) -> str:
+    """Return the path behind the prefix, or the whole path if it does not begin with the prefix."""
+    if path == prefix:
+        return "/"
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else path

@@ -20,7 +20,7 @@ async def _load_page(request: Request, query: OrdersQuery) -> Response:
 async def place_order(request: Request, new: NewOrder) -> Response:
     """Take the stock of all lines, or refuse the whole order. (POST /orders)"""
     order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
-    return created(f"/orders/{order.id}", order.json(), replayed=replayed)
+    return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)
 
 
 async def get_order(request: Request, order_id: int) -> Response:

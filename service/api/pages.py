@@ -28,4 +28,5 @@ async def explain_problem(request: Request) -> Response:
     problem = _PROBLEMS.get(request.path_params["name"])
     if problem is None:
         raise PathNotFound(request.scope["path"])
-    return HTMLResponse(_PAGE.format(**problem._asdict()))
+    # It changes only with a new version of Holdfast.
+    return HTMLResponse(_PAGE.format(**problem._asdict()), headers={"Cache-Control": "max-age=3600"})

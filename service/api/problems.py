@@ -4,6 +4,7 @@ import json
 
 import structlog
 from starlette.responses import Response
+from starlette.types import Scope
 
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.storage import StorageError
@@ -11,16 +12,18 @@ from service.domain.errors.storage import StorageError
 log = structlog.get_logger()
 
 
-def problem_for(error: Exception, request_id: str, method: str, path: str) -> Response:
+def problem_for(error: Exception, request_id: str, scope: Scope) -> Response:
     """Return the response to an error. Log bugs and errors of the storage, with the id of the request."""
     if not isinstance(error, HoldfastError):
-        log.error("internal_error", request_id=request_id, method=method, path=path[:200], exc_info=error)
+        log.error(
+            "internal_error", request_id=request_id, method=scope["method"], path=scope["path"][:200], exc_info=error
+        )
         error = InternalError()
     elif isinstance(error, StorageError):
         log.warning(error.problem.name, request_id=request_id, reason=error.reason)
     problem = error.problem
     document = {
-        "type": f"/problems/{problem.name}",
+        "type": f"{scope['root_path']}/problems/{problem.name}",
         "title": problem.title,
         "status": problem.status,
         "detail": error.detail(),
@@ -29,4 +32,5 @@ def problem_for(error: Exception, request_id: str, method: str, path: str) -> Re
     # dumps() writes ASCII: the detail may quote a lone surrogate from the request, which has no UTF-8 encoding.
     further_fields = "".join(f', "{name}": {text}' for name, text in error.further_fields().items())
     body = json.dumps(document)[:-1] + further_fields + "}\n"
-    return Response(body, problem.status, error.headers(), media_type="application/problem+json")
+    headers = {"Cache-Control": "no-store", **error.headers()}
+    return Response(body, problem.status, headers, media_type="application/problem+json")

@@ -3,30 +3,40 @@
 from starlette.responses import Response
 
 from service.api.request import Request, store_of
-from service.api.responses import created, no_content, ok, page_response, share_page
+from service.api.responses import (
+    JsonResponse,
+    created,
+    no_content,
+    not_modified_or,
+    ok,
+    page_response,
+    share_page,
+    with_etag,
+)
 from service.domain.requests import NewProduct, ProductChange, ProductsQuery, StockChange
 
 
 async def list_products(request: Request, query: ProductsQuery) -> Response:
     """Return one page of the products on sale, sorted by id. (GET /products)"""
-    return await share_page(request, lambda: _load_page(request, query))
+    return not_modified_or(request, await share_page(request, lambda: _load_page(request, query)))
 
 
 async def _load_page(request: Request, query: ProductsQuery) -> Response:
     products, after = await store_of(request).products.list(query)
-    return page_response(request, [product.json() for product in products], {} if after is None else {"after": after})
+    items = [product.json() for product in products]
+    return with_etag(page_response(request, items, {} if after is None else {"after": after}))
 
 
 async def add_product(request: Request, new: NewProduct) -> Response:
     """Add a product. (POST /products)"""
     product = await store_of(request).products.add(new)
-    return created(f"/products/{product.id}", product.json())
+    return created(request, f"/products/{product.id}", product.json())
 
 
 async def get_product(request: Request, product_id: int) -> Response:
     """Return one product. (GET /products/{id})"""
     product = await store_of(request).products.get(product_id)
-    return ok(product.json())
+    return not_modified_or(request, with_etag(JsonResponse(product.json())))
 
 
 async def change_product(request: Request, product_id: int, change: ProductChange) -> Response:

@@ -1,6 +1,8 @@
 """JSON responses, and how a response is sent."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -22,6 +24,17 @@ CLIENT_STATE: Final = "holdfast.client_state"
 REQUEST_ERROR: Final = "holdfast.request_error"
 """Entry of the ASGI scope: the HoldfastError because of which Holdfast's server could not read the request."""
 
+_NO_STORE: Final = (b"cache-control", b"no-store")
+"""Header field of every response that nobody may keep: orders, health, errors, and all results of changes."""
+
+_NO_CACHE: Final = (b"cache-control", b"no-cache")
+"""Header field of a response that a cache may keep, but must check with its ETag before each use (RFC 9111, 5.2.2)."""
+
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+"""Header field of every response: a browser must not guess the type (https://fetch.spec.whatwg.org/#nosniff)."""
+
+_ENTITY_TAG: Final = re.compile(rb'(?:W/)?("[^"]*")')
+
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 """Header field of a response that repeats the result of an earlier request with the same Idempotency-Key."""
 
@@ -29,13 +42,20 @@ _REPLAYED: Final = (b"idempotent-replayed", b"true")
 class JsonResponse(Response):
     """A response whose body is a JSON text, and whose header fields are bytes."""
 
-    def __init__(self, body: str, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        body: str,
+        status: int = 200,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        cache_control: tuple[bytes, bytes] = _NO_STORE,
+    ) -> None:
         self.status_code = status
         self.background = None
         self.body = body.encode() + b"\n"  # in a terminal, the prompt then begins on its own line
         self.raw_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(self.body)).encode()),
+            cache_control,
             *headers,
         ]
 
@@ -45,9 +65,9 @@ def ok(body: str, *, replayed: bool = False) -> Response:
     return JsonResponse(body, headers=[_REPLAYED] if replayed else ())
 
 
-def created(location: str, body: str, *, replayed: bool = False) -> Response:
-    """Return a 201 response."""
-    headers = [(b"location", location.encode())]
+def created(request: Request, path: str, body: str, *, replayed: bool = False) -> Response:
+    """Return a 201 response with the path of what was created."""
+    headers = [(b"location", f"{request.scope['root_path']}{path}".encode())]
     if replayed:
         headers.append(_REPLAYED)
     return JsonResponse(body, 201, headers)
@@ -55,16 +75,47 @@ def created(location: str, body: str, *, replayed: bool = False) -> Response:
 
 def no_content() -> Response:
     """Return a 204 response."""
-    return Response(status_code=204)
+    response = Response(status_code=204)
+    response.raw_headers = [_NO_STORE]
+    return response
 
 
-def page_response(request: Request, items: Iterable[str], next_page: Mapping[str, int]) -> Response:
+def page_response(request: Request, items: Iterable[str], next_page: Mapping[str, int]) -> JsonResponse:
     """Return a JSON array, with a link to the next page (RFC 8288) if `next_page` has parameters for it."""
     headers = []
     if next_page:
+        scope = request.scope
         parameters = urlencode({**request.query_params, **next_page})
-        headers.append((b"link", f'<{quote(request.scope["path"])}?{parameters}>; rel="next"'.encode()))
+        headers.append((b"link", f'<{scope["root_path"]}{quote(scope["path"])}?{parameters}>; rel="next"'.encode()))
     return JsonResponse(f"[{','.join(items)}]", headers=headers)
+
+
+def with_etag(response: JsonResponse) -> Response:
+    """Let caches keep a response, if they ask before each use whether it has changed.
+
+    The ETag is a hash of the body and of the link to the next page, so it changes if and only if one of them changes.
+    """
+    content = sha256(response.body)
+    for name, value in response.raw_headers:
+        if name == b"link":
+            content.update(value)
+    cached = [field for field in response.raw_headers if field is not _NO_STORE]
+    response.raw_headers = [*cached, _NO_CACHE, (b"etag", f'"{content.hexdigest()[:32]}"'.encode())]
+    return response
+
+
+def not_modified_or(request: Request, response: Response) -> Response:
+    """Return 304 if the client has this response already (If-None-Match, RFC 9110, 13.1.2), otherwise the response."""
+    known = b",".join([value for name, value in request.scope["headers"] if name == b"if-none-match"])
+    if not known:
+        return response
+    fields = [field for field in response.raw_headers if field[0] in (b"etag", b"cache-control")]
+    etag = next(value for name, value in fields if name == b"etag")
+    if known.strip() != b"*" and etag not in _ENTITY_TAG.findall(known):
+        return response
+    not_modified = Response(status_code=304)
+    not_modified.raw_headers = fields
+    return not_modified
 
 
 async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) -> Response:
@@ -85,7 +136,7 @@ async def send_response(response: Response, scope: Scope, send: Send) -> None:
     """Send a whole response, with the id of its request. Several requests may share one response."""
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
-    headers = [*response.raw_headers, (b"x-request-id", info.id.encode())]
+    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode())]
     send_whole = scope.get("extensions", {}).get(SEND_WHOLE_RESPONSE)
     if send_whole is None or not send_whole(response.status_code, headers, response.body):
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

@@ -401,7 +401,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.response = None
         if exchange.response is None:
             exchange.keep_alive = False
-            exchange.response = 500, [(b"content-length", b"0")], b""
+            exchange.response = 500, [(b"content-length", b"0"), (b"cache-control", b"no-store")], b""
 
     def _client_state(self) -> ClientState:
         if self.transport.is_closing():

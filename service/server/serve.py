@@ -104,6 +104,7 @@ def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        root_path=settings.root_path,
         loop="uvloop",
         http=HttpProtocol(  # type: ignore[arg-type]  # a function that returns a protocol is enough
             Timeouts(

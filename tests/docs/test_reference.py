@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from service.settings import SETTINGS, Settings
 from tests.docs import contract
 from tests.docs.blocks import ROOT, documents, read_blocks
 
@@ -137,6 +140,22 @@ def test_the_redis_user_in_compose_may_run_exactly_the_commands_of_the_code() ->
     commands = [permission[1:] for permission in permissions(compose_user()) if permission.startswith("+")]
     assert len(commands) == len(set(commands))
     assert set(commands) == contract.redis_commands()
+
+
+@pytest.mark.parametrize("file", ["docker-compose.scale.yml", "docs/operations.md"])
+def test_nginx_ends_idle_connections_earlier_than_the_service(file: str) -> None:
+    seconds = [int(number) for number in re.findall(r"keepalive_timeout (\d+)s;", (ROOT / file).read_text())]
+    assert seconds
+    assert max(seconds) + 10 <= Settings().keep_alive_timeout
+
+
+def test_compose_passes_every_setting_to_the_container_and_the_example_names_it() -> None:
+    compose, example = ((ROOT / file).read_text() for file in ("docker-compose.yml", ".env.example"))
+    # In the container, the address is fixed, and there is no embedded engine.
+    for setting in SETTINGS:
+        if setting.name not in ("host", "port", "data_dir"):
+            assert re.search(rf"^      {setting.variable}:$", compose, re.MULTILINE), setting.variable
+            assert re.search(rf"^# {setting.variable}=", example, re.MULTILINE), setting.variable
 
 
 def test_the_measured_numbers_of_the_readme_are_in_the_benchmark() -> None:
