@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from service.cli.shop import run_on_shop
+from service.cli.shop import explain_missing_shop, run_on_shop
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.settings import read_settings
 
@@ -30,17 +30,15 @@ def command(options: dict[str, str], as_json: bool) -> int:
     settings = read_settings(options)
 
     async def work(store: "Store") -> int:
-        from service.domain.errors.storage import StorageError
         from service.ops.audit import AuditInconclusive, audit
 
+        if reason := await explain_missing_shop(store, settings.shop):
+            return failed(reason)
         try:
             with progress_bar(await store.inspection.count_keys(), " keys") as bar:
                 report = await audit(store, settings.shop, bar.update)
-        except (AuditInconclusive, StorageError) as error:
-            reason = str(error) if isinstance(error, AuditInconclusive) else error.reason
-            if as_json:
-                print(json.dumps({"balanced": None, "reason": reason}))
-            return fail(f"the audit could not finish: {reason}", INCONCLUSIVE)
+        except AuditInconclusive as error:
+            return failed(str(error))
         try:
             if as_json:
                 print(json.dumps(report.as_dict()))
@@ -51,10 +49,18 @@ def command(options: dict[str, str], as_json: bool) -> int:
             drop_output()
         except OSError as error:  # the disk is full, for example
             drop_output()
-            return fail(str(error), INCONCLUSIVE)
+            return failed(str(error))
         return OK if report.balanced else FAILED
 
-    return run_on_shop(settings, work, failure_code=INCONCLUSIVE)
+    def failed(reason: str) -> int:
+        if as_json:
+            try:
+                print(json.dumps({"balanced": None, "reason": reason}), flush=True)
+            except OSError:  # the reason may be that the output cannot be written
+                drop_output()
+        return fail(f"the audit could not finish: {reason}", INCONCLUSIVE)
+
+    return run_on_shop(settings, work, failed=failed)
 
 
 def _print_report(report: "Report") -> None:

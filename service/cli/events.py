@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import run_on_shop
-from service.cli.terminal import OK
+from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.terminal import OK, fail
 from service.domain.event import event_position
 from service.settings import read_settings
 
@@ -32,6 +32,9 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
     wait_ms = int(min(settings.redis_timeout / 2, 1) * 1000)
 
     async def work(store: "Store") -> int:
+        # --follow also waits for the first event of a new shop.
+        if not follow and (reason := await explain_missing_shop(store, settings.shop)):
+            return fail(reason)
         last_id = after
         if event_position(after) != (0, 0) and not await store.events.has_all_after(after):
             print(

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from service.cli.shop import run_on_shop
-from service.cli.terminal import OK, progress_bar
+from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.terminal import OK, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ def command(options: dict[str, str], what: Literal["products", "orders"]) -> int
     WHAT is `products` or `orders`. Each line of the output is a JSON object. Orders are sorted by id, highest first.
     """
 
+    settings = read_settings(options)
+
     async def work(store: "Store") -> int:
         from service.ops.export import export
 
+        if reason := await explain_missing_shop(store, settings.shop):
+            return fail(reason)
         total = await (store.inspection.count_products() if what == "products" else store.orders.last_id())
         with progress_bar(total, f" {what}") as bar:
             async for line in export(store, what):
@@ -31,4 +35,4 @@ def command(options: dict[str, str], what: Literal["products", "orders"]) -> int
                 bar.update()
         return OK
 
-    return run_on_shop(read_settings(options), work)
+    return run_on_shop(settings, work)

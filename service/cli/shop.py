@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.cli.terminal import FAILED, fail, run_and_handle_errors
+from service.cli.terminal import fail, run_and_handle_errors
 from service.settings import Settings, ignored_variables
 
 if TYPE_CHECKING:
@@ -19,17 +19,18 @@ def run_on_shop(
     work: Callable[["Store"], Awaitable[int]],
     *,
     creates_data: bool = False,
-    failure_code: int = FAILED,
+    failed: Callable[[str], int] = fail,
 ) -> int:
     """Run work that needs a Store and prints its result, and return its exit code.
 
-    `creates_data`: the work also makes sense if there is no data directory yet.
-    `failure_code`: the exit code if Redis cannot be reached or must not be used.
+    `creates_data`: the work writes, so it also makes sense if there is no data directory or no shop yet.
+    `failed`: reports a reason why the work could not be done, and returns the exit code.
     """
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
     from service.logs import configure_logging
     from service.storage.opening import open_store
+    from service.storage.sender import ErrorReply
 
     configure_logging("error")  # a command prints on the terminal what its log would say
 
@@ -38,7 +39,8 @@ def run_on_shop(
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.
-        async with open_store(replace(settings, max_in_flight=100_000)) as store:
+        unlimited = replace(settings, max_in_flight=100_000)
+        async with open_store(unlimited, creates_shop=creates_data) as store:
             return await work(store)
 
     def on_engine() -> int:
@@ -46,27 +48,36 @@ def run_on_shop(
             with _engine_url(settings, creates_data) as url:
                 return asyncio.run(run(replace(settings, redis_url=url)))
         except EngineError as error:
-            return fail(str(error), failure_code)
+            return failed(str(error))
         except StorageError as error:
-            return fail(error.reason, failure_code)
+            return failed(error.reason)
+        except ErrorReply as error:
+            return failed(f"Redis refused a command: {error}")
 
-    return run_and_handle_errors(on_engine)
+    return run_and_handle_errors(on_engine, failed)
+
+
+async def explain_missing_shop(store: "Store", shop: str) -> str | None:
+    """Return a sentence if there is no such shop: its name may be misspelt. Return None if there is one."""
+    if await store.inspection.shop_exists():
+        return None
+    others = await store.inspection.shops()
+    names = f"the shops in it are {', '.join(others[:10])}" if others else "there is no other shop in it either"
+    return f"there is no shop {shop!r} in this Redis (HOLDFAST_SHOP); {names}"
 
 
 @contextmanager
 def _engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
-    from service.engine.data_dir import EngineError, running_engine
+    from service.engine.data_dir import EngineError, missing_data, running_engine
     from service.engine.launcher import run_engine
 
     if settings.redis_url is not None:
         yield settings.redis_url
-    elif not creates_data and not settings.data_dir.exists():
-        raise EngineError(
-            f"the data directory {settings.data_dir} does not exist: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL"
-        )
     elif url := running_engine(settings.data_dir):
         yield url
     else:
+        if not creates_data and (what := missing_data(settings.data_dir)):
+            raise EngineError(f"{what}: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL")
         with run_engine(settings.data_dir, settings.durability) as url:
             yield url

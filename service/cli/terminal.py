@@ -49,8 +49,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def run_and_handle_errors(work: Callable[[], int]) -> int:
-    """Run work that prints its result to stdout. Turn its errors into messages, and return the exit code."""
+def run_and_handle_errors(work: Callable[[], int], failed: Callable[[str], int] = fail) -> int:
+    """Run work that prints its result to stdout. Turn its errors into messages, and return the exit code.
+
+    `failed`: reports a reason why the work could not be done, and returns the exit code.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale is
     try:
@@ -62,7 +65,7 @@ def run_and_handle_errors(work: Callable[[], int]) -> int:
         return OK
     except OSError as error:  # the disk is full, for example
         drop_output()
-        return fail(str(error))
+        return failed(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
 

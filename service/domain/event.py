@@ -1,6 +1,7 @@
 """An entry of the event stream: its types and fields, its JSON, and its place in the stream."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -32,6 +33,20 @@ STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {
 """The status of an order after each event type that ends its hold. `order_placed` has a status field instead."""
 
 
+_AMOUNT: Final = r"[0-9]+(\.[0-9]{1,2})?"
+_LINE: Final = rf"[0-9]+: [0-9]+ x {_AMOUNT}"
+_HAS_FORM: Final = {
+    name: re.compile(form).fullmatch
+    for name, form in {
+        **dict.fromkeys(("order", "product", "stock"), "[0-9]+"),
+        **dict.fromkeys(("price", "total_price"), _AMOUNT),
+        "change": "-?[0-9]+",
+        "products": rf"{_LINE}(\n{_LINE})*",
+    }.items()
+}
+"""For each field that is more than any text: whether a value has the form that the scripts write."""
+
+
 class Event(NamedTuple):
     """An entry of the event stream, as Redis has it."""
 
@@ -42,9 +57,30 @@ class Event(NamedTuple):
         """Return the entry as one JSON object. Numbers and order lines, which are text in Redis, become JSON."""
         return (
             f'{{"id":"{self.id}",'
-            + ",".join(f"{json.dumps(name)}:{_json_value(name, value)}" for name, value in self.fields.items())
+            + ",".join(f"{json.dumps(name)}:{_shown(name, value)}" for name, value in self.fields.items())
             + "}"
         )
+
+    def is_known(self) -> bool:
+        """Return whether Holdfast writes such entries: with this type, these fields, and values of this form."""
+        names = EVENT_FIELDS.get(self.fields.get("event", ""))
+        if names is None or names[0] not in self.fields:
+            return False
+        missing = {"event", *names} ^ self.fields.keys()
+        if missing and not (self.fields["event"] == "product_changed" and missing <= set(names)):
+            return False
+        for name, has_form in _HAS_FORM.items():
+            if name in self.fields and not has_form(self.fields[name]):
+                return False
+        return True
+
+
+def _shown(name: str, text: str) -> str:
+    """Return a value as JSON; as text if another program wrote it in another form."""
+    try:
+        return _json_value(name, text)
+    except ValueError:
+        return json.dumps(text, ensure_ascii=False)
 
 
 def _json_value(name: str, text: str) -> str:

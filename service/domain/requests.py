@@ -3,6 +3,7 @@
 import re
 from decimal import Decimal
 from typing import Annotated, Final, Literal
+from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -49,10 +50,22 @@ def _to_cents(limit: int) -> BeforeValidator:
     return BeforeValidator(to_cents)
 
 
+_INVISIBLE_CATEGORIES: Final = {"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Me"}
+"""Spaces, control and format characters, and marks that are drawn on the character before them.
+
+https://www.unicode.org/reports/tr44/#General_Category_Values
+"""
+
+_BLANK_LETTERS: Final = {*"\u115f\u1160\u2800\u3164\uffa0"}
+"""Letters and symbols that are drawn as nothing: the fillers of Hangul, and the empty Braille pattern."""
+
+
 def _not_blank(text: str) -> str:
-    if text.isspace():
-        raise PydanticCustomError("blank", "Input should not be blank")
-    return text
+    """Refuse a text without a visible character."""
+    for character in text:
+        if category(character) not in _INVISIBLE_CATEGORIES and character not in _BLANK_LETTERS:
+            return text
+    raise PydanticCustomError("blank", "Input should not be blank")
 
 
 def _not_zero(number: int) -> int:

@@ -45,6 +45,17 @@ def running_engine(data_dir: Path) -> str | None:
     return url if url and _is_alive(pid) else None  # without a URL, the engine has just begun to start
 
 
+def missing_data(data_dir: Path) -> str | None:
+    """Return why there are no data in a directory, None if there are some."""
+    if not data_dir.exists():
+        return f"the data directory {data_dir} does not exist"
+    if not data_dir.is_dir():
+        return f"{data_dir} is not a directory"
+    if not (data_dir / FILES_DIR).is_dir() or not any((data_dir / FILES_DIR).iterdir()):
+        return f"the directory {data_dir} has no data of Holdfast"
+    return None
+
+
 def engine_url(socket_path: Path) -> str:
     return f"unix://{quote(str(socket_path))}"
 

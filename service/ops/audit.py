@@ -16,24 +16,33 @@ If the stream was cut during the audit, events may be missing. Then the audit ra
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
+from service.domain.errors.storage import StorageUnavailable
 from service.domain.event import event_position
 from service.domain.limits import MAX_ID
 from service.ops.audit_checks import (
     Finding,
+    check_counter,
+    check_event,
     check_indexed_order,
     check_members,
     check_names,
     check_order,
     check_product,
     check_type,
+    counters,
     expected_types,
     lines_of,
 )
 from service.ops.ledger import Ledger, order_change
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
+from service.storage.sender import ErrorReply
 from service.storage.store import Store
+
+MAX_ATTEMPTS: Final = 3
+"""How often the audit begins, if Redis is restarted or replaced during it."""
 
 _BATCH = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
@@ -64,9 +73,25 @@ class Report:
 async def audit(store: Store, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
     """Read and check everything, in bounded batches. Call `progress` with the number of keys of each batch.
 
-    Raise AuditInconclusive if events are missing.
+    If Redis is restarted or replaced meanwhile, its cursors mean nothing any more, and changes that were read may be
+    lost: the audit begins again. Raise AuditInconclusive if that happens again and again, if events are missing, and if
+    the shop is empty.
     """
-    return await _Audit(store, shop, progress).run()
+    await store.inspection.count_keys()  # the first command: now the server is known
+    for _ in range(MAX_ATTEMPTS):
+        server_id = store.inspection.server_id
+        try:
+            report = await _Audit(store, shop, progress).run()
+        except (AuditInconclusive, ErrorReply, StorageUnavailable):
+            if store.inspection.server_id == server_id:
+                raise
+            continue
+        if store.inspection.server_id != server_id:
+            continue
+        if not (report.products or report.orders or report.findings):
+            raise AuditInconclusive(f"the shop {shop!r} is empty: it has no product and no order")
+        return report
+    raise AuditInconclusive(f"Redis was restarted or replaced during each of {MAX_ATTEMPTS} attempts")
 
 
 class _Audit:
@@ -88,12 +113,15 @@ class _Audit:
         for key, expected in expected_types(self.shop).items():
             self.add_findings(check_type(key, await self.store.inspection.key_type(key), expected))
         if not self.findings:
+            for key in counters(self.shop):
+                self.add_findings(check_counter(key, await self.store.inspection.counter(key)))
             await self.read_all()
         self.report.findings = list(self.findings)
         return self.report
 
     async def read_all(self) -> None:
         start = self.position = await self.store.events.last_id()
+        await self.check_events(start)
         await self.read_orders()
         await self.read_indexes()
         await self.follow_events(await self.store.events.last_id())
@@ -112,7 +140,10 @@ class _Audit:
         """Read and check all orders, and count them. Remember which products there are."""
         prefix = keys.prefix(self.shop)
         last_id = await self.last_order_id()
+        server_id = self.store.inspection.server_id
         async for names in self.store.inspection.scan_keys():
+            if self.store.inspection.server_id != server_id:
+                raise AuditInconclusive("Redis was restarted or replaced")
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
             self.add_findings(findings)
@@ -134,9 +165,8 @@ class _Audit:
     async def last_order_id(self) -> int:
         try:
             return await self.store.orders.last_id()
-        except ValueError as error:
-            self.add_findings([Finding(keys.order_ids(self.shop), f"is not a number: {error}")])
-            return MAX_ID
+        except ValueError:
+            return MAX_ID  # there is a finding about it already
 
     def count_order(self, order_id: int, row: OrderRow | Unreadable) -> None:
         lines = lines_of(row)
@@ -177,6 +207,14 @@ class _Audit:
                 self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))
             self.progress(len(batch))
 
+    async def check_events(self, end: str) -> None:
+        """Check the entries of the stream up to the event `end`."""
+        position = "0-0"
+        while events := await self.store.events.read(position, end):
+            for event in events:
+                self.add_findings(check_event(self.shop, event))
+            position = events[-1].id
+
     async def follow_events(self, end: str) -> None:
         """Bring the ledger from the state after the event `position` to the state after the event `end`."""
         while event_position(self.position) < event_position(end):
@@ -184,6 +222,7 @@ class _Audit:
             if not events:
                 break
             for event in events:
+                self.add_findings(check_event(self.shop, event))
                 if (change := order_change(event)) is not None:
                     self.ledger.set_order(*change)
             self.report.events_followed += len(events)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from service.domain.event import Event
 from service.domain.money import format_cents, parse_cents
 from service.domain.order import UNITS_IN, OrderLine, parse_lines
 from service.ops.ledger import Units
@@ -143,8 +144,24 @@ def expected_types(shop: str) -> dict[str, str]:
         keys.holds(shop): "zset",
         keys.pending(shop): "zset",
         keys.events(shop): "stream",
-        keys.order_ids(shop): "string",
+        **dict.fromkeys(counters(shop), "string"),
     }
+
+
+def counters(shop: str) -> tuple[str, ...]:
+    """Return the keys that are counters."""
+    return keys.order_ids(shop), keys.product_ids(shop), keys.refusals(shop)
+
+
+def check_counter(key: str, value: str | None) -> list[Finding]:
+    """Return a finding if a counter has a value that is not a number."""
+    return [] if value is None or _is_number(value) else [Finding(key, f"is {value[:100]!r}, not a number")]
+
+
+def check_event(shop: str, event: Event) -> list[Finding]:
+    """Return a finding if Holdfast did not write an entry of the event stream."""
+    what = f"has the entry {event.id}, which Holdfast did not write"
+    return [] if event.is_known() else [Finding(keys.events(shop), what)]
 
 
 def check_type(key: str, actual: str, expected: str) -> list[Finding]:

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from service.domain.decoding import read_json, validate
 from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson
 from service.domain.requests import NewProduct
+
+MAX_LINE: Final = 1_000_000
+"""Bytes or characters of the longest line: a file without line ends must not fill the memory."""
 
 
 class UnreadableFile(Exception):
@@ -31,53 +34,97 @@ def read_rows(path: Path) -> Iterator[ImportRow]:
     if read is None:
         raise UnreadableFile(f"{path}: the name must end in .jsonl or .csv")
     try:
-        yield from read(path)
-    except (OSError, csv.Error) as error:
-        raise UnreadableFile(f"{path}: {error}") from error
+        with path.open("rb") as file:
+            yield from read(file)
+    except _TooLong as error:
+        raise UnreadableFile(f"{path}:{error.line_number}: the line is longer than {MAX_LINE:,} characters") from None
+    except _RepeatedColumn:
+        raise UnreadableFile(f"{path}: two columns have the same name in the header") from None
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}") from error
 
 
-def _jsonl_rows(path: Path) -> Iterator[ImportRow]:
-    with path.open("rb") as file:
-        for line_number, line in enumerate(file, 1):
-            text = line.removeprefix(BOM_UTF8).strip() if line_number == 1 else line.strip()
-            try:
-                yield ImportRow(line_number, _product(read_json(text)) if text else None, len(line))
-            except (MalformedJson, InvalidRequest) as error:
-                yield ImportRow(line_number, _explain(error), len(line))
+class _TooLong(Exception):
+    """A line is longer than MAX_LINE."""
+
+    def __init__(self, line_number: int) -> None:
+        super().__init__(line_number)
+        self.line_number = line_number
 
 
-def _csv_rows(path: Path) -> Iterator[ImportRow]:
+class _RepeatedColumn(Exception):
+    """Two columns of a .csv file have the same name."""
+
+
+def _jsonl_rows(file: BinaryIO) -> Iterator[ImportRow]:
+    for line_number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+        if len(line) > MAX_LINE:
+            raise _TooLong(line_number)
+        text = line.removeprefix(BOM_UTF8).strip() if line_number == 1 else line.strip()
+        try:
+            yield ImportRow(line_number, _product(read_json(text)) if text else None, len(line))
+        except (MalformedJson, InvalidRequest) as error:
+            yield ImportRow(line_number, _explain(error), len(line))
+
+
+def _csv_rows(file: BinaryIO) -> Iterator[ImportRow]:
+    size, names = 0, None
+
+    def lines(text: TextIOWrapper) -> Iterator[str]:
+        nonlocal size
+        for line_number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 1), ""), 1):
+            if len(line) > MAX_LINE:
+                raise _TooLong(line_number)
+            size += len(line.encode(errors="surrogateescape"))
+            yield line.removeprefix("\ufeff") if line_number == 1 else line
+
     # Bytes that are not UTF-8 become lone surrogates. Validation refuses these, so only their own row is bad.
-    with path.open("rb") as file, TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
-        names = reader.fieldnames or []
-        if len(set(names)) < len(names):
-            raise UnreadableFile(f"{path}: two columns have the same name in the header")
-        read = 0
+    with TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(lines(text), strict=True)
         while True:
-            content: NewProduct | str
+            # A row has several lines if a cell in quotes contains line ends. It is named by the first of them.
+            content: NewProduct | str | None = None
+            line_number, size = reader.line_num + 1, 0
             try:
                 cells = next(reader)
-                if None in cells:  # DictReader puts cells without a name there
-                    content = "The row has more cells than the header."
-                else:
-                    content = _product(
-                        {name: _cell(name, cell) for name, cell in cells.items() if _is_given(name, cell)}
-                    )
             except StopIteration:
                 return
             except csv.Error as error:  # only this row is bad: the reader continues after it
-                content = f"This is not CSV: {error}"
-            except InvalidRequest as error:
-                content = _explain(error)
-            size, read = file.tell() - read, file.tell()
-            # DictReader.line_num is not advanced when a row fails, the line_num of its reader is.
-            yield ImportRow(reader.reader.line_num, content, size)
+                content = _explain_csv(error, line_number, reader.line_num)
+            else:
+                if names is not None:
+                    content = _csv_content(names, cells)
+                elif cells:
+                    names = cells
+                    if len(set(names)) < len(names):
+                        raise _RepeatedColumn
+            yield ImportRow(line_number, content, size)
 
 
-def _is_given(name: str, cell: str | None) -> bool:
-    """Return whether a row has this field. An empty cell leaves out an optional field; a short row has None cells."""
-    return cell is not None and (cell != "" or name not in _OPTIONAL_FIELDS)
+def _explain_csv(error: csv.Error, first_line: int, last_line: int) -> str:
+    """Return what is wrong with a row that has these lines."""
+    if "unexpected end of data" in str(error):
+        return f"A quote begins in this row and nothing ends it: nothing is read up to line {last_line}, the last"
+    if last_line > first_line:
+        return f"This is not CSV: {error}. The row ends in line {last_line}: is a quote missing?"
+    return f"This is not CSV: {error}"
+
+
+def _csv_content(names: list[str], cells: list[str]) -> NewProduct | str | None:
+    if not cells:
+        return None
+    if len(cells) > len(names):
+        return "The row has more cells than the header."
+    given = zip(names, cells, strict=False)
+    try:
+        return _product({name: _cell(name, cell) for name, cell in given if _is_given(name, cell)})
+    except InvalidRequest as error:
+        return _explain(error)
+
+
+def _is_given(name: str, cell: str) -> bool:
+    """Return whether a row has this field. An empty cell leaves out an optional field."""
+    return cell != "" or name not in _OPTIONAL_FIELDS
 
 
 _OPTIONAL_FIELDS: Final = {name for name, field in NewProduct.model_fields.items() if not field.is_required()}

@@ -70,6 +70,11 @@ class RedisClient:
         self._engine_check = engine_check or EngineCheck(shop, durability)
         self.after_check = self._engine_check.after_check
 
+    @property
+    def server_id(self) -> str:
+        """The id of the running server. After a restart or a failover it is another one."""
+        return self._engine_check.server_id
+
     async def check(self) -> None:
         """Check that this Redis may be used. Raise UnsupportedRedis.
 

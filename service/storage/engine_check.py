@@ -17,6 +17,7 @@ from service.storage.requirements import (
     check_schema_version,
     check_settings,
     check_version,
+    read_run_id,
     rights_to_try,
 )
 from service.storage.scripts import load_scripts
@@ -42,7 +43,12 @@ class _Execute(Protocol):
 class EngineCheck:
     """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
-    def __init__(self, shop: str, durability: Durability) -> None:
+    def __init__(self, shop: str, durability: Durability, *, creates_shop: bool = True) -> None:
+        """`creates_shop`: whether a shop without data gets its schema version. Otherwise nothing is written."""
+        self._creates_shop = creates_shop
+        self._connections = 0
+        self.server_id = ""
+        """Of the running server. After a restart or a failover it is another one."""
         self._shop = shop
         self._key = keys.meta(shop)
         self._durability = durability
@@ -59,6 +65,8 @@ class EngineCheck:
         Raise UnsupportedRedis, and what `execute` raises.
         """
         self.passed = False  # the next command checks the data
+        self._connections += 1
+        self.server_id = f"connection {self._connections}"  # if INFO is forbidden
         await self._check_engine(execute)
         await self._check_rights(execute)
 
@@ -83,7 +91,7 @@ class EngineCheck:
     async def _check_engine(self, execute: _Execute) -> None:
         """Check version, settings and role. If the ACL forbids to read them, warn once instead."""
         checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
-            (("INFO", "server"), check_version),
+            (("INFO", "server"), self._check_server),
             (("CONFIG", "GET", *ENGINE_SETTINGS), lambda reply: check_settings(reply, self._durability)),
             (("INFO", "replication"), check_role),
         ]
@@ -102,6 +110,10 @@ class EngineCheck:
             else:
                 check(reply)
 
+    def _check_server(self, info: str) -> None:
+        check_version(info)
+        self.server_id = read_run_id(info) or self.server_id
+
     async def _check_rights(self, execute: _Execute) -> None:
         """Check that the user may run all commands of the scripts on the keys of the shop."""
         names, calls = rights_to_try(self._shop)
@@ -115,13 +127,20 @@ class EngineCheck:
         check_rights(reply)
 
     async def _check_schema(self, execute: _Execute) -> None:
-        version = await execute("HGET", self._key, _SCHEMA_FIELD)
+        try:
+            version = await execute("HGET", self._key, _SCHEMA_FIELD)
+        except ErrorReply as error:
+            if error.code != "WRONGTYPE":
+                raise
+            raise UnsupportedRedis(f"{self._key} is not a hash, so Holdfast did not write it") from None
         if version is None:
+            if not self._creates_shop:
+                return
             # Write only if the shop is new. Otherwise a full Redis would refuse this write, and not even the audit
             # could read.
             await execute("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION)
         else:
-            check_schema_version(int(version))
+            check_schema_version(version)
 
 
 async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:

@@ -3,8 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
+from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
 from service.storage.client import RedisClient
+
+MAX_SCANS: Final = 3
+"""Attempts to read all keys, if Redis is restarted meanwhile."""
 
 
 class Unreadable(NamedTuple):
@@ -86,26 +90,59 @@ class Inspection:
         _, last_event, *rows = await self._client.run("audit_products", names, args, safe_to_repeat=True)
         return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
 
+    @property
+    def server_id(self) -> str:
+        """The id of the running server. After a restart or a failover it is another one."""
+        return self._client.server_id
+
     async def scan_keys(self, kind: str = "") -> AsyncIterator[list[str]]:
         """Yield all keys of the shop, or of a kind such as `order:`, in bounded batches. A key may come twice."""
         pattern = f"{keys.prefix(self._client.shop)}{kind}*"
-        cursor = "0"
-        while True:
-            cursor, names = await self._client.send(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, safe_to_repeat=True
-            )
+        async for names in self._scan(("SCAN",), ("MATCH", pattern)):
             yield names
-            if cursor == "0":
-                return
 
     async def scan_index(self, name: str) -> AsyncIterator[list[str]]:
         """Yield all members of a sorted set, in bounded batches. A member may come twice."""
-        cursor = "0"
-        while True:
-            cursor, members = await self._client.send("ZSCAN", name, cursor, "COUNT", 1000, safe_to_repeat=True)
+        async for members in self._scan(("ZSCAN", name), ()):
             yield members[::2]
-            if cursor == "0":
-                return
+
+    async def shops(self) -> list[str]:
+        """Return the names of all shops in this Redis that this user may see."""
+        found = set()
+        async for names in self._scan(("SCAN",), ("MATCH", "{*}:meta")):
+            found |= {name[1 : -len("}:meta")] for name in names}
+        return sorted(found)
+
+    async def _scan(self, command: Sequence[str], options: Sequence[str]) -> AsyncIterator[list[str]]:
+        """Yield what a command with a cursor returns. A cursor means nothing to another server: then start again.
+
+        Raise StorageUnavailable if that happens again and again.
+        """
+        for _ in range(MAX_SCANS):
+            cursor, server_id = "0", None
+            while True:
+                cursor, found = await self._client.send(*command, cursor, *options, "COUNT", 1000, safe_to_repeat=True)
+                if server_id not in (None, self.server_id):
+                    break
+                server_id = self.server_id
+                yield found
+                if cursor == "0":
+                    return
+        raise StorageUnavailable(f"Redis was restarted or replaced {MAX_SCANS} times while its keys were read")
+
+    async def shop_exists(self) -> bool:
+        """Return whether there is any key of this shop."""
+        if await self._client.send("EXISTS", keys.meta(self._client.shop), safe_to_repeat=True):
+            return True
+        async for names in self.scan_keys():
+            if names:
+                return True
+        return False
+
+    async def counter(self, name: str) -> str | None:
+        """Return the value of a counter as Redis has it, or None if there is no such key."""
+        value: str | None = await self._client.send("GET", name, safe_to_repeat=True)
+        return value
 
     async def key_type(self, name: str) -> str:
         """Return `hash`, `zset`, ..., or `none` if there is no such key."""

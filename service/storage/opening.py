@@ -10,10 +10,13 @@ from service.storage.store import Store
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis."""
+async def open_store(settings: Settings, *, creates_shop: bool = True) -> AsyncIterator[Store]:
+    """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis.
+
+    `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
+    """
     assert settings.redis_url is not None
-    check = EngineCheck(settings.shop, settings.durability)
+    check = EngineCheck(settings.shop, settings.durability, creates_shop=creates_shop)
     connection = MultiplexedConnection(
         settings.redis_url,
         timeout=settings.redis_timeout,

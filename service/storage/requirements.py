@@ -3,6 +3,7 @@
 Pure functions.
 """
 
+import re
 from typing import Final
 
 from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
@@ -25,6 +26,12 @@ def check_version(info: str) -> None:
         raise UnsupportedRedis(f"this Redis has {name} {facts[name]}, Holdfast needs {oldest}.0 or later")
     if facts.get("arch_bits") == "32":
         raise UnsupportedRedis("this Redis is built for 32 bits, where its scripts cannot write numbers from 2^31 on")
+
+
+def read_run_id(info: str) -> str | None:
+    """Return the id of the running server, a new one after each start. `info` is the reply to INFO server."""
+    match = re.search(r"^run_id:(\w+)", info, re.MULTILINE)
+    return match and match[1]
 
 
 def check_settings(reply: list[str], expected: Durability) -> None:
@@ -98,8 +105,12 @@ def check_rights(reply: list[str]) -> None:
     )
 
 
-def check_schema_version(version: int) -> None:
-    """Raise UnsupportedRedis if a newer Holdfast wrote the data."""
+def check_schema_version(text: str) -> None:
+    """Raise UnsupportedRedis if a newer Holdfast wrote the data, or another program. `text`: their schema version."""
+    try:
+        version = int(text)
+    except ValueError:
+        raise UnsupportedRedis(f"the schema version of the data in Redis is {text[:100]!r}, no number") from None
     if version > SCHEMA_VERSION:
         raise UnsupportedRedis(
             f"the data in Redis have schema version {version}, but this Holdfast knows only {SCHEMA_VERSION}: "

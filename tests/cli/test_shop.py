@@ -49,6 +49,109 @@ def test_a_missing_data_directory_is_reported_and_not_created(tmp_path: Path, ar
     assert list(tmp_path.iterdir()) == []
 
 
+READERS = [(("audit",), 3), (("audit", "--json"), 3), (("events",), 1), (("export", "orders"), 1)]
+
+
+def assert_refused(result: "subprocess.CompletedProcess[str]", code: int, reason: str) -> None:
+    """Assert that the command printed its reason in one line, and as JSON if it was asked to."""
+    if result.stdout:
+        report = json.loads(result.stdout)
+        assert (report["balanced"], reason in report["reason"]) == (None, True)
+        result.stdout = ""
+    assert_failed(result, code, reason)
+
+
+@pytest.mark.parametrize(("args", "code"), READERS)
+def test_a_misspelt_shop_is_reported_with_the_other_shops_and_nothing_is_written(
+    holdfast: SharedEngineCommand, args: tuple[str, ...], code: int
+) -> None:
+    holdfast.write_products("p.jsonl", 1)
+    assert holdfast("import", "p.jsonl").returncode == 0
+    before = sorted(holdfast.redis.keys())
+    holdfast.env["HOLDFAST_SHOP"] = "clj"
+    reason = "there is no shop 'clj' in this Redis (HOLDFAST_SHOP); the shops in it are cli"
+    assert_refused(holdfast(*args), code, reason)
+    assert sorted(holdfast.redis.keys()) == before
+
+
+def test_a_command_that_reads_writes_nothing_into_an_empty_redis(holdfast: SharedEngineCommand) -> None:
+    assert_refused(holdfast("audit"), 3, "there is no other shop in it either")
+    assert holdfast.redis.keys() == []
+
+
+def test_a_shop_without_products_and_orders_is_said_to_be_empty(holdfast: SharedEngineCommand) -> None:
+    holdfast.redis.hset("{cli}:meta", "layout", 1)
+    assert_refused(holdfast("audit", "--json"), 3, "the shop 'cli' is empty")
+    assert holdfast("export", "products").returncode == 0
+
+
+def test_events_that_are_followed_may_begin_later(holdfast: SharedEngineCommand) -> None:
+    with holdfast.start("events", "--follow") as process:
+        assert process.stdout is not None
+        event_id = holdfast.add_event(1)
+        assert json.loads(next_line(process.stdout))["id"] == event_id
+    assert holdfast.redis.keys() == [b"{cli}:events"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "kind"),
+    [
+        *((args, code, "a directory with other files") for args, code in READERS),
+        *((("audit",), 3, kind) for kind in ("an empty directory", "a file", "a directory that was only begun")),
+    ],
+)
+def test_a_wrong_data_directory_is_reported_and_left_as_it_is(
+    tmp_path: Path, args: tuple[str, ...], code: int, kind: str
+) -> None:
+    data = tmp_path / "data"
+    if kind == "a file":
+        data.write_text("x")
+    else:
+        data.mkdir()
+        if kind == "a directory with other files":
+            (data / "holiday.jpg").write_text("x")
+        elif kind == "a directory that was only begun":
+            (data / "appendonlydir").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    reason = "data is not a directory" if kind == "a file" else "the directory data has no data of Holdfast"
+    assert_refused(HoldfastCommand(tmp_path)(*args), code, reason)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("args", "code"), READERS[1:3])
+def test_meta_data_of_another_type_are_reported_in_one_line(
+    holdfast: SharedEngineCommand, args: tuple[str, ...], code: int
+) -> None:
+    holdfast.redis.set("{cli}:meta", "x")
+    assert_refused(holdfast(*args), code, "{cli}:meta is not a hash")
+
+
+@pytest.mark.parametrize(("args", "code"), [(("audit", "--json"), 3), (("export", "orders"), 1)])
+def test_a_user_without_a_command_that_only_readers_need_is_reported_in_one_line(
+    holdfast: SharedEngineCommand, args: tuple[str, ...], code: int
+) -> None:
+    holdfast.add_products(1)
+    holdfast.redis.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-scan"])
+    holdfast.env["HOLDFAST_REDIS_URL"] = holdfast.env["HOLDFAST_REDIS_URL"].replace("unix://", "unix://reader:secret@")
+    try:
+        assert_refused(holdfast(*args), code, "scan")
+    finally:
+        holdfast.redis.acl_deluser("reader")
+
+
+def test_foreign_entries_of_the_stream_are_printed_as_text(holdfast: SharedEngineCommand) -> None:
+    holdfast.add_products(1)
+    holdfast.redis.xadd("{cli}:events", {"event": "order_expired", "order": "many", b"\xff": b"\xfe"})
+    result = holdfast("events")
+    assert (result.returncode, result.stderr) == (0, "")
+    event = json.loads(result.stdout)
+    del event["id"]
+    assert event == {"event": "order_expired", "order": "many", "\ufffd": "\ufffd"}
+    result = holdfast("audit")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "which Holdfast did not write" in result.stdout
+
+
 def test_a_redis_with_too_little_durability_is_reported_in_one_line(holdfast: SharedEngineCommand) -> None:
     holdfast.env["HOLDFAST_DURABILITY"] = "always"
     assert_failed(holdfast("audit"), 3, "HOLDFAST_DURABILITY is 'always'")

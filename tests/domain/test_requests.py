@@ -1,9 +1,9 @@
-"""Bodies of requests: the rules that need more than one field."""
+"""Bodies of requests: rules that need more than one field, and blank texts."""
 
 import pytest
 from pydantic import ValidationError
 
-from service.domain.requests import NewOrder
+from service.domain.requests import NewOrder, ProductChange, StockChange
 from tests.support.shop import new_order
 
 
@@ -31,3 +31,34 @@ def test_only_a_pending_order_may_have_hold_seconds(fields: dict[str, object]) -
 def test_hold_seconds_may_stand_before_the_status() -> None:
     document = {"hold_seconds": 60, "status": "pending", "products": [{"product_id": 7, "quantity": 1}]}
     assert NewOrder.model_validate(document).hold_seconds == 60
+
+
+BLANK = [
+    " ",
+    "\t\n",
+    "\N{NO-BREAK SPACE}",
+    "\N{ZERO WIDTH SPACE}",
+    "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}",
+    "\N{WORD JOINER}",
+    "\N{ZERO WIDTH NO-BREAK SPACE}",
+    "\N{RIGHT-TO-LEFT OVERRIDE} \N{LEFT-TO-RIGHT MARK}",
+    "\N{SOFT HYPHEN}",
+    "\x00\x7f",
+    "\N{COMBINING ACUTE ACCENT}",
+    "\N{VARIATION SELECTOR-16}",
+    "\N{HANGUL FILLER}",
+    "\N{BRAILLE PATTERN BLANK}",
+]
+
+
+@pytest.mark.parametrize("text", BLANK, ids=ascii)
+def test_a_text_without_a_visible_character_is_blank(text: str) -> None:
+    with pytest.raises(ValidationError, match="Input should not be blank"):
+        ProductChange.model_validate({"name": text})
+    with pytest.raises(ValidationError, match="Input should not be blank"):
+        StockChange.model_validate({"change": 1, "reason": text})
+
+
+@pytest.mark.parametrize("text", ["x", ".", "茶", "ü", "☕", "\N{ZERO WIDTH SPACE}x", "हिन्दी", "\U0010fffd", "-"])
+def test_a_text_with_a_visible_character_is_kept_as_it_is(text: str) -> None:
+    assert ProductChange.model_validate({"name": text}).name == text

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from service.ops.audit import AuditInconclusive
 from service.storage.sender import CommandSender
 from tests.support.audited_shop import (
     CANCELLED,
@@ -19,6 +20,7 @@ from tests.support.audited_shop import (
     assert_no_findings,
     open_shop,
     order,
+    product,
 )
 from tests.support.shop import SHOP, make_store
 
@@ -29,12 +31,17 @@ async def test_a_shop_with_orders_in_every_status_has_no_findings(shop: AuditedS
     assert (report.products, report.orders, report.pending, report.events_followed) == (4, 5, 1, 0)
 
 
-async def test_an_empty_shop_has_no_findings(redis: CommandSender) -> None:
-    report = await open_shop(redis).audit()
-    assert_no_findings(report)
-    assert report.as_dict() == {
+async def test_an_empty_shop_is_not_called_balanced(redis: CommandSender) -> None:
+    with pytest.raises(AuditInconclusive, match="the shop 'test' is empty: it has no product and no order"):
+        await open_shop(redis).audit()
+
+
+async def test_the_report_of_a_shop_without_orders(redis: CommandSender) -> None:
+    shop = open_shop(redis)
+    await shop.store.products.add(product(1))
+    assert (await shop.audit()).as_dict() == {
         "balanced": True,
-        "products": 0,
+        "products": 1,
         "orders": 0,
         "pending": 0,
         "events_followed": 0,

@@ -310,4 +310,4 @@ def test_a_key_of_another_type_is_found(actual: str) -> None:
 
 
 def test_a_key_that_does_not_exist_has_no_findings() -> None:
-    assert [check_type(key, "none", expected) for key, expected in expected_types(SHOP).items()] == 5 * [[]]
+    assert not any(check_type(key, "none", expected) for key, expected in expected_types(SHOP).items())

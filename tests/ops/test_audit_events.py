@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import pytest
 
+from service.domain.event import EVENT_FIELDS
+from service.domain.requests import ProductChange
 from service.ops.audit import AuditInconclusive
+from service.ops.audit_checks import Finding
 from service.storage.inspection import ProductRow, Unreadable
 from service.storage.store import Store
 from tests.support.audited_shop import (
@@ -90,12 +94,43 @@ async def test_a_stream_that_was_trimmed_before_the_audit_is_not_a_finding(shop:
     assert_no_findings(await shop.audit())
 
 
-async def test_a_stream_entry_that_is_not_an_event_is_ignored(
-    shop: AuditedShop, monkeypatch: pytest.MonkeyPatch
+FOREIGN_ENTRIES = {
+    "other fields": ("note", "hello"),
+    "no type": ("order", "1", "products", "1: 1 x 5"),
+    "an unknown type": ("event", "order_paid", "order", "1"),
+    "an order that is not a number": ("event", "order_expired", "order", "many", "products", "1: 1 x 5"),
+    "unreadable lines": ("event", "order_completed", "order", "1", "products", "two mugs"),
+    "a missing field": ("event", "order_placed", "order", "1", "status", "completed", "products", "1: 1 x 5"),
+    "a further field": ("event", "product_withdrawn", "product", "1", "note", "hello"),
+    "only a type": ("event", "product_changed"),
+}
+
+
+@pytest.mark.parametrize("entry", FOREIGN_ENTRIES)
+@pytest.mark.parametrize("when", ["before the audit", "during the audit"])
+async def test_a_stream_entry_that_holdfast_did_not_write_is_found(
+    shop: AuditedShop, monkeypatch: pytest.MonkeyPatch, entry: str, when: str
 ) -> None:
+    ids: list[str] = []
+
     async def change() -> None:
-        await shop.redis.send("XADD", EVENTS, "*", "note", "hello")
+        ids.append(await shop.redis.send("XADD", EVENTS, "*", *FOREIGN_ENTRIES[entry]))
         await shop.place((2, 1))
 
-    change_before_products_are_read(shop.store, change, monkeypatch)
+    if when == "before the audit":
+        await change()
+    else:
+        change_before_products_are_read(shop.store, change, monkeypatch)
+    report = await shop.audit()
+    assert report.findings == [Finding(EVENTS, f"has the entry {ids[0]}, which Holdfast did not write")]
+
+
+async def test_every_event_that_holdfast_writes_is_known(shop: AuditedShop) -> None:
+    await shop.store.products.change(2, ProductChange.model_validate({"price": Decimal(4)}))
+    await shop.store.products.change(2, ProductChange.model_validate({"name": "Jug", "description": "x"}))
+    order_id = await shop.place((2, 1), hold=900)
+    await shop.store.holds.complete(order_id)
+    events = await shop.store.events.read("0-0")
+    assert {event.fields["event"] for event in events} == EVENT_FIELDS.keys()
+    assert all(event.is_known() for event in events)
     assert_no_findings(await shop.audit())

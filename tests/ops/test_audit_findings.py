@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
+from service.ops.audit_checks import counters
 from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.support.audited_shop import (
     CANCELLED,
@@ -292,7 +293,14 @@ CORRUPTIONS: dict[str, Corruption] = {
         for name, key in [("holds", HOLDS), ("pending", PENDING), ("products", INDEX)]
     },
     "events is a string": Corruption(_replace_by_string(EVENTS), {EVENTS: "is a string, not a stream"}),
-    "the counter is not a number": Corruption([("SET", COUNTER, "many")], {COUNTER: "many"}),
+    **{
+        f"{key} is not a number": Corruption([("SET", key, "many")], {key: "is 'many', not a number"})
+        for key in counters(SHOP)
+    },
+    **{
+        f"{key} is a list": Corruption([("DEL", key), ("RPUSH", key, "1")], {key: "is a list, not a number"})
+        for key in counters(SHOP)
+    },
 }
 
 

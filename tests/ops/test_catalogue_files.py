@@ -1,12 +1,14 @@
 """The .jsonl and .csv files of an import: what is accepted, and how bad rows are reported."""
 
 import json
+import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from service.ops.catalogue_files import UnreadableFile
+from service.ops.catalogue_files import MAX_LINE, UnreadableFile
 from service.ops.import_products import ImportReport
 from service.storage.store import Store
 from tests.support.catalogue import HEADER, import_file, jsonl_row, products_on_sale, write_file
@@ -179,8 +181,38 @@ async def test_rows_before_an_unclosed_quote_are_imported(fake_store: Store, tmp
     content = HEADER + '1,Mug,,5,1\n2,"Pot,,5,1\n3,Cup,,5,1\n'
     report = await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
     assert report.added == 1
-    [(line_number, _)] = report.bad
-    assert line_number in (3, 4)  # the line of the quote, or the last line of the file
+    reason = "A quote begins in this row and nothing ends it: nothing is read up to line 4, the last"
+    assert report.bad == [(3, reason)]
+
+
+async def test_a_quote_that_a_later_row_ends_is_reported_with_both_lines(fake_store: Store, tmp_path: Path) -> None:
+    content = HEADER + '1,Mug,,5,1\n2,"Pot,,5,1\n3,Cup,,5,1\n4,"Jug",,5,1\n5,Can,,5,1\n'
+    report = await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
+    [(line_number, reason)] = report.bad
+    assert (report.added, line_number) == (2, 3)
+    assert "The row ends in line 5: is a quote missing?" in reason
+    assert [product.id for product in await products_on_sale(fake_store)] == [1, 5]
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
+async def test_a_named_pipe_is_read_like_a_file(fake_store: Store, tmp_path: Path, name: str) -> None:
+    content = HEADER + "1,Mug,,5,1\n2,Pot,,5,1\n" if name == "p.csv" else jsonl_row(1) + jsonl_row(2)
+    os.mkfifo(tmp_path / name)
+    writer = threading.Thread(target=lambda: (tmp_path / name).write_text(content))
+    writer.start()
+    assert await import_file(fake_store, tmp_path / name) == ImportReport(added=2)
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
+@pytest.mark.parametrize("source", ["/dev/zero", "a line without an end"])
+async def test_a_line_that_does_not_end_is_refused(fake_store: Store, tmp_path: Path, name: str, source: str) -> None:
+    if source == "/dev/zero":
+        (tmp_path / name).symlink_to(source)
+    else:
+        write_file(tmp_path, "x" * (MAX_LINE + 1), name)
+    with pytest.raises(UnreadableFile, match=rf"{name}:1: the line is longer than 1,000,000 characters"):
+        await import_file(fake_store, tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,14 @@ def test_an_eviction_policy_without_a_memory_limit_is_accepted() -> None:
 
 
 def test_data_of_a_newer_schema_version_is_refused() -> None:
-    check_schema_version(SCHEMA_VERSION)
+    check_schema_version(str(SCHEMA_VERSION))
     with pytest.raises(UnsupportedRedis, match=f"schema version {SCHEMA_VERSION + 1}"):
-        check_schema_version(SCHEMA_VERSION + 1)
+        check_schema_version(str(SCHEMA_VERSION + 1))
+
+
+def test_a_schema_version_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(UnsupportedRedis, match="'many', no number"):
+        check_schema_version("many")
 
 
 async def test_a_store_refuses_to_work_while_its_engine_is_unsupported(engine: MultiplexedConnection) -> None:
