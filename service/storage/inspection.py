@@ -1,7 +1,7 @@
 """Reads whole keys and indexes, in batches: for the audit, and for the progress bars of the commands."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
@@ -98,22 +98,26 @@ class Inspection:
     async def scan_keys(self, kind: str = "") -> AsyncIterator[list[str]]:
         """Yield all keys of the shop, or of a kind such as `order:`, in bounded batches. A key may come twice."""
         pattern = f"{keys.prefix(self._client.shop)}{kind}*"
-        async for names in self._scan(("SCAN",), ("MATCH", pattern)):
+        async for names in self._scan(lambda cursor: self._scan_keys(cursor, pattern)):
             yield names
 
     async def scan_index(self, name: str) -> AsyncIterator[list[str]]:
         """Yield all members of a sorted set, in bounded batches. A member may come twice."""
-        async for members in self._scan(("ZSCAN", name), ()):
+        send = self._client.send
+        async for members in self._scan(lambda cursor: send("ZSCAN", name, cursor, "COUNT", 1000, safe_to_repeat=True)):
             yield members[::2]
 
     async def shops(self) -> list[str]:
         """Return the names of all shops in this Redis that this user may see."""
         found = set()
-        async for names in self._scan(("SCAN",), ("MATCH", "{*}:meta")):
+        async for names in self._scan(lambda cursor: self._scan_keys(cursor, keys.meta("*"))):
             found |= {name[1 : -len("}:meta")] for name in names}
         return sorted(found)
 
-    async def _scan(self, command: Sequence[str], options: Sequence[str]) -> AsyncIterator[list[str]]:
+    def _scan_keys(self, cursor: str, pattern: str) -> Awaitable[Any]:
+        return self._client.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, safe_to_repeat=True)
+
+    async def _scan(self, step: Callable[[str], Awaitable[Any]]) -> AsyncIterator[list[str]]:
         """Yield what a command with a cursor returns. A cursor means nothing to another server: then start again.
 
         Raise StorageUnavailable if that happens again and again.
@@ -121,7 +125,7 @@ class Inspection:
         for _ in range(MAX_SCANS):
             cursor, server_id = "0", None
             while True:
-                cursor, found = await self._client.send(*command, cursor, *options, "COUNT", 1000, safe_to_repeat=True)
+                cursor, found = await step(cursor)
                 if server_id not in (None, self.server_id):
                     break
                 server_id = self.server_id
