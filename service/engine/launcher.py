@@ -25,6 +25,7 @@ from service.engine.data_dir import (
     engine_url,
     lock_data_dir,
     write_lock_file,
+    write_problem,
 )
 from service.engine.engine_files import EngineFiles
 from service.settings import Durability
@@ -86,7 +87,8 @@ def run_engine(
                 if is_missing:
                     log.info("data_found", path=str(data_dir), then="the engine is started again")
                 elif process.poll() is not None:
-                    log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
+                    reason = write_problem(data_dir) or f"see {log_file}"
+                    log.error("engine_ended", code=process.returncode, reason=reason, then="it is started again")
                 elif files.socket_is_lost():
                     log.error("engine_socket_missing", path=str(path), then="the engine is started again")
                     _stop(process)
@@ -168,5 +170,7 @@ def _wait_until_ready(
             except OSError:
                 pass  # the engine does not listen yet
         time.sleep(0.02)
+    if problem := write_problem(log_file.parent):  # first, because the log of an engine on a full disk may be empty
+        raise EngineError(problem)
     last_lines = "\n".join(log_file.read_text(errors="replace").splitlines()[-5:]) if log_file.exists() else ""
     raise EngineError(f"the embedded engine ended with code {process.returncode}. Its last log lines:\n{last_lines}")
