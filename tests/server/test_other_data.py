@@ -27,7 +27,7 @@ async def test_all_orders_placed_after_other_data_came_are_listed_exported_and_a
     async with OrderLoad(service, products) as in_backup:
         pass
     with connect(service.engine_url) as redis:
-        backup = {key: redis.dump(key) for key in redis}
+        backup = {key: redis.dump(key) for key in redis.scan_iter()}
         async with OrderLoad(service, products) as lost:
             await eventually(lambda: len(lost.placed) > 1000, "orders that the backup does not have")
         with redis.pipeline() as pipeline:  # in one step, as a Redis that is started with a backup has all data at once
