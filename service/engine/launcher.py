@@ -32,6 +32,12 @@ from service.settings import Durability
 
 log = structlog.get_logger()
 
+WATCH_SECONDS: Final = 0.2
+"""Time between two looks at the engine and its files: so long may orders be confirmed after the files are removed."""
+
+RESTART_PAUSE_SECONDS: Final = 1.0
+"""Pause after a start, so that an engine that crashes immediately is not restarted in a busy loop."""
+
 _APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "everysec", "none": "no"}
 
 
@@ -74,7 +80,7 @@ def run_engine(
         def supervise() -> None:
             nonlocal process
             is_missing = False
-            while not stopping.wait(0.2):
+            while not stopping.wait(WATCH_SECONDS):
                 if missing := files.missing_data():
                     # Do not start an engine without the data: it would confirm orders of an empty shop.
                     if not is_missing:
@@ -101,7 +107,7 @@ def run_engine(
                     process = _start(command, locked)
                 except OSError as error:  # the machine has no process or memory left at the moment
                     log.error("engine_not_started", reason=str(error))
-                stopping.wait(1)  # so that an engine that crashes immediately is not restarted in a busy loop
+                stopping.wait(RESTART_PAUSE_SECONDS)
 
         supervisor = threading.Thread(target=supervise, name="engine-supervisor", daemon=True)
         try:
