@@ -57,10 +57,6 @@ class InvalidSettings(Exception):
         self.reasons = reasons
 
 
-def any_text() -> SettingType:
-    return SettingType(str, "a text", "TEXT")
-
-
 def text_matching(pattern: str, values: str, metavar: str, secret: bool = False) -> SettingType:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -117,6 +113,8 @@ def boolean() -> SettingType:
 
 def directory() -> SettingType:
     def parse(text: str) -> Path:
+        if not text:  # `--data-dir "$UNSET"` must not fill the current directory
+            raise ValueError
         try:
             return Path(text).expanduser()  # only a shell expands ~: compose, systemd and Kubernetes pass it on
         except RuntimeError:  # there is no such user
@@ -136,7 +134,11 @@ def setting(default: Any, value_type: SettingType, help_text: str) -> Any:
 class ListenSettings:
     """The address of the service, and its number of processes."""
 
-    host: str = setting("127.0.0.1", any_text(), "address to listen on")
+    host: str = setting(
+        "127.0.0.1",
+        text_matching(r"\S+", "an IP address or a host name", "TEXT"),  # an empty text would be all addresses
+        "address to listen on",
+    )
     port: int = setting(8000, whole_number(0, 65_535), "port to listen on; 0 takes any free port")
     workers: int = setting(1, whole_number(1, 256), "number of processes that serve requests")
     root_path: str = setting(
@@ -244,6 +246,9 @@ SETTINGS: Final = tuple(
     for item in fields(group)
 )
 
+_MAX_SECRET_LENGTH: Final = 65_536
+"""A longer file is no secret. A link to /dev/zero would fill the memory."""
+
 
 def read_settings(options: Mapping[str, str] | None = None) -> Settings:
     """Return the settings. An option wins over its variable, and a variable over the default. Raise InvalidSettings."""
@@ -258,7 +263,11 @@ def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
         path = texts.get(f"{setting.name}_file")
         if path and setting.value_type.secret and setting.name not in texts:
             try:
-                secrets[setting.name] = Path(path).read_text().strip()
+                with Path(path).open() as file:
+                    text = file.read(_MAX_SECRET_LENGTH + 1)
+                if len(text) > _MAX_SECRET_LENGTH:
+                    raise ValueError
+                secrets[setting.name] = text.strip()
             except (OSError, UnicodeError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or "not a text file"
                 raise InvalidSettings({f"{setting.variable}_FILE": f"cannot read {path!r}: {reason}"}) from None

@@ -1,6 +1,7 @@
 """Fixtures: a Store and an HTTP client, each on fakeredis and on a real engine."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from service.storage.store import Store
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
+
+
+def pytest_configure() -> None:
+    """Under `nohup`, processes inherit that SIGHUP is ignored. A handler that does nothing is not inherited."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -113,6 +113,8 @@ def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch, name: str,
         ("shutdown_timeout", "3601"),
         ("data_dir", "~nobody-has-this-name/data"),
         ("shutdown_timeout", "0"),
+        ("host", " 127.0.0.1"),
+        ("host", "127.0.0.1\n"),
         ("log_level", "loud"),
         ("access_log", "perhaps"),
     ],
@@ -140,6 +142,25 @@ def test_an_empty_variable_has_no_effect(monkeypatch: pytest.MonkeyPatch, settin
     monkeypatch.setenv(setting.variable, "")
     assert read_settings() == Settings()
     assert getattr(Settings(), setting.name) == setting.default
+
+
+@pytest.mark.parametrize("name", ["host", "data_dir", "port", "redis_url", "shop", "redis_timeout", "access_log"])
+def test_an_empty_option_is_refused(name: str) -> None:
+    """An empty host would listen on all addresses, and an empty data directory would be the current directory."""
+    with pytest.raises(InvalidSettings):
+        read_settings({name: ""})
+
+
+NUMBERS = [setting for setting in SETTINGS if setting.value_type.metavar in ("NUMBER", "SECONDS")]
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "text", ["9" * 20, "9" * 5000, "-1", "-0", "nan", "inf", "1e5", "+1", "0x1", " 1", "\u0663", "\xb2"]
+)
+def test_each_number_has_bounds_and_only_plain_digits(setting: Setting, text: str) -> None:
+    with pytest.raises(InvalidSettings):
+        read_settings({setting.name: text})
 
 
 def test_variables_without_the_prefix_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +235,13 @@ def test_a_file_without_a_url_is_refused_and_not_shown(url_file: Path, content: 
         read_settings()
     assert [name.removesuffix("_FILE") for name in caught.value.reasons] == ["HOLDFAST_REDIS_URL"]
     assert "secret-pass" not in str(caught.value)
+
+
+def test_a_file_without_an_end_is_refused(url_file: Path) -> None:
+    url_file.symlink_to("/dev/zero")
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert caught.value.reasons == {"HOLDFAST_REDIS_URL_FILE": f"cannot read {str(url_file)!r}: not a text file"}
 
 
 def test_only_a_secret_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

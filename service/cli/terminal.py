@@ -35,6 +35,9 @@ def run(command: click.Command, arguments: list[str]) -> int:
         for variable, reason in error.reasons.items():
             fail(f"{variable}: {reason}")
         return WRONG_USAGE
+    except OSError as error:  # the help cannot be printed, because the disk is full, for example
+        drop_output()
+        return fail(str(error))
     return code or OK
 
 

@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -111,6 +111,19 @@ def write_lock_file(fd: int, data_dir: Path, url: str) -> None:
         os.ftruncate(fd, len(text))
     except OSError as error:  # the disk is full, for example
         raise _cannot_write(data_dir, error) from None
+
+
+def write_problem(data_dir: Path) -> str | None:
+    """Return why an engine cannot write its first files, for example because the disk is full; None if it can."""
+    path = data_dir / "write-test"
+    try:
+        path.write_bytes(bytes(65_536))
+    except OSError as error:
+        return str(_cannot_write(data_dir, error))
+    finally:
+        with suppress(OSError):
+            path.unlink()
+    return None
 
 
 def _cannot_write(data_dir: Path, error: OSError) -> EngineError:

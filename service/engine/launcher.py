@@ -25,11 +25,18 @@ from service.engine.data_dir import (
     engine_url,
     lock_data_dir,
     write_lock_file,
+    write_problem,
 )
 from service.engine.engine_files import EngineFiles
 from service.settings import Durability
 
 log = structlog.get_logger()
+
+WATCH_SECONDS: Final = 0.2
+"""Time between two looks at the engine and its files: so long may orders be confirmed after the files are removed."""
+
+RESTART_PAUSE_SECONDS: Final = 1.0
+"""Pause after a start, so that an engine that crashes immediately is not restarted in a busy loop."""
 
 _APPENDFSYNC: Final[dict[Durability, str]] = {"always": "always", "everysec": "everysec", "none": "no"}
 
@@ -73,7 +80,7 @@ def run_engine(
         def supervise() -> None:
             nonlocal process
             is_missing = False
-            while not stopping.wait(0.2):
+            while not stopping.wait(WATCH_SECONDS):
                 if missing := files.missing_data():
                     # Do not start an engine without the data: it would confirm orders of an empty shop.
                     if not is_missing:
@@ -86,7 +93,8 @@ def run_engine(
                 if is_missing:
                     log.info("data_found", path=str(data_dir), then="the engine is started again")
                 elif process.poll() is not None:
-                    log.error("engine_ended", code=process.returncode, then="it is started again", log=str(log_file))
+                    reason = write_problem(data_dir) or f"see {log_file}"
+                    log.error("engine_ended", code=process.returncode, reason=reason, then="it is started again")
                 elif files.socket_is_lost():
                     log.error("engine_socket_missing", path=str(path), then="the engine is started again")
                     _stop(process)
@@ -99,7 +107,7 @@ def run_engine(
                     process = _start(command, locked)
                 except OSError as error:  # the machine has no process or memory left at the moment
                     log.error("engine_not_started", reason=str(error))
-                stopping.wait(1)  # so that an engine that crashes immediately is not restarted in a busy loop
+                stopping.wait(RESTART_PAUSE_SECONDS)
 
         supervisor = threading.Thread(target=supervise, name="engine-supervisor", daemon=True)
         try:
@@ -168,5 +176,7 @@ def _wait_until_ready(
             except OSError:
                 pass  # the engine does not listen yet
         time.sleep(0.02)
+    if problem := write_problem(log_file.parent):  # first, because the log of an engine on a full disk may be empty
+        raise EngineError(problem)
     last_lines = "\n".join(log_file.read_text(errors="replace").splitlines()[-5:]) if log_file.exists() else ""
     raise EngineError(f"the embedded engine ended with code {process.returncode}. Its last log lines:\n{last_lines}")

@@ -107,6 +107,6 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
     except ValueError:
         raise UnsupportedRedis(_WRONG_URL) from None
-    # A `#` in a password begins a fragment, and a `/` in it begins the path.
-    if "#" in url or (parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path)):
+    # In a password, `#` begins a fragment, `/` begins the path, and `?` the query, which then contains the `@`.
+    if "#" in url or "@" in parts.query or (parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path)):
         raise UnsupportedRedis(_WRONG_URL)

@@ -228,7 +228,8 @@ class Orders:
                 last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
             except (ErrorReply, ValueError) as error:
                 raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
-            if not count <= last <= MAX_ID:  # somebody has set the counter
+            # Not above the ids of this worker: the data were replaced, and no check of Redis has noticed it yet.
+            if not self._order_ids.highest + count <= last <= MAX_ID:
                 self._counter_is_wrong = True
             if not self._counter_is_wrong:
                 self._data_id = data_id

@@ -51,6 +51,14 @@ def test_a_full_disk_is_reported(holdfast: SharedEngineCommand) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_a_help_that_cannot_be_printed_is_reported_in_one_line(holdfast: SharedEngineCommand, argument: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = holdfast(argument, stdout=full, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (1, "holdfast: [Errno 28] No space left on device\n")
+
+
 @pytest.mark.parametrize(
     ("args", "unit", "first_line"),
     [

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.engine.data_dir import EngineError
 from service.engine.launcher import run_engine
 from service.settings import Durability
 from tests.support.engine_process import connect, run_engine_in_another_process
 from tests.support.processes import processes_in, wait_for_no_processes_in
+from tests.support.waiting import wait_until
 
 
 def test_data_survive_a_restart(data_dir: Path) -> None:
@@ -105,3 +107,26 @@ def test_a_failed_start_is_reported_with_the_log_of_the_engine(data_dir: Path) -
     file.write_bytes(b"")
     with run_engine(data_dir):  # the directory is not locked any more
         pass
+
+
+def test_a_full_disk_is_reported_in_one_line_if_the_engine_does_not_start(data_dir: Path) -> None:
+    """The log of the engine may be on the same disk, and is empty then."""
+    with run_engine(data_dir) as url, connect(url) as redis:
+        redis.set("key", "value")
+    [file] = data_dir.rglob("*.incr.aof")
+    file.write_bytes(b"this is no append-only file\r\n" * 10)
+    (data_dir / "write-test").symlink_to("/dev/full")
+    with pytest.raises(EngineError) as error, run_engine(data_dir):
+        pytest.fail("the engine started")
+    assert str(error.value).startswith(f"cannot write to the data directory {data_dir}: No space left on device")
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_named_in_the_log_if_a_running_engine_ends(data_dir: Path) -> None:
+    with capture_logs() as entries, run_engine(data_dir):
+        (data_dir / "write-test").symlink_to("/dev/full")
+        [engine] = processes_in(data_dir)
+        os.kill(engine, signal.SIGKILL)
+        wait_until(lambda: "engine_ended" in [entry["event"] for entry in entries], "the log entry")
+    [entry] = [entry for entry in entries if entry["event"] == "engine_ended"]
+    assert "No space left on device" in entry["reason"]

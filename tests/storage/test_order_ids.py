@@ -191,6 +191,17 @@ async def test_two_workers_reserve_ids_again_after_a_backup_was_restored(redis: 
     await assert_all_orders_are_seen(redis, {*before, *unnoticed, *later})
 
 
+async def test_ids_are_not_reserved_twice_before_a_check_has_noticed_other_data(redis: CommandSender) -> None:
+    store = make_store(redis)
+    mugs = await add_mugs(store, stock=100_000)
+    before = await placed_ids(store, mugs, 5)
+    mugs = await delete_all_data(redis, store)
+    after = await placed_ids(store, mugs, 2 * ID_BLOCK_SIZE)
+    assert min(after) > max(before)
+    assert len({*after}) == len(after)
+    await assert_all_orders_are_seen(redis, {*after})
+
+
 async def restore(redis: CommandSender, content: dict[str, KeyContent]) -> None:
     """Replace all data by those of a dump, as a restored backup does."""
     await redis.send("FLUSHALL")
