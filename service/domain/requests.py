@@ -50,8 +50,8 @@ def _to_cents(limit: int) -> BeforeValidator:
     return BeforeValidator(to_cents)
 
 
-_INVISIBLE_CATEGORIES: Final = {"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Me"}
-"""Spaces, control and format characters, and marks that are drawn on the character before them.
+_INVISIBLE_CATEGORIES: Final = {"Cf", "Mn", "Me"}
+"""Format characters, such as the zero-width space, and marks that are drawn on the character before them.
 
 https://www.unicode.org/reports/tr44/#General_Category_Values
 """
@@ -60,12 +60,14 @@ _BLANK_LETTERS: Final = {*"\u115f\u1160\u2800\u3164\uffa0"}
 """Letters and symbols that are drawn as nothing: the fillers of Hangul, and the empty Braille pattern."""
 
 
+def _is_invisible(character: str) -> bool:
+    return character.isspace() or category(character) in _INVISIBLE_CATEGORIES or character in _BLANK_LETTERS
+
+
 def _not_blank(text: str) -> str:
-    """Refuse a text without a visible character."""
-    for character in text:
-        if category(character) not in _INVISIBLE_CATEGORIES and character not in _BLANK_LETTERS:
-            return text
-    raise PydanticCustomError("blank", "Input should not be blank")
+    if all(map(_is_invisible, text)):
+        raise PydanticCustomError("blank", "Input should not be blank")
+    return text
 
 
 def _not_zero(number: int) -> int:

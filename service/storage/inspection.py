@@ -103,8 +103,11 @@ class Inspection:
 
     async def scan_index(self, name: str) -> AsyncIterator[list[str]]:
         """Yield all members of a sorted set, in bounded batches. A member may come twice."""
-        send = self._client.send
-        async for members in self._scan(lambda cursor: send("ZSCAN", name, cursor, "COUNT", 1000, safe_to_repeat=True)):
+
+        def step(cursor: str) -> Awaitable[Any]:
+            return self._client.send("ZSCAN", name, cursor, "COUNT", 1000, safe_to_repeat=True)
+
+        async for members in self._scan(step):
             yield members[::2]
 
     async def shops(self) -> list[str]:
