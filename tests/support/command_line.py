@@ -20,12 +20,13 @@ from tests.support.waiting import PATIENCE
 
 HOLDFAST = [sys.executable, "-W", "error", "-m", "service"]
 CHECKOUT = Path(__file__).parents[2]
+PYTHONPATH = f"{Path(__file__).with_name('production')}:{CHECKOUT}"
 
 
 def environment(**variables: str) -> dict[str, str]:
     """Return the environment of a command: that of the tests without its HOLDFAST_ variables, and `variables`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
-    return {**inherited, "PYTHONPATH": str(CHECKOUT), "HOLDFAST_DURABILITY": "none", **variables}
+    return {**inherited, "PYTHONPATH": PYTHONPATH, "HOLDFAST_DURABILITY": "none", **variables}
 
 
 class HoldfastCommand:

@@ -20,6 +20,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.command_line import PYTHONPATH
 from tests.support.processes import free_port, processes_in
 from tests.support.shop import mug
 from tests.support.waiting import eventually, wait_until
@@ -49,6 +50,7 @@ class ServiceProcess:
         self.stderr_file.touch()
         settings = {"data_dir": self.data_dir, "port": self.port, **settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        environment |= {"PYTHONPATH": PYTHONPATH}
         environment |= {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
         with self.stderr_file.open("a") as stderr:
             self.process = subprocess.Popen(
