@@ -286,7 +286,7 @@ async def test_all_tests_pass_inside_the_test_image() -> None:
     try:
         # Docker disables IPv6 in a container without a network, and a test needs the address ::1.
         options = ("--rm", "--network", "none", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
-        summary = docker("run", *options, image, timeout=300).splitlines()[-1]
+        summary = docker("run", *options, image, timeout=900).splitlines()[-1]
     finally:
         docker("image", "rm", image)
     measurements.append(f"tests inside the test image: {summary.strip('= ')}")

@@ -163,12 +163,15 @@ def answers(client: "redis.Redis") -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", ["data", "d" * 120])
-@pytest.mark.parametrize("change", ["removed", "renamed", "replaced", "its directory is removed"])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, change) for name in ("data", "d" * 120) for change in ("removed", "renamed", "replaced")),
+        ("d" * 120, "its directory is removed"),  # the path of the data is too long for a socket, which is elsewhere
+    ],
+)
 def test_a_lost_socket_comes_back_with_all_data(data_dir: Path, name: str, change: str) -> None:
     data_dir = data_dir / name
-    if change == "its directory is removed" and name == "data":
-        pytest.skip("that is the data directory")
     with capture_logs() as entries, run_engine(data_dir) as url, connect(url) as client:
         path = Path(client.connection_pool.connection_kwargs["path"])
         rounds = 2 if (name, change) == ("data", "removed") else 1  # the new socket is watched, too
