@@ -142,8 +142,6 @@ class _Audit:
         last_id = await self.last_order_id()
         server_id = self.store.inspection.server_id
         async for names in self.store.inspection.scan_keys():
-            if self.store.inspection.server_id != server_id:
-                raise AuditInconclusive("Redis was restarted or replaced")
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
             self.add_findings(findings)
@@ -158,6 +156,8 @@ class _Audit:
             unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
             for batch in _batches(unread):
                 _, rows = await self.store.inspection.audit_orders(batch)
+                if self.store.inspection.server_id != server_id:
+                    raise AuditInconclusive("Redis was restarted or replaced")
                 for order_id, row in zip(batch, rows, strict=True):
                     self.count_order(order_id, row)
                 self.progress(len(batch))

@@ -1,6 +1,7 @@
 """`holdfast export`: its output."""
 
 import json
+import subprocess
 
 from tests.support.command_line import SharedEngineCommand
 
@@ -28,6 +29,6 @@ def test_output_is_utf_8_in_each_locale(holdfast: SharedEngineCommand) -> None:
     holdfast.add_products(1)
     holdfast.redis.hset("{cli}:product:1", "name", "\N{HOT BEVERAGE}")
     holdfast.env["PYTHONIOENCODING"] = "ascii"
-    result = holdfast("export", "products")
+    result = holdfast("export", "products", stdin=subprocess.DEVNULL)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["name"] == "\N{HOT BEVERAGE}"

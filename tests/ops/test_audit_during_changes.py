@@ -10,7 +10,6 @@ import pytest
 from service.domain.errors.refusals import Refusal
 from service.ops.audit import audit
 from service.storage.connection import MultiplexedConnection
-from service.storage.store import Store
 from tests.support.audited_shop import (
     COMPLETED,
     CUP,
@@ -31,7 +30,6 @@ from tests.support.audited_shop import (
     product,
     stock_change,
 )
-from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import SHOP, make_store
 
@@ -128,7 +126,7 @@ CORRUPTIONS: list[tuple[RedisCommand, RedisCommand, set[str]]] = [
 async def test_the_audit_finds_exactly_the_corruptions_if_the_shop_changes_before_each_read(seed: int) -> None:
     rng = random.Random(seed)
     shop = await fill(open_shop(FakeRedis()))
-    changes = RandomChanges(shop.store, shop.clock, rng)
+    changes = RandomChanges(shop, rng)
 
     async def before(sent: int) -> None:
         await changes.make_one()
@@ -149,9 +147,11 @@ async def test_the_audit_finds_exactly_the_corruptions_if_the_shop_changes_befor
 class RandomChanges:
     """Makes random changes to orders, stock and products, but never repairs one of CORRUPTIONS."""
 
-    def __init__(self, store: Store, clock: Clock, rng: random.Random) -> None:
-        self.store = store
-        self.clock = clock
+    def __init__(self, shop: AuditedShop, rng: random.Random) -> None:
+        self.store = shop.store
+        # A worker of its own expires orders: one that finds too many of them would refuse pending orders.
+        self.sweeper = make_store(shop.redis, clock=shop.clock)
+        self.clock = shop.clock
         self.rng = rng
         self.pending: list[int] = []
         self.added: list[int] = []
@@ -190,7 +190,7 @@ class RandomChanges:
 
     async def expire(self) -> None:
         self.clock.forward(1)
-        await self.store.holds.expire_due(10)
+        await self.sweeper.holds.expire_due(100)
 
     async def change_stock(self) -> None:
         await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))
@@ -219,7 +219,7 @@ async def workers(engine: MultiplexedConnection, engine_url: str) -> AsyncIterat
 
 async def _change_shop_until(shop: AuditedShop, seed: int, stop: asyncio.Event) -> int:
     """Make random changes until `stop` is set. Return their number."""
-    changes = RandomChanges(shop.store, shop.clock, random.Random(seed))
+    changes = RandomChanges(shop, random.Random(seed))
     while not stop.is_set() and changes.done < 1000:  # with more orders, the audit cannot keep up
         await changes.make_one()
     return changes.done

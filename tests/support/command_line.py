@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import redis
 
+from tests.support.preloaded import run_preloaded
 from tests.support.products import product_hash
 from tests.support.shop import mug
 from tests.support.waiting import PATIENCE
@@ -37,7 +38,9 @@ class HoldfastCommand:
         self.env = environment(**variables)
 
     def __call__(self, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end. With `options` of subprocess.run(), also Python starts anew for it."""
+        if not options:
+            return run_preloaded([str(arg) for arg in args], self.folder, self.env)
         return subprocess.run(
             [*HOLDFAST, *args],
             cwd=self.folder,

@@ -117,8 +117,15 @@ async def settle(server: HttpServer) -> None:
     """Wait until all requests that were received are answered, as far as the clients read."""
     for _ in range(3):
         await asyncio.sleep(0)
-    while waiting := [task for task in server.tasks if not task.done()]:
+    written, still = -1, 0
+    while (waiting := [task for task in server.tasks if not task.done()]) and still < 3:
         done, _ = await asyncio.wait(waiting, timeout=0.05)
-        if not done:
-            return
+        before, written = written, sum(_written(connection) for connection in server.connections)
+        # On a busy machine, many responses can take longer than one wait.
+        still = 0 if done or written != before else still + 1
     await asyncio.sleep(0)
+
+
+def _written(connection: HttpConnection) -> int:
+    assert isinstance(connection.transport, FakeTransport)
+    return len(connection.transport.written)
