@@ -19,7 +19,7 @@ run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFA
 
 .PHONY: test
 test: .venv/dev ## Run all tests that need no Docker, on a fake Redis and on a real engine
-	@echo "This takes about 2 minutes on 2 cores. make test-quick takes 20 seconds."
+	@echo "This takes about 3 minutes on 2 cores. make test-quick takes 20 seconds."
 	.venv/bin/pytest --numprocesses auto --dist worksteal
 
 .PHONY: test-quick
