@@ -38,8 +38,9 @@ class _Page(Generic[T]):
 
     task: asyncio.Task[T]
 
-    def __init__(self) -> None:
-        self.callers: list[Caller] = []
+    def __init__(self, caller: Caller) -> None:
+        self.client = caller.client
+        self.callers = [caller]
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def state(self) -> ClientState:
@@ -69,7 +70,9 @@ class RequestCoalescer(Generic[T]):
         self._max_wait_seconds = max_wait_seconds
         self._running: dict[Hashable, asyncio.Task[T]] = {}
         self._waiting: dict[Hashable, _Page[T]] = {}
-        self._queue: list[_Page[T]] = []
+        self._queue: dict[_Page[T], None] = {}
+        """In the order in which they came: a dict, because a load is often removed from the middle."""
+        self._queued_for: Counter[str] = Counter()
         self._running_for: Counter[str] = Counter()
 
     async def read(self, key: Hashable, load: Callable[[], Awaitable[T]], caller: Caller = UNKNOWN_CALLER) -> T:
@@ -79,11 +82,12 @@ class RequestCoalescer(Generic[T]):
         nobody waits any more.
         """
         page = self._waiting.get(key)
-        if page is None:
-            page = self._waiting[key] = _Page()
+        if page is not None:
+            page.callers.append(caller)
+        else:
+            page = self._waiting[key] = _Page(caller)
             # As a task, the load begins after all requests of this round of the event loop: they share it.
             page.task = asyncio.create_task(self._load(key, load, page))
-        page.callers.append(caller)
         try:
             # A cancelled caller must not cancel the shared load.
             return await asyncio.shield(page.task)
@@ -92,7 +96,7 @@ class RequestCoalescer(Generic[T]):
 
     def is_idle(self) -> bool:
         """Return whether no load is running or waiting."""
-        return not (self._running or self._waiting or self._queue or self._running_for)
+        return not (self._running or self._waiting or self._queue or self._queued_for or self._running_for)
 
     async def _load(self, key: Hashable, load: Callable[[], Awaitable[T]], page: _Page[T]) -> T:
         try:
@@ -114,7 +118,7 @@ class RequestCoalescer(Generic[T]):
             raise
         del self._waiting[key]
         self._running[key] = page.task
-        client = page.callers[0].client
+        client = page.client
         self._running_for[client] += 1
         del page
         try:
@@ -128,7 +132,8 @@ class RequestCoalescer(Generic[T]):
 
     async def _wait_for_turn(self, page: _Page[T]) -> None:
         """Wait for a slot. Raise Overloaded or ClientDisconnect."""
-        self._queue.append(page)
+        self._queue[page] = None
+        self._queued_for[page.client] += 1
         if len(self._queue) > self._max_queued:
             self._drop_one()
         too_late = Overloaded(f"a page waited for {self._max_wait_seconds} seconds for others")
@@ -142,7 +147,10 @@ class RequestCoalescer(Generic[T]):
         """Take a load out of the queue: it may begin, or its callers get the error."""
         if page not in self._queue:
             return
-        self._queue.remove(page)
+        del self._queue[page]
+        self._queued_for[page.client] -= 1
+        if not self._queued_for[page.client]:
+            del self._queued_for[page.client]
         if error is None:
             page.turn.set_result(None)
         else:
@@ -150,16 +158,25 @@ class RequestCoalescer(Generic[T]):
 
     def _drop_one(self) -> None:
         """Refuse the load of which a client needs the least: of the client with the most of them, the youngest."""
-        queued_for = Counter(page.callers[0].client for page in self._queue)
-        page = max(reversed(self._queue), key=lambda page: (page.state(), queued_for[page.callers[0].client]))
+        page = max(reversed(self._queue), key=lambda page: (page.state(), self._queued_for[page.client]))
         self._end_wait(page, Overloaded(f"{self._max_queued} pages wait already"))
 
     def _pass_slot_on(self) -> None:
         """Give a slot to the next load in the queue, or keep it free."""
         while self._queue:
-            page = min(self._queue, key=lambda page: (page.state(), self._running_for[page.callers[0].client]))
+            page = self._next()
             if page.state() is not ClientState.GONE:
                 self._end_wait(page, None)
                 return
             self._end_wait(page, ClientDisconnect())
         self._free_slots += 1
+
+    def _next(self) -> _Page[T]:
+        """Return the load whose turn it is."""
+        best_rank = ClientState.WAITS, min(self._running_for[client] for client in self._queued_for)
+        ranks = {}
+        for page in self._queue:
+            rank = ranks[page] = page.state(), self._running_for[page.client]
+            if rank == best_rank:
+                return page
+        return min(ranks, key=lambda page: ranks[page])
