@@ -13,7 +13,10 @@ log = structlog.get_logger()
 
 MIN_BATCH: Final = 100
 MAX_BATCH: Final = 2000
-"""Bounds of the batch: the number of overdue orders that one round expires at most. 1,000 orders take about 20 ms."""
+"""Bounds of the batch: the number of overdue orders that one round expires at most. 1,000 orders take about 20 ms.
+
+lua/find_due_holds.lua could not return more than 3,900: the stack of Lua is limited.
+"""
 
 BATCH_PER_SECOND: Final = 30_000
 """Orders in the next batch, for each second that the last round took.
