@@ -43,9 +43,13 @@ async def test_uvicorn_makes_a_connection_with_a_function_and_stops_it_with_shut
     stopped: list[object] = []
 
     class Connection(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
         def shutdown(self) -> None:
             stopped.append(self)
             states[0].connections.clear()
+            self.transport.close()  # from Python 3.12 on, a server waits for its connections
 
     connection = Connection()
     states: list[ServerState] = []
@@ -57,7 +61,7 @@ async def test_uvicorn_makes_a_connection_with_a_function_and_stops_it_with_shut
     async def app(scope: object, receive: object, send: object) -> None:
         await asyncio.sleep(0)
 
-    config = uvicorn.Config(app, port=0, http=make, lifespan="off", log_config=None)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, port=0, http=make, lifespan="off", log_config=None, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
