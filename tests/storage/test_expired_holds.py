@@ -11,11 +11,13 @@ from structlog.testing import capture_logs
 
 from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
+from service.storage.connection import MultiplexedConnection
 from service.storage.holds import RETRY_SECONDS
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.balance import Units, assert_balanced
 from tests.support.clock import Clock
+from tests.support.engine_memory import full_memory
 from tests.support.holds import (
     DAMAGES,
     ObservedSender,
@@ -257,3 +259,15 @@ async def test_orders_that_a_failed_round_left_pending_expire_later(
     await expire_all_due(store)
     contents = await assert_balanced(redis)
     assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 20})
+
+
+async def test_overdue_orders_expire_also_while_the_memory_of_redis_is_full(
+    engine: MultiplexedConnection, clock: Clock
+) -> None:
+    store = make_store(engine, clock=clock)
+    mugs = await add_mugs(store)
+    await place_many_pending(store, mugs, 30)
+    clock.forward(900)
+    async with full_memory(engine):
+        assert await store.holds.expire_due(100) == math.inf
+    assert (await assert_balanced(engine)).statuses() == {"expired": 30}
