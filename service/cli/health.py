@@ -24,25 +24,30 @@ def check_health(settings: dict[str, str], live: bool) -> int:
     host, port = settings.get("host", "127.0.0.1"), settings.get("port", "8000")
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 20 else -1  # as in settings.py
     if not 0 <= number <= 65_535:
-        print(f"holdfast: HOLDFAST_PORT: must be a whole number from 0 to 65535, not {port!r}", file=sys.stderr)
-        return 2
+        return _fail(f"HOLDFAST_PORT: must be a whole number from 0 to 65535, not {port!r}", 2)
     host = _ANY_ADDRESS.get(host, host)
     path = "/livez" if live else "/readyz"
     try:
         response = _exchange(host, number, path)
     except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be a name
         reason = getattr(error, "strerror", None) or error
-        print(f"holdfast: no answer from {host} port {port}: {reason}", file=sys.stderr)
-        return 1
+        return _fail(f"no answer from {host} port {port}: {reason}")
     head, _, body = response.partition(b"\r\n\r\n")
     protocol, _, status = head.partition(b"\r\n")[0].partition(b" ")
     if not protocol.startswith(b"HTTP/1."):
-        print(f"holdfast: the program on {host} port {port} does not speak HTTP", file=sys.stderr)
-        return 1
+        return _fail(f"the program on {host} port {port} does not speak HTTP")
     if status[:3] == b"200":
         return 0
-    print(f"holdfast: {path} answered {status.decode('latin-1')}{_title(body)}", file=sys.stderr)
-    return 1
+    return _fail(f"{path} answered {status.decode('latin-1')}{_title(body)}")
+
+
+def _fail(reason: str, code: int = 1) -> int:
+    """Do what terminal.fail() does, which takes too long to import."""
+    try:  # noqa: SIM105  # without contextlib, whose import takes time, too
+        print(f"holdfast: {reason}", file=sys.stderr)
+    except OSError:  # nobody reads it
+        pass
+    return code
 
 
 def _exchange(host: str, port: int, path: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.shop import run_on_shop
-from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def command(options: dict[str, str], file: Path) -> int:
                 report = await import_products(store, file, bar.update)
         except UnreadableFile as error:
             return fail(str(error))
-        for line_number, reason in report.bad:
-            print(f"{file}:{line_number}: {reason}", file=sys.stderr)
-        print(f"{report.added:,} added, {report.present:,} already existed, {counted(len(report.bad), 'bad row')}.")
+        try:
+            for line_number, reason in report.bad:
+                print(f"{file}:{line_number}: {reason}", file=sys.stderr)
+            print(f"{report.added:,} added, {report.present:,} already existed, {counted(len(report.bad), 'bad row')}.")
+        except BrokenPipeError:  # `2>&1 | head -1`: the exit code is still that of the import
+            drop_output()
         return FAILED if report.bad else OK
 
     return run_on_shop(read_settings(options), work, creates_data=True)

@@ -1,7 +1,6 @@
 """Runs a command on a Store: finds Redis, opens a connection, and reports why that is not possible."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +34,7 @@ def run_on_shop(
     configure_logging("error")  # a command prints on the terminal what its log would say
 
     for sentence in ignored_variables():
-        print(f"holdfast: {sentence}", file=sys.stderr)
+        fail(sentence)
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,9 +26,11 @@ def run(command: click.Command, arguments: list[str]) -> int:
     try:
         code: int | None = command.main(arguments or ["--help"], prog_name="holdfast", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        if isinstance(error, click.NoSuchOption) and error.option_name in {setting.option for setting in SETTINGS}:
-            print(f"Write {error.option_name} before the command: holdfast {error.option_name} ...", file=sys.stderr)
+        with suppress(OSError):
+            error.show()
+            if isinstance(error, click.NoSuchOption) and error.option_name in {setting.option for setting in SETTINGS}:
+                name = error.option_name
+                print(f"Write {name} before the command: holdfast {name} ...", file=sys.stderr)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
@@ -43,7 +46,8 @@ def run(command: click.Command, arguments: list[str]) -> int:
 
 def fail(reason: str, code: int = FAILED) -> int:
     """Print for the operator why the command failed, and return its exit code."""
-    print(f"holdfast: {reason}", file=sys.stderr)
+    with suppress(OSError):  # `2>&1 | head -1`: the exit code matters even if nobody reads the reason
+        print(f"holdfast: {reason}", file=sys.stderr)
     return code
 
 
@@ -59,13 +63,14 @@ def run_and_handle_errors(work: Callable[[], int], failed: Callable[[str], int] 
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale is
+    code = OK
     try:
         code = work()
         sys.stdout.flush()  # an error must come here, where it is handled, and not at exit
         return code
-    except BrokenPipeError:  # `holdfast events | head`
+    except BrokenPipeError:  # `holdfast events | head`: nobody needs the rest, but the result of the work stays
         drop_output()
-        return OK
+        return code
     except OSError as error:  # the disk is full, for example
         drop_output()
         return failed(str(error))

@@ -1,6 +1,8 @@
 """`holdfast import`: its output and its exit codes."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -28,6 +30,19 @@ def test_an_import_prints_each_bad_row_and_exits_with_1(holdfast: SharedEngineCo
     first, second = result.stderr.splitlines()
     assert first.startswith("p.jsonl:2: #/name: Field is required; ")
     assert second.startswith("p.jsonl:3: This is not JSON")
+
+
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
+def test_bad_rows_give_exit_code_1_though_nobody_reads_the_output(
+    holdfast: SharedEngineCommand, streams: tuple[str, ...]
+) -> None:
+    holdfast.write_products("p.jsonl", 1, more="{}\n" * 10)
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = holdfast("import", "p.jsonl", **{"stderr": subprocess.DEVNULL, **dict.fromkeys(streams, writer)})
+    os.close(writer)
+    assert result.returncode == 1
+    assert holdfast("export", "products").stdout.count("\n") == 1
 
 
 def test_a_small_max_in_flight_does_not_limit_an_import(holdfast: SharedEngineCommand) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import HOLDFAST, SharedEngineCommand
+from tests.support.command_line import HOLDFAST, HoldfastCommand, SharedEngineCommand
+from tests.support.processes import free_port
 
 
 @pytest.mark.parametrize("number", [3, 3000], ids=["few lines", "more lines than a pipe holds"])
@@ -88,3 +89,31 @@ def test_a_progress_bar_appears_on_stderr_only(
     assert result.returncode == 0
     assert result.stdout.startswith(first_line)
     assert "\r" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("audit", 3),
+        ("audit --json", 3),
+        ("export orders", 1),
+        ("events", 1),
+        ("import absent.csv", 1),
+        ("health", 1),
+        ("--port x health", 2),
+        ("--port x serve", 2),
+        ("nonsense", 2),
+        ("serve --port 9000", 2),
+        ("serve", 1),
+    ],
+)
+def test_a_command_that_fails_has_its_exit_code_though_nobody_reads_the_reason(
+    tmp_path: Path, arguments: str, code: int
+) -> None:
+    (tmp_path / "data").write_text("not a directory")
+    read, write = os.pipe()
+    os.close(read)
+    command = HoldfastCommand(tmp_path, HOLDFAST_PORT=str(free_port()))
+    result = command(*arguments.split(), stdout=write, stderr=write)
+    os.close(write)
+    assert result.returncode == code
