@@ -1,3 +1,3 @@
 std = "lua51"
 read_globals = { "redis", "KEYS", "ARGV" }
-max_line_length = 160
+max_line_length = 180

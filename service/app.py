@@ -23,7 +23,7 @@ def create_app(settings: Settings) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
         async with open_store(settings) as store:
-            sweeper = asyncio.create_task(sweep(store.holds), name="sweeper")
+            sweeper = asyncio.create_task(sweep(store.expired_holds), name="sweeper")
             watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
             yield {"store": store, "list_pages": RequestCoalescer()}
             sweeper.cancel()

@@ -1,6 +1,6 @@
 """One API call: what its row in routes.py declares, and how a request for it is read."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from starlette.responses import Response
@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.request import (
     JSON,
+    NO_MODELS,
     Request,
     read_body,
     read_id,
@@ -21,6 +22,7 @@ from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
+OtherModelT = TypeVar("OtherModelT", bound=RequestModel)
 
 Refusals = tuple[type[HoldfastError], ...]
 NotFound = type[ProductNotFound] | type[OrderNotFound]
@@ -31,6 +33,7 @@ class Call:
 
     - `not_found`: the path has an `{id}`; this is the error for an unknown id, and for a text that cannot be an id.
     - `body`, `media_types`: the model of the body, and the media types that it may have.
+    - `body_with`: other models of the body, for bodies that have a certain member.
     - `query`: the model of the query. Without it, query parameters are refused.
     - `ignores_query`: query parameters are ignored.
     - `takes_idempotency_key`: an Idempotency-Key is read, see `Request.idempotency_key`.
@@ -91,6 +94,19 @@ class Call:
         takes_idempotency_key: bool = False,
         refuses: Refusals = (),
     ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[[Request, int, ModelT | OtherModelT], Awaitable[Response]],
+        *,
+        not_found: NotFound,
+        body: type[ModelT],
+        body_with: Mapping[str, type[OtherModelT]],
+        takes_idempotency_key: bool = False,
+        refuses: Refusals = (),
+    ) -> None: ...
     def __init__(
         self,
         method: str,
@@ -99,6 +115,7 @@ class Call:
         *,
         not_found: NotFound | None = None,
         body: type[RequestModel] | None = None,
+        body_with: Mapping[str, type[RequestModel]] = NO_MODELS,
         media_types: tuple[str, ...] = JSON,
         query: type[RequestModel] | None = None,
         ignores_query: bool = False,
@@ -110,6 +127,7 @@ class Call:
         self.handler = handler
         self.not_found = not_found
         self.body = body
+        self.body_with = body_with
         self.media_types = media_types
         self.query = query
         self.ignores_query = ignores_query
@@ -142,7 +160,7 @@ class Endpoint:
         if call.takes_idempotency_key:
             request.idempotency_key = read_idempotency_key(scope["headers"])
         if call.body is not None:
-            arguments.append(await read_body(request, call.body, call.media_types))
+            arguments.append(await read_body(request, call.body, call.media_types, call.body_with))
         elif call.query is not None:
             arguments.append(read_query(scope["query_string"], call.query))
         await send_response(await call.handler(request, *arguments), scope, send)

@@ -2,9 +2,11 @@
 
 from starlette.responses import Response
 
+from service.api.refused_orders import note_refusal
 from service.api.request import Request, store_of
 from service.api.responses import created, no_content, ok, page_response, share_page
-from service.domain.requests import NewOrder, OrdersQuery
+from service.domain.errors.refusals import Refusal
+from service.domain.requests import HoldExtension, NewOrder, NewReturn, OrdersQuery
 
 
 async def list_orders(request: Request, query: OrdersQuery) -> Response:
@@ -19,13 +21,23 @@ async def _load_page(request: Request, query: OrdersQuery) -> Response:
 
 async def place_order(request: Request, new: NewOrder) -> Response:
     """Take the stock of all lines, or refuse the whole order. (POST /orders)"""
-    order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
+    try:
+        order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
+    except Refusal as refusal:
+        note_refusal(request.scope["request_info"].id, new, refusal)
+        raise
     return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)
 
 
 async def get_order(request: Request, order_id: int) -> Response:
     """Return one order. (GET /orders/{id})"""
     order = await store_of(request).orders.get(order_id)
+    return ok(order.json())
+
+
+async def extend_hold(request: Request, order_id: int, extension: HoldExtension) -> Response:
+    """Let the hold of a pending order end later, or earlier. (PATCH /orders/{id})"""
+    order = await store_of(request).holds.extend(order_id, extension)
     return ok(order.json())
 
 
@@ -39,3 +51,9 @@ async def cancel_order(request: Request, order_id: int) -> Response:
     """Release what a pending order holds. (DELETE /orders/{id})"""
     await store_of(request).holds.cancel(order_id)
     return no_content()
+
+
+async def return_products(request: Request, order_id: int, new: NewReturn) -> Response:
+    """Take back units of a completed order, or refuse the whole return. (POST /orders/{id}/returns)"""
+    order, replayed = await store_of(request).returns.make(order_id, new, request.idempotency_key)
+    return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)

@@ -2,18 +2,10 @@
 
 from starlette.responses import Response
 
+from service.api.preconditions import expected_stocks, expected_versions, product_response, stock_response
 from service.api.request import Request, store_of
-from service.api.responses import (
-    JsonResponse,
-    created,
-    no_content,
-    not_modified_or,
-    ok,
-    page_response,
-    share_page,
-    with_etag,
-)
-from service.domain.requests import NewProduct, ProductChange, ProductsQuery, StockChange
+from service.api.responses import cacheable_page, created, no_content, not_modified_or, ok, page_response, share_page
+from service.domain.requests import NewProduct, ProductChange, ProductsQuery, StockChange, StockCount
 
 
 async def list_products(request: Request, query: ProductsQuery) -> Response:
@@ -24,7 +16,7 @@ async def list_products(request: Request, query: ProductsQuery) -> Response:
 async def _load_page(request: Request, query: ProductsQuery) -> Response:
     products, after = await store_of(request).products.list(query)
     items = [product.json() for product in products]
-    return with_etag(page_response(request, items, {} if after is None else {"after": after}))
+    return cacheable_page(page_response(request, items, {} if after is None else {"after": after}))
 
 
 async def add_product(request: Request, new: NewProduct) -> Response:
@@ -36,22 +28,30 @@ async def add_product(request: Request, new: NewProduct) -> Response:
 async def get_product(request: Request, product_id: int) -> Response:
     """Return one product. (GET /products/{id})"""
     product = await store_of(request).products.get(product_id)
-    return not_modified_or(request, with_etag(JsonResponse(product.json())))
+    return not_modified_or(request, product_response(product))
 
 
 async def change_product(request: Request, product_id: int, change: ProductChange) -> Response:
-    """Change name, description or price by a JSON Merge Patch, RFC 7396. (PATCH /products/{id})"""
-    product = await store_of(request).products.change(product_id, change)
+    """Change the catalogue part of a product by a JSON Merge Patch, RFC 7396. (PATCH /products/{id})"""
+    product = await store_of(request).products.change(product_id, change, expected_versions(request))
     return ok(product.json())
 
 
 async def withdraw_product(request: Request, product_id: int) -> Response:
     """Withdraw a product from sale. (DELETE /products/{id})"""
-    await store_of(request).products.withdraw(product_id)
+    await store_of(request).products.withdraw(product_id, expected_versions(request))
     return no_content()
 
 
-async def change_stock(request: Request, product_id: int, change: StockChange) -> Response:
-    """Add units to the stock, or remove units from it. (POST /products/{id}/stock)"""
-    product, replayed = await store_of(request).stock.change(product_id, change, request.idempotency_key)
+async def get_stock(request: Request, product_id: int) -> Response:
+    """Return the units of a product: in stock, held, sold. (GET /products/{id}/stock)"""
+    levels = await store_of(request).stock.levels(product_id)
+    return not_modified_or(request, stock_response(product_id, levels))
+
+
+async def change_stock(request: Request, product_id: int, change: StockChange | StockCount) -> Response:
+    """Add units to the stock, remove units from it, or set it to a count. (POST /products/{id}/stock)"""
+    product, replayed = await store_of(request).stock.change(
+        product_id, change, request.idempotency_key, expected_stocks(request)
+    )
     return ok(product.json(), replayed=replayed)

@@ -27,6 +27,7 @@ from service.storage.store import Store
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
 JSON: Final = ("application/json",)
+NO_MODELS: Final[Mapping[str, type[RequestModel]]] = {}
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
 _MAX_PARAMETERS: Final = 20
@@ -93,11 +94,23 @@ def read_idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return key
 
 
-async def read_body(request: Request, model: type[ModelT], media_types: tuple[str, ...]) -> ModelT:
-    """Return the body as `model`. Raise UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest."""
+async def read_body(
+    request: Request,
+    model: type[RequestModel],
+    media_types: tuple[str, ...],
+    model_with: Mapping[str, type[RequestModel]],
+) -> RequestModel:
+    """Return the body as `model`, or as another model if it is an object with a member of `model_with`.
+
+    Raise UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest.
+    """
     headers = dict(request.scope["headers"])
     _check_media_type(headers, media_types)
-    return validate(model, read_json(await _read_bytes(request, headers)))
+    document = read_json(await _read_bytes(request, headers))
+    for member, other_model in model_with.items():
+        if isinstance(document, dict) and member in document:
+            model = other_model
+    return validate(model, document)
 
 
 def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:

@@ -90,18 +90,25 @@ def page_response(request: Request, items: Iterable[str], next_page: Mapping[str
     return JsonResponse(f"[{','.join(items)}]", headers=headers)
 
 
-def with_etag(response: JsonResponse) -> Response:
-    """Let caches keep a response, if they ask before each use whether it has changed.
-
-    The ETag is a hash of the body and of the link to the next page, so it changes if and only if one of them changes.
-    """
-    content = sha256(response.body)
-    for name, value in response.raw_headers:
-        if name == b"link":
-            content.update(value)
-    cached = [field for field in response.raw_headers if field is not _NO_STORE]
-    response.raw_headers = [*cached, _NO_CACHE, (b"etag", f'"{content.hexdigest()[:32]}"'.encode())]
+def cacheable(response: JsonResponse, etag: str) -> Response:
+    """Let caches keep a response, if they ask before each use whether it has changed."""
+    kept = [field for field in response.raw_headers if field is not _NO_STORE]
+    response.raw_headers = [*kept, _NO_CACHE, (b"etag", f'"{etag}"'.encode())]
     return response
+
+
+def hash_of(*parts: bytes | memoryview) -> str:
+    """Return 32 hexadecimal digits that change if and only if the parts change."""
+    content = sha256()
+    for part in parts:
+        content.update(part)
+    return content.hexdigest()[:32]
+
+
+def cacheable_page(response: JsonResponse) -> Response:
+    """Let caches keep a page. Its ETag is a hash of the body and of the link to the next page."""
+    links = [value for name, value in response.raw_headers if name == b"link"]
+    return cacheable(response, hash_of(response.body, *links))
 
 
 def not_modified_or(request: Request, response: Response) -> Response:

@@ -5,18 +5,32 @@ from typing import Final
 from service.api import health, orders, pages, products
 from service.api.call import Call
 from service.api.request import MERGE_PATCH
+from service.domain.errors.order_refusals import ORDER_REFUSALS
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
+    ProductHasChanged,
     ProductIdTaken,
     ProductNotFound,
+    SaleTimeEmpty,
 )
-from service.domain.errors.remembered_refusals import ORDER_REFUSALS, STOCK_REFUSALS
 from service.domain.errors.request import PathNotFound
-from service.domain.requests import NewOrder, NewProduct, OrdersQuery, ProductChange, ProductsQuery, StockChange
+from service.domain.errors.return_refusals import RETURN_REFUSALS
+from service.domain.errors.stock_refusals import STOCK_REFUSALS
+from service.domain.requests import (
+    HoldExtension,
+    NewOrder,
+    NewProduct,
+    NewReturn,
+    OrdersQuery,
+    ProductChange,
+    ProductsQuery,
+    StockChange,
+    StockCount,
+)
 
 # The router takes the first row that fits a path with a parameter: the busiest rows come first.
 CALLS: Final = (
@@ -29,12 +43,17 @@ CALLS: Final = (
     Call("GET", "/products/{id}", products.get_product, not_found=ProductNotFound),
     Call(
         "PATCH", "/products/{id}", products.change_product, not_found=ProductNotFound,
-        body=ProductChange, media_types=MERGE_PATCH,
+        body=ProductChange, media_types=MERGE_PATCH, refuses=(ProductHasChanged, SaleTimeEmpty),
     ),
-    Call("DELETE", "/products/{id}", products.withdraw_product, not_found=ProductNotFound),
+    Call(
+        "DELETE", "/products/{id}", products.withdraw_product, not_found=ProductNotFound,
+        refuses=(ProductHasChanged,),
+    ),
+    Call("GET", "/products/{id}/stock", products.get_stock, not_found=ProductNotFound),
     Call(
         "POST", "/products/{id}/stock", products.change_stock, not_found=ProductNotFound,
-        body=StockChange, takes_idempotency_key=True, refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
+        body=StockChange, body_with={"count": StockCount}, takes_idempotency_key=True,
+        refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
     ),
     Call("GET", "/orders", orders.list_orders, query=OrdersQuery),
     Call(
@@ -43,6 +62,15 @@ CALLS: Final = (
     Call(
         "DELETE", "/orders/{id}", orders.cancel_order, not_found=OrderNotFound,
         refuses=(OrderCompleted, OrderExpired),
+    ),
+    Call(
+        "PATCH", "/orders/{id}", orders.extend_hold, not_found=OrderNotFound,
+        body=HoldExtension, media_types=MERGE_PATCH, refuses=(OrderCompleted, OrderCancelled, OrderExpired),
+    ),
+    Call(
+        "POST", "/orders/{id}/returns", orders.return_products, not_found=OrderNotFound,
+        body=NewReturn, takes_idempotency_key=True,
+        refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
     ),
     Call(
         "POST", "/orders/{id}/complete", orders.complete_order, not_found=OrderNotFound,

@@ -6,42 +6,62 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from service.domain.money import format_cents, parse_cents
-from service.domain.order import OrderStatus, parse_lines
-from service.domain.product import Product
+from service.domain.order import OrderStatus, parse_lines, parse_units
+from service.domain.product import parse_sale_rules
+from service.domain.times import Milliseconds, format_timestamp
 
-EVENT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "product_added": ("product", *[name for name in Product._fields if name not in ("id", "description")]),
-    "product_changed": ("product", *[name for name in Product._fields if name not in ("id", "stock")]),
-    "product_withdrawn": ("product",),
-    "stock_moved": ("product", "change", "reason", "stock"),
-    "order_placed": ("order", "status", "total_price", "products"),
-    "order_completed": ("order", "products"),
-    "order_cancelled": ("order", "products"),
-    "order_expired": ("order", "products"),
+
+class EventFields(NamedTuple):
+    """The fields of an event type, in addition to the field `event`, which has the type."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+_WHOSE: Final = ("reference", "customer")
+"""In each event of an order that has them."""
+
+EVENT_FIELDS: Final[Mapping[str, EventFields]] = {
+    # Without the description, which may be long: lua/add_product.lua.
+    "product_added": EventFields(("product", "name", "price", "stock"), ("sale_rules",)),
+    # Only the fields that changed.
+    "product_changed": EventFields(("product",), ("name", "description", "price", "sale_rules")),
+    "product_withdrawn": EventFields(("product",)),
+    "stock_moved": EventFields(("product", "change", "reason", "stock")),
+    "order_placed": EventFields(("order", "status", "total_price", "products"), _WHOSE),
+    "order_extended": EventFields(("order", "expires_at"), _WHOSE),
+    "order_completed": EventFields(("order", "products"), _WHOSE),
+    "order_cancelled": EventFields(("order", "products"), _WHOSE),
+    "order_expired": EventFields(("order", "products"), _WHOSE),
+    "order_returned": EventFields(
+        ("order", "products", "restock", "refund", "returned"), ("written_off", "reason", *_WHOSE)
+    ),
 }
-"""The fields of each event type, in addition to the field `event`, which has the type.
-
-`product_added` leaves out the description, which may be long: lua/add_product.lua. `product_changed` has only the
-fields that changed.
-"""
+"""The event types, and the fields of each."""
 
 STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {
     "order_completed": OrderStatus.COMPLETED,
     "order_cancelled": OrderStatus.CANCELLED,
     "order_expired": OrderStatus.EXPIRED,
+    "order_returned": OrderStatus.COMPLETED,
 }
-"""The status of an order after each event type that ends its hold. `order_placed` has a status field instead."""
+"""The status of an order after each event type that may change it. `order_placed` has a status field instead."""
 
 
 _AMOUNT: Final = r"[0-9]+(\.[0-9]{1,2})?"
-_LINE: Final = rf"[0-9]+: [0-9]+ x {_AMOUNT}"
+_UNITS: Final = "[0-9]+: [0-9]+"
+_LINE: Final = rf"{_UNITS} x {_AMOUNT}"
+_RULE: Final = "(limit_per_customer|on_sale_from|on_sale_until): [0-9]+"
 _HAS_FORM: Final = {
     name: re.compile(form).fullmatch
     for name, form in {
-        **dict.fromkeys(("order", "product", "stock"), "[0-9]+"),
-        **dict.fromkeys(("price", "total_price"), _AMOUNT),
+        **dict.fromkeys(("order", "product", "stock", "expires_at"), "[0-9]+"),
+        **dict.fromkeys(("price", "total_price", "refund"), _AMOUNT),
+        **dict.fromkeys(("returned", "written_off"), rf"{_UNITS}(\n{_UNITS})*"),
         "change": "-?[0-9]+",
         "products": rf"{_LINE}(\n{_LINE})*",
+        "restock": "[01]",
+        "sale_rules": rf"({_RULE}(\n{_RULE})*)?",
     }.items()
 }
 """For each field that is more than any text: whether a value has the form that the scripts write."""
@@ -63,11 +83,11 @@ class Event(NamedTuple):
 
     def is_known(self) -> bool:
         """Return whether Holdfast writes such entries: with this type, these fields, and values of this form."""
-        names = EVENT_FIELDS.get(self.fields.get("event", ""))
-        if names is None or names[0] not in self.fields:
+        known = EVENT_FIELDS.get(self.fields.get("event", ""))
+        if known is None:
             return False
-        missing = {"event", *names} ^ self.fields.keys()
-        if missing and not (self.fields["event"] == "product_changed" and missing <= set(names)):
+        names = self.fields.keys() - {"event"}
+        if not set(known.required) <= names <= {*known.required, *known.optional}:
             return False
         for name, has_form in _HAS_FORM.items():
             if name in self.fields and not has_form(self.fields[name]):
@@ -84,13 +104,24 @@ def _shown(name: str, text: str) -> str:
 
 
 def _json_value(name: str, text: str) -> str:
-    if name == "products":
-        return f"[{','.join(line.json() for line in parse_lines(text))}]"
-    if name in ("price", "total_price"):
-        return format_cents(parse_cents(text))
-    if name in ("order", "product", "change", "stock"):
-        return str(int(text))
-    return json.dumps(text, ensure_ascii=False)
+    match name:
+        case "products":
+            return f"[{','.join(line.json() for line in parse_lines(text))}]"
+        case "returned" | "written_off":
+            units = [f'{{"product_id":{id_},"quantity":{quantity}}}' for id_, quantity in parse_units(text).items()]
+            return f"[{','.join(units)}]"
+        case "price" | "total_price" | "refund":
+            return format_cents(parse_cents(text))
+        case "order" | "product" | "change" | "stock":
+            return str(int(text))
+        case "expires_at":
+            return f'"{format_timestamp(Milliseconds(int(text)))}"'
+        case "restock":
+            return {"1": "true", "0": "false"}.get(text) or json.dumps(text)
+        case "sale_rules":
+            return f"{{{parse_sale_rules(text).json_members() if text else ''}}}"
+        case _:
+            return json.dumps(text, ensure_ascii=False)
 
 
 def event_position(event_id: str) -> tuple[int, int]:

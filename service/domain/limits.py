@@ -39,10 +39,13 @@ MAX_DESCRIPTION: Final = 5_000
 """Characters of the description of a product."""
 
 MAX_REASON: Final = 200
-"""Characters of the reason of a stock change."""
+"""Characters of the reason of a stock change or a return."""
+
+MAX_REFERENCE: Final = 255
+"""Characters of the reference and of the customer of an order. They are part of Redis keys."""
 
 MAX_HOLD_SECONDS: Final = 86_400
-"""One day."""
+"""One day. Also the longest time from the creation of an order to the end of its hold, however often it is extended."""
 
 DEFAULT_HOLD_SECONDS: Final = 900
 """15 minutes."""

@@ -1,8 +1,9 @@
 """A placed order: its lines, its statuses, its JSON, and the text of its lines in Redis."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from json.encoder import encode_basestring as quoted  # what JSONEncoder(ensure_ascii=False) does to text
 from typing import Final, Literal, NamedTuple
 
 from service.domain.money import Cents, format_cents, parse_cents
@@ -28,19 +29,30 @@ UNITS_IN: Final[Mapping[str, Literal["held", "sold"] | None]] = {
 
 
 class OrderLine(NamedTuple):
-    """The units of one product in an order. `price` is the price of one unit when the order was placed."""
+    """The units of one product in an order. `price` is the price of one unit when the order was placed.
+
+    `returned`: the units that came back. None: nothing of the whole order came back.
+    """
 
     product_id: int
     quantity: int
     price: Cents
+    returned: int | None = None
 
     def json(self) -> str:
         """Return the order line as the API shows it."""
-        return f'{{"product_id":{self.product_id},"quantity":{self.quantity},"price":{format_cents(self.price)}}}'
+        returned = "" if self.returned is None else f',"returned":{self.returned}'
+        price = format_cents(self.price)
+        return f'{{"product_id":{self.product_id},"quantity":{self.quantity},"price":{price}{returned}}}'
 
 
 class Order(NamedTuple):
-    """A placed order. `status` is a value of OrderStatus; `expires_at` is given only while the order is pending."""
+    """A placed order. `status` is a value of OrderStatus.
+
+    `expires_at`: the end of the hold; None if the order is completed.
+    `completed_at`: None if it is not completed, or was placed as completed, at `created_at`.
+    `refunded`: the price of all units that came back; None if nothing came back.
+    """
 
     id: int
     lines: tuple[OrderLine, ...]
@@ -48,18 +60,36 @@ class Order(NamedTuple):
     status: str
     created_at: Milliseconds
     expires_at: Milliseconds | None = None
+    completed_at: Milliseconds | None = None
+    reference: str | None = None
+    customer: str | None = None
+    refunded: Cents | None = None
 
     def json(self) -> str:
         """Return the order as the API shows it."""
         lines = ",".join([line.json() for line in self.lines])
-        expires_at = "" if self.expires_at is None else f',"expires_at":"{format_timestamp(self.expires_at)}"'
         return (
             f'{{"id":{self.id},"products":[{lines}],"total_price":{format_cents(self.total_price)},'
-            f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"{expires_at}}}'
+            f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"{self._optional_members()}}}'
         )
+
+    def _optional_members(self) -> str:
+        members = ""
+        if self.expires_at is not None:
+            members += f',"expires_at":"{format_timestamp(self.expires_at)}"'
+        if self.completed_at is not None:
+            members += f',"completed_at":"{format_timestamp(self.completed_at)}"'
+        if self.reference is not None:
+            members += f',"reference":{quoted(self.reference)}'
+        if self.customer is not None:
+            members += f',"customer":{quoted(self.customer)}'
+        if self.refunded is not None:
+            members += f',"refunded":{format_cents(self.refunded)}'
+        return members
 
 
 _LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
+_UNITS = re.compile(r"(\d+): (\d+)", re.ASCII)
 
 
 def parse_lines(text: str) -> tuple[OrderLine, ...]:
@@ -71,3 +101,23 @@ def parse_lines(text: str) -> tuple[OrderLine, ...]:
     if not all(matches):
         raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
     return tuple(OrderLine(int(match[1]), int(match[2]), parse_cents(match[3])) for match in matches if match)
+
+
+def parse_units(text: str) -> dict[int, int]:
+    """Return the units of each product in the `returned` field of an order in Redis.
+
+    The field has one row of text per product, `7: 1`, as lua/return_order.lua writes it. Raise ValueError if it is
+    unreadable.
+    """
+    units = {}
+    for row in text.split("\n"):
+        match = _UNITS.fullmatch(row)
+        if match is None:
+            raise ValueError(f"unreadable units of an order: {text[:100]!r}")
+        units[int(match[1])] = int(match[2])
+    return units
+
+
+def with_returned(lines: Iterable[OrderLine], returned: Mapping[int, int]) -> tuple[OrderLine, ...]:
+    """Return the lines of an order of which these units came back."""
+    return tuple([line._replace(returned=returned.get(line.product_id, 0)) for line in lines])

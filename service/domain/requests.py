@@ -1,8 +1,9 @@
 """Bodies and queries of requests: which fields an API call takes, and the rules about each of them."""
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -20,10 +21,13 @@ from service.domain.limits import (
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_REASON,
+    MAX_REFERENCE,
     MAX_STOCK,
     MAX_TOTAL,
 )
 from service.domain.money import Cents, format_cents
+from service.domain.product import SaleRules
+from service.domain.times import Milliseconds, parse_timestamp
 
 _CENT: Final = Decimal("0.01")
 
@@ -70,6 +74,34 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("printable", "Input should have printable characters only")
+    return text
+
+
+def _to_milliseconds(value: object) -> Milliseconds:
+    if not isinstance(value, str):
+        raise PydanticCustomError("time_type", "Input should be a date and time, such as 2026-11-27T09:00:00Z")
+    try:
+        return parse_timestamp(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "time", "Input should be a date and time of RFC 3339, such as 2026-11-27T09:00:00+01:00"
+        ) from None
+
+
+def _after_on_sale_from(until: int | None, info: ValidationInfo) -> int | None:
+    start = info.data.get("on_sale_from")
+    if until is not None and start is not None and until <= start:
+        raise PydanticCustomError("empty_window", "Input should be after on_sale_from")
+    return until
+
+
+def _refuse_beside_count(value: object) -> None:
+    raise PydanticCustomError("change_and_count", "Give either change or count, not both")
+
+
 def _not_zero(number: int) -> int:
     if number == 0:
         raise PydanticCustomError("zero", "Input should not be 0")
@@ -95,6 +127,15 @@ Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
 Price = Annotated[Cents, _to_cents(MAX_PRICE)]
 Total = Annotated[Cents, _to_cents(MAX_TOTAL)]
 Stock = Annotated[int, Field(ge=0, le=MAX_STOCK)]
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
+Reference = Annotated[
+    str, Field(min_length=1, max_length=MAX_REFERENCE), AfterValidator(_printable), AfterValidator(_not_blank)
+]
+"""The reference or the customer of an order: a text that means something to the shop only."""
+CustomerLimit = Annotated[int, Field(ge=1, le=MAX_STOCK)]
+Moment = Annotated[int, BeforeValidator(_to_milliseconds)]
+SaleEnd = Annotated[Moment | None, AfterValidator(_after_on_sale_from)]
+HoldSeconds = Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)]
 PageLimit = Annotated[int, BeforeValidator(_parse_digits), Field(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
 """The id that a page begins after or ends before."""
@@ -107,25 +148,35 @@ class RequestModel(BaseModel):
 
 
 class NewProduct(RequestModel):
-    """Body of POST /products. Without an id, Holdfast chooses an id."""
+    """Body of POST /products. Without an id, Holdfast chooses an id. The last three fields are SaleRules."""
 
     id: Id | None = None
     name: Name
     description: Description
     price: Price
     stock: Stock
+    limit_per_customer: CustomerLimit | None = None
+    on_sale_from: Moment | None = None
+    on_sale_until: SaleEnd = None
+
+    def rules(self) -> SaleRules:
+        """Return the rules about the sale."""
+        return SaleRules(*[getattr(self, name) for name in SaleRules._fields])
 
 
 class ProductChange(RequestModel):
     """Body of PATCH /products/{id}, an RFC 7396 merge patch.
 
-    The default values are never used: they only mark a field that may be left out. A null, which would remove the
-    field, is refused.
+    The default values are never used: they only mark a field that may be left out. A null removes a rule about the
+    sale. The other fields are required in a product, so their null is refused.
     """
 
     name: Name = ""
     description: Description = ""
     price: Price = Cents(0)
+    limit_per_customer: CustomerLimit | None = None
+    on_sale_from: Moment | None = None
+    on_sale_until: SaleEnd = None
 
 
 class NewOrderLine(RequestModel):
@@ -135,13 +186,32 @@ class NewOrderLine(RequestModel):
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 
 
-class NewOrder(RequestModel):
-    """Body of POST /orders. `total_price` is the total that the client showed to its customer."""
+NewOrderLines = Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
 
-    products: Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
+
+def add_quantities(lines: Iterable[NewOrderLine]) -> dict[int, int]:
+    """Return the units of each product, sorted by where the product first appears.
+
+    If several lines name the same product, their quantities are added.
+    """
+    wanted: dict[int, int] = {}
+    for line in lines:
+        wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
+    return wanted
+
+
+class NewOrder(RequestModel):
+    """Body of POST /orders. `total_price` is the total that the client showed to its customer.
+
+    `reference` is the shop's own number of the order, or the id of its cart; `customer` says who orders.
+    """
+
+    products: NewOrderLines
     status: Literal["completed", "pending"] = "completed"
-    hold_seconds: Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)] = DEFAULT_HOLD_SECONDS
+    hold_seconds: HoldSeconds = DEFAULT_HOLD_SECONDS
     total_price: Total | None = None
+    reference: Reference | None = None
+    customer: Reference | None = None
 
     @field_validator("hold_seconds")
     @classmethod
@@ -151,21 +221,42 @@ class NewOrder(RequestModel):
         return hold_seconds
 
     def quantities(self) -> dict[int, int]:
-        """Return the units of each product that the order asks for, sorted by where the product first appears.
+        """Return the units of each product that the order asks for, as `add_quantities` does."""
+        return add_quantities(self.products)
 
-        If several lines name the same product, their quantities are added.
-        """
-        wanted: dict[int, int] = {}
-        for line in self.products:
-            wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
-        return wanted
+
+class HoldExtension(RequestModel):
+    """Body of PATCH /orders/{id}. The seconds count from now."""
+
+    hold_seconds: HoldSeconds
+
+
+class NewReturn(RequestModel):
+    """Body of POST /orders/{id}/returns. `restock`: the units are in stock again; otherwise they are written off."""
+
+    products: NewOrderLines
+    restock: bool = True
+    reason: Reason | None = None
+
+    def quantities(self) -> dict[int, int]:
+        """Return the units of each product that come back, as `add_quantities` does."""
+        return add_quantities(self.products)
 
 
 class StockChange(RequestModel):
     """Body of POST /products/{id}/stock. A negative change removes units."""
 
     change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
-    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
+    reason: Reason
+
+
+class StockCount(RequestModel):
+    """Body of POST /products/{id}/stock with the units that were counted: the stock becomes this number."""
+
+    count: Stock
+    reason: Reason
+    change: Annotated[Any, BeforeValidator(_refuse_beside_count)] = None
+    """Only a client that gives both gets to see this field: in its error."""
 
 
 class ProductsQuery(RequestModel):
@@ -177,8 +268,13 @@ class ProductsQuery(RequestModel):
 
 
 class OrdersQuery(RequestModel):
-    """Query of GET /orders: orders with an id below `before`, pending or completed or both."""
+    """Query of GET /orders: orders with an id below `before`, pending or completed or both.
+
+    `customer`, `reference`: only orders with this customer or this reference.
+    """
 
     limit: PageLimit = DEFAULT_PAGE
     before: Cursor | None = None
     status: Literal["pending", "completed"] | None = None
+    customer: Reference | None = None
+    reference: Reference | None = None

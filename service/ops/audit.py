@@ -14,7 +14,7 @@ The service may run during the audit. Two keys are compared only if they were re
 If the stream was cut during the audit, events may be missing. Then the audit raises AuditInconclusive.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -30,11 +30,15 @@ from service.ops.audit_checks import (
     check_names,
     check_order,
     check_product,
+    check_score,
     check_type,
     counters,
     expected_types,
+    indexes_of,
     lines_of,
+    returned_of,
 )
+from service.ops.audit_customers import audit_customers, audit_reference
 from service.ops.ledger import Ledger, order_change
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
@@ -43,6 +47,11 @@ from service.storage.store import Store
 
 MAX_ATTEMPTS: Final = 3
 """How often the audit begins, if Redis is restarted or replaced during it."""
+
+_EVENTS_MISSING: Final = (
+    "more changes were made during the audit than the event stream keeps (HOLDFAST_EVENTS_MAX): "
+    "use a larger number, or run the audit when there are fewer changes"
+)
 
 _BATCH = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
@@ -106,6 +115,13 @@ class _Audit:
         self.position = "0-0"
         """The last event that the ledger includes."""
         self.product_ids: set[int] = set()
+        self.has_names = False
+        """Whether there is any key of a customer or a reference."""
+        self.name_prefixes = (
+            keys.customer(shop, ""),
+            keys.customer_orders(shop, ""),
+            keys.reference_orders(shop, ""),
+        )
         self.findings: dict[Finding, None] = {}
         """A dict, because it keeps the order and has no duplicates: SCAN may return a key twice."""
 
@@ -124,14 +140,13 @@ class _Audit:
         await self.check_events(start)
         await self.read_orders()
         await self.read_indexes()
+        if self.has_names:
+            await self.read_names()
         await self.follow_events(await self.store.events.last_id())
         await self.read_products()
         newest = await self.store.events.last_id()
         if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
-            raise AuditInconclusive(
-                "more changes were made during the audit than the event stream keeps (HOLDFAST_EVENTS_MAX): "
-                "use a larger number, or run the audit when there are fewer changes"
-            )
+            raise AuditInconclusive(_EVENTS_MISSING)
 
     def add_findings(self, findings: Iterable[Finding]) -> None:
         self.findings.update(dict.fromkeys(findings))
@@ -145,6 +160,7 @@ class _Audit:
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
             self.add_findings(findings)
+            self.has_names = self.has_names or any(name.startswith(self.name_prefixes) for name in names)
             order_ids, findings = check_names(names, f"{prefix}order:")
             self.add_findings(findings)
             if order_ids and max(order_ids) > last_id:
@@ -160,7 +176,40 @@ class _Audit:
                     raise AuditInconclusive("Redis was restarted or replaced")
                 for order_id, row in zip(batch, rows, strict=True):
                     self.count_order(order_id, row)
+                await self.check_named(batch, rows)
                 self.progress(len(batch))
+
+    async def check_named(self, order_ids: Sequence[int], rows: Sequence[OrderRow | Unreadable]) -> None:
+        """Find orders with a customer or a reference that are not in the index of it. They never leave that index."""
+        entries = [
+            (index, order_id)
+            for order_id, row in zip(order_ids, rows, strict=True)
+            if isinstance(row, OrderRow)
+            for index in indexes_of(self.shop, row)
+        ]
+        if not entries:
+            return
+        self.has_names = True
+        for (index, order_id), score in zip(entries, await self.store.inspection.scores(entries), strict=True):
+            self.add_findings(check_score(self.shop, index, order_id, score))
+
+    async def read_names(self) -> None:
+        """Check the counts of all customers, and the indexes of all customers and references."""
+        counts, customers, references = self.name_prefixes
+        async for names in self.store.inspection.scan_keys():
+            batch = sorted({name.removeprefix(customers) for name in names if name.startswith(customers)})
+            if batch:
+                findings, complete = await audit_customers(self.store, self.shop, batch)
+                self.add_findings(findings)
+                if not complete:
+                    raise AuditInconclusive(_EVENTS_MISSING)
+            for reference in {name.removeprefix(references) for name in names if name.startswith(references)}:
+                self.add_findings(await audit_reference(self.store, self.shop, reference))
+            for customer in {name.removeprefix(counts) for name in names if name.startswith(counts)}:
+                if await self.store.inspection.key_type(keys.customer_orders(self.shop, customer)) == "none":
+                    what = "counts units, but this customer has no orders"
+                    self.add_findings([Finding(keys.customer(self.shop, customer), what)])
+            self.progress(len(batch))
 
     async def last_order_id(self) -> int:
         try:
@@ -174,6 +223,7 @@ class _Audit:
             self.add_findings(findings)
         status = "" if isinstance(row, Unreadable) else row.status or ""
         self.ledger.set_order(order_id, status, lines or ())
+        self.ledger.set_returned(order_id, *returned_of(row))
         self.report.orders += 1
         self.report.pending += status == "pending"
 
@@ -224,7 +274,7 @@ class _Audit:
             for event in events:
                 self.add_findings(check_event(self.shop, event))
                 if (change := order_change(event)) is not None:
-                    self.ledger.set_order(*change)
+                    self.ledger.apply(change)
             self.report.events_followed += len(events)
             self.position = events[-1].id
 

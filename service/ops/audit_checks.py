@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.domain.event import Event
-from service.domain.money import format_cents, parse_cents
-from service.domain.order import UNITS_IN, OrderLine, parse_lines
+from service.domain.money import Cents, format_cents, parse_cents
+from service.domain.order import UNITS_IN, OrderLine, parse_lines, parse_units
+from service.domain.product import parse_sale_rules
 from service.ops.ledger import Units
 from service.storage import keys
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
@@ -48,6 +49,8 @@ def check_order(
         wrong.append(what)
     if not _is_number(row.created_at or ""):
         wrong.append(_not_expected("created_at", row.created_at, _WHOLE_NUMBER))
+    wrong += _check_completion(row)
+    wrong += _check_returned(row, lines)
     if row.status == "pending":
         wrong += _check_pending(shop, order_id, row)
     elif row.status not in UNITS_IN:
@@ -58,6 +61,55 @@ def check_order(
         if row.pending_score is not None:
             wrong.append(f"is {row.status}, but is in {keys.pending(shop)}")
     return [Finding(keys.order(shop, order_id), what) for what in wrong] if wrong else []
+
+
+def _check_completion(row: OrderRow) -> list[str]:
+    if row.completed_at is None:
+        return []
+    if row.status != "completed":
+        return [f"is {row.status}, but has completed_at {row.completed_at}"]
+    return [] if _is_number(row.completed_at) else [_not_expected("completed_at", row.completed_at, _WHOLE_NUMBER)]
+
+
+def returned_of(row: OrderRow | Unreadable) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the units of each product of an order that came back, and those that were written off.
+
+    Nothing if they cannot be read: check_order() reports that.
+    """
+    if isinstance(row, Unreadable) or row.status != "completed":
+        return {}, {}
+    try:
+        return parse_units(row.returned) if row.returned else {}, parse_units(
+            row.written_off
+        ) if row.written_off else {}
+    except ValueError:
+        return {}, {}
+
+
+def _check_returned(row: OrderRow, lines: tuple[OrderLine, ...] | None) -> list[str]:
+    """Return what is wrong with the returns of an order: more came back than was bought, or its price is another."""
+    if row.returned is None and row.refunded is None and row.written_off is None:
+        return []
+    if row.status != "completed":
+        return [f"is {row.status}, but units of it came back"]
+    try:
+        returned, lost = parse_units(row.returned or ""), parse_units(row.written_off) if row.written_off else {}
+    except ValueError:
+        return [_not_expected("returned or written_off", f"{row.returned} {row.written_off}", "units like 7: 2")]
+    wrong = [
+        f"has returned {number} units of {product_id}, but {bought} were bought"
+        for product_id, number in returned.items()
+        if number > (bought := sum(line.quantity for line in lines or () if line.product_id == product_id))
+    ]
+    wrong += [
+        f"has written off {number} units of {product_id}, but {returned.get(product_id, 0)} came back"
+        for product_id, number in lost.items()
+        if number > returned.get(product_id, 0)
+    ]
+    expected = format_cents(Cents(sum(line.price * returned.get(line.product_id, 0) for line in lines or ())))
+    if row.refunded != expected:
+        wrong.append(_not_expected("refunded", row.refunded, expected))
+    return wrong
 
 
 def _wrong_total(total: str | None, lines: tuple[OrderLine, ...]) -> str | None:
@@ -89,6 +141,23 @@ def _check_pending(shop: str, order_id: int, row: OrderRow) -> list[str]:
     return wrong
 
 
+def indexes_of(shop: str, row: OrderRow) -> list[str]:
+    """Return the indexes of the order's customer and reference."""
+    return [
+        *([] if row.customer is None else [keys.customer_orders(shop, row.customer)]),
+        *([] if row.reference is None else [keys.reference_orders(shop, row.reference)]),
+    ]
+
+
+def check_score(shop: str, index: str, order_id: int, score: str | None) -> list[Finding]:
+    """Return a finding if an order is not in the index of its customer or reference, or not at its place."""
+    if score is None:
+        return [Finding(keys.order(shop, order_id), f"is not in {index}")]
+    if not _same(score, order_id):
+        return [Finding(keys.order(shop, order_id), f"has the score {score} in {index}, expected {order_id}")]
+    return []
+
+
 def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, units: Units) -> list[Finding]:
     """Return what is wrong with one product. `units`: its units that orders hold and have sold."""
     key, index = keys.product(shop, product_id), keys.products(shop)
@@ -108,6 +177,11 @@ def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, unit
         parse_cents(row.price or "")
     except ValueError:
         wrong.append(_not_expected("price", row.price, _AMOUNT))
+    try:
+        if row.sale_rules is not None:
+            parse_sale_rules(row.sale_rules)
+    except ValueError:
+        wrong.append(_not_expected("sale_rules", row.sale_rules, "rows like limit_per_customer: 2"))
     if row.withdrawn == "0":
         if row.index_score is None:
             wrong.append(f"is on sale, but is not in {index}")
@@ -134,6 +208,8 @@ def _check_units(row: ProductRow, units: Units) -> list[str]:
         wrong.append(f"has held {held}, but its orders add up to {units.held}")
     if sold != units.sold:
         wrong.append(f"has sold {sold}, but its orders add up to {units.sold}")
+    if (row.written_off or "0") != str(units.written_off):
+        wrong.append(f"has written_off {row.written_off or 0}, but its orders add up to {units.written_off}")
     return wrong
 
 

@@ -5,11 +5,11 @@ from Redis.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from service.domain.event import STATUS_AFTER_EVENT, Event
-from service.domain.order import UNITS_IN, OrderLine, parse_lines
+from service.domain.order import UNITS_IN, OrderLine, parse_lines, parse_units
 
 _CHUNK = 65_536
 """Orders whose status is kept in one bytearray: an unused range of ids then costs no memory."""
@@ -19,12 +19,18 @@ _CODES = {status: code for code, status in enumerate(UNITS_IN, 2)}
 _STATUS_OF = {code: status for status, code in _CODES.items()}
 
 
+NOTHING: Final[Mapping[int, int]] = {}
+
+
 class OrderChange(NamedTuple):
-    """The status and the lines of one order after an event."""
+    """The status of one order after an event, and its lines. After a return: what came back until then, no lines."""
 
     order_id: int
     status: str
-    lines: tuple[OrderLine, ...]
+    lines: tuple[OrderLine, ...] | None
+    returned: Mapping[int, int] = NOTHING
+    written_off: Mapping[int, int] = NOTHING
+    customer: str | None = None
 
 
 def order_change(event: Event) -> OrderChange | None:
@@ -35,16 +41,24 @@ def order_change(event: Event) -> OrderChange | None:
     if status is None:
         return None
     try:
-        return OrderChange(int(fields["order"]), status, parse_lines(fields["products"]))
+        return OrderChange(
+            int(fields["order"]),
+            status,
+            None if event_type == "order_returned" else parse_lines(fields["products"]),
+            parse_units(fields["returned"]) if "returned" in fields else NOTHING,
+            parse_units(fields["written_off"]) if "written_off" in fields else NOTHING,
+            fields.get("customer"),
+        )
     except (KeyError, ValueError):
         return None
 
 
 class Units(NamedTuple):
-    """The units of one product that its orders hold and have sold."""
+    """The units of one product that its orders hold and have sold, and that came back and were written off."""
 
     held: int
     sold: int
+    written_off: int = 0
 
 
 class Ledger:
@@ -55,6 +69,9 @@ class Ledger:
         self._sold: defaultdict[int, int] = defaultdict(int)
         counters = {"held": self._held, "sold": self._sold}
         self._counter_of = {status: counters[name] for status, name in UNITS_IN.items() if name is not None}
+        self._written_off: defaultdict[int, int] = defaultdict(int)
+        self._came_back: dict[int, tuple[Mapping[int, int], Mapping[int, int]]] = {}
+        """For orders of which units came back: the units of each product, and those of them that were written off."""
         # In chunks by id: nearly all order ids are in use, but a shop may have large gaps.
         self._codes: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_CHUNK))
 
@@ -80,9 +97,29 @@ class Ledger:
             for line in lines:
                 counter[line.product_id] += sign * line.quantity
 
+    def set_returned(self, order_id: int, returned: Mapping[int, int], written_off: Mapping[int, int]) -> None:
+        """Count what came back of a completed order until now, and no longer what was known before."""
+        for sign, (back, lost) in (
+            (-1, self._came_back.get(order_id, (NOTHING, NOTHING))),
+            (1, (returned, written_off)),
+        ):
+            for product_id, quantity in back.items():
+                self._sold[product_id] -= sign * quantity
+            for product_id, quantity in lost.items():
+                self._written_off[product_id] += sign * quantity
+        if returned or written_off:
+            self._came_back[order_id] = returned, written_off
+
+    def apply(self, change: OrderChange) -> None:
+        """Bring an order to its state after an event. In the end, all events since the order was read are applied."""
+        if change.lines is not None:
+            self.set_order(change.order_id, change.status, change.lines)
+        else:
+            self.set_returned(change.order_id, change.returned, change.written_off)
+
     def units(self, product_id: int) -> Units:
-        """Return the units of a product that orders hold and have sold."""
-        return Units(self._held.get(product_id, 0), self._sold.get(product_id, 0))
+        """Return the units of a product that orders hold, have sold and have written off."""
+        return Units(self._held.get(product_id, 0), self._sold.get(product_id, 0), self._written_off.get(product_id, 0))
 
     def product_ids(self) -> set[int]:
         """Return the ids of all products that counted orders name."""

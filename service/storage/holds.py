@@ -1,63 +1,25 @@
-"""The holds of pending orders, and the three ways in which a hold ends: complete, cancel, expire."""
+"""The holds of pending orders: complete, cancel, extend. storage/expired_holds.py releases those that are overdue."""
 
-import asyncio
-import math
-import random
-from collections.abc import Sequence
-from typing import Final, NamedTuple
-
-import structlog
+from collections.abc import Iterable
+from itertools import chain
 
 from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, OrderNotFound
-from service.domain.order import Order, OrderStatus, parse_lines
+from service.domain.limits import MAX_HOLD_SECONDS
+from service.domain.order import Order, OrderStatus
+from service.domain.requests import HoldExtension
+from service.domain.times import Milliseconds
 from service.storage import keys
-from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
 from service.storage.orders import Orders
 from service.storage.refusals import unknown_reply
-from service.storage.sender import ErrorReply
-
-log = structlog.get_logger()
-
-ORDERS_PER_SCRIPT: Final = 100
-"""Orders that one script expires: it takes Redis about half a millisecond."""
-
-MAX_KEYS_PER_SCRIPT: Final = 500
-"""Orders with more products are divided among several scripts."""
-
-MAX_SPREAD: Final = 8
-"""Batches from the oldest overdue hold on, among which workers choose that have disturbed each other."""
-
-RETRY_SECONDS: Final = 60
-"""After this time, holds that could not be released are tried again. Meanwhile younger ones are released."""
-
-
-class DueHolds(NamedTuple):
-    """Overdue holds, the oldest first."""
-
-    now: int
-    overdue: int
-    """The number of all overdue holds."""
-    skipped: int
-    """The number of overdue holds before the first of these."""
-    next_deadline: int | None
-    """The first deadline that has not passed, in ms since 1970."""
-    holds: list[tuple[str, int]]
-    """Order ids and deadlines in ms since 1970."""
 
 
 class Holds:
     """The holds of a shop's pending orders. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, orders: Orders, backlog: HoldsBacklog) -> None:
+    def __init__(self, client: RedisClient, orders: Orders) -> None:
         self._client = client
         self._orders = orders
-        self._backlog = backlog
-        self._skip = 0
-        """The number of the oldest holds, which could not be released."""
-        self._skip_since = 0
-        self._overtaken: list[str] = []
-        """The orders of the last batch that another worker had expired a moment before."""
 
     async def complete(self, order_id: int) -> Order:
         """Sell what a pending order holds. A completed order is returned unchanged.
@@ -66,12 +28,14 @@ class Holds:
         """
         order, reply = await self._end("complete_order", order_id)
         match reply:
-            case ["completed"]:
-                return order._replace(status=OrderStatus.COMPLETED.value, expires_at=None)
-            case ["cancelled"]:
-                raise OrderCancelled(order_id)
-            case ["expired"]:
-                raise OrderExpired(order_id)
+            case ["completed", completed_at]:
+                return order._replace(
+                    status=OrderStatus.COMPLETED.value,
+                    expires_at=None,
+                    completed_at=Milliseconds(int(completed_at)) if completed_at else None,
+                )
+            case [word]:
+                raise _ended(order, word, "complete_order")
             case _:
                 raise unknown_reply("complete_order", reply)
 
@@ -80,63 +44,51 @@ class Holds:
 
         Raise OrderNotFound, OrderCompleted and OrderExpired.
         """
-        _, reply = await self._end("cancel_order", order_id)
+        order, reply = await self._end("cancel_order", order_id)
         match reply:
             case ["released", "cancelled"] | ["cancelled"]:
                 return
             case ["completed"]:
                 raise OrderCompleted(order_id)
-            case ["released", "expired"] | ["expired"]:
-                raise OrderExpired(order_id)
+            case ["released", word] | [word]:
+                raise _ended(order, word, "cancel_order")
             case _:
                 raise unknown_reply("cancel_order", reply)
 
-    async def expire_due(self, limit: int) -> float:
-        """Release what overdue orders hold, the oldest first, `limit` orders at most.
+    async def extend(self, order_id: int, extension: HoldExtension) -> Order:
+        """Let the hold of a pending order end `hold_seconds` from now, and a day after its creation at the latest.
 
-        Return 0 if more are overdue. Otherwise return the seconds until the next deadline, or infinity if there is
-        none. A hold that cannot be released is logged, and left out for RETRY_SECONDS.
+        Raise OrderNotFound, OrderCompleted, OrderCancelled and OrderExpired.
         """
-        due = await self._find_due(limit)
-        order_ids = [order_id for order_id, _ in due.holds]
-        batches = [order_ids[at : at + ORDERS_PER_SCRIPT] for at in range(0, len(order_ids), ORDERS_PER_SCRIPT)]
-        results: list[str] = []
-        for words in await asyncio.gather(*map(self._expire_batch, batches), return_exceptions=True):
-            if isinstance(words, BaseException):
-                raise words
-            results += words
-        released, overtaken, failures = [], [], []
-        for (order_id, deadline), result in zip(due.holds, results, strict=True):
-            if result == "released":
-                released.append(deadline)
-            elif result == "expired" and order_id not in self._overtaken:
-                overtaken.append(order_id)
-            else:
-                failures.append((order_id, result))
-        self._overtaken = overtaken
-        is_end = due.skipped + len(due.holds) >= due.overdue
-        if failures:
-            first_order, reason = failures[0]
-            log.error("holds_not_released", count=len(failures), first_order=first_order, reason=reason)
-            if self._skip == 0:
-                self._skip_since = due.now
-            if due.skipped == self._skip:
-                self._skip += len(failures)
-        if is_end:
-            self._backlog.report(late_ms=0, released=len(released))
-        elif released:
-            self._backlog.report(late_ms=due.now - min(released), released=len(released))
-        if due.now - self._skip_since >= RETRY_SECONDS * 1000 or self._skip > due.overdue:
-            self._skip = 0
-        if due.skipped > self._skip or not is_end:
-            return 0.0
-        return math.inf if due.next_deadline is None else (due.next_deadline - due.now) / 1000
+        client = self._client
+        order = await self._orders.get_in_any_status(order_id)
+        reply = await client.run(
+            "extend_hold",
+            (keys.order(client.shop, order_id), keys.events(client.shop), keys.holds(client.shop)),
+            extend_hold_args(
+                order_id=order_id,
+                hold_ms=extension.hold_seconds * 1000,
+                max_hold_ms=MAX_HOLD_SECONDS * 1000,
+                events_max=client.events_max,
+                now_ms=client.clock_argument(),
+            ),
+        )
+        match reply:
+            case ["extended", expires_at]:
+                return order._replace(expires_at=Milliseconds(int(expires_at)))
+            case ["completed"]:
+                raise OrderCompleted(order_id)
+            case [word]:
+                raise _ended(order, word, "extend_hold")
+            case _:
+                raise unknown_reply("extend_hold", reply)
 
     async def _end(self, script: str, order_id: int) -> tuple[Order, list[str]]:
         """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound."""
         client = self._client
         order = await self._orders.get_in_any_status(order_id)
         shop = client.shop
+        gives_back = script == "cancel_order" and order.customer is not None
         reply = await client.run(
             script,
             (
@@ -145,115 +97,40 @@ class Holds:
                 keys.holds(shop),
                 keys.pending(shop),
                 *[keys.product(shop, line.product_id) for line in order.lines],
+                *((keys.customer(shop, order.customer or ""),) if gives_back else ()),
             ),
             end_hold_args(
                 order_id=order_id,
                 events_max=client.events_max,
                 now_ms=client.clock_argument(),
-                quantities=[line.quantity for line in order.lines],
+                ids_and_quantities=chain.from_iterable((line.product_id, line.quantity) for line in order.lines),
             ),
         )
         return order, reply
 
-    async def _find_due(self, limit: int) -> DueHolds:
-        client = self._client
-        # Several workers would release the same holds, the oldest, each time. A worker to which that has just happened
-        # leaves out a few batches, if there are so many.
-        spread = random.randrange(1, MAX_SPREAD) if len(self._overtaken) > limit / 2 else 0  # noqa: S311
-        reply = await client.run(
-            "find_due_holds",
-            (keys.holds(client.shop),),
-            find_due_holds_args(now_ms=client.clock_argument(), skip=self._skip, spread=spread, limit=limit),
-            safe_to_repeat=True,
-        )
-        match reply:
-            case ["due", now, overdue, skipped, next_deadline, *rows]:
-                pairs = zip(rows[::2], rows[1::2], strict=True)
-                return DueHolds(
-                    now=int(now),
-                    overdue=overdue,
-                    skipped=skipped,
-                    next_deadline=int(float(next_deadline)) if next_deadline else None,
-                    holds=[(order_id, int(float(deadline))) for order_id, deadline in pairs],
-                )
-            case _:
-                raise unknown_reply("find_due_holds", reply)
 
-    async def _expire_batch(self, order_ids: Sequence[str]) -> list[str]:
-        """Release orders together. Return a word of lua/expire_orders.lua for each, or what is wrong with it."""
-        try:
-            return await self._expire_together(order_ids)
-        except (ErrorReply, ValueError, OrderNotFound) as error:
-            if len(order_ids) == 1:
-                return [repr(error)]
-        # One of them is damaged: release each for itself.
-        return [word for order_id in order_ids for word in await self._expire_batch([order_id])]
-
-    async def _expire_together(self, order_ids: Sequence[str]) -> list[str]:
-        """Release orders with one script. Return its words. Raise an error if one of the orders is damaged.
-
-        Only the field `products` is read, so that an order with other damaged fields can still be released.
-        """
-        client = self._client
-        shop = client.shop
-        ids = [_parse_id(order_id) for order_id in order_ids]
-        order_keys = [keys.order(shop, order_id) for order_id in ids]
-        rows = await client.read_hashes(order_keys, ("products",))
-        fixed_keys = (keys.events(shop), keys.holds(shop), keys.pending(shop))
-        positions: dict[int, int] = {}
-        orders: list[int] = []
-        for order_id, [products] in zip(ids, rows, strict=True):
-            if products is None:
-                raise OrderNotFound(str(order_id))
-            lines = parse_lines(products)
-            orders += (order_id, len(lines))
-            for line in lines:
-                position = positions.setdefault(line.product_id, len(fixed_keys) + len(positions) + 1)
-                orders += (position, line.quantity)
-        if len(positions) + len(ids) > MAX_KEYS_PER_SCRIPT and len(ids) > 1:
-            middle = len(ids) // 2
-            return [
-                word for part in (order_ids[:middle], order_ids[middle:]) for word in await self._expire_batch(part)
-            ]
-        reply = await client.run(
-            "expire_orders",
-            (*fixed_keys, *[keys.product(shop, product_id) for product_id in positions], *order_keys),
-            expire_orders_args(
-                events_max=client.events_max,
-                now_ms=client.clock_argument(),
-                first_order=len(fixed_keys) + len(positions) + 1,
-                orders=orders,
-            ),
-        )
-        match reply:
-            case ["ended", *words]:
-                return words
-            case _:
-                raise unknown_reply("expire_orders", reply)
-
-
-def _parse_id(text: str) -> int:
-    """Return the order id in an entry of the index. Raise ValueError for any other text."""
-    order_id = int(text)
-    if str(order_id) != text:
-        raise ValueError(f"not the id of an order: {text!r}")
-    return order_id
+def _ended(order: Order, word: str, script: str) -> Exception:
+    """Return the refusal for an order whose hold has ended: `cancelled` or `expired`."""
+    match word:
+        case "cancelled":
+            return OrderCancelled(order._replace(status=word))
+        case "expired":
+            return OrderExpired(order._replace(status=word))
+        case "absent":
+            return OrderNotFound(str(order.id))
+        case _:
+            return unknown_reply(script, [word])
 
 
 def end_hold_args(
-    *, order_id: int, events_max: int, now_ms: int | str, quantities: Sequence[int]
+    *, order_id: int, events_max: int, now_ms: int | str, ids_and_quantities: Iterable[int]
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/complete_order.lua and lua/cancel_order.lua."""
-    return (order_id, events_max, now_ms, *quantities)
+    return (order_id, events_max, now_ms, *ids_and_quantities)
 
 
-def find_due_holds_args(*, now_ms: int | str, skip: int, spread: int, limit: int) -> tuple[str | int, ...]:
-    """Return ARGV of lua/find_due_holds.lua."""
-    return (now_ms, skip, spread, limit)
-
-
-def expire_orders_args(
-    *, events_max: int, now_ms: int | str, first_order: int, orders: Sequence[int]
+def extend_hold_args(
+    *, order_id: int, hold_ms: int, max_hold_ms: int, events_max: int, now_ms: int | str
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/expire_orders.lua."""
-    return (events_max, now_ms, first_order, *orders)
+    """Return ARGV of lua/extend_hold.lua."""
+    return (order_id, hold_ms, max_hold_ms, events_max, now_ms)

@@ -1,11 +1,12 @@
 """What an Idempotency-Key remembers of a request, and for how long."""
 
+import json
 from collections.abc import Awaitable, Mapping
 from hashlib import blake2b
 from typing import Final, TypeVar
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
-from service.domain.requests import NewOrder, StockChange
+from service.domain.requests import NewOrder, NewReturn, StockChange, StockCount
 
 T = TypeVar("T")
 
@@ -25,12 +26,20 @@ def order_fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
     """
     lines = ",".join(f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items()))
     hold_seconds = new.hold_seconds if new.status == "pending" else 0
-    return _hash(f"order {lines} {hold_seconds} {new.total_price}")
+    names = "" if new.reference is None and new.customer is None else json.dumps([new.reference, new.customer])
+    return _hash(f"order {lines} {hold_seconds} {new.total_price}{names}")
 
 
-def stock_change_fingerprint(product_id: int, change: StockChange) -> str:
-    """Return the fingerprint of a stock change."""
+def stock_change_fingerprint(product_id: int, change: StockChange | StockCount) -> str:
+    """Return the fingerprint of a stock change or a stock count."""
+    if isinstance(change, StockCount):
+        return _hash(f"count {product_id} {change.count} {change.reason}")
     return _hash(f"stock {product_id} {change.change} {change.reason}")
+
+
+def return_fingerprint(order_id: int, new: NewReturn) -> str:
+    """Return the fingerprint of a return."""
+    return _hash(f"return {order_id} {sorted(new.quantities().items())} {new.restock} {new.reason}")
 
 
 def _hash(text: str) -> str:

@@ -1,5 +1,6 @@
 """Reads whole keys and indexes, in batches: for the audit, and for the progress bars of the commands."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,12 @@ class OrderRow(NamedTuple):
     products: str | None
     created_at: str | None
     expires_at: str | None
+    completed_at: str | None
+    reference: str | None
+    customer: str | None
+    returned: str | None
+    refunded: str | None
+    written_off: str | None
     holds_score: str | None
     pending_score: str | None
 
@@ -43,7 +50,9 @@ class ProductRow(NamedTuple):
     held: str | None
     sold: str | None
     received: str | None
+    written_off: str | None
     withdrawn: str | None
+    sale_rules: str | None
     index_score: str | None
 
     @property
@@ -89,6 +98,23 @@ class Inspection:
         args = audit_products_args(fields=AUDIT_PRODUCT_FIELDS, product_ids=product_ids)
         _, last_event, *rows = await self._client.run("audit_products", names, args, safe_to_repeat=True)
         return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
+
+    async def audit_customers(self, customers: Sequence[str]) -> tuple[str, list[dict[str, str] | Unreadable]]:
+        """Return the id of the last event, and the counts of each customer by product id, all read at one moment."""
+        shop = self._client.shop
+        names = [keys.events(shop), *[keys.customer(shop, customer) for customer in customers]]
+        _, last_event, *rows = await self._client.run("audit_customers", names, (), safe_to_repeat=True)
+        return last_event, [
+            Unreadable(*row) if len(row) == 1 else dict(zip(row[::2], row[1::2], strict=True)) for row in rows
+        ]
+
+    async def scores(self, entries: Sequence[tuple[str, int]]) -> list[str | None]:
+        """Return the score of each entry, a sorted set and a member. None: it is not a member."""
+        return list(
+            await asyncio.gather(
+                *(self._client.send("ZSCORE", name, member, safe_to_repeat=True) for name, member in entries)
+            )
+        )
 
     @property
     def server_id(self) -> str:

@@ -12,7 +12,7 @@ def prefix(shop: str) -> str:
 
 
 def product(shop: str, product_id: int) -> str:
-    """Return the key of a product. Hash: id, name, description, price, stock, held, sold, received, withdrawn."""
+    """Return the key of a product. Hash: id, name, description, price, stock, held, sold, received, withdrawn, ..."""
     return f"{{{shop}}}:product:{product_id}"
 
 
@@ -36,9 +36,27 @@ def pending(shop: str) -> str:
     return f"{{{shop}}}:pending"
 
 
-def idempotency(shop: str, key: str) -> str:
-    """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product or refusal."""
-    return f"{{{shop}}}:idempotency:{key}"
+def customer(shop: str, customer_id: str) -> str:
+    """Return the key of a customer. Hash: product id = units that the customer holds and has bought."""
+    return f"{{{shop}}}:customer:{customer_id}"
+
+
+def customer_orders(shop: str, customer_id: str) -> str:
+    """Return the key of the index of a customer's orders. Sorted set: ids of orders in any status, score = id."""
+    return f"{{{shop}}}:orders:customer:{customer_id}"
+
+
+def reference_orders(shop: str, reference: str) -> str:
+    """Return the key of the index of orders with a reference. Sorted set: ids of orders in any status, score = id."""
+    return f"{{{shop}}}:orders:reference:{reference}"
+
+
+def idempotency(shop: str, key: str, customer_id: str | None = None) -> str:
+    """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product, return or refusal.
+
+    Each customer has keys of its own. An Idempotency-Key contains no space, so the customer begins after the first.
+    """
+    return f"{{{shop}}}:idempotency:{key}" if customer_id is None else f"{{{shop}}}:idempotency:{key} {customer_id}"
 
 
 def refusals(shop: str) -> str:

@@ -1,15 +1,23 @@
 """The products on sale: list, add, read, change, withdraw."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
+from service.domain.errors.refusals import ProductHasChanged, ProductIdTaken, ProductNotFound, SaleTimeEmpty
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.product import Product
 from service.domain.requests import NewProduct, ProductChange, ProductsQuery
+from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
-from service.storage.records import PRODUCT_FIELDS, product_pairs, read_added_product, read_products
+from service.storage.records import (
+    PRODUCT_FIELDS,
+    catalogue_pairs,
+    change_pairs,
+    product_pairs,
+    read_added_product,
+    read_products,
+)
 from service.storage.refusals import unknown_reply
 from service.storage.sender import ErrorReply
 
@@ -107,47 +115,83 @@ class Products:
             raise ProductNotFound(str(product_id))
         return product
 
-    async def change(self, product_id: int, change: ProductChange) -> Product:
-        """Set the fields that were given. Raise ProductNotFound."""
-        client = self._client
-        reply = await client.run(
-            "change_product",
-            (keys.product(client.shop, product_id), keys.events(client.shop)),
-            change_product_args(
-                product_id=product_id,
-                events_max=client.events_max,
-                fields=PRODUCT_FIELDS,
-                pairs=product_pairs(change),
-            ),
-        )
-        match reply:
-            case ["changed", *row]:
-                [product] = read_products([product_id], [row])
-                assert product is not None
-                return product
-            case ["absent"]:
-                raise ProductNotFound(str(product_id))
-            case _:
-                raise unknown_reply("change_product", reply)
+    async def change(
+        self, product_id: int, change: ProductChange, expected_versions: Container[str] | None = None
+    ) -> Product:
+        """Set the fields that were given, and remove the rules about the sale that are None.
 
-    async def withdraw(self, product_id: int) -> None:
-        """Withdraw a product from sale. Raise ProductNotFound if it was never added.
+        `expected_versions`: the catalogue versions that the product may have; None: any.
 
-        For a withdrawn product, do nothing.
+        Raise ProductNotFound, ProductHasChanged and SaleTimeEmpty.
         """
         client = self._client
-        reply = await client.run(
-            "withdraw_product",
-            (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
-            withdraw_product_args(product_id=product_id, events_max=client.events_max),
-        )
-        match reply:
-            case ["withdrawn"]:
-                return
-            case ["absent"]:
-                raise ProductNotFound(str(product_id))
-            case _:
-                raise unknown_reply("withdraw_product", reply)
+        while True:
+            reply = await client.run(
+                "change_product",
+                (keys.product(client.shop, product_id), keys.events(client.shop)),
+                change_product_args(
+                    product_id=product_id,
+                    events_max=client.events_max,
+                    fields=PRODUCT_FIELDS,
+                    changes=change_pairs(change),
+                    expected_pairs=await self._expected_pairs(product_id, expected_versions),
+                ),
+            )
+            match reply:
+                case ["changed", *row]:
+                    [product] = read_products([product_id], [row])
+                    assert product is not None
+                    return product
+                case ["conflict"]:
+                    continue  # somebody has changed it since it was read: it may have an expected version again
+                case ["absent"]:
+                    raise ProductNotFound(str(product_id))
+                case ["empty", start, end]:
+                    raise SaleTimeEmpty(Milliseconds(int(start)), Milliseconds(int(end)))
+                case _:
+                    raise unknown_reply("change_product", reply)
+
+    async def withdraw(self, product_id: int, expected_versions: Container[str] | None = None) -> None:
+        """Withdraw a product from sale. For a withdrawn product, do nothing.
+
+        `expected_versions`: the catalogue versions that the product may have; None: any.
+
+        Raise ProductNotFound if it was never added, and ProductHasChanged.
+        """
+        client = self._client
+        while True:
+            reply = await client.run(
+                "withdraw_product",
+                (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
+                withdraw_product_args(
+                    product_id=product_id,
+                    events_max=client.events_max,
+                    expected_pairs=await self._expected_pairs(product_id, expected_versions),
+                ),
+            )
+            match reply:
+                case ["withdrawn"]:
+                    return
+                case ["conflict"]:
+                    continue
+                case ["absent"]:
+                    raise ProductNotFound(str(product_id))
+                case _:
+                    raise unknown_reply("withdraw_product", reply)
+
+    async def _expected_pairs(self, product_id: int, versions: Container[str] | None) -> Sequence[str]:
+        """Return the fields that the product must still have when a script changes it. Raise ProductHasChanged.
+
+        Redis holds no version: the script compares the fields, so products without conditional requests cost nothing.
+        """
+        if versions is None:
+            return ()
+        [product] = await self.read_many([product_id])
+        if product is None:
+            return ()  # the script decides: it may be withdrawn, or never added
+        if product.catalogue_version() not in versions:
+            raise ProductHasChanged(product_id)
+        return catalogue_pairs(product)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
         """Return the products of these ids. None: the product is absent or withdrawn."""
@@ -162,12 +206,19 @@ def add_product_args(*, product_id: int, stock: int, events_max: int, pairs: Seq
 
 
 def change_product_args(
-    *, product_id: int, events_max: int, fields: Sequence[str], pairs: Sequence[str]
+    *,
+    product_id: int,
+    events_max: int,
+    fields: Sequence[str],
+    changes: Sequence[str],
+    expected_pairs: Sequence[str] = (),
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/change_product.lua."""
-    return (product_id, events_max, len(fields), *fields, *pairs)
+    return (product_id, events_max, len(fields), len(changes), *fields, *changes, *expected_pairs)
 
 
-def withdraw_product_args(*, product_id: int, events_max: int) -> tuple[str | int, ...]:
+def withdraw_product_args(
+    *, product_id: int, events_max: int, expected_pairs: Sequence[str] = ()
+) -> tuple[str | int, ...]:
     """Return ARGV of lua/withdraw_product.lua."""
-    return (product_id, events_max)
+    return (product_id, events_max, *expected_pairs)

@@ -5,15 +5,15 @@ from typing import Any, Final
 
 from service.domain.event import Event
 from service.domain.money import format_cents, parse_cents
-from service.domain.order import Order, OrderStatus, parse_lines
-from service.domain.product import Product
+from service.domain.order import Order, OrderStatus, parse_lines, parse_units, with_returned
+from service.domain.product import NO_RULES, Product, parse_sale_rules
 from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds
 
 HashValues = Sequence[Any]
 """The values of some fields of a hash: texts, and None where a field is absent."""
 
-PRODUCT_FIELDS: Final = ("name", "description", "price", "stock", "withdrawn")
+PRODUCT_FIELDS: Final = ("name", "description", "price", "stock", "withdrawn", "sale_rules")
 """The fields that are read of every product. `read_products` unpacks a row in the same order."""
 
 
@@ -25,20 +25,45 @@ def read_products(
     return [
         None
         if name is None or (withdrawn == "1" and not include_withdrawn)
-        else Product(product_id, name, description, parse_cents(price), int(stock))
-        for product_id, (name, description, price, stock, withdrawn) in zip(ids, rows, strict=True)
+        else Product(
+            product_id,
+            name,
+            description,
+            parse_cents(price),
+            int(stock),
+            NO_RULES if rules is None else parse_sale_rules(rules),
+        )
+        for product_id, (name, description, price, stock, withdrawn, rules) in zip(ids, rows, strict=True)
     ]
 
 
-def product_pairs(product: NewProduct | ProductChange) -> list[str]:
-    """Return the given fields of a product as Redis holds them: name, value, name, value, ...
+def product_pairs(product: NewProduct) -> list[str]:
+    """Return the fields of a new product as Redis holds them: name, value, name, value, ...
 
-    The id and the stock are left out, because the scripts write these themselves.
+    The id and the stock are left out, because the script writes these itself.
     """
+    rules = product.rules().text()
+    return [
+        *("name", product.name, "description", product.description, "price", format_cents(product.price)),
+        *(("sale_rules", rules) if rules else ()),
+    ]
+
+
+def change_pairs(change: ProductChange) -> list[str]:
+    """Return the fields to change: name, value, name, value, ... An empty text removes a rule about the sale."""
     pairs = []
-    for name, value in product.model_dump(exclude={"id", "stock"}, exclude_unset=True, exclude_none=True).items():
-        pairs += [name, format_cents(value) if name == "price" else value]
+    for name in change.model_fields_set:
+        value = getattr(change, name)
+        pairs += [name, format_cents(value) if name == "price" else "" if value is None else str(value)]
     return pairs
+
+
+def catalogue_pairs(product: Product) -> list[str]:
+    """Return the fields of the catalogue part of a product as Redis holds them. An empty text: the field is absent."""
+    return [
+        *("name", product.name, "description", product.description, "price", format_cents(product.price)),
+        *("sale_rules", product.rules.text()),
+    ]
 
 
 def read_added_product(product_id: int, stock: int, pairs: Sequence[str]) -> Product:
@@ -49,28 +74,36 @@ def read_added_product(product_id: int, stock: int, pairs: Sequence[str]) -> Pro
     return product
 
 
-ORDER_FIELDS: Final = ("products", "total_price", "status", "created_at", "expires_at")
-"""The fields that are read of every order. `read_orders` unpacks a row in the same order."""
+ORDER_FIELDS: Final = (
+    *("products", "total_price", "status", "created_at", "expires_at"),
+    *("completed_at", "reference", "customer", "returned", "refunded"),
+)
+"""The fields that are read of every order. `_read_order` unpacks a row in the same order."""
 
 
 def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | None]:
     """Return the orders of rows with ORDER_FIELDS, whatever their status. None: there is no such order.
 
-    `expires_at` is given only for pending orders. Raise ValueError or TypeError if a row is damaged.
+    Raise ValueError or TypeError if a row is damaged.
     """
-    return [
-        None
-        if products is None
-        else Order(
-            order_id,
-            parse_lines(products),
-            parse_cents(total_price),
-            status,
-            Milliseconds(int(created_at)),
-            Milliseconds(int(expires_at)) if status == OrderStatus.PENDING else None,
-        )
-        for order_id, (products, total_price, status, created_at, expires_at) in zip(ids, rows, strict=True)
-    ]
+    return [None if row[0] is None else _read_order(order_id, row) for order_id, row in zip(ids, rows, strict=True)]
+
+
+def _read_order(order_id: int, row: HashValues) -> Order:
+    products, total_price, status, created_at, expires_at, completed_at, reference, customer, returned, refunded = row
+    lines = parse_lines(products)
+    return Order(
+        order_id,
+        lines if returned is None else with_returned(lines, parse_units(returned)),
+        parse_cents(total_price),
+        status,
+        Milliseconds(int(created_at)),
+        None if expires_at is None and status != OrderStatus.PENDING else Milliseconds(int(expires_at)),
+        None if completed_at is None else Milliseconds(int(completed_at)),
+        reference,
+        customer,
+        None if refunded is None else parse_cents(refunded),
+    )
 
 
 def read_event(entry: tuple[str, list[str]]) -> Event:

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
+from service.domain.errors.obstacles import Obstacle, parse_obstacle
+from service.domain.errors.order_refusals import ORDER_REFUSALS, OrderPlacementRefusal
 from service.domain.errors.refusals import IdempotencyKeyReused, Refusal
-from service.domain.errors.remembered_refusals import (
-    ORDER_REFUSALS,
-    STOCK_REFUSALS,
-    OrderPlacementRefusal,
-    RememberedRefusal,
-    StockChangeRefusal,
-)
+from service.domain.errors.remembered_refusals import RememberedRefusal
+from service.domain.errors.return_refusals import RETURN_REFUSALS, ExcessLine, ReturnExceedsOrder, ReturnRefusal
+from service.domain.errors.stock_refusals import STOCK_REFUSALS, StockChangeRefusal
 from service.domain.money import Cents, parse_cents
-from service.domain.requests import NewOrder, NewOrderLine, StockChange
+from service.domain.requests import NewOrder, NewOrderLine, NewReturn, StockChange, StockCount
 
 RefusalT = TypeVar("RefusalT", bound=RememberedRefusal)
 
@@ -35,15 +33,39 @@ def read_order_refusal(new: NewOrder, reply: Sequence[str]) -> Refusal:
     return _read_refusal(ORDER_REFUSALS, "place_order", reply, build)
 
 
-def read_stock_refusal(product_id: int, change: StockChange, reply: Sequence[str]) -> Refusal:
+def read_stock_refusal(product_id: int, change: StockChange | StockCount, reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/move_stock.lua replied with."""
 
     def build(refusal_class: type[StockChangeRefusal], values: Sequence[str], replayed: bool) -> Refusal:
         texts = iter(values)
         numbers = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
-        return refusal_class(replayed, product_id, change.change, **numbers)
+        return refusal_class(replayed, product_id, change, **numbers)
 
     return _read_refusal(STOCK_REFUSALS, "move_stock", reply, build)
+
+
+def read_return_refusal(order_id: int, new: NewReturn, reply: Sequence[str]) -> Refusal:
+    """Return the refusal that lua/return_order.lua replied with."""
+
+    def build(refusal_class: type[ReturnRefusal], values: Sequence[str], replayed: bool) -> Refusal:
+        texts = iter(values)
+        if issubclass(refusal_class, ReturnExceedsOrder):
+            return refusal_class(replayed, order_id, _read_excess(new, values))
+        numbers = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
+        return refusal_class(replayed, order_id, **numbers)
+
+    return _read_refusal(RETURN_REFUSALS, "return_order", reply, build)
+
+
+def _read_excess(new: NewReturn, values: Sequence[str]) -> list[ExcessLine]:
+    """Return the lines of a return that are too much. `values`: one per product, by id; empty: not too much."""
+    quantities = new.quantities()
+    positions = _positions(new.products)
+    return [
+        ExcessLine(positions[product_id], product_id, quantities[product_id], int(value))
+        for product_id, value in zip(sorted(quantities), values, strict=True)
+        if value
+    ]
 
 
 def _read_refusal(
@@ -70,14 +92,14 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
     """Return the texts of the lines as the script replied with them, from what an Idempotency-Key remembers.
 
     It remembers only what the repeated request does not say: one value per product, sorted by product id. `u*3`: three
-    times `u`, not on sale. An empty value: the line was not refused.
+    times `u`, an unknown product. An empty value: the line was not refused.
     """
     if not rows or " " in rows[0]:
         return rows  # the whole texts, as Holdfast remembered them until November 2026
     values: list[str] = []
     for row in rows:
         value, _, count = row.partition("*")
-        values += [value.replace("u", "unknown")] * int(count or 1)
+        values += ["unknown" if value == "u" else value] * int(count or 1)
     value_of = dict(zip(sorted(quantities), values, strict=True))
     has_quantity = "requested" in _LINE_PARSERS[line_type]
     return [
@@ -89,9 +111,7 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
 
 def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: Sequence[NewOrderLine]) -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
-    positions: dict[int, int] = {}
-    for position, line in enumerate(requested):
-        positions.setdefault(line.product_id, position)
+    positions = _positions(requested)
     parsers = _LINE_PARSERS[line_type]
     lines = []
     for text in texts:
@@ -100,12 +120,15 @@ def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: 
     return lines
 
 
-def _parse_units(text: str) -> int | None:
-    """Return a number of units. The script says `unknown` for the units of a product that is not on sale."""
-    return None if text == "unknown" else int(text)
+def _positions(requested: Sequence[NewOrderLine]) -> dict[int, int]:
+    """Return the position of the first line with each product."""
+    positions: dict[int, int] = {}
+    for position, line in enumerate(requested):
+        positions.setdefault(line.product_id, position)
+    return positions
 
 
-_PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, int | None: _parse_units, Cents: parse_cents}
+_PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, Obstacle: parse_obstacle, Cents: parse_cents}
 """How the text of a field is read, by the type of the field."""
 
 
@@ -118,7 +141,12 @@ def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
 
 _VALUE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
     **{refusal_class: _field_parsers(refusal_class, after="lines") for refusal_class in ORDER_REFUSALS},
-    **{refusal_class: _field_parsers(refusal_class, after="change") for refusal_class in STOCK_REFUSALS},
+    **{refusal_class: _field_parsers(refusal_class, after="request") for refusal_class in STOCK_REFUSALS},
+    **{
+        refusal_class: _field_parsers(refusal_class, after="order_id")
+        for refusal_class in RETURN_REFUSALS
+        if refusal_class is not ReturnExceedsOrder
+    },
 }
 """For each refusal class: how each value of its reply is read, by the name of the field that it becomes."""
 

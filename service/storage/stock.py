@@ -1,11 +1,12 @@
-"""Stock changes: units that arrive, or are removed without an order."""
+"""The stock: its numbers, and its changes: units that arrive, are removed without an order, or are counted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from service.domain.errors.refusals import ProductNotFound
 from service.domain.limits import MAX_STOCK
 from service.domain.product import Product
-from service.domain.requests import StockChange
+from service.domain.requests import StockChange, StockCount
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, read_for_replay, stock_change_fingerprint
@@ -21,6 +22,20 @@ class ChangedStock(NamedTuple):
     replayed: bool
 
 
+class StockLevels(NamedTuple):
+    """The units of a product: received = stock + held + sold.
+
+    `received`: units that arrived, less those that left without an order. `written_off`: units that were returned and
+    not put into stock again; these are not among the received ones any more.
+    """
+
+    stock: int
+    held: int
+    sold: int
+    received: int
+    written_off: int
+
+
 class Stock:
     """The stock of the products of a shop. Each method also raises what RedisClient raises."""
 
@@ -28,8 +43,25 @@ class Stock:
         self._client = client
         self._products = products
 
-    async def change(self, product_id: int, change: StockChange, idempotency_key: str | None = None) -> ChangedStock:
-        """Add units to the stock of a product, or remove units from it.
+    async def levels(self, product_id: int) -> StockLevels:
+        """Return the units of a product on sale, all at one moment. Raise ProductNotFound."""
+        fields = (*StockLevels._fields, "withdrawn")
+        [row] = await self._client.read_hashes([keys.product(self._client.shop, product_id)], fields)
+        *numbers, withdrawn = row
+        if numbers[0] is None or withdrawn == "1":
+            raise ProductNotFound(str(product_id))
+        return StockLevels(*[int(number or 0) for number in numbers])
+
+    async def change(
+        self,
+        product_id: int,
+        change: StockChange | StockCount,
+        idempotency_key: str | None = None,
+        expected_stocks: Collection[int] | None = None,
+    ) -> ChangedStock:
+        """Add units to the stock of a product, remove units from it, or set it to the units that were counted.
+
+        `expected_stocks`: the numbers of units that may be in stock before; None: any.
 
         Raise a StockChangeRefusal of STOCK_REFUSALS, or IdempotencyKeyReused.
 
@@ -50,7 +82,9 @@ class Stock:
             ),
             move_stock_args(
                 product_id=product_id,
-                change=change.change,
+                change="" if isinstance(change, StockCount) else change.change,
+                count=change.count if isinstance(change, StockCount) else "",
+                expected_stocks="" if expected_stocks is None else f" {' '.join(map(str, expected_stocks))} ",
                 reason=change.reason,
                 max_stock=MAX_STOCK,
                 idempotency_key=idempotency_key or "",
@@ -78,7 +112,9 @@ class Stock:
 def move_stock_args(
     *,
     product_id: int,
-    change: int,
+    change: int | str,
+    count: int | str,
+    expected_stocks: str,
     reason: str,
     max_stock: int,
     idempotency_key: str,
@@ -93,6 +129,8 @@ def move_stock_args(
     return (
         product_id,
         change,
+        count,
+        expected_stocks,
         reason,
         max_stock,
         idempotency_key,

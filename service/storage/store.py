@@ -1,8 +1,8 @@
 """The Store: all data of a shop in Redis, and all its changes.
 
-It has one object each for products, stock, orders, holds, events and inspection. A change that involves several keys is
-checked and made in one script, so it is atomic. The methods do not repeat the checks of their scripts: they turn the
-reply of a script into a value, or into an error of `service.domain.errors`.
+It has one object each for products, stock, orders, holds, returns, events and inspection. A change that involves
+several keys is checked and made in one script, so it is atomic. The methods do not repeat the checks of their scripts:
+they turn the reply of a script into a value, or into an error of `service.domain.errors`.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,12 @@ from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
 from service.storage.engine_check import EngineCheck
 from service.storage.events import Events
+from service.storage.expired_holds import ExpiredHolds
 from service.storage.holds import Holds
 from service.storage.inspection import Inspection
 from service.storage.orders import Orders
 from service.storage.products import Products
+from service.storage.returns import Returns
 from service.storage.sender import CommandSender
 from service.storage.stock import Stock
 
@@ -51,6 +53,8 @@ class Store:
         self.stock = Stock(client, self.products)
         backlog = HoldsBacklog()
         self.orders = Orders(client, backlog)
-        self.holds = Holds(client, self.orders, backlog)
+        self.holds = Holds(client, self.orders)
+        self.expired_holds = ExpiredHolds(client, backlog)
+        self.returns = Returns(client, self.orders)
         self.events = Events(client)
         self.inspection = Inspection(client)

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from service.domain.errors.storage import StorageError
-from service.storage.holds import Holds
+from service.storage.expired_holds import ExpiredHolds
 
 log = structlog.get_logger()
 
@@ -38,13 +38,13 @@ While this worker sleeps, another worker can place an order with an earlier dead
 """
 
 
-async def sweep(holds: Holds) -> None:
+async def sweep(expired_holds: ExpiredHolds) -> None:
     """Repeat without end: expire overdue orders, then sleep until the next deadline. Log errors and continue."""
     batch = MIN_BATCH
     while True:
         started = time.perf_counter()
         try:
-            due_in = await holds.expire_due(batch)
+            due_in = await expired_holds.expire_due(batch)
         except StorageError as error:
             log.warning("sweep_failed", reason=error.reason)
             due_in = MAX_IDLE_PAUSE_SECONDS

@@ -12,7 +12,7 @@ from service.api.routes import CALLS
 from service.cli.main import COMMANDS
 from service.domain import limits as domain_limits
 from service.domain.errors.catalog import all_problems
-from service.domain.errors.remembered_refusals import InsufficientStock
+from service.domain.errors.order_refusals import InsufficientStock
 from service.domain.event import EVENT_FIELDS
 from service.domain.limits import DEFAULT_HOLD_SECONDS
 from service.domain.money import Cents, format_cents
@@ -95,7 +95,7 @@ def event_types() -> set[str]:
 
 def event_fields() -> dict[str, set[str]]:
     """Return the fields of each type of event, without the field `event`."""
-    return {event_type: set(fields) for event_type, fields in EVENT_FIELDS.items()}
+    return {event_type: {*fields.required, *fields.optional} for event_type, fields in EVENT_FIELDS.items()}
 
 
 async def hash_fields() -> dict[str, set[str]]:

@@ -10,31 +10,38 @@ import pytest
 from service.domain import errors
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.catalog import all_problems
+from service.domain.errors.obstacles import (
+    NOT_IN_CATALOGUE,
+    CustomerMissing,
+    LimitReached,
+    OutsideSaleTime,
+    TooLittleStock,
+)
+from service.domain.errors.order_refusals import (
+    ORDER_REFUSALS,
+    CurrentPrice,
+    CustomerLimitExceeded,
+    CustomerRequired,
+    InsufficientStock,
+    NotOnSale,
+    OrderPlacementRefusal,
+    PriceChanged,
+    ProductsNotFound,
+    TotalTooLarge,
+    UnavailableLine,
+)
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
+    ProductHasChanged,
     ProductIdTaken,
     ProductNotFound,
+    SaleTimeEmpty,
 )
-from service.domain.errors.remembered_refusals import (
-    ORDER_REFUSALS,
-    STOCK_REFUSALS,
-    CurrentPrice,
-    InsufficientStock,
-    InsufficientStockForStockChange,
-    OrderPlacementRefusal,
-    PriceChanged,
-    ProductNotFoundForStockChange,
-    ProductsNotFound,
-    RememberedRefusal,
-    StockChangeRefusal,
-    StockLimitExceeded,
-    TotalTooLarge,
-    UnavailableLine,
-)
+from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.request import (
     BodyTooLarge,
     FieldError,
@@ -49,6 +56,21 @@ from service.domain.errors.request import (
     UnsupportedHttpVersion,
     UnsupportedMediaType,
 )
+from service.domain.errors.return_refusals import (
+    RETURN_REFUSALS,
+    ExcessLine,
+    ReturnExceedsOrder,
+    ReturnExceedsStockLimit,
+    ReturnOfPendingOrder,
+)
+from service.domain.errors.stock_refusals import (
+    STOCK_REFUSALS,
+    InsufficientStockForStockChange,
+    ProductNotFoundForStockChange,
+    StockChangeRefusal,
+    StockHasMoved,
+    StockLimitExceeded,
+)
 from service.domain.errors.storage import (
     OutcomeUnknown,
     Overloaded,
@@ -58,9 +80,15 @@ from service.domain.errors.storage import (
 )
 from service.domain.limits import MAX_TOTAL
 from service.domain.money import Cents
+from service.domain.order import Order, OrderLine
+from service.domain.requests import StockChange, StockCount
+from service.domain.times import Milliseconds
 
 LONG = 'x"☕\ud800' * 1000
 """Text of a client that a detail quotes: long, with a quote and a lone surrogate."""
+
+ORDER = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "cancelled", Milliseconds(1000), Milliseconds(2000))
+CHANGE = StockChange(change=-5, reason="damaged")
 
 EXAMPLES: list[HoldfastError] = [
     InternalError(),
@@ -79,14 +107,23 @@ EXAMPLES: list[HoldfastError] = [
     ProductIdTaken(7),
     OrderNotFound(LONG),
     OrderCompleted(41),
-    OrderCancelled(41),
-    OrderExpired(41),
+    ProductHasChanged(7),
+    SaleTimeEmpty(Milliseconds(2000), Milliseconds(1000)),
+    OrderCancelled(ORDER),
+    OrderExpired(ORDER._replace(status="expired")),
     IdempotencyKeyReused(),
-    ProductNotFoundForStockChange(False, 7, 5),
-    InsufficientStockForStockChange(True, 7, -5, 3),
-    StockLimitExceeded(False, 7, 5, 1_000_000_000, 2),
-    ProductsNotFound(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(1, 8, 5, 3)]),
-    InsufficientStock(True, [UnavailableLine(1, 8, 5, 3)]),
+    ProductNotFoundForStockChange(False, 7, CHANGE),
+    InsufficientStockForStockChange(True, 7, CHANGE, 3),
+    StockLimitExceeded(False, 7, StockCount(count=5, reason="counted"), 1_000_000_000, 2),
+    StockHasMoved(False, 7, StockCount(count=5, reason="counted"), 3),
+    ProductsNotFound(False, [UnavailableLine(0, 7, 5, NOT_IN_CATALOGUE), UnavailableLine(1, 8, 5, TooLittleStock(3))]),
+    CustomerRequired(False, [UnavailableLine(1, 8, 5, CustomerMissing(2))]),
+    NotOnSale(False, [UnavailableLine(1, 8, 5, OutsideSaleTime(Milliseconds(1000), None))]),
+    CustomerLimitExceeded(False, [UnavailableLine(1, 8, 5, LimitReached(2, 1))]),
+    InsufficientStock(True, [UnavailableLine(1, 8, 5, TooLittleStock(3))]),
+    ReturnOfPendingOrder(False, 41),
+    ReturnExceedsOrder(False, 41, [ExcessLine(0, 7, 3, 2)]),
+    ReturnExceedsStockLimit(False, 41, 7),
     PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL)),
     TotalTooLarge(False, []),
     Overloaded("512 calls wait"),
@@ -168,7 +205,9 @@ def test_only_storage_errors_and_the_internal_error_have_a_status_of_500_or_more
         assert (error_class.problem.status >= 500) == (error_class in (InternalError, UnsupportedHttpVersion))
 
 
-@pytest.mark.parametrize("refusals", [ORDER_REFUSALS, STOCK_REFUSALS], ids=["orders", "stock changes"])
+@pytest.mark.parametrize(
+    "refusals", [ORDER_REFUSALS, STOCK_REFUSALS, RETURN_REFUSALS], ids=["orders", "stock changes", "returns"]
+)
 def test_reply_words_of_a_script_differ(refusals: tuple[type[RememberedRefusal], ...]) -> None:
     words = [error_class.reply_word for error_class in refusals]
     assert all(word.isidentifier() for word in words)
@@ -185,6 +224,7 @@ def test_list_of_refusals_of_a_script_has_all_concrete_classes() -> None:
     assert {error_class for error_class in CONCRETE if issubclass(error_class, RememberedRefusal)} == {
         *ORDER_REFUSALS,
         *STOCK_REFUSALS,
+        *RETURN_REFUSALS,
     }
 
 
@@ -231,7 +271,9 @@ def test_prices_of_a_refusal_are_exact_decimals() -> None:
 
 
 def test_unknown_products_also_list_the_lines_with_too_little_stock() -> None:
-    error = ProductsNotFound(False, [UnavailableLine(0, 7, 5, None), UnavailableLine(3, 8, 5, 2)])
+    error = ProductsNotFound(
+        False, [UnavailableLine(0, 7, 5, NOT_IN_CATALOGUE), UnavailableLine(3, 8, 5, TooLittleStock(2))]
+    )
     assert error.detail() == "Not on sale: 7. Nothing was taken."
     assert json.loads(error.further_fields()["errors"]) == [
         {"pointer": "#/products/0/product_id", "product_id": 7, "detail": "There is no product 7 on sale."},

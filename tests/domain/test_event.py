@@ -20,6 +20,12 @@ TEXTS = {
     "status": "pending",
     "total_price": "90071992547409.91",
     "products": "7: 2 x 19.99\n3: 1 x 0.05",
+    "expires_at": "1754000000123",
+    "restock": "0",
+    "refund": "19.99",
+    "returned": "7: 2\n3: 1",
+    "written_off": "3: 1",
+    "sale_rules": "limit_per_customer: 2\non_sale_until: 1754000000123",
 }
 """A value of each field as Redis has it. All values are text there."""
 
@@ -35,20 +41,43 @@ VALUES = {
         {"product_id": 7, "quantity": 2, "price": Decimal("19.99")},
         {"product_id": 3, "quantity": 1, "price": Decimal("0.05")},
     ],
+    "expires_at": "2025-07-31T22:13:20.123Z",
+    "restock": False,
+    "refund": Decimal("19.99"),
+    "returned": [{"product_id": 7, "quantity": 2}, {"product_id": 3, "quantity": 1}],
+    "written_off": [{"product_id": 3, "quantity": 1}],
+    "sale_rules": {"limit_per_customer": 2, "on_sale_until": "2025-07-31T22:13:20.123Z"},
 }
 """The same values as JSON shows them."""
 
 
 @pytest.mark.parametrize("event_type", EVENT_FIELDS)
 def test_event_as_json_has_numbers_and_lines_instead_of_text(event_type: str) -> None:
-    fields = {"event": event_type, **{name: TEXTS.get(name, "text") for name in EVENT_FIELDS[event_type]}}
-    document = json.loads(Event("1754000000123-0", fields).json(), parse_float=Decimal)
-    assert list(document) == ["id", "event", *EVENT_FIELDS[event_type]]
+    names = [*EVENT_FIELDS[event_type].required, *EVENT_FIELDS[event_type].optional]
+    event = Event("1754000000123-0", {"event": event_type, **{name: TEXTS.get(name, "text") for name in names}})
+    assert event.is_known()
+    document = json.loads(event.json(), parse_float=Decimal)
+    assert list(document) == ["id", "event", *names]
     assert document == {
         "id": "1754000000123-0",
         "event": event_type,
-        **{name: VALUES.get(name, "text") for name in EVENT_FIELDS[event_type]},
+        **{name: VALUES.get(name, "text") for name in names},
     }
+
+
+@pytest.mark.parametrize("event_type", EVENT_FIELDS)
+def test_an_event_without_a_required_field_or_with_another_field_is_not_known(event_type: str) -> None:
+    fields = {"event": event_type, **{name: TEXTS.get(name, "text") for name in EVENT_FIELDS[event_type].required}}
+    assert Event("1-0", fields).is_known()
+    assert not Event("1-0", {**fields, "colour": "red"}).is_known()
+    for name in EVENT_FIELDS[event_type].required:
+        assert not Event("1-0", {key: value for key, value in fields.items() if key != name}).is_known()
+
+
+def test_the_event_of_removed_sale_rules_shows_none() -> None:
+    event = Event("1-0", {"event": "product_changed", "product": "7", "sale_rules": ""})
+    assert event.is_known()
+    assert event.json() == '{"id":"1-0","event":"product_changed","product":7,"sale_rules":{}}'
 
 
 def test_event_as_json_is_one_line() -> None:
@@ -59,7 +88,8 @@ def test_event_as_json_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("stock", "many"), ("product", ""), ("price", "1.005"), ("products", "7: 2"), ("order", "4x1")]
+    ("name", "text"),
+    [("stock", "many"), ("product", ""), ("price", "1.005"), ("products", "7: 2"), ("order", "4x1"), ("restock", "2")],
 )
 def test_a_value_in_another_form_is_shown_as_text_and_the_event_is_not_known(name: str, text: str) -> None:
     event = Event("1-0", {"event": "order_placed", name: text})
@@ -79,7 +109,11 @@ def test_event_ids_sort_as_numbers_and_not_as_text() -> None:
     assert sorted(event_ids, key=event_position) == ["9-0", "10-0", "10-2", "10-10", "100-1"]
 
 
-def test_each_event_that_ends_a_hold_has_a_status_after_it() -> None:
-    ending = {event_type for event_type, fields in EVENT_FIELDS.items() if "order" in fields and "status" not in fields}
+def test_each_event_of_an_order_with_products_has_a_status_after_it() -> None:
+    ending = {
+        event_type
+        for event_type, fields in EVENT_FIELDS.items()
+        if {"order", "products"} <= set(fields.required) and "status" not in fields.required
+    }
     assert STATUS_AFTER_EVENT.keys() == ending
     assert set(STATUS_AFTER_EVENT.values()) == set(OrderStatus) - {OrderStatus.PENDING}

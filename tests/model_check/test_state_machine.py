@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from service.domain.errors import remembered_refusals
+from service.domain.errors.order_refusals import ORDER_REFUSALS
+from service.domain.errors.return_refusals import RETURN_REFUSALS
+from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.event import EVENT_FIELDS
 from tests.model_check.shop_machine import ShopMachine
 from tests.model_check.strategies import VERBS
@@ -18,8 +20,9 @@ SEEDS = range(6)
 
 STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
 
-ORDER_REFUSALS = tuple(refusal.__name__ for refusal in remembered_refusals.ORDER_REFUSALS)
-STOCK_REFUSALS = tuple(refusal.__name__ for refusal in remembered_refusals.STOCK_REFUSALS)
+OF_ORDERS, OF_STOCK, OF_RETURNS = (
+    [refusal.__name__ for refusal in refusals] for refusals in (ORDER_REFUSALS, STOCK_REFUSALS, RETURN_REFUSALS)
+)
 
 ALL_OUTCOMES = {
     *(f"{verb} {state}" for verb, state in product(VERBS, STATES)),
@@ -27,12 +30,19 @@ ALL_OUTCOMES = {
     *(f"{verb} overdue, at its deadline" for verb in VERBS),
     "place: pending",
     "place: completed",
-    *(f"place: {refusal}" for refusal in ORDER_REFUSALS),
+    *(f"place: {refusal}" for refusal in OF_ORDERS),
     *(f"place: key of {owner}" for owner in ("an order", "a stock change")),
-    *(f"place again: {outcome}" for outcome in (*STATES[1:], *ORDER_REFUSALS)),
-    *(f"change stock: {outcome}" for outcome in ("on sale", *STOCK_REFUSALS)),
+    *(f"place again: {outcome}" for outcome in (*STATES[1:], *OF_ORDERS)),
+    *(f"change stock: {outcome}" for outcome in ("on sale", *OF_STOCK)),
     *(f"change stock: key of {owner}" for owner in ("an order", "a stock change")),
-    *(f"change stock again: {outcome}" for outcome in ("on sale", "withdrawn", *STOCK_REFUSALS)),
+    *(f"change stock again: {outcome}" for outcome in ("on sale", "withdrawn", *OF_STOCK)),
+    *(f"return: {outcome}" for outcome in ("returned", "OrderNotFound", "OrderCancelled", "OrderExpired", *OF_RETURNS)),
+    *(f"return: key of {owner}" for owner in ("a stock change", "a return")),
+    *(f"return again: {outcome}" for outcome in ("returned", *OF_RETURNS)),
+    *(f"change: {outcome}" for outcome in ("Product", "ProductNotFound", "ProductHasChanged", "SaleTimeEmpty")),
+    *(f"withdraw: {outcome}" for outcome in ("NoneType", "ProductHasChanged")),
+    "page of a customer",
+    "page of a reference",
     "change stock: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),

@@ -51,7 +51,7 @@ async def _place_and_cancel(shop: AuditedShop) -> None:
 
 async def _expire(shop: AuditedShop, order_id: int) -> None:
     shop.clock.forward(1)
-    await shop.store.holds.expire_due(100)
+    await shop.store.expired_holds.expire_due(100)
     with pytest.raises(Refusal):
         await shop.store.orders.get(order_id)
 
@@ -190,7 +190,7 @@ class RandomChanges:
 
     async def expire(self) -> None:
         self.clock.forward(1)
-        await self.sweeper.holds.expire_due(100)
+        await self.sweeper.expired_holds.expire_due(100)
 
     async def change_stock(self) -> None:
         await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))

@@ -86,8 +86,12 @@ def test_a_placed_order_has_the_status_in_its_event(status: str) -> None:
 
 @pytest.mark.parametrize(("event_type", "status"), STATUS_AFTER_EVENT.items())
 def test_the_type_of_an_event_decides_the_status_after_it(event_type: str, status: str) -> None:
-    assert order_change(event(event_type)) == OrderChange(7, status, MUGS)
     assert status in UNITS_IN
+    if event_type == "order_returned":
+        returned = event(event_type, returned="1: 1", written_off="1: 1", customer="anna")
+        assert order_change(returned) == OrderChange(7, status, None, {1: 1}, {1: 1}, "anna")
+    else:
+        assert order_change(event(event_type, customer="anna")) == OrderChange(7, status, MUGS, customer="anna")
 
 
 @pytest.mark.parametrize(
@@ -110,24 +114,35 @@ def test_an_event_that_changes_no_order_is_ignored(other: Event) -> None:
 
 
 class History(NamedTuple):
-    """The lines of an order, and each of its statuses with the moment when it began."""
+    """The lines of an order, each of its statuses with the moment when it began, and each return with its moment."""
 
     lines: tuple[OrderLine, ...]
     statuses: list[tuple[int, str]]
+    returns: list[tuple[int, dict[int, int]]]
+    """What came back until then. Every second unit was written off."""
 
 
 MOMENTS = 20
 LINES = order_lines(product_ids=st.integers(1, 3), quantities=st.integers(1, 9), prices=st.just(Cents(100)), max_size=3)
 
 
+def half_of(units: dict[int, int]) -> dict[int, int]:
+    return {product_id: number // 2 for product_id, number in units.items()}
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    placed, ended = sorted(draw(st.tuples(st.integers(1, MOMENTS), st.integers(1, MOMENTS))))
+    placed, ended, *later = sorted(draw(st.lists(st.integers(1, MOMENTS), min_size=2, max_size=4, unique=True)))
     end = draw(st.sampled_from([None, "completed", "cancelled", "expired"]))
     statuses = [(placed, draw(st.sampled_from(["pending", "completed"])))]
-    if end is not None and ended > placed and statuses[0][1] == "pending":
+    if end is not None and statuses[0][1] == "pending":
         statuses.append((ended, end))
-    return History(draw(LINES), statuses)
+    lines = draw(LINES)
+    returns, back = [], dict.fromkeys((line.product_id for line in lines), 0)
+    for moment in later if statuses[-1][1] == "completed" else []:
+        back = {product_id: number + draw(st.integers(0, 3)) for product_id, number in back.items()}
+        returns.append((moment, back))
+    return History(lines, statuses, returns)
 
 
 @given(st.lists(histories(), max_size=8), st.data())
@@ -136,16 +151,21 @@ def test_the_ledger_is_correct_after_all_events_if_orders_were_read_at_different
 ) -> None:
     start = data.draw(st.integers(0, MOMENTS), label="start of the audit")
     followed, expected = Ledger(), Ledger()
-    changes = []
+    changes: list[tuple[int, OrderChange]] = []
     for order_id, history in enumerate(orders, 1):
         read_at = data.draw(st.integers(start, MOMENTS), label=f"order {order_id} is read")
         known = [status for moment, status in history.statuses if moment <= read_at]
         if known:  # an order that is placed later does not exist yet
             followed.set_order(order_id, known[-1], history.lines)
+        for moment, back in history.returns:
+            if moment <= read_at:
+                followed.set_returned(order_id, back, half_of(back))
+            expected.set_returned(order_id, back, half_of(back))
+            changes.append((moment, OrderChange(order_id, "completed", None, back, half_of(back))))
         expected.set_order(order_id, history.statuses[-1][1], history.lines)
         changes += [(moment, OrderChange(order_id, status, history.lines)) for moment, status in history.statuses]
     for moment, change in sorted(changes, key=lambda change: change[0]):
         if moment > start:
-            followed.set_order(*change)
+            followed.apply(change)
     for product_id in (1, 2, 3):
         assert followed.units(product_id) == expected.units(product_id)

@@ -220,7 +220,7 @@ async def test_the_units_of_every_product_can_be_computed_from_the_events(
                 await store.products.change(product_id, ProductChange(price=Cents(choose.randint(0, 500))))
             case 9:
                 clock.forward(choose.choice([1, 300]))
-                await sweeper.holds.expire_due(2)
+                await sweeper.expired_holds.expire_due(2)
 
     withdraw_at = choose.randint(100, 200)
     for i in range(300):

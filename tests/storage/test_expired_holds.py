@@ -1,4 +1,4 @@
-"""Store.holds.expire_due: overdue orders expire, the oldest first, and no damage stops them."""
+"""Store.expired_holds.expire_due: overdue orders expire, the oldest first, and no damage stops them."""
 
 import math
 import random
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
-from service.storage.holds import RETRY_SECONDS
+from service.storage.expired_holds import RETRY_SECONDS
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.balance import Units, assert_balanced
@@ -37,11 +37,11 @@ def store(redis: CommandSender, clock: Clock) -> Store:
 
 
 async def test_the_next_deadline_is_infinity_when_no_stock_is_held(store: Store) -> None:
-    assert await store.holds.expire_due(100) == math.inf
+    assert await store.expired_holds.expire_due(100) == math.inf
     mugs = await add_mugs(store)
     await store.holds.complete(await place_pending(store, mugs))
     await store.holds.cancel(await place_pending(store, mugs))
-    assert await store.holds.expire_due(100) == math.inf
+    assert await store.expired_holds.expire_due(100) == math.inf
 
 
 async def test_expire_due_returns_the_seconds_until_the_next_deadline(
@@ -50,12 +50,12 @@ async def test_expire_due_returns_the_seconds_until_the_next_deadline(
     mugs = await add_mugs(store)
     for seconds in (60, 7, 900):
         await place_pending(store, mugs, seconds=seconds)
-    assert await store.holds.expire_due(100) == 7
+    assert await store.expired_holds.expire_due(100) == 7
     clock.forward(6.999)
-    assert await store.holds.expire_due(100) == 0.001
+    assert await store.expired_holds.expire_due(100) == 0.001
     assert (await assert_balanced(redis)).statuses() == {"pending": 3}
     clock.forward(0.001)
-    assert await store.holds.expire_due(100) == 53
+    assert await store.expired_holds.expire_due(100) == 53
     assert (await assert_balanced(redis)).statuses() == {"expired": 1, "pending": 2}
 
 
@@ -68,7 +68,7 @@ async def test_expire_due_expires_no_more_orders_than_its_limit(
     clock.forward(900)
     for expired in range(0, 30, limit):
         assert (await assert_balanced(redis)).statuses()["expired"] == expired
-        assert await store.holds.expire_due(limit) == (0 if expired + limit < 30 else math.inf)
+        assert await store.expired_holds.expire_due(limit) == (0 if expired + limit < 30 else math.inf)
     contents = await assert_balanced(redis)
     assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 30})
 
@@ -85,7 +85,7 @@ async def test_a_damaged_order_does_not_prevent_other_orders_from_expiring(
     clock.forward(900)
     with capture_logs():
         for _ in range(3):
-            await store.holds.expire_due(100)
+            await store.expired_holds.expire_due(100)
     assert [await status_of(redis, order_id) for order_id in before + after] == ["expired"] * 6
     assert await redis.send("HMGET", keys.product(SHOP, mugs), "stock", "held") == ["10000", "0"]
 
@@ -100,7 +100,7 @@ async def test_a_hold_that_cannot_be_released_does_not_keep_the_sweeper_busy(
     await damage_data(redis, damage, damaged, pots)
     clock.forward(900)
     with capture_logs():
-        rounds = [await store.holds.expire_due(100) for _ in range(3)]
+        rounds = [await store.expired_holds.expire_due(100) for _ in range(3)]
     assert rounds[-1] == 5
 
 
@@ -109,7 +109,7 @@ async def test_a_hold_that_cannot_be_released_is_logged(store: Store, redis: Com
     await damage_data(redis, "a product without its held units", await place_pending(store, mugs), mugs)
     clock.forward(900)
     with capture_logs() as logs:
-        await store.holds.expire_due(100)
+        await store.expired_holds.expire_due(100)
     assert [(entry["event"], entry["log_level"], entry["count"]) for entry in logs if "count" in entry] == [
         ("holds_not_released", "error", 1)
     ]
@@ -127,7 +127,7 @@ async def test_damaged_orders_older_than_all_others_do_not_prevent_them_from_exp
     clock.forward(900)
     with capture_logs():
         for _ in range(-(-9 // limit)):
-            await store.holds.expire_due(limit)
+            await store.expired_holds.expire_due(limit)
     assert [await status_of(redis, order_id) for order_id in undamaged] == ["expired"] * 3
     assert [await status_of(redis, order_id) for order_id in damaged] == ["pending"] * 6
 
@@ -139,11 +139,11 @@ async def test_a_repaired_order_expires_some_seconds_later(store: Store, redis: 
     clock.forward(900)
     with capture_logs() as logs:
         for _ in range(5):
-            await store.holds.expire_due(3)
+            await store.expired_holds.expire_due(3)
     assert sum(entry["count"] for entry in logs) == 6  # each was tried once
     await redis.send("HSET", keys.product(SHOP, pots), "held", 6)
     clock.forward(RETRY_SECONDS)
-    await store.holds.expire_due(3)  # notices that the time is over
+    await store.expired_holds.expire_due(3)  # notices that the time is over
     await expire_all_due(store)
     assert (await assert_balanced(redis)).statuses() == {"expired": 6}
 
@@ -156,7 +156,7 @@ async def test_a_foreign_entry_in_the_index_of_holds_does_not_prevent_orders_fro
     order_id = await place_pending(store, mugs)
     clock.forward(900)
     with capture_logs() as logs:
-        assert await store.holds.expire_due(100) == math.inf
+        assert await store.expired_holds.expire_due(100) == math.inf
     assert await status_of(redis, order_id) == "expired"
     assert [(entry["count"], entry["first_order"]) for entry in logs] == [(1, "not an order")]
 
@@ -173,7 +173,7 @@ async def test_the_hold_of_an_order_that_has_expired_before_does_not_prevent_ord
     clock.forward(900)
     with capture_logs() as logs:
         for _ in range(3):
-            await store.holds.expire_due(100)
+            await store.expired_holds.expire_due(100)
             await place_pending(store, mugs)
     assert await status_of(redis, order_id) == "expired"
     assert [(entry["event"], entry["first_order"]) for entry in logs] == [("holds_not_released", str(ended))]
@@ -187,7 +187,7 @@ async def test_the_oldest_holds_are_released_first(store: Store, redis: CommandS
     clock.forward(900)
     expected = [by_deadline[seconds] for seconds in sorted(by_deadline)]
     for count in range(3, 21, 3):
-        await store.holds.expire_due(3)
+        await store.expired_holds.expire_due(3)
         statuses = [await status_of(redis, order_id) for order_id in expected]
         assert statuses == ["expired"] * count + ["pending"] * (20 - count)
 
@@ -222,7 +222,7 @@ async def test_a_worker_that_another_has_overtaken_continues_with_younger_holds(
         def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
             async def overtake() -> Any:
                 if await count_holds(redis) == 60 and any(":order:" in str(part) for part in command):
-                    await other.holds.expire_due(5)
+                    await other.expired_holds.expire_due(5)
                 return await super_send(*command, safe_to_repeat=safe_to_repeat)
 
             super_send = super().send
@@ -230,11 +230,11 @@ async def test_a_worker_that_another_has_overtaken_continues_with_younger_holds(
 
     overtaken = make_store(OvertakenSender(redis), clock=clock)
     oldest = sorted(orders, key=str)  # as Redis sorts the same deadline
-    assert await overtaken.holds.expire_due(5) == 0
+    assert await overtaken.expired_holds.expire_due(5) == 0
     assert await count_holds(redis) == 55
-    assert await overtaken.holds.expire_due(5) == 0
+    assert await overtaken.expired_holds.expire_due(5) == 0
     assert (await count_holds(redis), await status_of(redis, oldest[5])) == (50, "pending")
-    assert await overtaken.holds.expire_due(5) == 0
+    assert await overtaken.expired_holds.expire_due(5) == 0
     assert (await count_holds(redis), await status_of(redis, oldest[5])) == (45, "expired")
     await expire_all_due(overtaken)
     assert (await assert_balanced(redis)).statuses() == {"expired": 60}
@@ -254,7 +254,7 @@ async def test_orders_that_a_failed_round_left_pending_expire_later(
     unlucky = make_store(ObservedSender(redis, error_for_every_second_script), clock=clock)
     for _ in range(10):
         with suppress(StorageUnavailable):
-            await unlucky.holds.expire_due(5)
+            await unlucky.expired_holds.expire_due(5)
     assert await count_holds(redis) == 20
     await expire_all_due(store)
     contents = await assert_balanced(redis)
@@ -269,5 +269,5 @@ async def test_overdue_orders_expire_also_while_the_memory_of_redis_is_full(
     await place_many_pending(store, mugs, 30)
     clock.forward(900)
     async with full_memory(engine):
-        assert await store.holds.expire_due(100) == math.inf
+        assert await store.expired_holds.expire_due(100) == math.inf
     assert (await assert_balanced(engine)).statuses() == {"expired": 30}

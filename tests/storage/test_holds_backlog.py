@@ -20,7 +20,7 @@ async def late_store(redis: CommandSender, clock: Clock, late_seconds: float) ->
     mugs = await add_mugs(store)
     await place_many_pending(store, mugs, 20)
     clock.forward(900 + late_seconds)
-    await store.holds.expire_due(10)
+    await store.expired_holds.expire_due(10)
     return store, mugs
 
 
@@ -55,7 +55,7 @@ async def test_completed_orders_are_placed_while_holds_are_released_too_late(
 async def test_pending_orders_are_placed_again_when_the_backlog_has_ended(redis: CommandSender, clock: Clock) -> None:
     store, mugs = await late_store(redis, clock, 60)
     await expire_all_due(store)
-    await store.holds.expire_due(10)  # finds no overdue hold
+    await store.expired_holds.expire_due(10)  # finds no overdue hold
     assert await count_placed(store, mugs) == 20
 
 
@@ -67,7 +67,7 @@ async def test_damaged_orders_are_no_reason_to_refuse_orders(redis: CommandSende
     clock.forward(900 + 60)
     with capture_logs():
         for _ in range(5):
-            await store.holds.expire_due(10)
+            await store.expired_holds.expire_due(10)
             assert await count_placed(store, mugs, 3) == 3
 
 

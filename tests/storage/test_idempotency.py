@@ -8,20 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.errors.refusals import OrderCancelled
-from service.domain.errors.remembered_refusals import (
+from service.domain.errors.obstacles import NOT_IN_CATALOGUE, TooLittleStock
+from service.domain.errors.order_refusals import (
     InsufficientStock,
     OrderPlacementRefusal,
     ProductsNotFound,
     UnavailableLine,
 )
+from service.domain.errors.refusals import OrderNotFound
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
 from service.domain.requests import NewOrder, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.idempotency import REFUSAL_MS, order_fingerprint, read_for_replay, stock_change_fingerprint
 from service.storage.sender import CommandSender
-from tests.support.model import StockChangeRequest, meaning
+from tests.support.model import meaning
+from tests.support.model_records import StockChangeRequest
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 
 stable = settings(derandomize=True, deadline=None)
@@ -139,7 +141,7 @@ async def test_a_replay_that_cannot_be_read_has_an_unknown_outcome(error: Storag
     assert raised.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [OrderCancelled(1), OutcomeUnknown("away"), ValueError("unreadable")])
+@pytest.mark.parametrize("error", [OrderNotFound("1"), OutcomeUnknown("away"), ValueError("unreadable")])
 async def test_other_errors_of_a_replay_are_raised_unchanged(error: Exception) -> None:
     async def reading() -> None:
         raise error
@@ -209,7 +211,10 @@ async def test_a_refusal_that_an_older_holdfast_remembered_is_repeated(redis: Co
     await redis.send("HSET", keys.idempotency(SHOP, "k-1"), "fingerprint", fingerprint_, "refusal", text)
     with pytest.raises(ProductsNotFound) as repeated:
         await store.orders.place(order, "k-1")
-    assert repeated.value.lines == [UnavailableLine(0, 7, 11, 10), UnavailableLine(1, 8, 1, None)]
+    assert repeated.value.lines == [
+        UnavailableLine(0, 7, 11, TooLittleStock(10)),
+        UnavailableLine(1, 8, 1, NOT_IN_CATALOGUE),
+    ]
 
 
 async def test_refusals_of_100_unknown_products_take_little_memory(engine: MultiplexedConnection) -> None:

@@ -175,7 +175,7 @@ async def test_fifty_sweepers_at_the_same_time_release_the_stock_once(
 ) -> None:
     mugs = await add_mugs(workers[0], stock=10)
     order_id = await place(workers[0], (mugs, 3), hold_seconds=HOLD)
-    await asyncio.gather(*(workers.late.holds.expire_due(100) for _ in range(50)))
+    await asyncio.gather(*(workers.late.expired_holds.expire_due(100) for _ in range(50)))
     assert (await assert_balanced(engine)).units == {mugs: Units(10, 0, 0, 10)}
     assert await count_end_events(workers[0]) == {("order_expired", str(order_id)): 1}
 
@@ -281,7 +281,7 @@ async def test_shop_is_balanced_after_hundreds_of_orders_with_random_ends(
 
     async def sweep() -> None:
         for _ in range(20):
-            await workers.late.holds.expire_due(10)
+            await workers.late.expired_holds.expire_due(10)
 
     await asyncio.gather(
         *(place_and_end(random.Random(rng.random())) for _ in range(400)), change_stock(), sweep(), sweep()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.remembered_refusals import InsufficientStock
+from service.domain.errors.order_refusals import InsufficientStock
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.requests import OrdersQuery

@@ -16,6 +16,7 @@ from service.domain.times import Milliseconds
 from service.storage.records import (
     ORDER_FIELDS,
     PRODUCT_FIELDS,
+    change_pairs,
     product_pairs,
     read_event,
     read_orders,
@@ -63,6 +64,9 @@ def test_the_pairs_of_a_new_product_have_every_field_but_the_id_and_the_stock() 
         ({}, []),
         ({"price": Decimal("5")}, ["price", "5.00"]),
         ({"description": ""}, ["description", ""]),
+        ({"limit_per_customer": 2}, ["limit_per_customer", "2"]),
+        ({"limit_per_customer": None}, ["limit_per_customer", ""]),
+        ({"on_sale_until": "2026-11-27T09:00:00Z"}, ["on_sale_until", "1795770000000"]),
         (
             {"name": "Cup", "description": "Holds tea.", "price": Decimal("0.5")},
             ["name", "Cup", "description", "Holds tea.", "price", "0.50"],
@@ -70,7 +74,7 @@ def test_the_pairs_of_a_new_product_have_every_field_but_the_id_and_the_stock() 
     ],
 )
 def test_the_pairs_of_a_change_have_only_the_given_fields(changes: dict[str, object], pairs: list[str]) -> None:
-    assert product_pairs(ProductChange.model_validate(changes)) == pairs
+    assert fields_of(change_pairs(ProductChange.model_validate(changes))) == fields_of(pairs)
 
 
 def test_absent_and_withdrawn_products_are_read_as_none_in_their_places() -> None:

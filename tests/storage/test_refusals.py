@@ -4,25 +4,47 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.refusals import IdempotencyKeyReused
-from service.domain.errors.remembered_refusals import (
+from service.domain.errors.obstacles import (
+    NOT_IN_CATALOGUE,
+    CustomerMissing,
+    LimitReached,
+    OutsideSaleTime,
+    TooLittleStock,
+)
+from service.domain.errors.order_refusals import (
     ORDER_REFUSALS,
-    STOCK_REFUSALS,
     CurrentPrice,
+    CustomerLimitExceeded,
+    CustomerRequired,
     InsufficientStock,
-    InsufficientStockForStockChange,
+    NotOnSale,
     OrderPlacementRefusal,
     PriceChanged,
-    ProductNotFoundForStockChange,
     ProductsNotFound,
-    StockChangeRefusal,
-    StockLimitExceeded,
     TotalTooLarge,
     UnavailableLine,
 )
+from service.domain.errors.refusals import IdempotencyKeyReused
+from service.domain.errors.return_refusals import (
+    RETURN_REFUSALS,
+    ExcessLine,
+    ReturnExceedsOrder,
+    ReturnExceedsStockLimit,
+    ReturnOfPendingOrder,
+    ReturnRefusal,
+)
+from service.domain.errors.stock_refusals import (
+    STOCK_REFUSALS,
+    InsufficientStockForStockChange,
+    ProductNotFoundForStockChange,
+    StockChangeRefusal,
+    StockHasMoved,
+    StockLimitExceeded,
+)
 from service.domain.money import Cents
-from service.domain.requests import StockChange
-from service.storage.refusals import read_order_refusal, read_stock_refusal
+from service.domain.requests import NewReturn, StockChange
+from service.domain.times import Milliseconds
+from service.storage.refusals import read_order_refusal, read_return_refusal, read_stock_refusal
 from tests.support.shop import new_order
 
 ORDER = new_order((9, 1), (7, 8), (99, 1), (7, 3))
@@ -34,12 +56,33 @@ ORDER_REPLIES: dict[str, tuple[list[str], type[OrderPlacementRefusal], dict[str,
     "unknown": (
         ["unknown", "7 11 10", "99 1 unknown"],
         ProductsNotFound,
-        {"lines": [UnavailableLine(1, 7, 11, 10), UnavailableLine(2, 99, 1, None)]},
+        {"lines": [UnavailableLine(1, 7, 11, TooLittleStock(10)), UnavailableLine(2, 99, 1, NOT_IN_CATALOGUE)]},
+    ),
+    "anonymous": (
+        ["anonymous", "7 11 customer:2"],
+        CustomerRequired,
+        {"lines": [UnavailableLine(1, 7, 11, CustomerMissing(2))]},
+    ),
+    "closed": (
+        ["closed", "9 1 time:1795770000000:", "7 11 time::1795770000001", "99 1 time:1:2"],
+        NotOnSale,
+        {
+            "lines": [
+                UnavailableLine(0, 9, 1, OutsideSaleTime(Milliseconds(1_795_770_000_000), None)),
+                UnavailableLine(1, 7, 11, OutsideSaleTime(None, Milliseconds(1_795_770_000_001))),
+                UnavailableLine(2, 99, 1, OutsideSaleTime(Milliseconds(1), Milliseconds(2))),
+            ]
+        },
+    ),
+    "limited": (
+        ["limited", "7 11 limit:12:2"],
+        CustomerLimitExceeded,
+        {"lines": [UnavailableLine(1, 7, 11, LimitReached(12, 2))]},
     ),
     "short": (
         ["short", "9 1 0", "7 11 10"],
         InsufficientStock,
-        {"lines": [UnavailableLine(0, 9, 1, 0), UnavailableLine(1, 7, 11, 10)]},
+        {"lines": [UnavailableLine(0, 9, 1, TooLittleStock(0)), UnavailableLine(1, 7, 11, TooLittleStock(10))]},
     ),
     "price_changed": (
         ["price_changed", "90071992547409.91", "9 7.00", "7 0.05", "99 19.99"],
@@ -60,6 +103,22 @@ STOCK_REPLIES: dict[str, tuple[list[str], type[StockChangeRefusal], dict[str, An
     "absent": (["absent"], ProductNotFoundForStockChange, {}),
     "short": (["short", "10"], InsufficientStockForStockChange, {"stock": 10}),
     "full": (["full", "999999990", "8"], StockLimitExceeded, {"stock": 999_999_990, "held": 8}),
+    "moved_since": (["moved_since", "10"], StockHasMoved, {"stock": 10}),
+}
+
+
+RETURN = NewReturn.model_validate(
+    {"products": [{"product_id": product_id, "quantity": 2} for product_id in (9, 7, 99, 7)], "reason": "damaged"}
+)
+
+RETURN_REPLIES: dict[str, tuple[list[str], type[ReturnRefusal], dict[str, Any]]] = {
+    "pending": (["pending"], ReturnOfPendingOrder, {}),
+    "exceeds": (
+        ["exceeds", "3", "", "0"],
+        ReturnExceedsOrder,
+        {"lines": [ExcessLine(1, 7, 4, 3), ExcessLine(2, 99, 2, 0)]},
+    ),
+    "full": (["full", "9"], ReturnExceedsStockLimit, {"product_id": 9}),
 }
 
 
@@ -97,7 +156,7 @@ def test_each_refusal_of_a_stock_change_is_read_from_its_reply(word: str) -> Non
     reply, refusal_class, values = STOCK_REPLIES[word]
     refusal = read_stock_refusal(7, STOCK_CHANGE, reply)
     assert type(refusal) is refusal_class
-    expected = {"replayed": False, "product_id": 7, "change": -12, **values}
+    expected = {"replayed": False, "product_id": 7, "request": STOCK_CHANGE, **values}
     assert {name: getattr(refusal, name) for name in expected} == expected
 
 
@@ -108,6 +167,15 @@ def test_a_remembered_refusal_of_a_stock_change_is_read_as_the_same_refusal(word
     repeated = read_stock_refusal(7, STOCK_CHANGE, remembered(reply))
     assert type(repeated) is type(first)
     assert vars(repeated) == {**vars(first), "replayed": True}
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize("word", RETURN_REPLIES)
+def test_each_refusal_of_a_return_is_read_from_its_reply(word: str, replayed: bool) -> None:
+    reply, refusal_class, values = RETURN_REPLIES[word]
+    refusal = read_return_refusal(41, RETURN, remembered(reply) if replayed else reply)
+    assert type(refusal) is refusal_class
+    assert vars(refusal) == {"replayed": replayed, "order_id": 41, **values}
 
 
 @pytest.mark.parametrize(("text", "cents"), [("20", 2000), ("20.5", 2050), ("0", 0), ("19.99", 1999)])
@@ -129,6 +197,9 @@ def test_every_refusal_class_has_an_example_above_and_its_own_word() -> None:
     }
     assert {refusal_class.reply_word: refusal_class for refusal_class in STOCK_REFUSALS} == {
         word: row[1] for word, row in STOCK_REPLIES.items()
+    }
+    assert {refusal_class.reply_word: refusal_class for refusal_class in RETURN_REFUSALS} == {
+        word: row[1] for word, row in RETURN_REPLIES.items()
     }
     assert len({refusal_class.reply_word for refusal_class in ORDER_REFUSALS}) == len(ORDER_REFUSALS)
     assert len({refusal_class.reply_word for refusal_class in STOCK_REFUSALS}) == len(STOCK_REFUSALS)

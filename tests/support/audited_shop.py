@@ -82,7 +82,7 @@ async def fill(shop: AuditedShop) -> AuditedShop:
     await shop.store.holds.cancel(3)
     assert await shop.place((2, 1), hold=1) == 4
     shop.clock.forward(1)
-    await shop.store.holds.expire_due(10)
+    await shop.store.expired_holds.expire_due(10)
     assert await shop.place((3, 1)) == 5
     await shop.store.products.withdraw(3)
     await shop.store.stock.change(1, stock_change(5))

@@ -5,132 +5,98 @@ It uses only values and errors of the code under test: no records, no scripts.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from service.domain.errors.obstacles import (
+    NOT_IN_CATALOGUE,
+    CustomerMissing,
+    LimitReached,
+    Obstacle,
+    OutsideSaleTime,
+    TooLittleStock,
+)
+from service.domain.errors.order_refusals import (
+    CurrentPrice,
+    CustomerLimitExceeded,
+    CustomerRequired,
+    InsufficientStock,
+    NotOnSale,
+    OrderPlacementRefusal,
+    PriceChanged,
+    ProductsNotFound,
+    TotalTooLarge,
+    UnavailableLine,
+    UnavailableLines,
+)
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
     OrderNotFound,
+    ProductHasChanged,
     ProductIdTaken,
     ProductNotFound,
     Refusal,
+    SaleTimeEmpty,
 )
-from service.domain.errors.remembered_refusals import (
-    CurrentPrice,
-    InsufficientStock,
+from service.domain.errors.return_refusals import (
+    ExcessLine,
+    ReturnExceedsOrder,
+    ReturnExceedsStockLimit,
+    ReturnOfPendingOrder,
+    ReturnRefusal,
+)
+from service.domain.errors.stock_refusals import (
     InsufficientStockForStockChange,
-    OrderPlacementRefusal,
-    PriceChanged,
     ProductNotFoundForStockChange,
-    ProductsNotFound,
     StockChangeRefusal,
+    StockHasMoved,
     StockLimitExceeded,
-    TotalTooLarge,
-    UnavailableLine,
 )
 from service.domain.event import EVENT_FIELDS
-from service.domain.limits import MAX_STOCK, MAX_TOTAL
+from service.domain.limits import MAX_HOLD_SECONDS, MAX_STOCK, MAX_TOTAL
 from service.domain.money import Cents, format_cents
 from service.domain.order import Order, OrderLine
 from service.domain.product import Product
-from service.domain.requests import NewOrder, NewProduct, ProductChange, StockChange
+from service.domain.requests import (
+    HoldExtension,
+    NewOrder,
+    NewOrderLine,
+    NewProduct,
+    NewReturn,
+    ProductChange,
+    StockChange,
+    StockCount,
+)
 from service.domain.times import Milliseconds
 from service.storage.orders import PlacedOrder
+from service.storage.returns import ReturnedOrder
 from service.storage.stock import ChangedStock
+from tests.support.model_records import (
+    ModelKey,
+    ModelOrder,
+    ModelProduct,
+    Request,
+    ReturnRequest,
+    StockChangeRequest,
+    lines_text,
+    rules_of,
+    rules_text,
+    stored_fields,
+    units_text,
+)
 
 Event = dict[str, str]
 
 
-@dataclass
-class ModelProduct:
-    """A product: the fields that were added, and its four counters."""
-
-    id: int
-    added: dict[str, Any]
-    """The current values of all fields but the id and the stock. The price is in cents."""
-    stock: int
-    received: int
-    held: int = 0
-    sold: int = 0
-    on_sale: bool = True
-
-    @property
-    def price(self) -> Cents:
-        return Cents(int(self.added["price"]))
-
-    def returned(self) -> Product:
-        """Return the product as the Store returns it."""
-        return Product(id=self.id, stock=self.stock, **self.added)
-
-    def fields(self) -> dict[str, str]:
-        """Return the hash in Redis."""
-        counters = {"stock": self.stock, "held": self.held, "sold": self.sold, "received": self.received}
-        return {
-            "id": str(self.id),
-            **stored_fields(self.added),
-            **{name: str(units) for name, units in counters.items()},
-            "withdrawn": "0" if self.on_sale else "1",
-        }
-
-
-@dataclass
-class ModelOrder:
-    """An order in any status."""
-
-    id: int
-    lines: tuple[OrderLine, ...]
-    status: str
-    created_at: Milliseconds
-    expires_at: Milliseconds | None
-    """A cancelled or expired order keeps its deadline; a completed order has none."""
-    key: str | None
-
-    @property
-    def total(self) -> Cents:
-        return Cents(sum(line.quantity * line.price for line in self.lines))
-
-    @property
-    def products(self) -> str:
-        return "\n".join(f"{line.product_id}: {line.quantity} x {format_cents(line.price)}" for line in self.lines)
-
-    def returned(self) -> Order:
-        """Return the order as the Store returns it."""
-        return Order(self.id, self.lines, self.total, self.status, self.created_at, self.expires_at)
-
-    def fields(self) -> dict[str, str]:
-        """Return the hash in Redis."""
-        return {
-            "id": str(self.id),
-            "status": self.status,
-            "total_price": format_cents(self.total),
-            "products": self.products,
-            "created_at": str(self.created_at),
-            **({} if self.expires_at is None else {"expires_at": str(self.expires_at)}),
-            **({} if self.key is None else {"idempotency_key": self.key}),
-        }
-
-
-@dataclass
-class StockChangeRequest:
-    """A request to change the stock of a product."""
-
-    product_id: int
-    stock_change: StockChange
-
-
-Request = NewOrder | StockChangeRequest
-"""A request that may have an Idempotency-Key."""
-
-
-@dataclass
-class ModelKey:
-    """The first request with an Idempotency-Key, and its outcome."""
-
-    first: Request
-    outcome: int | Refusal
-    """The id of the order or the product, or the refusal."""
+LINE_REFUSALS: tuple[type[UnavailableLines], ...] = (
+    ProductsNotFound,
+    CustomerRequired,
+    NotOnSale,
+    CustomerLimitExceeded,
+    InsufficientStock,
+)
+"""If the lines of an order have different obstacles, the first of these is the answer."""
 
 
 @dataclass
@@ -140,7 +106,10 @@ class Model:
     clock: Callable[[], Milliseconds]
     products: dict[int, ModelProduct] = field(default_factory=dict)
     orders: dict[int, ModelOrder] = field(default_factory=dict)
-    keys: dict[str, ModelKey] = field(default_factory=dict)
+    keys: dict[tuple[str, str | None], ModelKey] = field(default_factory=dict)
+    """By Idempotency-Key and customer."""
+    units_of: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By customer: the units of each product that the customer holds and has bought."""
     events: list[Event] = field(default_factory=list)
 
     # Products
@@ -158,46 +127,72 @@ class Model:
     def get_product(self, product_id: int) -> Product:
         return self.on_sale(product_id).returned()
 
-    def change_product(self, product_id: int, change: ProductChange) -> Product:
+    def change_product(self, product_id: int, change: ProductChange, versions: frozenset[str] | None) -> Product:
         product = self.on_sale(product_id)
+        self.check_version(product, versions)
+        after = product.added | change.model_dump(exclude_unset=True)
+        rules = rules_of(after)
+        _, start, end = rules
+        if start is not None and end is not None and start >= end:
+            raise SaleTimeEmpty(start, end)
         changes = {
-            name: value for name, value in change.model_dump(exclude_unset=True).items() if product.added[name] != value
+            name: value
+            for name, value in change.model_dump(exclude_unset=True, exclude=set(rules._fields)).items()
+            if product.added[name] != value
         }
-        product.added |= changes
-        if changes:
-            self.add_event("product_changed", product=product_id, **stored_fields(changes))
+        event = stored_fields(changes)
+        if rules != product.rules:
+            event["sale_rules"] = rules_text(after)
+        product.added = after
+        if event:
+            self.add_event("product_changed", product=product_id, **event)
         return product.returned()
 
-    def withdraw_product(self, product_id: int) -> None:
+    @staticmethod
+    def check_version(product: ModelProduct, versions: frozenset[str] | None) -> None:
+        if versions is not None and product.returned().catalogue_version() not in versions:
+            raise ProductHasChanged(product.id)
+
+    def withdraw_product(self, product_id: int, versions: frozenset[str] | None) -> None:
         if product_id not in self.products:
             raise ProductNotFound(str(product_id))
         if self.products[product_id].on_sale:
+            self.check_version(self.products[product_id], versions)
             self.products[product_id].on_sale = False
             self.add_event("product_withdrawn", product=product_id)
 
-    def change_stock(self, product_id: int, stock_change: StockChange, key: str | None) -> ChangedStock:
+    def change_stock(
+        self,
+        product_id: int,
+        stock_change: StockChange | StockCount,
+        key: str | None,
+        expected_stocks: frozenset[int] | None = None,
+    ) -> ChangedStock:
         request = StockChangeRequest(product_id, stock_change)
-        known = self.known(key, request)
+        known = self.known(key, None, request)
         if known is not None:
             if isinstance(known, int):
                 return ChangedStock(self.products[known].returned(), replayed=True)
             assert isinstance(known, StockChangeRefusal)
             raise replace(known, replayed=True)
-        change = stock_change.change
         try:
             if product_id not in self.products or not self.products[product_id].on_sale:
-                raise ProductNotFoundForStockChange(False, product_id, change)
+                raise ProductNotFoundForStockChange(False, product_id, stock_change)
             product = self.products[product_id]
+            if expected_stocks is not None and product.stock not in expected_stocks:
+                raise StockHasMoved(False, product_id, stock_change, product.stock)
+            move = stock_change
+            change = move.count - product.stock if isinstance(move, StockCount) else move.change
             if product.stock + change < 0:
-                raise InsufficientStockForStockChange(False, product_id, change, product.stock)
+                raise InsufficientStockForStockChange(False, product_id, stock_change, product.stock)
             if change > 0 and product.stock + product.held + change > MAX_STOCK:
-                raise StockLimitExceeded(False, product_id, change, product.stock, product.held)
+                raise StockLimitExceeded(False, product_id, stock_change, product.stock, product.held)
         except Refusal as refusal:
-            self.remember(key, request, refusal)
+            self.remember(key, None, request, refusal)
             raise
         product.stock += change
         product.received += change
-        self.remember(key, request, product_id)
+        self.remember(key, None, request, product_id)
         self.add_event(
             "stock_moved", product=product_id, change=change, reason=stock_change.reason, stock=product.stock
         )
@@ -220,13 +215,13 @@ class Model:
 
     def place_order(self, new: NewOrder, key: str | None, order_id: int) -> PlacedOrder:
         """Place an order. `order_id` is the id that the Store assigned."""
-        known = self.known(key, new)
+        known = self.known(key, new.customer, new)
         if isinstance(known, int):
             return PlacedOrder(self.get_order(known), replayed=True)
         if known is not None:
-            raise replayed_refusal(known, new)
+            raise replayed_refusal(known, new.products)
         if (refusal := self.refusal(new)) is not None:
-            self.remember(key, new, refusal)
+            self.remember(key, new.customer, new, refusal)
             raise refusal
         assert order_id not in self.orders
         lines = tuple(
@@ -234,7 +229,9 @@ class Model:
             for product_id, quantity in new.quantities().items()
         )
         expires_at = Milliseconds(self.clock() + new.hold_seconds * 1000) if new.status == "pending" else None
-        order = self.orders[order_id] = ModelOrder(order_id, lines, new.status, self.clock(), expires_at, key)
+        order = self.orders[order_id] = ModelOrder(
+            order_id, lines, new.status, self.clock(), expires_at, key, new.reference, new.customer
+        )
         for line in lines:
             product = self.products[line.product_id]
             product.stock -= line.quantity
@@ -242,41 +239,70 @@ class Model:
                 product.held += line.quantity
             else:
                 product.sold += line.quantity
-        self.remember(key, new, order_id)
+        self.count_units(order, new.quantities(), 1)
+        self.remember(key, new.customer, new, order_id)
         total = format_cents(order.total)
-        self.add_event("order_placed", order=order_id, status=new.status, total_price=total, products=order.products)
+        self.add_event(
+            "order_placed",
+            order=order_id,
+            status=new.status,
+            total_price=total,
+            products=order.products,
+            **order.names(),
+        )
         return PlacedOrder(order.returned(), replayed=False)
+
+    def count_units(self, order: ModelOrder, units: dict[int, int], sign: int) -> None:
+        """Count units that the customer of an order takes (1) or gives back (-1)."""
+        if order.customer is None:
+            return
+        counts = self.units_of.setdefault(order.customer, {})
+        for product_id, quantity in units.items():
+            counts[product_id] = counts.get(product_id, 0) + sign * quantity
+        self.units_of[order.customer] = {product_id: number for product_id, number in counts.items() if number}
 
     def refusal(self, new: NewOrder) -> OrderPlacementRefusal | None:
         """Return the refusal of an order placed now, or None."""
         wanted = new.quantities()
-        unavailable: list[UnavailableLine] = []
-        unknown = False
-        for product_id, quantity in wanted.items():
-            product = self.products.get(product_id)
-            if product is None or not product.on_sale:
-                unknown = True
-                unavailable.append(UnavailableLine(first_line(new, product_id), product_id, quantity, None))
-            elif product.stock < quantity:
-                unavailable.append(UnavailableLine(first_line(new, product_id), product_id, quantity, product.stock))
-        if unavailable:
-            return ProductsNotFound(False, unavailable) if unknown else InsufficientStock(False, unavailable)
+        unavailable = [
+            UnavailableLine(first_line(new.products, product_id), product_id, quantity, obstacle)
+            for product_id, quantity in wanted.items()
+            if (obstacle := self.obstacle(product_id, quantity, new.customer)) is not None
+        ]
+        for refusal_class in LINE_REFUSALS:
+            if any(isinstance(line.obstacle, refusal_class.obstacle_type) for line in unavailable):
+                return refusal_class(False, unavailable)
         total = Cents(sum(quantity * self.products[product_id].price for product_id, quantity in wanted.items()))
         if total > MAX_TOTAL:
             return TotalTooLarge(False, [])
         if new.total_price not in (None, total):
-            prices = [CurrentPrice(first_line(new, p), p, self.products[p].price) for p in wanted]
+            prices = [CurrentPrice(first_line(new.products, p), p, self.products[p].price) for p in wanted]
             return PriceChanged(False, prices, total)
         return None
+
+    def obstacle(self, product_id: int, quantity: int, customer: str | None) -> Obstacle | None:
+        """Return why a line cannot be served, or None."""
+        product = self.products.get(product_id)
+        if product is None or not product.on_sale:
+            return NOT_IN_CATALOGUE
+        limit, start, end = product.rules
+        if limit is not None and customer is None:
+            return CustomerMissing(limit)
+        if (start is not None and self.clock() < start) or (end is not None and self.clock() >= end):
+            return OutsideSaleTime(start, end)
+        already = self.units_of.get(customer or "", {}).get(product_id, 0)
+        if limit is not None and already + quantity > limit:
+            return LimitReached(limit, already)
+        return TooLittleStock(product.stock) if product.stock < quantity else None
 
     def get_order(self, order_id: int) -> Order:
         match self.state(order_id):
             case "absent":
                 raise OrderNotFound(str(order_id))
             case "cancelled":
-                raise OrderCancelled(order_id)
+                raise OrderCancelled(self.orders[order_id].returned())
             case "expired" | "overdue":
-                raise OrderExpired(order_id)
+                raise OrderExpired(self.orders[order_id].returned("expired"))
         return self.orders[order_id].returned()
 
     def complete_order(self, order_id: int) -> Order:
@@ -293,9 +319,9 @@ class Model:
                 raise OrderCompleted(order_id)
             case "overdue":
                 self.end(order_id, "expired")
-                raise OrderExpired(order_id)
+                raise OrderExpired(self.orders[order_id].returned())
             case "expired":
-                raise OrderExpired(order_id)
+                raise OrderExpired(self.orders[order_id].returned())
             case "pending":
                 self.end(order_id, "cancelled")
 
@@ -314,15 +340,91 @@ class Model:
                 case _:
                     raise AssertionError(f"a pending order cannot become {status}")
         if status == "completed":
-            order.expires_at = None
-        self.add_event(f"order_{status}", order=order_id, products=order.products)
+            order.expires_at, order.completed_at = None, self.clock()
+        else:
+            self.count_units(order, {line.product_id: line.quantity for line in order.lines}, -1)
+        self.add_event(f"order_{status}", order=order_id, products=order.products, **order.names())
 
-    def list_orders(self, status: str | None) -> list[Order]:
+    def extend_hold(self, order_id: int, extension: HoldExtension) -> Order:
+        order = self.get_order(order_id)
+        if order.status == "completed":
+            raise OrderCompleted(order_id)
+        latest = order.created_at + MAX_HOLD_SECONDS * 1000
+        expires_at = Milliseconds(min(self.clock() + extension.hold_seconds * 1000, latest))
+        self.orders[order_id].expires_at = expires_at
+        self.add_event("order_extended", order=order_id, expires_at=expires_at, **self.orders[order_id].names())
+        return self.orders[order_id].returned()
+
+    def return_products(self, order_id: int, new: NewReturn, key: str | None) -> ReturnedOrder:
+        if order_id not in self.orders:
+            raise OrderNotFound(str(order_id))
+        order, request = self.orders[order_id], ReturnRequest(order_id, new)
+        known = self.known(key, order.customer, request)
+        if known is not None:
+            if isinstance(known, int):
+                return ReturnedOrder(order.returned(), replayed=True)
+            raise replayed_refusal(known, new.products)
+        self.get_order(order_id)
+        if (refusal := self.return_refusal(order, new)) is not None:
+            self.remember(key, order.customer, request, refusal)
+            raise refusal
+        back: list[OrderLine] = []
+        for product_id, quantity in sorted(new.quantities().items()):
+            product = self.products[product_id]
+            product.sold -= quantity
+            if new.restock:
+                product.stock += quantity
+            else:
+                product.received -= quantity
+                product.written_off = (product.written_off or 0) + quantity
+                order.written_off[product_id] = order.written_off.get(product_id, 0) + quantity
+            order.came_back[product_id] = order.came_back.get(product_id, 0) + quantity
+            price = next(line.price for line in order.lines if line.product_id == product_id)
+            back.append(OrderLine(product_id, quantity, price))
+        self.count_units(order, new.quantities(), -1)
+        self.remember(key, order.customer, request, order_id)
+        written_off, reason = units_text(order.written_off), new.reason
+        self.add_event(
+            "order_returned",
+            order=order_id,
+            products=lines_text(back),
+            restock=int(new.restock),
+            refund=format_cents(Cents(sum(line.quantity * line.price for line in back))),
+            returned=units_text(order.came_back),
+            **({"written_off": written_off} if written_off else {}),
+            **({"reason": reason} if reason else {}),
+            **order.names(),
+        )
+        return ReturnedOrder(order.returned(), replayed=False)
+
+    def return_refusal(self, order: ModelOrder, new: NewReturn) -> ReturnRefusal | None:
+        """Return the refusal of a return made now, or None."""
+        if order.status == "pending":
+            return ReturnOfPendingOrder(False, order.id)
+        bought = {line.product_id: line.quantity for line in order.lines}
+        excess = [
+            ExcessLine(first_line(new.products, product_id), product_id, quantity, returnable)
+            for product_id, quantity in sorted(new.quantities().items())
+            if quantity > (returnable := bought.get(product_id, 0) - order.came_back.get(product_id, 0))
+        ]
+        if excess:
+            return ReturnExceedsOrder(False, order.id, excess)
+        full = [
+            product_id
+            for product_id, quantity in new.quantities().items()
+            if self.products[product_id].stock + self.products[product_id].held + quantity > MAX_STOCK
+        ]
+        return ReturnExceedsStockLimit(False, order.id, max(full)) if new.restock and full else None
+
+    def list_orders(self, status: str | None, customer: str | None = None, reference: str | None = None) -> list[Order]:
         """Return all pages as one list."""
         return [
             order.returned()
             for order_id, order in sorted(self.orders.items(), reverse=True)
-            if self.state(order_id) in ("pending", "completed") and status in (None, order.status)
+            if self.state(order_id) in ("pending", "completed")
+            and status in (None, order.status)
+            and customer in (None, order.customer)
+            and reference in (None, order.reference)
         ]
 
     def state(self, order_id: int) -> str:
@@ -339,50 +441,51 @@ class Model:
 
     # Idempotency-Keys and events
 
-    def known(self, key: str | None, request: Request) -> int | Refusal | None:
+    def known(self, key: str | None, customer: str | None, request: Request) -> int | Refusal | None:
         """Return the outcome of the first request with this key, or None if this is the first."""
-        if key is None or key not in self.keys:
+        if key is None or (key, customer) not in self.keys:
             return None
-        if meaning(request) != meaning(self.keys[key].first):
+        if meaning(request) != meaning(self.keys[key, customer].first):
             raise IdempotencyKeyReused
-        return self.keys[key].outcome
+        return self.keys[key, customer].outcome
 
-    def remember(self, key: str | None, request: Request, outcome: int | Refusal) -> None:
+    def remember(self, key: str | None, customer: str | None, request: Request, outcome: int | Refusal) -> None:
         if key is not None:
-            self.keys[key] = ModelKey(request, outcome)
+            self.keys[key, customer] = ModelKey(request, outcome)
 
     def add_event(self, event: str, **fields: object) -> None:
-        assert fields.keys() <= set(EVENT_FIELDS[event]), f"unknown fields of {event}: {sorted(fields)}"
+        known = EVENT_FIELDS[event]
+        assert set(known.required) <= fields.keys() <= {*known.required, *known.optional}, f"{event}: {sorted(fields)}"
         self.events.append({"event": event, **{name: str(value) for name, value in fields.items()}})
-
-
-def stored_fields(fields: dict[str, Any]) -> dict[str, str]:
-    """Return the fields of a product as Redis holds them. Redis does not hold a field that is None."""
-    return {
-        name: format_cents(value) if name == "price" else str(value)
-        for name, value in fields.items()
-        if value is not None
-    }
 
 
 def meaning(request: Request) -> object:
     """Return what must be equal in all requests with the same key."""
-    if isinstance(request, StockChangeRequest):
-        return "stock change", request.product_id, request.stock_change.change, request.stock_change.reason
-    hold = request.hold_seconds if request.status == "pending" else None
-    return "order", request.quantities(), hold, request.total_price
+    match request:
+        case StockChangeRequest(product_id, change):
+            return "stock change", product_id, change
+        case ReturnRequest(order_id, new):
+            return "return", order_id, new.quantities(), new.restock, new.reason
+        case NewOrder():
+            hold = request.hold_seconds if request.status == "pending" else None
+            return "order", request.quantities(), hold, request.total_price, request.reference, request.customer
 
 
-def replayed_refusal(refusal: Refusal, new: NewOrder) -> Refusal:
+def replayed_refusal(refusal: Refusal, lines: list[NewOrderLine]) -> Refusal:
     """Return the first refusal with the same numbers, and with the positions of the lines in the repeated request."""
     match refusal:
         case OrderPlacementRefusal():
-            lines = [line._replace(position=first_line(new, line.product_id)) for line in refusal.lines]
-            return replace(refusal, replayed=True, lines=lines)
+            moved = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
+            return replace(refusal, replayed=True, lines=sorted(moved))
+        case ReturnExceedsOrder():
+            excess = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
+            return replace(refusal, replayed=True, lines=excess)
+        case ReturnRefusal():
+            return replace(refusal, replayed=True)
         case _:
-            raise AssertionError(f"no refusal of an order: {refusal!r}")
+            raise AssertionError(f"no refusal that is remembered: {refusal!r}")
 
 
-def first_line(new: NewOrder, product_id: int) -> int:
+def first_line(lines: list[NewOrderLine], product_id: int) -> int:
     """Return the position of the first line with this product."""
-    return [line.product_id for line in new.products].index(product_id)
+    return [line.product_id for line in lines].index(product_id)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from service.storage import keys
 from service.storage.client import move_counter_args
-from service.storage.holds import end_hold_args, expire_orders_args
+from service.storage.expired_holds import expire_orders_args
+from service.storage.holds import end_hold_args, extend_hold_args
 from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
+from service.storage.returns import return_order_args
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
 from service.storage.stock import move_stock_args
@@ -35,17 +37,26 @@ async def run_add_product(
     return await run_script(sender, "add_product", names, args)
 
 
-async def run_change_product(sender: CommandSender, product_id: int, *pairs: str, events_max: int = 1000) -> list[str]:
-    """Run lua/change_product.lua with a field, its new value, a field, its new value, ..."""
+async def run_change_product(
+    sender: CommandSender, product_id: int, *pairs: str, expected: Sequence[str] = (), events_max: int = 1000
+) -> list[str]:
+    """Run lua/change_product.lua with a field, its new value, a field, its new value, ...
+
+    `expected`: a field, the value that it must have, ...
+    """
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
-    args = change_product_args(product_id=product_id, events_max=events_max, fields=REPLY_FIELDS, pairs=pairs)
+    args = change_product_args(
+        product_id=product_id, events_max=events_max, fields=REPLY_FIELDS, changes=pairs, expected_pairs=expected
+    )
     return await run_script(sender, "change_product", names, args)
 
 
-async def run_withdraw_product(sender: CommandSender, product_id: int, events_max: int = 1000) -> list[str]:
-    """Run lua/withdraw_product.lua."""
+async def run_withdraw_product(
+    sender: CommandSender, product_id: int, *, expected: Sequence[str] = (), events_max: int = 1000
+) -> list[str]:
+    """Run lua/withdraw_product.lua. `expected`: a field, the value that it must have, ..."""
     names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
-    args = withdraw_product_args(product_id=product_id, events_max=events_max)
+    args = withdraw_product_args(product_id=product_id, events_max=events_max, expected_pairs=expected)
     return await run_script(sender, "withdraw_product", names, args)
 
 
@@ -55,6 +66,8 @@ async def run_place_order(
     order_id: int = 41,
     hold_ms: int | None = None,
     expected_cents: int | None = None,
+    customer: str = "",
+    reference: str = "",
     key: str = "",
     fingerprint: str = "f1",
     refusal_ms: int = 60_000,
@@ -65,11 +78,15 @@ async def run_place_order(
     """Run lua/place_order.lua for `(product id, quantity)` lines. Without `now_ms`, it uses the time of Redis."""
     names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
     names += [keys.product(SHOP, product_id) for product_id, _ in lines]
-    names += [keys.refusals(SHOP), keys.idempotency(SHOP, key)] if key else []
+    names += [keys.customer(SHOP, customer), keys.customer_orders(SHOP, customer)] if customer else []
+    names += [keys.reference_orders(SHOP, reference)] if reference else []
+    names += [keys.refusals(SHOP), keys.idempotency(SHOP, key, customer or None)] if key else []
     args = place_order_args(
         order_id=order_id,
         hold_ms="" if hold_ms is None else hold_ms,
         expected_cents="" if expected_cents is None else expected_cents,
+        customer=customer,
+        reference=reference,
         idempotency_key=key,
         fingerprint=fingerprint if key else "",
         refusal_ms=refusal_ms,
@@ -91,8 +108,10 @@ async def run_move_counter(sender: CommandSender, *, expected: str, step: int) -
 async def run_move_stock(
     sender: CommandSender,
     product_id: int,
-    change: int,
+    change: int | str,
     *,
+    count: int | str = "",
+    expected_stocks: str = "",
     max_stock: int = 1000,
     key: str = "",
     fingerprint: str = "f1",
@@ -106,6 +125,8 @@ async def run_move_stock(
     args = move_stock_args(
         product_id=product_id,
         change=change,
+        count=count,
+        expected_stocks=expected_stocks,
         reason="counted",
         max_stock=max_stock,
         idempotency_key=key,
@@ -123,13 +144,14 @@ async def run_complete_order(
     sender: CommandSender,
     order_id: int,
     *lines: tuple[int, int],
-    quantities: Sequence[int] | None = None,
+    pairs: Sequence[int] | None = None,
     events_max: int = 1000,
     now_ms: int = NOW_MS,
 ) -> list[str]:
-    """Run lua/complete_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
-    given = [quantity for _, quantity in lines] if quantities is None else quantities
-    args = end_hold_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
+    """Run lua/complete_order.lua for an order of `(product id, quantity)` lines, or with other pairs in ARGV."""
+    args = end_hold_args(
+        order_id=order_id, events_max=events_max, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
+    )
     return await run_script(sender, "complete_order", _keys_of_hold(order_id, lines), args)
 
 
@@ -137,33 +159,103 @@ async def run_cancel_order(
     sender: CommandSender,
     order_id: int,
     *lines: tuple[int, int],
-    quantities: Sequence[int] | None = None,
+    pairs: Sequence[int] | None = None,
+    customer: str = "",
     events_max: int = 1000,
     now_ms: int = NOW_MS,
 ) -> list[str]:
-    """Run lua/cancel_order.lua for an order of `(product id, quantity)` lines, or with other quantities."""
-    given = [quantity for _, quantity in lines] if quantities is None else quantities
-    args = end_hold_args(order_id=order_id, events_max=events_max, now_ms=now_ms, quantities=given)
-    return await run_script(sender, "cancel_order", _keys_of_hold(order_id, lines), args)
+    """Run lua/cancel_order.lua for an order of `(product id, quantity)` lines, or with other pairs in ARGV."""
+    names = _keys_of_hold(order_id, lines) + ([keys.customer(SHOP, customer)] if customer else [])
+    args = end_hold_args(
+        order_id=order_id, events_max=events_max, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
+    )
+    return await run_script(sender, "cancel_order", names, args)
+
+
+def _pairs(lines: Sequence[tuple[int, int]], pairs: Sequence[int] | None) -> Sequence[int]:
+    return [part for line in lines for part in line] if pairs is None else pairs
+
+
+async def run_extend_hold(
+    sender: CommandSender,
+    order_id: int,
+    hold_ms: int,
+    *,
+    max_hold_ms: int = 86_400_000,
+    events_max: int = 1000,
+    now_ms: int | None = NOW_MS,
+) -> list[str]:
+    """Run lua/extend_hold.lua. Without `now_ms`, it uses the time of Redis."""
+    args = extend_hold_args(
+        order_id=order_id,
+        hold_ms=hold_ms,
+        max_hold_ms=max_hold_ms,
+        events_max=events_max,
+        now_ms="" if now_ms is None else now_ms,
+    )
+    names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP)]
+    return await run_script(sender, "extend_hold", names, args)
+
+
+async def run_return_order(
+    sender: CommandSender,
+    order_id: int,
+    *lines: tuple[int, int, int, str],
+    restock: bool = True,
+    reason: str = "",
+    customer: str = "",
+    max_stock: int = 1000,
+    key: str = "",
+    fingerprint: str = "f1",
+    refusal_ms: int = 60_000,
+    refusals_max: int = 1000,
+    events_max: int = 1000,
+    now_ms: int | None = NOW_MS,
+) -> list[str]:
+    """Run lua/return_order.lua for lines of product id, units to take back, units bought, price."""
+    names = [keys.order(SHOP, order_id), keys.events(SHOP), *[keys.product(SHOP, line[0]) for line in lines]]
+    names += [keys.customer(SHOP, customer)] if customer else []
+    names += [keys.refusals(SHOP), keys.idempotency(SHOP, key, customer or None)] if key else []
+    args = return_order_args(
+        order_id=order_id,
+        restock=int(restock),
+        reason=reason,
+        max_stock=max_stock,
+        idempotency_key=key,
+        fingerprint=fingerprint if key else "",
+        refusal_ms=refusal_ms,
+        short_refusal_ms=1000,
+        refusals_max=refusals_max,
+        events_max=events_max,
+        now_ms="" if now_ms is None else now_ms,
+        lines=[part for line in lines for part in line],
+    )
+    return await run_script(sender, "return_order", names, args)
 
 
 async def run_expire_orders(
     sender: CommandSender,
     order_ids: Sequence[int],
     *lines: tuple[int, int],
+    customer: str = "",
     events_max: int = 1000,
     now_ms: int = NOW_MS,
 ) -> list[str]:
-    """Run lua/expire_orders.lua for orders that all have these `(product id, quantity)` lines."""
+    """Run lua/expire_orders.lua for orders of one customer that all have these `(product id, quantity)` lines."""
     names = [keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
     fixed = [part for number, (_, quantity) in enumerate(lines) for part in (len(names) + number + 1, quantity)]
+    first_customer = len(names) + len(lines) + 1
     args = expire_orders_args(
         events_max=events_max,
         now_ms=now_ms,
-        first_order=len(names) + len(lines) + 1,
-        orders=[part for order_id in order_ids for part in (order_id, len(lines), *fixed)],
+        first_customer=first_customer,
+        first_order=first_customer + bool(customer),
+        orders=[
+            part for order_id in order_ids for part in (order_id, first_customer if customer else 0, len(lines), *fixed)
+        ],
     )
     names += [keys.product(SHOP, product_id) for product_id, _ in lines]
+    names += [keys.customer(SHOP, customer)] if customer else []
     names += [keys.order(SHOP, order_id) for order_id in order_ids]
     return await run_script(sender, "expire_orders", names, args)
 

@@ -77,7 +77,7 @@ async def add_mugs(store: Store, stock: int = 10_000, **fields: object) -> int:
 async def expire_all_due(store: Store, batch: int = 100) -> float:
     """Expire overdue orders until none is left. Return the seconds until the next deadline."""
     for _ in range(1000):
-        if (due_in := await store.holds.expire_due(batch)) > 0:
+        if (due_in := await store.expired_holds.expire_due(batch)) > 0:
             return due_in
     raise AssertionError("after a thousand calls there is still an overdue order")
 

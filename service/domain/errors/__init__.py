@@ -17,22 +17,33 @@ HoldfastError                     base.py
  ├── Refusal                      refusals.py: the request is valid, but the state of the shop does not allow it
  │    ├── ProductNotFound
  │    ├── ProductIdTaken
+ │    ├── ProductHasChanged
+ │    ├── SaleTimeEmpty
  │    ├── OrderNotFound
  │    ├── OrderCompleted
- │    ├── OrderCancelled
- │    ├── OrderExpired
+ │    ├── EndedOrder
+ │    │    ├── OrderCancelled
+ │    │    └── OrderExpired
  │    ├── IdempotencyKeyReused
  │    └── RememberedRefusal       remembered_refusals.py: final for its Idempotency-Key for 24 hours
- │         ├── StockChangeRefusal      the stock was not changed
+ │         ├── StockChangeRefusal      stock_refusals.py: the stock was not changed
  │         │    ├── ProductNotFoundForStockChange
  │         │    ├── InsufficientStockForStockChange
- │         │    └── StockLimitExceeded
- │         └── OrderPlacementRefusal   the order was not placed
- │              ├── UnavailableLines
- │              │    ├── ProductsNotFound
- │              │    └── InsufficientStock
- │              ├── PriceChanged
- │              └── TotalTooLarge
+ │         │    ├── StockLimitExceeded
+ │         │    └── StockHasMoved
+ │         ├── OrderPlacementRefusal   order_refusals.py: the order was not placed
+ │         │    ├── UnavailableLines
+ │         │    │    ├── ProductsNotFound
+ │         │    │    ├── CustomerRequired
+ │         │    │    ├── NotOnSale
+ │         │    │    ├── CustomerLimitExceeded
+ │         │    │    └── InsufficientStock
+ │         │    ├── PriceChanged
+ │         │    └── TotalTooLarge
+ │         └── ReturnRefusal           return_refusals.py: nothing was returned
+ │              ├── ReturnOfPendingOrder
+ │              ├── ReturnExceedsOrder
+ │              └── ReturnExceedsStockLimit
  └── StorageError                 storage.py: Redis is not reachable, too busy or unsuitable; the client may try again
       ├── Overloaded              refused before anything was sent
       ├── StorageUnavailable      nothing was done

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from service.domain.errors.base import HoldfastError, Problem
+from service.domain.order import Order
+from service.domain.times import Milliseconds, format_timestamp
 
 
 class Refusal(HoldfastError):
@@ -15,6 +17,17 @@ PRODUCT_NOT_FOUND = Problem(
     "There is no such product",
     "No product with this id is on sale: it was never added, or it was withdrawn. For an order, "
     "<code>errors</code> lists every line that cannot be served; an order is refused as a whole.",
+)
+
+
+PRECONDITION_FAILED = Problem(
+    "precondition-failed",
+    412,
+    "Somebody else has changed it",
+    "The request has <code>If-Match</code>, and what it names is not there any more (RFC 9110, section 13.1.1): "
+    "somebody has changed the product meanwhile. Nothing was changed. Read the product again, decide again, and send "
+    "its new <code>ETag</code>. A sale is no such change for <code>PATCH</code> and <code>DELETE</code> of a product. "
+    "For a stock count, every change of the stock is.",
 )
 
 
@@ -54,6 +67,38 @@ class ProductIdTaken(Refusal):
 
 
 @dataclass(eq=False)
+class ProductHasChanged(Refusal):
+    """The catalogue part of the product is not the one that the client has seen: If-Match names another."""
+
+    product_id: int
+
+    problem = PRECONDITION_FAILED
+
+    def detail(self) -> str:
+        return f"The product {self.product_id} has changed meanwhile: read it again."
+
+
+@dataclass(eq=False)
+class SaleTimeEmpty(Refusal):
+    """The sale of the product would end before it begins."""
+
+    on_sale_from: Milliseconds
+    on_sale_until: Milliseconds
+
+    problem = Problem(
+        "sale-time-empty",
+        409,
+        "The sale would end before it begins",
+        "<code>on_sale_from</code> must be before <code>on_sale_until</code>. This request changes one of the two, and "
+        "the product has the other. Change both, or remove one with <code>null</code>.",
+    )
+
+    def detail(self) -> str:
+        start, end = format_timestamp(self.on_sale_from), format_timestamp(self.on_sale_until)
+        return f"The product would be on sale from {start} until {end}."
+
+
+@dataclass(eq=False)
 class OrderNotFound(Refusal):
     """No order with this id was ever placed. The id is as the client wrote it."""
 
@@ -67,7 +112,7 @@ class OrderNotFound(Refusal):
 
 @dataclass(eq=False)
 class OrderCompleted(Refusal):
-    """A completed order cannot be cancelled."""
+    """A completed order cannot be cancelled, and has no hold to extend."""
 
     order_id: int
 
@@ -75,7 +120,8 @@ class OrderCompleted(Refusal):
         "order-completed",
         409,
         "The order is completed",
-        "A completed order cannot be cancelled: its stock is sold.",
+        "A completed order cannot be cancelled, and holds nothing any more: its units are sold. To take units back, "
+        "use <code>POST /orders/{id}/returns</code>.",
     )
 
     def detail(self) -> str:
@@ -83,39 +129,43 @@ class OrderCompleted(Refusal):
 
 
 @dataclass(eq=False)
-class OrderCancelled(Refusal):
-    """The order was cancelled, and its stock is released."""
+class EndedOrder(Refusal):
+    """The hold of the order has ended without a sale. `order` has the status with which it ended."""
 
-    order_id: int
+    order: Order
+
+    def further_fields(self) -> dict[str, str]:
+        return {"order": self.order.json()}
+
+
+class OrderCancelled(EndedOrder):
+    """The order was cancelled, and its stock is released."""
 
     problem = Problem(
         "order-cancelled",
         410,
         "The order was cancelled",
         "The order was cancelled while it was pending, and its units are in stock again. This is final: "
-        "place a new order.",
+        "place a new order. <code>order</code> is the order as it was.",
     )
 
     def detail(self) -> str:
-        return f"The order {self.order_id} was cancelled."
+        return f"The order {self.order.id} was cancelled."
 
 
-@dataclass(eq=False)
-class OrderExpired(Refusal):
+class OrderExpired(EndedOrder):
     """The order was not completed before its deadline. Its stock is released, or will be in a moment."""
-
-    order_id: int
 
     problem = Problem(
         "order-expired",
         410,
         "The order has expired",
         "The order was not completed before <code>expires_at</code>, and its units are released. This is final: "
-        "place a new order.",
+        "place a new order. <code>order</code> is the order as it was.",
     )
 
     def detail(self) -> str:
-        return f"The order {self.order_id} was not completed in time."
+        return f"The order {self.order.id} was not completed in time."
 
 
 class IdempotencyKeyReused(Refusal):
@@ -125,8 +175,8 @@ class IdempotencyKeyReused(Refusal):
         "idempotency-key-reused",
         422,
         "The Idempotency-Key belongs to another request",
-        "This key was used before, with a different order or stock change. Use a new key for each request, and the "
-        "same key only to repeat a request.",
+        "This key was used before, with a different order, stock change or return. Use a new key for each request, "
+        "and the same key only to repeat a request.",
     )
 
     def detail(self) -> str:

@@ -1,0 +1,93 @@
+"""Refusals of returns."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from service.domain.errors.base import Problem
+from service.domain.errors.remembered_refusals import STOCK_LIMIT, RememberedRefusal
+from service.domain.limits import MAX_STOCK
+
+
+@dataclass(eq=False)
+class ReturnRefusal(RememberedRefusal):
+    """A return that was not made."""
+
+    order_id: int
+
+
+class ReturnOfPendingOrder(ReturnRefusal):
+    """The order is pending: it has sold nothing yet."""
+
+    reply_word = "pending"
+    problem = Problem(
+        "order-pending",
+        409,
+        "The order is pending",
+        "A pending order has sold nothing yet, so there is nothing to return. Cancel it with <code>DELETE</code>, or "
+        "complete it first. The same Idempotency-Key gets this response for 24 hours.",
+    )
+
+    def detail(self) -> str:
+        return f"The order {self.order_id} is pending: it has sold nothing yet."
+
+
+class ExcessLine(NamedTuple):
+    """A line of a return with too many units. `returnable`: the units of the product that can still come back."""
+
+    position: int
+    product_id: int
+    requested: int
+    returnable: int
+
+
+@dataclass(eq=False)
+class ReturnExceedsOrder(ReturnRefusal):
+    """More units would come back than were bought and have not come back yet."""
+
+    lines: Sequence[ExcessLine]
+
+    reply_word = "exceeds"
+    problem = Problem(
+        "return-exceeds-order",
+        409,
+        "More would come back than was bought",
+        "An order can return what was bought and has not come back yet. <code>errors</code> lists every product of "
+        "which the request returns more, with the units that are still <code>returnable</code>. Nothing was returned. "
+        "The same Idempotency-Key gets this response for 24 hours.",
+    )
+
+    def detail(self) -> str:
+        ids = ", ".join(str(line.product_id) for line in self.lines)
+        return f"More than the order {self.order_id} can return of: {ids}. Nothing was returned."
+
+    def further_fields(self) -> dict[str, str]:
+        entries = [
+            {
+                "pointer": f"#/products/{line.position}/quantity",
+                "product_id": line.product_id,
+                "requested": line.requested,
+                "returnable": line.returnable,
+                "detail": f"{line.requested} to return, {line.returnable} returnable.",
+            }
+            for line in self.lines
+        ]
+        return {"errors": json.dumps(entries)}
+
+
+@dataclass(eq=False)
+class ReturnExceedsStockLimit(ReturnRefusal):
+    """A product would have more units than a product may have."""
+
+    product_id: int
+
+    reply_word = "full"
+    problem = STOCK_LIMIT
+
+    def detail(self) -> str:
+        return f"The product {self.product_id} would have more than {MAX_STOCK} units. Nothing was returned."
+
+
+RETURN_REFUSALS = (ReturnOfPendingOrder, ReturnExceedsOrder, ReturnExceedsStockLimit)
+"""The refusals of lua/return_order.lua that an Idempotency-Key remembers."""

@@ -1,0 +1,130 @@
+"""The part of the audit about customers and references: the counts of units, and the indexes of orders.
+
+A customer's count must be what the customer's orders hold and have bought. Both change meanwhile. So the audit reads
+the orders of some customers, then their counts with the id of the last event, and applies the events in between.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
+
+from service.domain.event import event_position
+from service.domain.order import UNITS_IN
+from service.ops.audit_checks import Finding, check_indexed_order, check_members, lines_of, returned_of
+from service.ops.ledger import OrderChange, order_change
+from service.storage import keys
+from service.storage.inspection import OrderRow, Unreadable
+from service.storage.sender import ErrorReply
+from service.storage.store import Store
+
+_BATCH = 500
+
+
+class _OrderUnits(NamedTuple):
+    """What one order counts for its customer."""
+
+    status: str
+    bought: dict[int, int]
+    returned: dict[int, int]
+
+
+class _CustomerLedger:
+    """The orders of some customers, as they were read and after events."""
+
+    def __init__(self, customers: Iterable[str]) -> None:
+        self._orders: dict[str, dict[int, _OrderUnits]] = {customer: {} for customer in customers}
+
+    def set_order(self, customer: str, order_id: int, row: OrderRow) -> None:
+        bought = {line.product_id: line.quantity for line in lines_of(row) or ()}
+        self._orders[customer][order_id] = _OrderUnits(row.status or "", bought, returned_of(row)[0])
+
+    def apply(self, change: OrderChange) -> None:
+        """Bring an order to its state after an event."""
+        orders = self._orders.get(change.customer or "")
+        if orders is None:
+            return
+        before = orders.get(change.order_id, _OrderUnits("", {}, {}))
+        bought = before.bought if change.lines is None else {line.product_id: line.quantity for line in change.lines}
+        returned = before.returned if change.lines is not None else dict(change.returned)
+        orders[change.order_id] = _OrderUnits(change.status, bought, returned)
+
+    def units(self, customer: str) -> dict[int, int]:
+        """Return the units of each product that a customer holds and has bought, without products of 0 units."""
+        units: dict[int, int] = {}
+        for order in self._orders[customer].values():
+            if UNITS_IN.get(order.status) is not None:
+                for product_id, quantity in order.bought.items():
+                    units[product_id] = units.get(product_id, 0) + quantity - order.returned.get(product_id, 0)
+        return {product_id: number for product_id, number in units.items() if number}
+
+
+async def audit_customers(store: Store, shop: str, customers: Sequence[str]) -> tuple[list[Finding], bool]:
+    """Compare the counts and the indexes of these customers with their orders.
+
+    Return the findings, and whether the event stream had all events that were needed.
+    """
+    start = await store.events.last_id()
+    ledger = _CustomerLedger(customers)
+    findings: list[Finding] = []
+    for customer in customers:
+        index = keys.customer_orders(shop, customer)
+        async for order_id, row, found in _indexed_orders(store, index):
+            findings += found
+            if isinstance(row, OrderRow) and row.customer == customer:
+                ledger.set_order(customer, order_id, row)
+            elif row is not None:
+                findings.append(Finding(index, f"has the member {order_id}, which is no order of this customer"))
+    moment, rows = await store.inspection.audit_customers(customers)
+    position = start
+    while event_position(position) < event_position(moment):
+        events = await store.events.read(position, moment)
+        if not events:
+            break
+        for event in events:
+            if (change := order_change(event)) is not None:
+                ledger.apply(change)
+        position = events[-1].id
+    for customer, counts in zip(customers, rows, strict=True):
+        key = keys.customer(shop, customer)
+        if isinstance(counts, Unreadable):
+            findings.append(Finding(key, f"cannot be read: {counts.error}"))
+            continue
+        expected = {str(product_id): str(number) for product_id, number in ledger.units(customer).items()}
+        findings += [
+            Finding(key, f"has {counts.get(id_, 'no')} units of {id_}, but its orders add up to {expected.get(id_, 0)}")
+            for id_ in sorted(counts.keys() | expected.keys())
+            if counts.get(id_) != expected.get(id_)
+        ]
+    return findings, await store.events.has_all_after(start)
+
+
+async def audit_reference(store: Store, shop: str, reference: str) -> list[Finding]:
+    """Find members of the index of a reference that are not orders with this reference."""
+    index = keys.reference_orders(shop, reference)
+    findings = []
+    async for order_id, row, found in _indexed_orders(store, index):
+        findings += found
+        if row is not None and (isinstance(row, Unreadable) or row.reference != reference):
+            findings.append(Finding(index, f"has the member {order_id}, which is no order with this reference"))
+    return findings
+
+
+async def _indexed_orders(
+    store: Store, index: str
+) -> AsyncIterator[tuple[int, OrderRow | Unreadable | None, list[Finding]]]:
+    """Yield each order in an index: its id, its row, None if it does not exist, and what is wrong with the member."""
+    try:
+        async for members in store.inspection.scan_index(index):
+            order_ids, findings = check_members(index, members)
+            for at in range(0, len(order_ids), _BATCH):
+                batch = order_ids[at : at + _BATCH]
+                _, rows = await store.inspection.audit_orders(batch)
+                for order_id, row in zip(batch, rows, strict=True):
+                    found = check_indexed_order(index, order_id, row)
+                    yield order_id, None if found else row, findings + found
+                    findings = []
+            if findings:
+                yield 0, None, findings
+    except ErrorReply as error:
+        if error.code != "WRONGTYPE":
+            raise
+        yield 0, None, [Finding(index, f"cannot be read: {error}")]

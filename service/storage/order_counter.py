@@ -1,0 +1,116 @@
+"""The counter of order ids: reserves ids for this worker, and notices when Redis has other data than before."""
+
+from collections.abc import AsyncIterator
+from secrets import token_hex
+from typing import Final
+
+import structlog
+
+from service.domain.errors.storage import StorageUnavailable
+from service.domain.limits import MAX_ID
+from service.storage import keys
+from service.storage.client import RedisClient
+from service.storage.inspection import Inspection
+from service.storage.order_ids import OrderIds
+from service.storage.sender import ErrorReply
+
+log = structlog.get_logger()
+
+_ORDER_KIND: Final = "order:"
+
+
+class OrderCounter:
+    """The order ids of a shop. Each method also raises what RedisClient raises.
+
+    `ids`: the ids that this worker has reserved.
+    """
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self.ids = OrderIds(self._reserve_ids)
+        self._data_id: str | None = None
+        """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
+        self._counter_is_wrong = False
+        client.after_check.append(self.check_ids)
+
+    def report_taken(self, order_id: int) -> None:
+        """Drop all reserved ids: there is an order with this one, which was reserved for a new order."""
+        if not self.ids.is_dropped(order_id):
+            self._drop_ids(f"there is an order {order_id} already")
+
+    async def last_id(self) -> int:
+        """Return the last id that a worker reserved, or 0 if there is none. Lower if the counter was set back."""
+        return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
+
+    async def scan_ids(self) -> AsyncIterator[int]:
+        """Yield the ids of all orders in any status, in no order. An id may come twice. The counter is not used."""
+        prefix = keys.prefix(self._client.shop) + _ORDER_KIND
+        async for names in Inspection(self._client).scan_keys(_ORDER_KIND):
+            for name in names:
+                text = name.removeprefix(prefix)
+                if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_ID:
+                    yield int(text)
+
+    async def check_ids(self) -> None:
+        """Reserve other ids if the reserved ids do not belong to the data that Redis has now.
+
+        That is so after FLUSHALL (the data have another random id), and after a backup was restored (the counter is
+        lower than before). Called after each check of Redis.
+        """
+        highest, data_id = self.ids.highest, self._data_id
+        if not highest:
+            return  # nothing is reserved
+        if data_id is not None:
+            shop = self._client.shop
+            found_id = await self._client.send("HGET", keys.meta(shop), "data_id", safe_to_repeat=True)
+            try:
+                counter = await self.last_id()
+            except (ValueError, ErrorReply):
+                counter = 0  # this is not a reason to refuse all requests: the next reservation fails, and says why
+            if (found_id == data_id and highest <= counter) or self._data_id != data_id:
+                return
+            self._drop_ids(
+                f"{keys.order_ids(shop)} is {counter}, but id {highest} was reserved"
+                if found_id == data_id
+                else "Redis has other data than those from which the ids were reserved"
+            )
+        self.ids.start_refill()  # also without a new order: GET /orders lists orders up to the counter
+
+    def _drop_ids(self, reason: str) -> None:
+        log.warning("order_ids_dropped", reason=reason, then="ids above the highest order are reserved")
+        self.ids.drop()
+        self._data_id = None
+        self._counter_is_wrong = True
+
+    async def _reserve_ids(self, count: int) -> int:
+        """Reserve `count` order ids that no other worker gets, and return the first."""
+        counter = keys.order_ids(self._client.shop)
+        while True:
+            data_id = await self._read_data_id() if self._data_id is None else self._data_id
+            try:
+                if self._counter_is_wrong:
+                    await self._correct_counter(counter, count)
+                last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
+            except (ErrorReply, ValueError) as error:
+                raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
+            # Not above the ids of this worker: the data were replaced, and no check of Redis has noticed it yet.
+            if not self.ids.highest + count <= last <= MAX_ID:
+                self._counter_is_wrong = True
+            if not self._counter_is_wrong:
+                self._data_id = data_id
+                return last - count + 1
+
+    async def _correct_counter(self, counter: str, count: int) -> None:
+        """Move the counter to the highest id of all orders and of this worker."""
+        highest = self.ids.highest
+        async for order_id in self.scan_ids():
+            highest = max(highest, order_id)
+        if highest + count > MAX_ID:
+            raise StorageUnavailable(f"no order ids are left: {highest} is in use, and {MAX_ID} is the highest")
+        self._counter_is_wrong = not await self._client.move_counter(counter, highest)
+
+    async def _read_data_id(self) -> str:
+        """Return the random id of the data. Write it if there is none."""
+        meta = keys.meta(self._client.shop)
+        await self._client.send("HSETNX", meta, "data_id", token_hex(8), safe_to_repeat=True)
+        return str(await self._client.send("HGET", meta, "data_id", safe_to_repeat=True))
