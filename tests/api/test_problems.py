@@ -17,6 +17,7 @@ STORAGE_PROBLEMS = {"overloaded", "storage-unavailable", "outcome-unknown"}
 """Tests with a broken Redis cause these: tests/storage."""
 
 BODY = {"products": [{"product_id": 1, "quantity": 1}]}
+LIMITED = {"products": [{"product_id": 4, "quantity": 3}]}
 KEY = {"Idempotency-Key": "used"}
 JSON = {"Content-Type": "application/json"}
 
@@ -31,6 +32,13 @@ CAUSES: dict[str, tuple[int, str, str, dict[str, object]]] = {
     "order-not-found": (404, "GET", "/orders/9", {}),
     "insufficient-stock": (409, "POST", "/orders", {"json": {"products": [{"product_id": 1, "quantity": 1_000_000}]}}),
     "stock-limit": (409, "POST", "/products/1/stock", {"json": {"change": 1_000_000_000, "reason": "too many"}}),
+    "precondition-failed": (412, "PATCH", "/products/1", {"json": {"name": "Cup"}, "headers": {"If-Match": '"other"'}}),
+    "sale-time-empty": (409, "PATCH", "/products/4", {"json": {"on_sale_from": "2027-01-01T00:00:00Z"}}),
+    "customer-required": (422, "POST", "/orders", {"json": LIMITED}),
+    "customer-limit": (409, "POST", "/orders", {"json": {**LIMITED, "customer": "anna"}}),
+    "not-on-sale": (409, "POST", "/orders", {"json": {"products": [{"product_id": 5, "quantity": 1}]}}),
+    "order-pending": (409, "POST", "/orders/4/returns", {"json": BODY}),
+    "return-exceeds-order": (409, "POST", "/orders/1/returns", {"json": LIMITED}),
     "order-completed": (409, "DELETE", "/orders/1", {}),
     "order-cancelled": (410, "GET", "/orders/2", {}),
     "order-expired": (410, "GET", "/orders/3", {}),
@@ -52,8 +60,10 @@ async def test_each_problem_is_explained_and_its_request_changes_nothing(
     await add_product(client, id=3)
     await redis.send("HSET", f"{{{SHOP}}}:product:3", "price", "corrupt")
     assert (await place(client, (1, 1), key="used")).json()["id"] == 1
-    for _ in range(2):
+    for _ in range(3):
         await place(client, (1, 1), status="pending")
+    await add_product(client, id=4, limit_per_customer=2, on_sale_until="2027-01-01T00:00:00Z")
+    await add_product(client, id=5, on_sale_until="1970-01-01T00:00:00Z")
     await client.delete("/orders/2")
     await redis.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
     status, method, path, options = CAUSES[name]

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents
 from service.domain.order import Order, OrderLine
-from service.domain.product import Product
-from service.domain.times import Milliseconds
+from service.domain.product import NO_RULES, Product, SaleRules, parse_sale_rules
+from service.domain.times import Milliseconds, format_timestamp
 from tests.support.orders import ids, orders, prices, times
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
-PRODUCTS = st.builds(Product, ids, UNICODE, UNICODE, prices, st.integers(0, MAX_STOCK))
+RULES = st.builds(SaleRules, st.none() | st.integers(1, MAX_STOCK), st.none() | times, st.none() | times)
+PRODUCTS = st.builds(Product, ids, UNICODE, UNICODE, prices, st.integers(0, MAX_STOCK), st.just(NO_RULES) | RULES)
 
 
 def parse(text: str) -> Any:
@@ -53,6 +54,51 @@ def test_product_as_json_is_exact_and_in_the_order_of_the_contract(product: Prod
             "stock": product.stock,
         }.items()
     )
+
+
+@given(RULES)
+def test_only_rules_that_exist_are_members_of_a_product(rules: SaleRules) -> None:
+    product = Product(7, "Mug", "", Cents(1999), 10, rules)
+    document = parse(product.json())
+    given_rules = {name: value for name, value in rules._asdict().items() if value is not None}
+    assert list(document)[5:] == list(given_rules)
+    assert document.get("limit_per_customer") == rules.limit_per_customer
+    for name in ("on_sale_from", "on_sale_until"):
+        moment = getattr(rules, name)
+        assert document.get(name) == (None if moment is None else format_timestamp(moment))
+    assert rules == NO_RULES or parse_sale_rules(rules.text()) == rules
+
+
+def test_the_catalogue_version_changes_with_everything_but_the_stock() -> None:
+    mug = Product(7, "Mug", "Holds coffee.", Cents(1999), 10)
+    assert mug._replace(stock=3).catalogue_version() == mug.catalogue_version()
+    others = [
+        mug._replace(name="Cup"),
+        mug._replace(description=""),
+        mug._replace(price=Cents(2000)),
+        mug._replace(rules=SaleRules(limit_per_customer=2)),
+        mug._replace(rules=SaleRules(on_sale_from=Milliseconds(2))),
+        mug._replace(rules=SaleRules(on_sale_until=Milliseconds(2))),
+    ]
+    assert len({product.catalogue_version() for product in [mug, *others]}) == 1 + len(others)
+
+
+def test_order_as_json_has_its_optional_fields_only_if_they_are_given() -> None:
+    order = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "completed", Milliseconds(1000))
+    assert list(parse(order.json())) == ["id", "products", "total_price", "status", "created_at"]
+    whole = order._replace(
+        lines=(OrderLine(7, 2, Cents(1999), returned=1),),
+        expires_at=Milliseconds(1001),
+        completed_at=Milliseconds(1002),
+        reference='cart "1"',
+        customer="Änna",
+        refunded=Cents(1999),
+    )
+    document = parse(whole.json())
+    assert list(document)[5:] == ["expires_at", "completed_at", "reference", "customer", "refunded"]
+    assert document["products"] == [{"product_id": 7, "quantity": 2, "price": Decimal("19.99"), "returned": 1}]
+    assert (document["reference"], document["customer"]) == ('cart "1"', "Änna")
+    assert (document["completed_at"], document["refunded"]) == ("1970-01-01T00:00:01.002Z", Decimal("19.99"))
 
 
 @given(orders(expires_at=st.none() | times))

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from service.domain.event import EVENT_FIELDS
-from service.domain.requests import ProductChange
+from service.domain.requests import HoldExtension, NewReturn, ProductChange
 from service.ops.audit import AuditInconclusive
 from service.ops.audit_checks import Finding
 from service.storage.inspection import ProductRow, Unreadable
@@ -128,8 +128,18 @@ async def test_a_stream_entry_that_holdfast_did_not_write_is_found(
 async def test_every_event_that_holdfast_writes_is_known(shop: AuditedShop) -> None:
     await shop.store.products.change(2, ProductChange.model_validate({"price": Decimal(4)}))
     await shop.store.products.change(2, ProductChange.model_validate({"name": "Jug", "description": "x"}))
-    order_id = await shop.place((2, 1), hold=900)
+    order_id = await shop.place((2, 1), hold=900, customer="anna", reference="cart 1")
+    await shop.store.holds.extend(order_id, HoldExtension(hold_seconds=60))
     await shop.store.holds.complete(order_id)
+    for restock, reason in ((False, None), (True, "damaged")):
+        new = NewReturn.model_validate(
+            {"products": [{"product_id": 2, "quantity": 1}], "restock": restock, "reason": reason}
+        )
+        bought = await shop.place((2, 2))
+        await shop.store.returns.make(bought, new)
+        await shop.store.returns.make(bought, new)
+    for rules in ({"limit_per_customer": 2}, {"limit_per_customer": None}):
+        await shop.store.products.change(2, ProductChange.model_validate(rules))
     events = await shop.store.events.read("0-0")
     assert {event.fields["event"] for event in events} == EVENT_FIELDS.keys()
     assert all(event.is_known() for event in events)

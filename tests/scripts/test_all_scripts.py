@@ -22,9 +22,11 @@ from tests.support.scripts import (
     run_change_product,
     run_complete_order,
     run_expire_orders,
+    run_extend_hold,
     run_move_counter,
     run_move_stock,
     run_place_order,
+    run_return_order,
     run_script,
     run_withdraw_product,
 )
@@ -38,14 +40,28 @@ HOLD_MS = 900_000
 LINES = ((7, 1), (9, 1))
 TO_COMPLETE, TO_CANCEL, TO_EXPIRE, TO_EXPIRE_TOO = 31, 32, 33, 34
 """The pending orders of `fill`, each with LINES."""
+TO_RETURN = 35
+"""A completed order of `fill`, with two units of each product."""
+NAMED_TO_CANCEL, NAMED_TO_EXPIRE, NAMED_TO_RETURN = 36, 37, 38
+"""Orders of `fill` with LINES that have a customer: two pending ones, and a completed one."""
+NAMES: dict[str, Any] = {"customer": "anna", "reference": "cart 1"}
+ANNA, ANNAS_ORDERS, CART = (
+    keys.customer(SHOP, "anna"),
+    keys.customer_orders(SHOP, "anna"),
+    keys.reference_orders(SHOP, "cart 1"),
+)
 
 
 async def fill(redis: CommandSender) -> None:
-    """Add the products 7 and 9, and place a pending order for each script that ends a hold."""
-    await run_add_product(redis, 7)
-    await run_add_product(redis, 9)
+    """Add the products 7 and 9, and place orders: for each script that ends a hold, and for returns."""
+    await run_add_product(redis, 7, stock=19)
+    await run_add_product(redis, 9, stock=19)
     for order_id in (TO_COMPLETE, TO_CANCEL, TO_EXPIRE, TO_EXPIRE_TOO):
         assert (await run_place_order(redis, *LINES, order_id=order_id, hold_ms=HOLD_MS))[0] == "placed"
+    await run_place_order(redis, (7, 2), (9, 2), order_id=TO_RETURN)
+    for order_id, hold_ms in ((NAMED_TO_CANCEL, HOLD_MS), (NAMED_TO_EXPIRE, HOLD_MS), (NAMED_TO_RETURN, None)):
+        reply = await run_place_order(redis, *LINES, order_id=order_id, hold_ms=hold_ms, **NAMES)
+        assert reply[0] == "placed"
 
 
 class ScriptExample(NamedTuple):
@@ -61,6 +77,9 @@ class ScriptExample(NamedTuple):
     events: int = 1
     """The number of events that it writes."""
 
+
+RETURNED = ((7, 1, 2, "19.99"), (9, 1, 2, "19.99"))
+"""Lines of a return of the order TO_RETURN."""
 
 _PLACED = (EVENTS, MUG, POT)
 _SOLD_FIELDS = tuple((product, field) for product in (MUG, POT) for field in ("sold", "price"))
@@ -147,8 +166,70 @@ EXAMPLES = {
     "place_refused": ScriptExample(
         "place_order",
         lambda redis, **options: run_place_order(redis, (7, 11), (9, 1), key="k-1", **options),
-        (*_PLACED, IDEMPOTENCY),
+        (MUG, POT, IDEMPOTENCY),
         events=0,
+    ),
+    "sell_to_a_customer": ScriptExample(
+        "place_order",
+        lambda redis, **options: run_place_order(redis, *LINES, **NAMES, **options),
+        (*_PLACED, ANNA, ANNAS_ORDERS, CART),
+        _SOLD_FIELDS,
+    ),
+    "extend": ScriptExample(
+        "extend_hold",
+        lambda redis, **options: run_extend_hold(redis, TO_COMPLETE, 2 * HOLD_MS, **options),
+        (keys.order(SHOP, TO_COMPLETE), EVENTS, HOLDS),
+        tuple((keys.order(SHOP, TO_COMPLETE), field) for field in ("created_at", "expires_at")),
+    ),
+    "return": ScriptExample(
+        "return_order",
+        lambda redis, **options: run_return_order(redis, TO_RETURN, *RETURNED, **options),
+        (keys.order(SHOP, TO_RETURN), EVENTS, MUG, POT),
+        tuple((product, field) for product in (MUG, POT) for field in ("stock", "held", "sold")),
+    ),
+    "return_damaged_keyed": ScriptExample(
+        "return_order",
+        lambda redis, **options: run_return_order(
+            redis, TO_RETURN, *RETURNED, restock=False, reason="damaged", key="k-1", **options
+        ),
+        (keys.order(SHOP, TO_RETURN), EVENTS, MUG, POT, IDEMPOTENCY),
+        tuple((product, field) for product in (MUG, POT) for field in ("received", "sold")),
+    ),
+    "return_of_a_customer": ScriptExample(
+        "return_order",
+        lambda redis, **options: run_return_order(
+            redis, NAMED_TO_RETURN, *[(id_, 1, 1, price) for id_, _, _, price in RETURNED], customer="anna", **options
+        ),
+        (keys.order(SHOP, NAMED_TO_RETURN), EVENTS, MUG, POT, ANNA),
+    ),
+    "return_refused": ScriptExample(
+        "return_order",
+        lambda redis, **options: run_return_order(redis, TO_RETURN, (7, 3, 2, "19.99"), key="k-1", **options),
+        (keys.order(SHOP, TO_RETURN), EVENTS, IDEMPOTENCY),
+        events=0,
+    ),
+    "count_stock": ScriptExample(
+        "move_stock",
+        lambda redis, **options: run_move_stock(redis, 7, "", count=40, **options),
+        (MUG, EVENTS),
+        ((MUG, "held"), (MUG, "received")),
+    ),
+    "set_rules": ScriptExample(
+        "change_product",
+        lambda redis, **options: run_change_product(redis, 7, "limit_per_customer", "2", **options),
+        (MUG, EVENTS),
+    ),
+    "cancel_of_a_customer": ScriptExample(
+        "cancel_order",
+        lambda redis, **options: run_cancel_order(redis, NAMED_TO_CANCEL, *LINES, customer="anna", **options),
+        (keys.order(SHOP, NAMED_TO_CANCEL), EVENTS, HOLDS, PENDING, MUG, POT, ANNA),
+    ),
+    "expire_of_a_customer": ScriptExample(
+        "expire_orders",
+        lambda redis, **options: run_expire_orders(
+            redis, [NAMED_TO_EXPIRE], *LINES, customer="anna", now_ms=NOW_MS + HOLD_MS, **options
+        ),
+        (keys.order(SHOP, NAMED_TO_EXPIRE), EVENTS, HOLDS, PENDING, MUG, POT, ANNA),
     ),
     "complete": ScriptExample(
         "complete_order",
@@ -294,13 +375,13 @@ async def test_a_script_without_its_keys_or_arguments_fails_and_writes_nothing(
     await assert_fails_and_writes_nothing(redis, run)
 
 
-@pytest.mark.parametrize("quantities", [[], [1], [1, 1, 1]])
+@pytest.mark.parametrize("pairs", [[], [7, 1], [7, 1, 9], [7, 1, 9, 1, 8, 1]])
 @pytest.mark.parametrize("name", ["complete", "cancel"])
 async def test_the_end_of_a_hold_needs_one_quantity_for_each_product(
-    redis: CommandSender, name: str, quantities: list[int]
+    redis: CommandSender, name: str, pairs: list[int]
 ) -> None:
     await fill(redis)
-    run = EXAMPLES[name].run(redis, quantities=quantities)
+    run = EXAMPLES[name].run(redis, pairs=pairs)
     await assert_fails_and_writes_nothing(redis, run, "each product needs a quantity")
 
 

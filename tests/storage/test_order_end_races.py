@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, Refusal
-from service.domain.requests import StockChange
+from service.domain.requests import HoldExtension, NewReturn, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.store import Store
@@ -223,6 +223,132 @@ async def test_repeated_key_during_the_end_of_its_order_places_no_second_order(
     )
     assert set(answers) <= {"done", "OrderCancelled"}
     assert (await assert_balanced(engine)).status_of == {order_id: "cancelled"}
+
+
+# Returns, extended holds and limits, 200 calls at once
+
+
+def back(*lines: tuple[int, int], **fields: object) -> NewReturn:
+    """Return a return of `(product id, quantity)` lines."""
+    products = [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines]
+    return NewReturn.model_validate({"products": products, **fields})
+
+
+async def test_complete_and_return_at_the_same_time_return_only_what_was_sold(
+    workers: Workers, engine: MultiplexedConnection
+) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3), customer="anna") for _ in range(100)]
+    rng = random.Random(1)
+    calls: list[tuple[int, str, Awaitable[object]]] = []
+    for i, order_id in enumerate(order_ids):
+        calls.append((order_id, "complete", workers[i % WORKERS].holds.complete(order_id)))
+        restock = rng.random() < 0.5
+        returning = workers[-1 - i % WORKERS].returns.make(order_id, back((mugs, 2), restock=restock))
+        calls.append((order_id, "return", returning))
+    rng.shuffle(calls)
+    answers = await outcomes_of(*(call for _, _, call in calls))
+    contents = await assert_balanced(engine)
+    assert set(contents.status_of.values()) == {"completed"}
+    for (order_id, verb, _), answer in zip(calls, answers, strict=True):
+        returned = "returned" in contents.orders[order_id]
+        assert answer == ("done" if verb == "complete" or returned else "ReturnOfPendingOrder")
+    assert 0 < sum("returned" in order for order in contents.orders.values()) < 100
+
+
+async def test_two_hundred_returns_at_the_same_time_return_each_unit_once(
+    workers: Workers, engine: MultiplexedConnection
+) -> None:
+    mugs, pots = await add_mugs(workers[0]), await add_mugs(workers[0])
+    order_id = await place(workers[0], (mugs, 50), (pots, 30), status="completed", customer="anna")
+    answers = await outcomes_of(
+        *(
+            workers[i % WORKERS].returns.make(
+                order_id, back((mugs, 1), *([(pots, 1)] if i % 2 else []), restock=i % 3 > 0)
+            )
+            for i in range(200)
+        )
+    )
+    contents = await assert_balanced(engine)
+    assert Counter(answers)["done"] >= 50
+    assert set(answers) == {"done", "ReturnExceedsOrder"}
+    assert contents.units[mugs].sold == 0
+    assert contents.products[pots]["sold"] == str(30 - sum(a == "done" for a in answers[1::2]))
+
+
+async def test_a_return_that_two_hundred_clients_repeat_with_one_key_is_made_once(
+    workers: Workers, engine: MultiplexedConnection
+) -> None:
+    mugs = await add_mugs(workers[0], stock=10)
+    order_id = await place(workers[0], (mugs, 5), status="completed")
+    made = await asyncio.gather(
+        *(workers[i % WORKERS].returns.make(order_id, back((mugs, 2)), "r-1") for i in range(200))
+    )
+    assert Counter(returned.replayed for returned in made) == {False: 1, True: 199}
+    assert (await assert_balanced(engine)).units == {mugs: Units(7, 0, 3, 10)}
+
+
+async def test_extension_and_sweeper_at_the_deadline_leave_each_order_held_or_expired(
+    workers: Workers, engine: MultiplexedConnection
+) -> None:
+    mugs = await add_mugs(workers[0])
+    order_ids = [await place(workers[0], (mugs, 3), hold_seconds=HOLD, customer="anna") for _ in range(200)]
+    extension = HoldExtension(hold_seconds=HOLD + 1)
+    answers: dict[int, str] = {}
+
+    async def extend_one_by_one(worker: Store, share: list[int]) -> None:
+        for order_id in share:
+            answers[order_id] = await outcome_of(worker.holds.extend(order_id, extension))
+
+    await asyncio.gather(
+        *(extend_one_by_one(worker, order_ids[i::WORKERS][::-1]) for i, worker in enumerate(workers)),
+        *(expire_all_due(workers.late, batch) for batch in (2, 3)),
+    )
+    contents = await assert_balanced(engine)
+    assert answers == {
+        order_id: {"pending": "done"}.get(how, "OrderExpired") for order_id, how in contents.status_of.items()
+    }
+    assert contents.statuses().keys() == {"pending", "expired"}
+    held = 3 * contents.statuses()["pending"]
+    assert contents.units[mugs] == Units(10_000 - held, held, 0, 10_000)
+
+
+@pytest.mark.parametrize("status", ["completed", "pending"])
+async def test_two_hundred_clients_of_one_customer_get_no_more_than_the_limit(
+    workers: Workers, engine: MultiplexedConnection, status: str
+) -> None:
+    mugs = await add_mugs(workers[0], limit_per_customer=2)
+    answers = await outcomes_of(
+        *(
+            place(workers[i % WORKERS], (mugs, 1), status=status, customer="anna" if i % 2 else "ben")
+            for i in range(400)
+        )
+    )
+    assert Counter(answers) == {"done": 4, "CustomerLimitExceeded": 396}
+    contents = await assert_balanced(engine)
+    assert Counter(order["customer"] for order in contents.orders.values()) == {"anna": 2, "ben": 2}
+
+
+async def test_units_that_come_back_during_the_race_can_be_bought_again_but_never_more(
+    workers: Workers, engine: MultiplexedConnection
+) -> None:
+    mugs = await add_mugs(workers[0], limit_per_customer=2)
+
+    async def buy_and_give_back(worker: Store, i: int) -> None:
+        try:
+            order_id = await place(
+                worker, (mugs, 1 + i % 2), customer="anna", status=["completed", "pending"][i % 3 > 1]
+            )
+        except Refusal:
+            return
+        if i % 3 > 1:
+            await worker.holds.cancel(order_id)
+        elif i % 5:
+            await worker.returns.make(order_id, back((mugs, 1)))
+
+    await asyncio.gather(*(buy_and_give_back(workers[i % WORKERS], i) for i in range(200)))
+    contents = await assert_balanced(engine)
+    assert contents.units[mugs].held + contents.units[mugs].sold <= 2
 
 
 async def test_order_completed_before_its_deadline_is_not_read_as_expired(

@@ -102,14 +102,39 @@ def test_a_pending_order_is_read_with_its_deadline(order: Order) -> None:
     assert read_orders([order.id], [order_row(order)]) == [order]
 
 
-@pytest.mark.parametrize(("status", "stored"), [("completed", None), ("cancelled", 5), ("expired", 5)])
+@pytest.mark.parametrize(
+    ("status", "expires_at"), [("completed", None), ("cancelled", Milliseconds(5)), ("expired", Milliseconds(5))]
+)
 @stable
 @given(data=st.data())
-def test_an_order_that_is_not_pending_is_read_without_a_deadline(
-    status: str, stored: int | None, data: st.DataObject
+def test_an_order_that_is_not_pending_is_read_with_the_deadline_that_it_had(
+    status: str, expires_at: Milliseconds | None, data: st.DataObject
 ) -> None:
-    order = data.draw(orders(status, expires_at=st.none()))
-    assert read_orders([order.id], [order_row(order, expires_at=stored)]) == [order]
+    order = data.draw(orders(status, expires_at=st.just(expires_at)))
+    assert read_orders([order.id], [order_row(order)]) == [order]
+
+
+def test_an_order_is_read_with_all_its_optional_fields() -> None:
+    lines = (OrderLine(7, 2, Cents(1999), returned=1), OrderLine(9, 1, Cents(5), returned=0))
+    order = Order(
+        *(41, lines, Cents(4003), "completed", Milliseconds(1), None),
+        *(Milliseconds(2), "cart 1", "anna", Cents(1999)),
+    )
+    assert read_orders([41], [order_row(order, returned="7: 1", refunded="19.99")]) == [order]
+
+
+@pytest.mark.parametrize("returned", ["", "7", "7: 1\n", "7: -1", "7: 1 x 19.99"])
+def test_unreadable_returned_units_raise_value_error(returned: str) -> None:
+    order = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "completed", Milliseconds(1))
+    with pytest.raises(ValueError, match="unreadable units"):
+        read_orders([41], [order_row(order, returned=returned)])
+
+
+@pytest.mark.parametrize("rules", ["", "limit", "limit_per_customer: two", "limit_per_customer: 2\n", "colour: 1"])
+def test_unreadable_sale_rules_raise_value_error(rules: str) -> None:
+    row = [{**product_hash(7), "sale_rules": rules}.get(name) for name in PRODUCT_FIELDS]
+    with pytest.raises(ValueError, match="unreadable sale rules"):
+        read_products([7], [row])
 
 
 def test_an_absent_order_is_read_as_none_in_its_place() -> None:

@@ -45,16 +45,19 @@ class AuditedShop(NamedTuple):
     async def audit(self, progress: Callable[[int], object] = lambda count: None) -> Report:
         return await audit(self.store, SHOP, progress)
 
-    async def place(self, *lines: tuple[int, int], hold: int | None = None) -> int:
-        """Place `order(*lines, hold=hold)`. Return the order's id."""
-        return (await self.store.orders.place(order(*lines, hold=hold))).order.id
+    async def place(self, *lines: tuple[int, int], hold: int | None = None, **names: str) -> int:
+        """Place `order(*lines, hold=hold, **names)`. Return the order's id."""
+        return (await self.store.orders.place(order(*lines, hold=hold, **names))).order.id
 
 
-def order(*lines: tuple[int, int], hold: int | None = None) -> NewOrder:
-    """Return a completed order of `(product id, quantity)` lines, or a pending order with a hold of `hold` seconds."""
+def order(*lines: tuple[int, int], hold: int | None = None, **names: str) -> NewOrder:
+    """Return a completed order of `(product id, quantity)` lines, or a pending order with a hold of `hold` seconds.
+
+    `names`: its customer and its reference.
+    """
     if hold is None:
-        return new_order(*lines)
-    return new_order(*lines, status="pending", hold_seconds=hold)
+        return new_order(*lines, **names)
+    return new_order(*lines, status="pending", hold_seconds=hold, **names)
 
 
 def product(product_id: int | None = None, price: int = 1999, stock: int = 10) -> NewProduct:

@@ -121,7 +121,7 @@ class OrderCompleted(Refusal):
         409,
         "The order is completed",
         "A completed order cannot be cancelled, and holds nothing any more: its units are sold. To take units back, "
-        "use <code>POST /orders/{id}/returns</code>.",
+        "use <code>POST</code> on the <code>returns</code> of the order.",
     )
 
     def detail(self) -> str:
