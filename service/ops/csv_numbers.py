@@ -46,7 +46,8 @@ def explain_number(name: str, text: str, decimal: DecimalSign | None) -> str | N
     number = text.strip()
     if decimal is None and _ONE_GROUP.fullmatch(number):
         decimals = "at most two decimals and no thousands separators" if name == "price" else "no thousands separators"
-        return f"Input should have {decimals} (--decimal says whether the sign begins the decimals)"
+        sign = "," if "," in number else "."
+        return f"Input should have {decimals} (if the {_NAMES[sign]} begins decimals, give --decimal {sign})"
     if _GROUPED.fullmatch(number):
         return "Input should have no thousands separators"
     if decimal is not None and re.fullmatch(r"-?\d+[.,]\d*", number, re.ASCII):

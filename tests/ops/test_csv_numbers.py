@@ -55,8 +55,8 @@ def test_a_cell_that_is_no_number_or_could_mean_two_stays_text(text: str, decima
 @pytest.mark.parametrize(
     ("text", "decimal", "words"),
     [
-        ("1,234", None, "no thousands separators (--decimal"),
-        ("1.234", None, "no thousands separators (--decimal"),
+        ("1,234", None, "(if the comma begins decimals, give --decimal ,)"),
+        ("1.234", None, "(if the point begins decimals, give --decimal .)"),
         ("0,123", None, "at most two decimals"),
         ("1.234,50", None, "no thousands separators"),
         ("1 234,50", None, "no thousands separators"),
@@ -78,5 +78,5 @@ def test_the_message_says_what_is_wrong_with_the_separators(
 
 def test_a_whole_number_has_no_decimals_in_its_message() -> None:
     assert explain_number("stock", "1.000", None) == (
-        "Input should have no thousands separators (--decimal says whether the sign begins the decimals)"
+        "Input should have no thousands separators (if the point begins decimals, give --decimal .)"
     )
