@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final, Literal
 
 from service.domain.limits import MAX_PAGE
-from service.domain.money import format_cents
 from service.domain.order import Order
 from service.domain.product import Product
 from service.domain.requests import ProductsQuery
-from service.domain.times import format_timestamp
 from service.ops.product_fields import PRODUCT_COLUMNS, field_text, product_fields
 from service.storage.store import Store
 
@@ -67,11 +65,9 @@ def _product_cells(product: Product) -> list[str]:
 
 
 def _order_rows(order: Order) -> Iterable[list[str]]:
-    expires_at = "" if order.expires_at is None else format_timestamp(order.expires_at)
-    columns = [str(order.id), order.status, format_timestamp(order.created_at), expires_at]
     for line in order.lines:
-        units = [str(line.product_id), str(line.quantity), format_cents(line.price)]
-        yield [*columns, format_cents(order.total_price), *units]
+        fields = {**order._asdict(), **line._asdict()}
+        yield [field_text(name, fields[name]) for name in ORDER_COLUMNS]
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> str:

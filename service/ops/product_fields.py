@@ -1,4 +1,4 @@
-"""Shows the fields of a product as text: in .csv files, and where a row differs from the product in the shop."""
+"""Shows fields of products and orders as text: in .csv files, and where a row differs from the product in the shop."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +11,9 @@ from service.ops.catalogue_rows import MAX_SHOWN, shorten
 
 PRODUCT_COLUMNS: Final = tuple(NewProduct.model_fields)
 
-_TIMES: Final = ("on_sale_from", "on_sale_until")
+_AMOUNTS: Final = ("price", "total_price", "refunded")
+
+_TIMES: Final = ("on_sale_from", "on_sale_until", "created_at", "expires_at", "completed_at")
 
 
 def product_fields(product: Product) -> Mapping[str, object]:
@@ -20,16 +22,16 @@ def product_fields(product: Product) -> Mapping[str, object]:
 
 
 def field_text(name: str, value: object) -> str:
-    """Return a field as a .csv file has it. A rule that does not exist is an empty text."""
-    if value is None:
-        return ""
-    if name == "price":
-        assert isinstance(value, int)
-        return format_cents(Cents(value))
-    if name in _TIMES:
-        assert isinstance(value, int)
-        return format_timestamp(Milliseconds(value))
-    return str(value)
+    """Return a field of a product or an order as a .csv file has it. What does not exist is an empty text."""
+    match value:
+        case None:
+            return ""
+        case int() if name in _AMOUNTS:
+            return format_cents(Cents(value))
+        case int() if name in _TIMES:
+            return format_timestamp(Milliseconds(value))
+        case _:
+            return str(value)
 
 
 def find_differences(product: Product, row: NewProduct) -> dict[str, Any]:
