@@ -112,11 +112,15 @@ def _explain_csv(error: csv.Error, first_line: int, last_line: int) -> BadRow:
     return BadRow(kind, kind)
 
 
+_TOO_FEW_CELLS: Final = "The row has fewer cells than the header. Empty cells at its end must be there, too."
+
+
 class _Rows:
     """Turns the cells of a row into a product. It knows the columns of the file, and how its numbers are written."""
 
     def __init__(self, header: Header, delimiter: str, encoding: str, options: ReadOptions) -> None:
         self._header = header
+        self._delimiter = delimiter
         self._options = options
         shown = "tab" if delimiter == "\t" else delimiter
         self._too_many_cells = (
@@ -136,12 +140,23 @@ class _Rows:
             any(cell.strip() for cell in cells[len(columns) :]) and not self._options.ignore_unknown
         ):
             return BadRow(self._too_many_cells, self._too_many_cells)
+        if self._may_be_shifted(cells):
+            return BadRow(_TOO_FEW_CELLS, _TOO_FEW_CELLS)
         given = {name: cell for name, cell in zip(columns, cells, strict=False) if name is not None}
         values = {name: self._value(name, cell) for name, cell in given.items()}
         for name in columns[len(cells) :]:
             if name in OPTIONAL:  # Excel leaves out empty cells at the end of some rows
                 values[name] = None
         return read_product(values, given, lambda name: self._explain(name, values.get(name)))
+
+    def _may_be_shifted(self, cells: list[str]) -> bool:
+        """Return whether a decimal comma could have made two cells of a price, and the row is short enough for both.
+
+        In `1,Mug,,19,99,10` the last cell would be in an optional column.
+        """
+        columns = self._header.fields
+        optional = [place for place, name in enumerate(columns) if name in OPTIONAL]
+        return self._delimiter == "," and bool(optional) and optional[0] < len(cells) <= optional[-1]
 
     def _value(self, name: str, cell: str) -> object:
         """Return a cell as a JSON value. An empty cell of an optional column is null: there is no such rule."""
