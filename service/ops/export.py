@@ -20,6 +20,7 @@ LINE_END: Final[dict[ExportFormat, str]] = {"jsonl": "\n", "csv": "\r\n"}
 
 ORDER_COLUMNS: Final = (
     *("id", "status", "created_at", "expires_at", "total_price", "product_id", "quantity", "price"),
+    *("completed_at", "reference", "customer", "returned", "refunded"),
 )
 
 

@@ -9,7 +9,7 @@ from service.domain.product import Product
 from service.domain.requests import NewProduct, ProductChange
 from service.ops.catalogue_rows import BadRow, ImportRow, UnreadableFile
 from service.ops.import_report import ImportReport
-from service.ops.product_fields import describe_differences, find_differences
+from service.ops.product_fields import describe_differences, find_differences, find_empty_sale
 from service.storage.store import Store
 
 _BATCH: Final = 500
@@ -65,6 +65,8 @@ async def _import_batch(shop: "ImportTarget", batch: Batch, report: ImportReport
             report.add_different(line_number, _WITHDRAWN)
         elif not (differences := find_differences(product, row)):
             report.present += 1
+        elif update and (refusal := find_empty_sale(product, differences)):
+            report.add_different(line_number, _refused(refusal))
         elif update:
             changes[product_id] = ProductChange.model_construct(**differences)
         else:
@@ -77,7 +79,11 @@ async def _import_batch(shop: "ImportTarget", batch: Batch, report: ImportReport
         elif isinstance(error, ProductNotFound):  # it was withdrawn at this moment
             report.add_different(line_number, _WITHDRAWN)
         else:
-            report.add_different(line_number, BadRow(error.detail(), type(error).__name__))
+            report.add_different(line_number, _refused(error))
+
+
+def _refused(refusal: Refusal) -> BadRow:
+    return BadRow(refusal.detail(), type(refusal).__name__)
 
 
 class ImportTarget(Protocol):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from service.domain.errors.refusals import SaleTimeEmpty
 from service.domain.money import Cents, format_cents
-from service.domain.product import Product
+from service.domain.product import Product, SaleRules
 from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds, format_timestamp
 from service.ops.catalogue_rows import MAX_SHOWN, shorten
@@ -18,7 +19,7 @@ _TIMES: Final = ("on_sale_from", "on_sale_until", "created_at", "expires_at", "c
 
 def product_fields(product: Product) -> Mapping[str, object]:
     """Return all fields of a product, by the names of the columns."""
-    return product._asdict()
+    return {**product._asdict(), **product.rules._asdict()}
 
 
 def field_text(name: str, value: object) -> str:
@@ -39,6 +40,13 @@ def find_differences(product: Product, row: NewProduct) -> dict[str, Any]:
     there = product_fields(product)
     names = [name for name in ProductChange.model_fields if name in row.model_fields_set]
     return {name: getattr(row, name) for name in names if getattr(row, name) != there[name]}
+
+
+def find_empty_sale(product: Product, differences: Mapping[str, Any]) -> SaleTimeEmpty | None:
+    """Return the refusal of a change after which the sale of the product would end before it begins."""
+    given = {name: value for name, value in differences.items() if name in SaleRules._fields}
+    _, start, end = product.rules._replace(**given)
+    return None if start is None or end is None or start < end else SaleTimeEmpty(start, end)
 
 
 def describe_differences(product: Product, differences: Mapping[str, object]) -> str:

@@ -49,7 +49,7 @@ def test_csv_begins_with_the_names_of_the_columns(holdfast: SharedEngineCommand,
     )
     header, *rows = result.stdout.split(b"\r\n")
     assert header.startswith(b"id,")
-    assert rows == ([b"1,Mug,Holds coffee.,19.99,10", b""] if what == "products" else [b""])
+    assert rows == ([b"1,Mug,Holds coffee.,19.99,10,,,", b""] if what == "products" else [b""])
 
 
 def test_an_unknown_format_is_refused(holdfast: SharedEngineCommand) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from httpx2 import AsyncClient
 
-from service.ops.export import Content
+from service.domain.order import Order, OrderLine
+from service.domain.requests import NewReturn
+from service.ops.export import ORDER_COLUMNS, Content
 from service.ops.import_report import ImportReport
 from service.storage.sender import CommandSender
 from service.storage.store import Store
@@ -51,22 +53,34 @@ async def test_an_import_of_an_exported_csv_file_changes_nothing(
 async def test_products_are_exported_as_csv(store: Store) -> None:
     await add_mugs(store, id=1, stock=10, description='Holds "coffee",\nand tea.')
     assert await export_csv(store, "products") == (
-        'id,name,description,price,stock\r\n1,Mug,"Holds ""coffee"",\nand tea.",19.99,10\r\n'
+        "id,name,description,price,stock,limit_per_customer,on_sale_from,on_sale_until\r\n"
+        '1,Mug,"Holds ""coffee"",\nand tea.",19.99,10,,,\r\n'
     )
 
 
 async def test_orders_are_exported_as_csv_with_one_line_per_product(redis: CommandSender) -> None:
-    store = make_store(redis, clock=Clock(1_000_000))
+    clock = Clock(1_000_000)
+    store = make_store(redis, clock=clock)
     await add_mugs(store, id=1)
     await add_mugs(store, id=2, price=0.07)
-    await store.orders.place(new_order((1, 2), (2, 3)))
-    await store.orders.place(new_order((2, 1), status="pending", hold_seconds=60))
-    assert await export_csv(store, "orders") == (
-        "id,status,created_at,expires_at,total_price,product_id,quantity,price\r\n"
-        "2,pending,1970-01-01T00:16:40.000Z,1970-01-01T00:17:40.000Z,0.07,2,1,0.07\r\n"
-        "1,completed,1970-01-01T00:16:40.000Z,,40.19,1,2,19.99\r\n"
-        "1,completed,1970-01-01T00:16:40.000Z,,40.19,2,3,0.07\r\n"
-    )
+    await store.orders.place(new_order((1, 2), (2, 3), reference="A,1", customer="Löffel"))
+    await store.returns.make(1, NewReturn.model_validate({"products": [{"product_id": 2, "quantity": 1}]}))
+    for _ in range(2):
+        await store.orders.place(new_order((2, 1), status="pending", hold_seconds=60))
+    clock.forward(1)
+    await store.holds.complete(3)
+    assert (await export_csv(store, "orders")).splitlines() == [
+        "id,status,created_at,expires_at,total_price,product_id,quantity,price,"
+        "completed_at,reference,customer,returned,refunded",
+        "3,completed,1970-01-01T00:16:40.000Z,,0.07,2,1,0.07,1970-01-01T00:16:41.000Z,,,,",
+        "2,pending,1970-01-01T00:16:40.000Z,1970-01-01T00:17:40.000Z,0.07,2,1,0.07,,,,,",
+        '1,completed,1970-01-01T00:16:40.000Z,,40.19,1,2,19.99,,"A,1",Löffel,0,0.07',
+        '1,completed,1970-01-01T00:16:40.000Z,,40.19,2,3,0.07,,"A,1",Löffel,1,0.07',
+    ]
+
+
+def test_each_field_of_an_order_has_a_column() -> None:
+    assert set(ORDER_COLUMNS) == {*Order._fields, *OrderLine._fields} - {"lines"}
 
 
 async def test_exported_products_equal_the_responses_of_the_api_in_order_of_id(
