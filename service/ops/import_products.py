@@ -167,7 +167,7 @@ class DryRun:
 
 
 class IdSet:
-    """A set of ids. Ids that follow each other take an eighth of a byte, so a million of them are no burden."""
+    """A set of ids. Ids that follow each other take about 2 bytes each, 66 in a `set`; scattered ids about 100."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, int] = {}
