@@ -14,24 +14,34 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("what", type=click.Choice(["products", "orders"]), metavar="WHAT")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    help="JSON lines (default), or CSV.",
+)
 @click.pass_obj
-def command(options: dict[str, str], what: Literal["products", "orders"]) -> int:
+def command(options: dict[str, str], what: Literal["products", "orders"], file_format: Literal["jsonl", "csv"]) -> int:
     """Print all products on sale, or all pending and completed orders.
 
     WHAT is `products` or `orders`. Each line of the output is a JSON object. Orders are sorted by id, highest first.
+    In CSV, each line of an order has one of its products.
     """
 
     settings = read_settings(options)
 
     async def work(store: "Store") -> int:
-        from service.ops.export import export
+        from service.ops.export import LINE_END, csv_header, export
 
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
         total = await (store.inspection.count_products() if what == "products" else store.orders.last_id())
         with progress_bar(total, f" {what}") as bar:
-            async for line in export(store, what):
-                print(line)
+            if file_format == "csv":
+                print(csv_header(what), end=LINE_END[file_format])
+            async for text in export(store, what, file_format):
+                print(text, end=LINE_END[file_format])
                 bar.update()
         return OK
 

@@ -3,7 +3,9 @@
 import json
 import subprocess
 
-from tests.support.command_line import SharedEngineCommand
+import pytest
+
+from tests.support.command_line import HOLDFAST, SharedEngineCommand
 
 
 def test_orders_are_exported_highest_id_first(holdfast: SharedEngineCommand) -> None:
@@ -32,3 +34,25 @@ def test_output_is_utf_8_in_each_locale(holdfast: SharedEngineCommand) -> None:
     result = holdfast("export", "products", stdin=subprocess.DEVNULL)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout)["name"] == "\N{HOT BEVERAGE}"
+
+
+@pytest.mark.parametrize("what", ["products", "orders"])
+def test_csv_begins_with_the_names_of_the_columns(holdfast: SharedEngineCommand, what: str) -> None:
+    holdfast.add_products(1)
+    holdfast.env["PYTHONIOENCODING"] = "ascii"
+    result = subprocess.run(
+        [*HOLDFAST, "export", what, "--format", "csv"],
+        cwd=holdfast.folder,
+        env=holdfast.env,
+        capture_output=True,
+        check=True,
+    )
+    header, *rows = result.stdout.split(b"\r\n")
+    assert header.startswith(b"id,")
+    assert rows == ([b"1,Mug,Holds coffee.,19.99,10,,,", b""] if what == "products" else [b""])
+
+
+def test_an_unknown_format_is_refused(holdfast: SharedEngineCommand) -> None:
+    result = holdfast("export", "products", "--format", "xlsx")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "'jsonl', 'csv'" in result.stderr

@@ -28,7 +28,10 @@ def test_a_command_uses_the_engine_of_a_running_service(embedded_holdfast: Holdf
         assert service.poll() is None
         service.terminate()
         service.communicate(timeout=PATIENCE)
-    assert (imported.returncode, imported.stdout) == (0, "1 added, 0 already existed, 0 bad rows.\n")
+    assert (imported.returncode, imported.stdout) == (
+        0,
+        "1 added, 0 changed, 0 already existed, 0 different, 0 bad rows.\n",
+    )
     assert (audited.returncode, audited.stdout.splitlines()[0]) == (0, "1 product, 0 orders, 0 of them pending.")
     assert json.loads(events.stdout)["event"] == "product_added"
     assert embedded_holdfast("audit").stdout == audited.stdout  # this time with its own engine

@@ -64,7 +64,7 @@ def test_a_help_that_cannot_be_printed_is_reported_in_one_line(holdfast: SharedE
     ("args", "unit", "first_line"),
     [
         (("audit",), "keys", "2 products, 0 orders"),
-        (("import", "p.jsonl"), "B", "0 added, 2 already existed"),
+        (("import", "p.jsonl"), "B", "0 added, 0 changed, 2 already existed"),
         (("export", "products"), "products", '{"id":1,'),
     ],
 )

@@ -3,15 +3,14 @@
 import json
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from service.ops.catalogue_files import MAX_LINE, UnreadableFile
-from service.ops.import_products import ImportReport
+from service.ops.catalogue_rows import MAX_LINE, UnreadableFile
+from service.ops.import_report import ImportReport
 from service.storage.store import Store
-from tests.support.catalogue import HEADER, import_file, jsonl_row, products_on_sale, write_file
+from tests.support.catalogue import HEADER, import_file, jsonl_row, messages, products_on_sale, write_file
 from tests.support.shop import mug
 
 
@@ -90,7 +89,7 @@ async def test_a_bad_number_is_reported_with_its_line_number(
         content = HEADER + "1,Mug,,5,1\n" + ",".join(cells.values()) + "\n3,Cup,,5,1\n"
     report = await import_file(fake_store, write_file(tmp_path, content, name))
     assert report.added == 2
-    [(line_number, reason)] = report.bad
+    [(line_number, reason)] = messages(report)
     assert line_number == (2 if name == "p.jsonl" else 3)
     assert f"#/{field}: " in reason
     assert message in reason
@@ -127,7 +126,7 @@ async def test_a_bad_json_line_is_reported_and_the_other_lines_are_imported(
     content = jsonl_row(1).encode() + b"\n" + line.rstrip(b"\n") + b"\n" + jsonl_row(4).encode()
     report = await import_file(fake_store, write_file(tmp_path, content))
     assert report.added == 2
-    [(line_number, reason)] = report.bad
+    [(line_number, reason)] = messages(report)
     assert line_number == 3
     assert message in reason
     assert [product.id for product in await products_on_sale(fake_store)] == [1, 4]
@@ -135,7 +134,7 @@ async def test_a_bad_json_line_is_reported_and_the_other_lines_are_imported(
 
 async def test_all_errors_in_a_line_are_reported(fake_store: Store, tmp_path: Path) -> None:
     content = '{"id": 0, "name": "", "price": 1.005, "stock": 1, "size": 3}\n'
-    [(_, reason)] = (await import_file(fake_store, write_file(tmp_path, content))).bad
+    [(_, reason)] = messages(await import_file(fake_store, write_file(tmp_path, content)))
     assert [part.partition(":")[0] for part in reason.split("; ")] == [
         "#/id",
         "#/name",
@@ -151,14 +150,13 @@ BAD_CELLS: dict[str, tuple[bytes, str]] = {
     "no id": (b",Pot,,5,1\n", "#/id: Field is required: without it, a second run"),
     "empty price": (b"2,Pot,,,1\n", "#/price: Input should be a number"),
     "price in double quotes": (b'2,Pot,,"""5""",1\n', "#/price: Input should be a number"),
-    "price with a comma": (b'2,Pot,,"5,00",1\n', "#/price: Input should be a number"),
     "price NaN": (b"2,Pot,,NaN,1\n", "#/price: Input should be a number"),
     "price Infinity": (b"2,Pot,,Infinity,1\n", "#/price: Input should be a number"),
     "price with a currency": (b"2,Pot,,$5,1\n", "#/price: Input should be a number"),
     "stock is an array": (b'2,Pot,,5,"[1]"\n', "#/stock: "),
     "empty name": (b"2,,,5,1\n", "#/name: "),
-    "not UTF-8": (b"2,P\xf6t,,5,1\n", "#/name: Input should be Unicode text"),
-    "a number that is not UTF-8": (b"2,Pot,,5\xff,1\n", "#/price: Input should be a number"),
+    "not UTF-8": (b"2,P\xf6t,,5,1\n", "#/name: Input should be UTF-8: try --encoding cp1252"),
+    "a number that is not UTF-8": (b"2,Pot,,5\xff,1\n", "#/price: Input should be UTF-8"),
     "very long cell": (b"2,Pot," + b"x" * 200_000 + b",5,1\n", "field larger than field limit"),
     "text after a quote": (b'2,"Pot" of gold,,5,1\n', "This is not CSV"),
 }
@@ -171,7 +169,7 @@ async def test_a_bad_csv_row_is_reported_and_the_other_rows_are_imported(
     content = HEADER.encode() + b'1,Mug,"Holds\ncoffee\n\nand tea",5,1\n' + cells + b"\n9,Cup,,5,1\n" + b"8,,,,\n"
     report = await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
     assert report.added == 2
-    [(line_number, reason), (last, _)] = report.bad
+    [(line_number, reason), (last, _)] = messages(report)
     assert (line_number, last) == (6, 9)
     assert message in reason
     assert [product.id for product in await products_on_sale(fake_store)] == [1, 9]
@@ -182,13 +180,13 @@ async def test_rows_before_an_unclosed_quote_are_imported(fake_store: Store, tmp
     report = await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
     assert report.added == 1
     reason = "A quote begins in this row and nothing ends it: nothing is read up to line 4, the last"
-    assert report.bad == [(3, reason)]
+    assert messages(report) == [(3, reason)]
 
 
 async def test_a_quote_that_a_later_row_ends_is_reported_with_both_lines(fake_store: Store, tmp_path: Path) -> None:
     content = HEADER + '1,Mug,,5,1\n2,"Pot,,5,1\n3,Cup,,5,1\n4,"Jug",,5,1\n5,Can,,5,1\n'
     report = await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
-    [(line_number, reason)] = report.bad
+    [(line_number, reason)] = messages(report)
     assert (report.added, line_number) == (2, 3)
     assert "The row ends in line 5: is a quote missing?" in reason
     assert [product.id for product in await products_on_sale(fake_store)] == [1, 5]
@@ -213,30 +211,6 @@ async def test_a_line_that_does_not_end_is_refused(fake_store: Store, tmp_path: 
         write_file(tmp_path, "x" * (MAX_LINE + 1), name)
     with pytest.raises(UnreadableFile, match=rf"{name}:1: the line is longer than 1,000,000 characters"):
         await import_file(fake_store, tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        ("id,name,description,price\n", "#/stock: Field is required"),
-        ("id,name,description,price,stock,colour\n", "#/colour: Unknown field"),
-        ("ID,name,description,price,stock\n", "#/ID: Unknown field"),
-        ("id;name;description;price;stock\n", "Unknown field"),
-    ],
-)
-async def test_a_wrong_header_makes_every_row_bad(fake_store: Store, tmp_path: Path, header: str, message: str) -> None:
-    cells = ",".join(["1"] * (header.count(",") + 1)) + "\n"
-    report = await import_file(fake_store, write_file(tmp_path, header + 2 * cells, "p.csv"))
-    assert [line_number for line_number, _ in report.bad] == [2, 3]
-    assert all(message in reason for _, reason in report.bad)
-    assert await products_on_sale(fake_store) == []
-
-
-async def test_a_file_with_a_repeated_column_adds_nothing(fake_store: Store, tmp_path: Path) -> None:
-    content = "id,name,description,price,price,stock\n1,Mug,,5,6,1\n"
-    with suppress(UnreadableFile):  # the import may also report each row as bad
-        await import_file(fake_store, write_file(tmp_path, content, "p.csv"))
-    assert await products_on_sale(fake_store) == []
 
 
 @pytest.mark.parametrize(
