@@ -38,7 +38,7 @@ from service.ops.audit_checks import (
     lines_of,
     returned_of,
 )
-from service.ops.audit_customers import audit_customers, audit_reference
+from service.ops.audit_customers import audit_customers, audit_references
 from service.ops.ledger import Ledger, order_change
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
@@ -203,10 +203,13 @@ class _Audit:
                 self.add_findings(findings)
                 if not complete:
                     raise AuditInconclusive(_EVENTS_MISSING)
-            for reference in {name.removeprefix(references) for name in names if name.startswith(references)}:
-                self.add_findings(await audit_reference(self.store, self.shop, reference))
-            for customer in {name.removeprefix(counts) for name in names if name.startswith(counts)}:
-                if await self.store.inspection.key_type(keys.customer_orders(self.shop, customer)) == "none":
+            named = sorted({name.removeprefix(references) for name in names if name.startswith(references)})
+            self.add_findings(await audit_references(self.store, self.shop, named))
+            counted = sorted({name.removeprefix(counts) for name in names if name.startswith(counts)})
+            indexes = [keys.customer_orders(self.shop, customer) for customer in counted]
+            members = await self.store.inspection.index_members(indexes, 1) if indexes else []
+            for customer, first in zip(counted, members, strict=True):
+                if not first:
                     what = "counts units, but this customer has no orders"
                     self.add_findings([Finding(keys.customer(self.shop, customer), what)])
             self.progress(len(batch))

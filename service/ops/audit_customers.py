@@ -13,10 +13,13 @@ from service.ops.audit_checks import Finding, check_indexed_order, check_members
 from service.ops.ledger import OrderChange, order_change
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
-from service.storage.sender import ErrorReply
 from service.storage.store import Store
 
 _BATCH = 500
+"""Keys that one script reads: Redis executes nothing else meanwhile."""
+
+_MAX_SMALL = 20
+"""Orders in an index that is read together with others. A larger one is read for itself, in steps."""
 
 
 class _OrderUnits(NamedTuple):
@@ -65,14 +68,13 @@ async def audit_customers(store: Store, shop: str, customers: Sequence[str]) -> 
     start = await store.events.last_id()
     ledger = _CustomerLedger(customers)
     findings: list[Finding] = []
-    for customer in customers:
-        index = keys.customer_orders(shop, customer)
-        async for order_id, row, found in _indexed_orders(store, index):
-            findings += found
-            if isinstance(row, OrderRow) and row.customer == customer:
-                ledger.set_order(customer, order_id, row)
-            elif row is not None:
-                findings.append(Finding(index, f"has the member {order_id}, which is no order of this customer"))
+    of_index = {keys.customer_orders(shop, customer): customer for customer in customers}
+    async for index, order_id, row, found in _indexed_orders(store, list(of_index)):
+        findings += found
+        if isinstance(row, OrderRow) and row.customer == of_index[index]:
+            ledger.set_order(of_index[index], order_id, row)
+        elif row is not None:
+            findings.append(Finding(index, f"has the member {order_id}, which is no order of this customer"))
     moment, rows = await store.inspection.audit_customers(customers)
     position = start
     while event_position(position) < event_position(moment):
@@ -97,34 +99,48 @@ async def audit_customers(store: Store, shop: str, customers: Sequence[str]) -> 
     return findings, await store.events.has_all_after(start)
 
 
-async def audit_reference(store: Store, shop: str, reference: str) -> list[Finding]:
-    """Find members of the index of a reference that are not orders with this reference."""
-    index = keys.reference_orders(shop, reference)
+async def audit_references(store: Store, shop: str, references: Sequence[str]) -> list[Finding]:
+    """Find members of the indexes of references that are not orders with this reference."""
+    of_index = {keys.reference_orders(shop, reference): reference for reference in references}
     findings = []
-    async for order_id, row, found in _indexed_orders(store, index):
+    async for index, order_id, row, found in _indexed_orders(store, list(of_index)):
         findings += found
-        if row is not None and (isinstance(row, Unreadable) or row.reference != reference):
+        if row is not None and (isinstance(row, Unreadable) or row.reference != of_index[index]):
             findings.append(Finding(index, f"has the member {order_id}, which is no order with this reference"))
     return findings
 
 
-async def _indexed_orders(
-    store: Store, index: str
-) -> AsyncIterator[tuple[int, OrderRow | Unreadable | None, list[Finding]]]:
-    """Yield each order in an index: its id, its row, None if it does not exist, and what is wrong with the member."""
-    try:
-        async for members in store.inspection.scan_index(index):
-            order_ids, findings = check_members(index, members)
-            for at in range(0, len(order_ids), _BATCH):
-                batch = order_ids[at : at + _BATCH]
-                _, rows = await store.inspection.audit_orders(batch)
-                for order_id, row in zip(batch, rows, strict=True):
-                    found = check_indexed_order(index, order_id, row)
-                    yield order_id, None if found else row, findings + found
-                    findings = []
-            if findings:
-                yield 0, None, findings
-    except ErrorReply as error:
-        if error.code != "WRONGTYPE":
-            raise
-        yield 0, None, [Finding(index, f"cannot be read: {error}")]
+Indexed = tuple[str, int, OrderRow | Unreadable | None, list[Finding]]
+"""An index, the id of an order in it, its row, None if it does not exist, and what is wrong with the member."""
+
+
+async def _indexed_orders(store: Store, indexes: Sequence[str]) -> AsyncIterator[Indexed]:
+    """Yield all orders in these indexes. Small indexes are read together: most have one order or two."""
+    small: list[tuple[str, int]] = []
+    for at in range(0, len(indexes), _BATCH):
+        batch = indexes[at : at + _BATCH]
+        for index, members in zip(batch, await store.inspection.index_members(batch, _MAX_SMALL + 1), strict=True):
+            if members and members[0].startswith("WRONGTYPE"):
+                yield index, 0, None, [Finding(index, f"cannot be read: {members[0]}")]
+            elif len(members) > _MAX_SMALL:
+                async for step in store.inspection.scan_index(index):
+                    order_ids, findings = check_members(index, step)
+                    async for indexed in _read_orders(store, [(index, order_id) for order_id in order_ids]):
+                        yield indexed
+                    yield index, 0, None, findings
+            else:
+                order_ids, findings = check_members(index, members)
+                small += [(index, order_id) for order_id in order_ids]
+                yield index, 0, None, findings
+        async for indexed in _read_orders(store, small):
+            yield indexed
+        small.clear()
+
+
+async def _read_orders(store: Store, entries: Sequence[tuple[str, int]]) -> AsyncIterator[Indexed]:
+    for at in range(0, len(entries), _BATCH):
+        batch = entries[at : at + _BATCH]
+        _, rows = await store.inspection.audit_orders([order_id for _, order_id in batch])
+        for (index, order_id), row in zip(batch, rows, strict=True):
+            found = check_indexed_order(index, order_id, row)
+            yield index, order_id, None if found else row, found

@@ -1,6 +1,5 @@
 """Reads whole keys and indexes, in batches: for the audit, and for the progress bars of the commands."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -108,13 +107,18 @@ class Inspection:
             Unreadable(*row) if len(row) == 1 else dict(zip(row[::2], row[1::2], strict=True)) for row in rows
         ]
 
+    async def index_members(self, names: Sequence[str], limit: int) -> list[list[str]]:
+        """Return the first members of each index. Of a key that is not a sorted set: the error message."""
+        rows: list[list[str]]
+        _, *rows = await self._client.run("audit_indexes", names, audit_indexes_args(limit=limit), safe_to_repeat=True)
+        return rows
+
     async def scores(self, entries: Sequence[tuple[str, int]]) -> list[str | None]:
-        """Return the score of each entry, a sorted set and a member. None: it is not a member."""
-        return list(
-            await asyncio.gather(
-                *(self._client.send("ZSCORE", name, member, safe_to_repeat=True) for name, member in entries)
-            )
-        )
+        """Return the score of each entry, an index and an order id. None: it is not a member."""
+        names, order_ids = [name for name, _ in entries], [order_id for _, order_id in entries]
+        scores: list[str | None]
+        _, *scores = await self._client.run("audit_members", names, order_ids, safe_to_repeat=True)
+        return scores
 
     @property
     def server_id(self) -> str:
@@ -198,3 +202,8 @@ def audit_orders_args(*, fields: Sequence[str], order_ids: Sequence[int]) -> tup
 def audit_products_args(*, fields: Sequence[str], product_ids: Sequence[int]) -> tuple[str | int, ...]:
     """Return ARGV of lua/audit_products.lua."""
     return (len(fields), *fields, *product_ids)
+
+
+def audit_indexes_args(*, limit: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/audit_indexes.lua."""
+    return (limit,)

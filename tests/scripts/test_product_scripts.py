@@ -113,8 +113,7 @@ async def test_a_field_that_no_script_names_is_stored_published_and_returned(red
         redis, "change_product", [names[0], EVENTS], [7, 1000, 2, 2, "stock", "sku", "sku", "M-2"]
     )
     assert changed == ["changed", "10", "M-2"]
-    args = [7, 1, "", "", "found", 1000, "", "", 60_000]
-    args.extend([1000, 1000, 1000, "sku", "stock", "gone"])
+    args: list[str | int] = [7, 1, "", "", "found", 1000, "", "", 60_000, 1000, 1000, 1000, "sku", "stock", "gone"]
     assert await run_script(redis, "move_stock", [names[0], EVENTS], args) == ["moved", "M-2", "11", "None"]
 
 

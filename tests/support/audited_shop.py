@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from service.domain.requests import NewOrder, NewProduct, StockChange
+from service.domain.requests import NewOrder, NewProduct, NewReturn, StockChange
 from service.ops.audit import Report, audit
 from service.storage.sender import CommandSender
 from service.storage.store import Store
@@ -67,6 +67,12 @@ def product(product_id: int | None = None, price: int = 1999, stock: int = 10) -
 
 def stock_change(change: int) -> StockChange:
     return StockChange(change=change, reason="counted")
+
+
+def new_return(*lines: tuple[int, int], restock: bool = True) -> NewReturn:
+    """Return a return of `(product id, quantity)` lines."""
+    products = [{"product_id": product_id, "quantity": quantity} for product_id, quantity in lines]
+    return NewReturn.model_validate({"products": products, "restock": restock})
 
 
 def open_shop(redis: CommandSender, **options: Any) -> AuditedShop:
