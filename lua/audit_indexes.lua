@@ -8,7 +8,7 @@
 local limit = unpack(ARGV, 1, 1)
 local reply = {'members'}
 for i = 1, #KEYS do
-  local row = redis.pcall('ZRANGE', KEYS[i], 0, limit - 1)
+  local row = redis.pcall('ZRANGEBYSCORE', KEYS[i], '-inf', '+inf', 'LIMIT', 0, limit)
   reply[1 + i] = row.err and {row.err} or row
 end
 return reply

@@ -67,7 +67,8 @@ def check_role(info: str) -> None:
 
 
 _TRIED_COMMANDS: Final = (
-    "EXISTS", "TYPE", "GET", "HGET f", "HMGET f", "XLEN", "ZCARD", "ZSCORE m", "ZCOUNT 0 0", "ZRANGEBYSCORE 0 0",
+    "EXISTS", "TYPE", "GET", "HGET f", "HGETALL", "HMGET f",
+    "XLEN", "ZCARD", "ZSCORE m", "ZCOUNT 0 0", "ZRANGEBYSCORE 0 0",
     # The rest would write. Redis checks the rights first, and then refuses writes of a read-only script.
     "HSET f v", "INCRBY 1", "PEXPIRE 1", "XADD * f v", "ZADD 1 m",
     "ZREM m", "HDEL f", "HSETNX f v", "XREVRANGE + - COUNT 0",
@@ -83,6 +84,9 @@ def rights_to_try(shop: str) -> tuple[list[str], list[str]]:
         keys.order(shop, 0),
         keys.holds(shop),
         keys.pending(shop),
+        keys.customer(shop, "0"),
+        keys.customer_orders(shop, "0"),
+        keys.reference_orders(shop, "0"),
         keys.idempotency(shop, "0"),
         keys.events(shop),
         keys.product_ids(shop),

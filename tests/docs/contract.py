@@ -17,7 +17,7 @@ from service.domain.event import EVENT_FIELDS
 from service.domain.limits import DEFAULT_HOLD_SECONDS
 from service.domain.money import Cents, format_cents
 from service.domain.order import OrderStatus
-from service.domain.requests import StockChange
+from service.domain.requests import NewReturn, StockChange
 from service.settings import SETTINGS
 from service.storage import keys
 from service.storage.requirements import check_settings
@@ -72,14 +72,17 @@ def commands() -> set[str]:
 
 
 def key_patterns() -> set[str]:
-    """Return the pattern of each key: `{shop}:product:<id>`."""
+    """Return the pattern of each key: `{shop}:product:<id>`. Two patterns if a part of it may be left out."""
     found = set()
     for _, function in inspect.getmembers(keys, inspect.isfunction):
-        names = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
         shown = [
-            name if name == "shop" else f"<{name.removeprefix('product_').removeprefix('order_')}>" for name in names
+            name if name == "shop" else f"<{re.sub('^(product|order)_|(?<=customer)_id$', '', name)}>"
+            for name in [parameter.name for parameter in parameters]
         ]
         found.add(function(*shown))
+        required = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
+        found.add(function(*shown[: len(required)]))
     return found - {keys.prefix("shop")}
 
 
@@ -105,7 +108,10 @@ async def hash_fields() -> dict[str, set[str]]:
     """
     redis, clock = FakeRedis(), Clock()
     store = make_store(redis, clock=clock)
-    product_id = (await store.products.add(new_mug())).id
+    product_id = (await store.products.add(new_mug(on_sale_until="9999-01-01T00:00:00Z"))).id
+    bought = (await store.orders.place(new_order((product_id, 2), customer="anna", reference="cart-1"), "bought")).order
+    lines = [{"product_id": product_id, "quantity": 1}]
+    await store.returns.make(bought.id, NewReturn.model_validate({"products": lines, "restock": False}), "returned")
     await store.stock.change(product_id, StockChange(change=1, reason="counted"), "stock-change")
     order_ids = []
     for number, status in enumerate(("completed", "pending", "pending", "pending")):
@@ -122,6 +128,8 @@ async def hash_fields() -> dict[str, set[str]]:
         if key_type == "hash" and isinstance(value, dict):
             pattern = re.sub(r":(\d+)$", ":<id>", name.replace(f"{{{SHOP}}}", "{shop}"))
             pattern = re.sub(r"(:idempotency):.*", r"\1:<key>", pattern)
+            if pattern == keys.customer("shop", "anna"):
+                continue  # its fields are product ids
             found.setdefault(pattern, set()).update(value)
     orders = found["{shop}:order:<id>"]
     assert orders <= HASH_FIELDS

@@ -71,8 +71,8 @@ async def test_the_table_of_keys_has_the_fields_of_each_hash() -> None:
     table = {
         key: set(code(contents)) - contract.order_statuses()
         for cell, key_type, contents in rows("data.md", "Keys")
-        for key in code(cell)
-        if key_type == "hash"
+        for key in code(cell)[:1]
+        if key_type == "hash" and key != "{shop}:customer:<customer>"  # its fields are product ids
     }
     results = {code(name)[0] for name, *_ in rows("data.md", "Idempotency keys")}
     first_sentence = section("data.md", "Idempotency keys").partition(",")[0]

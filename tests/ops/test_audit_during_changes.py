@@ -182,7 +182,7 @@ async def test_the_audit_finds_exactly_the_corruptions_if_the_shop_changes_befor
 
     store = make_store(SmallPages(shop.redis, before))
     followed = 0
-    for corrupt, repair, expected in [(None, None, set()), *CORRUPTIONS]:
+    for corrupt, repair, expected in [(None, None, set()), *CORRUPTIONS[seed::2]]:
         if corrupt is not None:
             await shop.redis.send(*corrupt)
         report = await audit(store, SHOP)
