@@ -120,12 +120,9 @@ def test_a_header_that_does_not_fit_writes_nothing(embedded_holdfast: HoldfastCo
 @pytest.mark.parametrize(
     ("content", "options"),
     [
-        ("id,name,description,price,stock\n1,Mug,,5,1\n", []),
         ("\n\ufeffid;name;description;price;stock\n1;Mug;;5,5;1\n".removeprefix("\n"), []),
-        ("id,name,description,price,stock\n1,Mug,,5,1\n", ["--format", "csv"]),
         ("id\tname\tdescription\tprice\tstock\n1\tMug\t\t5,5\t1\n", ["--delimiter", "tab", "--decimal", ","]),
         ('\ufeff\n {"id": 1, "name": "Mug", "description": "", "price": 5, "stock": 1}\n', []),
-        ('{"id": 1, "name": "Mug", "description": "", "price": 5, "stock": 1}\n', ["--format", "jsonl"]),
     ],
 )
 def test_standard_input_is_read(holdfast: SharedEngineCommand, content: str, options: list[str]) -> None:

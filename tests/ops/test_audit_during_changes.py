@@ -304,7 +304,7 @@ async def test_the_audit_finds_exactly_the_corruptions_while_several_workers_cha
     followed = 0
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_change_shop_until(worker, seed, stop)) for seed, worker in enumerate(workers)]
-        for corrupt, repair, expected in 3 * CORRUPTIONS:
+        for corrupt, repair, expected in 2 * CORRUPTIONS:
             if corrupted:
                 await engine.send(*corrupt)
             report = await audit(store, SHOP)
