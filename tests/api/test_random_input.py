@@ -39,26 +39,48 @@ FIELD_NAMES = st.sampled_from(
         "name",
         "description",
         "price",
+        "customer",
+        "limit_per_customer",
+        "on_sale_from",
+        "restock",
+        "count",
     ]
 ) | st.text(max_size=5)
 DOCUMENTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELD_NAMES, inner, max_size=5), max_leaves=12
 )
+NAMES = st.sampled_from(["anna", "a:b {c} *", "☕"]) | st.text(max_size=9) | SCALARS
+TIMES = st.sampled_from(["2026-11-27T09:00:00Z", "1970-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]) | SCALARS
 GOOD_ID, GOOD_QUANTITY = st.just(1), st.integers(1, 9)
 LINES = st.fixed_dictionaries({"product_id": GOOD_ID | GOOD_ID | SCALARS, "quantity": GOOD_QUANTITY | SCALARS})
 ORDERS = st.fixed_dictionaries(
     {"products": st.lists(LINES, min_size=1, max_size=3) | DOCUMENTS},
-    optional={"status": st.just("completed") | SCALARS, "total_price": SCALARS, "more": DOCUMENTS},
+    optional={
+        "status": st.just("completed") | SCALARS,
+        "total_price": SCALARS,
+        "customer": NAMES,
+        "reference": NAMES,
+        "more": DOCUMENTS,
+    },
 )
+RETURNS = st.fixed_dictionaries(
+    {"products": st.lists(LINES, min_size=1, max_size=3) | DOCUMENTS},
+    optional={"restock": st.booleans() | SCALARS, "reason": NAMES, "more": DOCUMENTS},
+)
+STOCK = st.fixed_dictionaries(
+    {"reason": NAMES}, optional={"change": st.integers(-9, 9) | SCALARS, "count": st.integers(0, 9) | SCALARS}
+)
+EXTENSIONS = st.fixed_dictionaries({"hold_seconds": st.integers(0, 90_000) | SCALARS}, optional={"more": DOCUMENTS})
 CHANGES = {
     "name": st.text(max_size=9) | SCALARS,
     "description": st.text(max_size=9) | SCALARS,
     "price": st.integers(0, 10**11).map(lambda cents: cents / 100) | SCALARS,
 }
+RULES = {"limit_per_customer": st.integers(1, 99) | SCALARS, "on_sale_from": TIMES, "on_sale_until": TIMES}
 PRODUCTS = st.fixed_dictionaries(
-    {**CHANGES, "stock": st.integers(0, 10**9) | SCALARS}, optional={"id": SCALARS, "more": DOCUMENTS}
+    {**CHANGES, "stock": st.integers(0, 10**9) | SCALARS}, optional={**RULES, "id": SCALARS, "more": DOCUMENTS}
 )
-PATCHES = st.fixed_dictionaries({}, optional={**CHANGES, "more": DOCUMENTS})
+PATCHES = st.fixed_dictionaries({}, optional={**CHANGES, **RULES, "more": DOCUMENTS})
 
 
 @st.composite
@@ -78,18 +100,31 @@ IDS = st.sampled_from(["1", "2", "0", "-1", "9" * 40]) | RANDOM_TEXT
 PATHS = st.one_of(
     st.sampled_from(["/products", "/orders", "/problems/not-found", "/livez", "/"]),
     st.tuples(st.sampled_from(["/products/", "/orders/", "/problems/", "/"]), IDS).map("".join),
+    st.tuples(st.sampled_from(["/products/", "/orders/"]), IDS, st.sampled_from(["/stock", "/returns", "/x"])).map(
+        "".join
+    ),
 )
 PARAMETERS = st.tuples(
-    st.sampled_from(["limit", "after", "before", "in_stock", "status"]) | RANDOM_TEXT,
+    st.sampled_from(["limit", "after", "before", "in_stock", "status", "customer", "reference"]) | RANDOM_TEXT,
     st.sampled_from(["1", "2", "true", "false", "completed", "1000"]) | st.integers().map(str) | RANDOM_TEXT,
 )
 QUERIES = st.lists(PARAMETERS.map("=".join), max_size=3).map("&".join)
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(
-            [b"idempotency-key", b"content-type", b"content-encoding", b"content-length", b"x-request-id", b"host"]
+            [
+                *[
+                    b"idempotency-key",
+                    b"content-type",
+                    b"content-encoding",
+                    b"content-length",
+                    b"x-request-id",
+                    b"host",
+                ],
+                *[b"if-match", b"if-none-match"],
+            ]
         ),
-        st.sampled_from([b"application/json", b"gzip", b"k", b'"k"', b"10"])
+        st.sampled_from([b"application/json", b"gzip", b"k", b'"k"', b"10", b"*", b'W/"x", "y-1"'])
         | st.text(string.printable[:95] + "\u00e9\u00ff", max_size=20).map(lambda text: text.encode("latin-1")),
     ),
     max_size=3,
@@ -97,7 +132,7 @@ HEADERS = st.lists(
 
 # All examples share one shop, so later examples also meet the data that earlier examples have left.
 random_input = settings(
-    max_examples=200,
+    max_examples=120,
     deadline=None,
     derandomize=True,
     database=None,
@@ -128,6 +163,20 @@ async def test_random_bodies_never_cause_a_5xx_answer(
     assert_no_server_error(await send_json(shop, "PATCH", "/products/1", patch))
     assert_no_server_error(await shop.get("/products"))
     assert_no_server_error(await shop.get("/orders"))
+
+
+@random_input
+@given(bodies(RETURNS | DOCUMENTS), bodies(STOCK | DOCUMENTS), bodies(EXTENSIONS | DOCUMENTS))
+async def test_random_returns_counts_and_extensions_never_cause_a_5xx_answer(
+    shop: AsyncClient, returned: bytes, stock: bytes, extension: bytes
+) -> None:
+    sold = (await place(shop, (1, 9), customer="anna")).json()
+    held = (await place(shop, (1, 1), status="pending", customer="anna")).json()
+    assert_no_server_error(await send_json(shop, "POST", f"/orders/{sold.get('id', 1)}/returns", returned))
+    assert_no_server_error(await send_json(shop, "POST", "/products/1/stock", stock))
+    assert_no_server_error(await send_json(shop, "PATCH", f"/orders/{held.get('id', 1)}", extension))
+    assert_no_server_error(await shop.get("/products/1/stock"))
+    assert_no_server_error(await shop.get("/orders?customer=anna&limit=2"))
 
 
 @random_input
