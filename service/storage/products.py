@@ -190,7 +190,7 @@ class Products:
             return ()
         [product] = await self.read_many([product_id])
         if product is None:
-            return ()  # the script decides: it may be withdrawn, or never added
+            return ("name", "")  # no product has this: the script says whether it is withdrawn or was never added
         if product.catalogue_version() not in versions:
             raise ProductHasChanged(product_id)
         return catalogue_pairs(product)
