@@ -167,9 +167,13 @@ class Orders:
             raise OrderNotFound(str(order_id))
         return order
 
-    async def _read_rows(self, order_ids: Sequence[int]) -> Sequence[HashValues]:
+    async def read_fields(self, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
+        """Return these fields of each order in any status. Raise ErrorReply if one of the keys is not a hash."""
         shop = self._client.shop
-        return await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], ORDER_FIELDS)
+        return await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], fields)
+
+    async def _read_rows(self, order_ids: Sequence[int]) -> Sequence[HashValues]:
+        return await self.read_fields(order_ids, ORDER_FIELDS)
 
     async def _ids_before(self, before: int, count: int, query: OrdersQuery) -> tuple[Sequence[int], int]:
         """Return about `count` ids below `before`, highest first, and the `before` of the next step.

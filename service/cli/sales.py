@@ -1,0 +1,109 @@
+"""`holdfast sales`."""
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
+from service.domain.times import Milliseconds, parse_timestamp
+from service.settings import read_settings
+
+if TYPE_CHECKING:
+    from service.ops.sales import Grouping, SalesReport
+    from service.ops.sales_formats import SalesFormat
+    from service.storage.store import Store
+
+
+def _check_time(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Milliseconds | None:
+    if text is None:
+        return None
+    is_date = re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII)
+    try:
+        return parse_timestamp(f"{text}T00:00:00Z" if is_date else text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a date such as 2026-11-26, and not a time such as 2026-11-26T09:30:00Z"
+        ) from None
+
+
+@click.command("sales")
+@click.option("--by", type=click.Choice(["product", "day", "hour"]), help="One row for each. Default: all in one row.")
+@click.option("--from", "start", metavar="TIME", callback=_check_time, help="Only sales at this time or later.")
+@click.option("--until", "end", metavar="TIME", callback=_check_time, help="Only sales before this time.")
+@click.option(
+    "--format",
+    "sales_format",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    help="A table (default), CSV, or a JSON array.",
+)
+@click.pass_obj
+def command(
+    options: dict[str, str],
+    by: "Grouping | None",
+    start: Milliseconds | None,
+    end: Milliseconds | None,
+    sales_format: "SalesFormat",
+) -> int:
+    """Print what was sold: orders, units, revenue, and what came back of them.
+
+    Only completed orders count, at the time of their completion. Returned units and their refunds count at the time of
+    the sale, not of the return, and refunds are not taken off the revenue. Days and hours are those of UTC. TIME is a
+    date (2026-11-26: its first moment in UTC), or a date and time (2026-11-26T09:30:00Z, or with another zone +01:00).
+
+    The service may run meanwhile: an order that changes while it is read counts as it was before or after the change.
+    Exit code 1: it failed, or some orders are damaged and are not in the sums.
+    """
+    settings = read_settings(options)
+    if start is not None and end is not None and end <= start:
+        raise click.UsageError("--until must be later than --from.")
+
+    async def work(store: "Store") -> int:
+        from service.ops.sales import add_up_sales
+
+        if reason := await explain_missing_shop(store, settings.shop):
+            return fail(reason)
+        with progress_bar(await _count_orders(store), " orders") as bar:
+            report = await add_up_sales(store, by or "total", start, end, bar.update)
+        _print(report, sales_format)
+        return _report_damage(report)
+
+    return run_on_shop(settings, work)
+
+
+async def _count_orders(store: "Store") -> int | None:
+    """Return about how many orders there are, for the progress bar. None: the counter of ids is damaged."""
+    from service.storage.sender import ErrorReply
+
+    try:
+        return await store.orders.last_id()
+    except (ErrorReply, ValueError):
+        return None
+
+
+def _print(report: "SalesReport", sales_format: "SalesFormat") -> None:
+    from service.ops.sales_formats import LINE_END, csv_lines, json_lines, table_lines
+
+    lines: Iterator[str] = {"table": table_lines, "csv": csv_lines, "json": json_lines}[sales_format](report)
+    try:
+        for line in lines:
+            print(line, end=LINE_END[sales_format])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `holdfast sales | head -1`: damaged orders are still reported
+        drop_output()
+
+
+def _report_damage(report: "SalesReport") -> int:
+    """Print how many damaged orders and products the audit would name, and return the exit code."""
+    code = OK
+    if report.unreadable:
+        orders = counted(report.unreadable, "order")
+        code = fail(f"not in the sums, because damaged: {orders} (`holdfast audit` names them)", FAILED)
+    if report.nameless:
+        products = counted(report.nameless, "product")
+        code = fail(f"without a name, because damaged: {products} (`holdfast audit` names them)", FAILED)
+    return code
