@@ -31,7 +31,7 @@
 --          pending                           the order is pending
 --          exceeds <units>...                more would come back than was bought and has not come back; for each line,
 --                                            what can still come back; empty: this is enough
---          full <product id>                 stock and held units of a product would be more than max_stock
+--          full <product id>...              stock and held units of these products would be more than max_stock
 local order_key, events_key = unpack(KEYS, 1, 2)
 local order_id, restock, reason, max_stock, idempotency_key, fingerprint, refusal_ms, short_refusal_ms, refusals_max, events_max, now_ms = unpack(ARGV, 1, 11)
 local fixed_keys, fixed_args, args_per_line, refusals_key, outcome_key = 2, 11, 4, KEYS[#KEYS-1], KEYS[#KEYS]
@@ -84,7 +84,10 @@ for i = 1, line_count do
     local stock, held, sold, received, lost = unpack(
       redis.call('HMGET', KEYS[fixed_keys + i], 'stock', 'held', 'sold', 'received', 'written_off'))
     if restock == '1' then
-      if stock + held + line.quantity > tonumber(max_stock) then full_refusal = {'full', line.product_id} end
+      if stock + held + line.quantity > tonumber(max_stock) then
+        full_refusal = full_refusal or {'full'}
+        full_refusal[#full_refusal + 1] = line.product_id
+      end
       line.changes = {'stock', string.format('%.0f', stock + line.quantity)}
     else
       line.changes = {'received', string.format('%.0f', received - line.quantity),

@@ -11,7 +11,14 @@ from service.domain.errors.obstacles import Obstacle, parse_obstacle
 from service.domain.errors.order_refusals import ORDER_REFUSALS, OrderPlacementRefusal
 from service.domain.errors.refusals import IdempotencyKeyReused, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
-from service.domain.errors.return_refusals import RETURN_REFUSALS, ExcessLine, ReturnExceedsOrder, ReturnRefusal
+from service.domain.errors.return_refusals import (
+    RETURN_REFUSALS,
+    ExcessLine,
+    FullLine,
+    ReturnExceedsOrder,
+    ReturnExceedsStockLimit,
+    ReturnRefusal,
+)
 from service.domain.errors.stock_refusals import STOCK_REFUSALS, StockChangeRefusal
 from service.domain.money import Cents, parse_cents
 from service.domain.requests import NewOrder, NewOrderLine, NewReturn, StockChange, StockCount
@@ -48,11 +55,12 @@ def read_return_refusal(order_id: int, new: NewReturn, reply: Sequence[str]) -> 
     """Return the refusal that lua/return_order.lua replied with."""
 
     def build(refusal_class: type[ReturnRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        texts = iter(values)
         if issubclass(refusal_class, ReturnExceedsOrder):
             return refusal_class(replayed, order_id, _read_excess(new, values))
-        numbers = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
-        return refusal_class(replayed, order_id, **numbers)
+        if issubclass(refusal_class, ReturnExceedsStockLimit):
+            positions = _positions(new.products)
+            return refusal_class(replayed, order_id, [FullLine(positions[int(id_)], int(id_)) for id_ in values])
+        return refusal_class(replayed, order_id)
 
     return _read_refusal(RETURN_REFUSALS, "return_order", reply, build)
 
@@ -142,11 +150,6 @@ def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
 _VALUE_PARSERS: Final[dict[Any, dict[str, Callable[[str], Any]]]] = {
     **{refusal_class: _field_parsers(refusal_class, after="lines") for refusal_class in ORDER_REFUSALS},
     **{refusal_class: _field_parsers(refusal_class, after="request") for refusal_class in STOCK_REFUSALS},
-    **{
-        refusal_class: _field_parsers(refusal_class, after="order_id")
-        for refusal_class in RETURN_REFUSALS
-        if refusal_class is not ReturnExceedsOrder
-    },
 }
 """For each refusal class: how each value of its reply is read, by the name of the field that it becomes."""
 

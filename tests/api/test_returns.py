@@ -166,7 +166,8 @@ async def test_a_return_that_would_make_the_stock_too_large_is_refused(
     order_id = (await place(client, (mugs, 2))).json()["id"]
     await client.post(f"/products/{mugs}/stock", json={"change": MAX_STOCK - 9, "reason": "delivery"})
     async with nothing_changes(redis):
-        assert_problem(await send_back(client, order_id, (mugs, 2)), 409, "stock-limit")
+        problem = assert_problem(await send_back(client, order_id, (mugs, 2)), 409, "stock-limit")
+    assert [(error["pointer"], error["product_id"]) for error in problem["errors"]] == [("#/products/0/quantity", mugs)]
     assert (await send_back(client, order_id, (mugs, 1))).status_code == 201
     assert (await send_back(client, order_id, (mugs, 1), restock=False)).status_code == 201
 

@@ -59,6 +59,7 @@ from service.domain.errors.request import (
 from service.domain.errors.return_refusals import (
     RETURN_REFUSALS,
     ExcessLine,
+    FullLine,
     ReturnExceedsOrder,
     ReturnExceedsStockLimit,
     ReturnOfPendingOrder,
@@ -123,7 +124,7 @@ EXAMPLES: list[HoldfastError] = [
     InsufficientStock(True, [UnavailableLine(1, 8, 5, TooLittleStock(3))]),
     ReturnOfPendingOrder(False, 41),
     ReturnExceedsOrder(False, 41, [ExcessLine(0, 7, 3, 2)]),
-    ReturnExceedsStockLimit(False, 41, 7),
+    ReturnExceedsStockLimit(False, 41, [FullLine(0, 7)]),
     PriceChanged(False, [CurrentPrice(0, 7, Cents(1999)), CurrentPrice(1, 8, Cents(5))], Cents(MAX_TOTAL)),
     TotalTooLarge(False, []),
     Overloaded("512 calls wait"),

@@ -146,7 +146,7 @@ def test_every_script_with_named_arguments_has_a_python_function() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_script_replies_with_exactly_the_words_in_its_header(name: str) -> None:
     _, header, code = split(SOURCES[name])
-    replied = set(re.findall(r"(?:return |reply = |refusal = )\{'(\w+)'", code))
+    replied = set(re.findall(r"(?:return |reply = |refusal = (?:\w+ or )?)\{'(\w+)'", code))
     for words in re.findall(r"refusal_word = \(\{(.*?)\}\)", code):
         replied |= set(re.findall(r"'(\w+)'", words))
     # The script of an order that is in another status than needed replies with this status.

@@ -28,6 +28,7 @@ from service.domain.errors.refusals import IdempotencyKeyReused
 from service.domain.errors.return_refusals import (
     RETURN_REFUSALS,
     ExcessLine,
+    FullLine,
     ReturnExceedsOrder,
     ReturnExceedsStockLimit,
     ReturnOfPendingOrder,
@@ -118,7 +119,7 @@ RETURN_REPLIES: dict[str, tuple[list[str], type[ReturnRefusal], dict[str, Any]]]
         ReturnExceedsOrder,
         {"lines": [ExcessLine(1, 7, 4, 3), ExcessLine(2, 99, 2, 0)]},
     ),
-    "full": (["full", "9"], ReturnExceedsStockLimit, {"product_id": 9}),
+    "full": (["full", "7", "9"], ReturnExceedsStockLimit, {"lines": [FullLine(1, 7), FullLine(0, 9)]}),
 }
 
 

@@ -41,6 +41,7 @@ from service.domain.errors.refusals import (
 )
 from service.domain.errors.return_refusals import (
     ExcessLine,
+    FullLine,
     ReturnExceedsOrder,
     ReturnExceedsStockLimit,
     ReturnOfPendingOrder,
@@ -410,11 +411,11 @@ class Model:
         if excess:
             return ReturnExceedsOrder(False, order.id, excess)
         full = [
-            product_id
-            for product_id, quantity in new.quantities().items()
+            FullLine(first_line(new.products, product_id), product_id)
+            for product_id, quantity in sorted(new.quantities().items())
             if self.products[product_id].stock + self.products[product_id].held + quantity > MAX_STOCK
         ]
-        return ReturnExceedsStockLimit(False, order.id, max(full)) if new.restock and full else None
+        return ReturnExceedsStockLimit(False, order.id, full) if new.restock and full else None
 
     def list_orders(self, status: str | None, customer: str | None = None, reference: str | None = None) -> list[Order]:
         """Return all pages as one list."""
@@ -480,6 +481,9 @@ def replayed_refusal(refusal: Refusal, lines: list[NewOrderLine]) -> Refusal:
         case ReturnExceedsOrder():
             excess = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
             return replace(refusal, replayed=True, lines=excess)
+        case ReturnExceedsStockLimit():
+            full = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
+            return replace(refusal, replayed=True, lines=full)
         case ReturnRefusal():
             return replace(refusal, replayed=True)
         case _:

@@ -76,17 +76,36 @@ class ReturnExceedsOrder(ReturnRefusal):
         return {"errors": json.dumps(entries)}
 
 
+class FullLine(NamedTuple):
+    """A line of a return of a product that may not have so many units."""
+
+    position: int
+    product_id: int
+
+
 @dataclass(eq=False)
 class ReturnExceedsStockLimit(ReturnRefusal):
-    """A product would have more units than a product may have."""
+    """Some products would have more units than a product may have."""
 
-    product_id: int
+    lines: Sequence[FullLine]
 
     reply_word = "full"
     problem = STOCK_LIMIT
 
     def detail(self) -> str:
-        return f"The product {self.product_id} would have more than {MAX_STOCK} units. Nothing was returned."
+        ids = ", ".join(str(line.product_id) for line in self.lines)
+        return f"There would be more than {MAX_STOCK} units of: {ids}. Nothing was returned."
+
+    def further_fields(self) -> dict[str, str]:
+        entries = [
+            {
+                "pointer": f"#/products/{line.position}/quantity",
+                "product_id": line.product_id,
+                "detail": f"The product {line.product_id} would have more than {MAX_STOCK} units.",
+            }
+            for line in self.lines
+        ]
+        return {"errors": json.dumps(entries)}
 
 
 RETURN_REFUSALS = (ReturnOfPendingOrder, ReturnExceedsOrder, ReturnExceedsStockLimit)
