@@ -39,12 +39,17 @@ def _refuse_constant(text: str) -> object:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object that has no more fields than a request may have."""
+    if len(pairs) > _MAX_FIELDS:
+        raise ValueError(f"an object has {len(pairs)} fields, and no request has so many")
+    return _wide_object(pairs)
+
+
+def _wide_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object.
 
     Refuse a field that is given twice: parsers disagree which of the two counts (RFC 7493, section 2.3).
     """
-    if len(pairs) > _MAX_FIELDS:
-        raise ValueError(f"an object has {len(pairs)} fields, and no request has so many")
     result = dict(pairs)
     if len(result) != len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -55,12 +60,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # pydantic's own parser is 1.3 us faster on an order with two lines, but reads each fraction as a float: it
 # reads 1.00000000000000000001 as 1, and 90071992547409.91 as 90071992547409.9.
 _decode = JSONDecoder(parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_object).decode
+_decode_wide = JSONDecoder(parse_float=_number, parse_constant=_refuse_constant, object_pairs_hook=_wide_object).decode
 
 
-def read_json(data: bytes) -> object:
-    """Return a JSON document (RFC 8259), fractions as exact decimals. Raise MalformedJson."""
+def read_json(data: bytes, *, any_width: bool = False) -> object:
+    """Return a JSON document (RFC 8259), fractions as exact decimals. Raise MalformedJson.
+
+    `any_width`: objects may have more fields than any request has, as in a file of another program.
+    """
     try:
-        return _decode(data.decode())
+        return _decode_wide(data.decode()) if any_width else _decode(data.decode())
     except RecursionError:
         raise MalformedJson("The JSON is nested too deeply.") from None
     except UnicodeDecodeError as error:

@@ -77,7 +77,7 @@ def _jsonl_rows(source: CatalogueInput, options: ReadOptions) -> Iterator[Import
 
 def _read_line(text: bytes, options: ReadOptions) -> NewProduct | BadRow:
     try:
-        document = read_json(text)
+        document = read_json(text, any_width=options.ignore_unknown)
     except MalformedJson as error:
         return BadRow(error.explanation, error.explanation.partition(":")[0])
     if options.ignore_unknown and isinstance(document, dict):
