@@ -121,7 +121,7 @@ class CustomerLimitExceeded(UnavailableLines):
         "Idempotency-Key gets this response for 24 hours: to try again, use a new key.",
     )
     obstacle_type = LimitReached
-    sentence = "More than one customer may have of"
+    sentence = "Over the limit per customer"
 
 
 class InsufficientStock(UnavailableLines):

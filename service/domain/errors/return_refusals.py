@@ -60,7 +60,7 @@ class ReturnExceedsOrder(ReturnRefusal):
 
     def detail(self) -> str:
         ids = ", ".join(str(line.product_id) for line in self.lines)
-        return f"More than the order {self.order_id} can return of: {ids}. Nothing was returned."
+        return f"The order {self.order_id} cannot return so many of: {ids}. Nothing was returned."
 
     def further_fields(self) -> dict[str, str]:
         entries = [
