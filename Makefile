@@ -28,8 +28,8 @@ test-quick: .venv/dev ## Run the fast tests, on a fake Redis or none: for use wh
 	.venv/bin/pytest --numprocesses auto --dist worksteal -m "not (engine or process or slow or e2e)"
 
 .PHONY: test-e2e
-test-e2e: .venv/dev ## Build the containers and test how they survive failures under load; needs Docker with compose
-	.venv/bin/pytest -m e2e tests/e2e
+test-e2e: .venv/e2e ## Build the containers and test how they survive failures under load; needs Docker with compose, Chromium and npm
+	.venv/bin/pytest -m e2e tests/e2e tests/browser
 
 .PHONY: check
 check: .venv/bench ## Check style, format, types and imports; also Lua, if luacheck is installed
@@ -66,9 +66,14 @@ clean: ## Remove what make and the tools have created, but not ./data
 	$(SYNC) --inexact
 	@touch $@ .venv/run
 
-.venv/bench: pyproject.toml uv.lock | $(UV)
-	$(SYNC) --group bench
+.venv/e2e: pyproject.toml uv.lock | $(UV)
+	$(SYNC) --inexact --group e2e
 	@touch $@ .venv/dev .venv/run
+
+# All packages: mypy checks bench/ and tests/e2e, too.
+.venv/bench: pyproject.toml uv.lock | $(UV)
+	$(SYNC) --group bench --group e2e
+	@touch $@ .venv/e2e .venv/dev .venv/run
 
 .uv/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'

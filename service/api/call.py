@@ -147,6 +147,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = self.call
+        scope["request_info"].route = call.path
         request = Request(scope, receive, send)
         arguments: list[Any] = []
         if scope["query_string"] and call.query is None and not call.ignores_query:

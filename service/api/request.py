@@ -45,12 +45,16 @@ class State(TypedDict):
 
 
 class RequestInfo:
-    """What the middleware knows of a request. `status` of the response is 0 until the response is sent."""
+    """What the middleware knows of a request. `status` of the response is 0 until the response is sent.
 
-    __slots__ = ("id", "status")
+    `route`: the path of its row in the table of calls, such as `/orders/{id}`; an empty text if no row fits.
+    """
+
+    __slots__ = ("id", "route", "status")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
+        self.route = ""
         self.status = 0
 
 
