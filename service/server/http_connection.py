@@ -26,6 +26,7 @@ from service.domain.errors.request import (
 from service.domain.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADER_FIELDS
 from service.server.http_exchange import CONTINUE, Exchange, Headers
 from service.server.http_server import HttpServer
+from service.server.http_stream import ResponseStream
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class HttpConnection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None  # while the client leaves too much unread
         self._write_deadline = 0
         self._closed: asyncio.Future[None] | None = None
+        self._streaming: Exchange | None = None  # whose response is being sent in several parts
         self._client: tuple[str, int] | None = None  # address and port
         self._client_has_ended = False
         self._lingers = False
@@ -167,6 +169,8 @@ class HttpConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """End the connection after the responses that are under way. uvicorn calls this when the server stops."""
         self._shutting_down = True
+        if self._streaming is not None and self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)  # such a response can be endless: tell the application
         if self._task is not None:
             self._is_last = True  # requests that come after those in the queue are not answered
         elif self._exchange is None or self._is_last:
@@ -360,6 +364,9 @@ class HttpConnection(asyncio.Protocol):
                 await self._call_app(exchange)
                 if self.transport.is_closing():
                     return
+                if exchange.stream is not None:
+                    self._end_stream(exchange.stream)
+                    return
                 last = not exchange.keep_alive or (self._is_last and not self._queue)
                 parts = exchange.response_parts(self.server.date, last=last)
                 if len(parts) == 1:
@@ -393,12 +400,15 @@ class HttpConnection(asyncio.Protocol):
         exchange.closed = self._wait_until_closed
         exchange.client = self._client
         exchange.client_state = self._client_state
+        exchange.open_stream = self._open_stream
         try:
             await server.app(exchange.scope(server.app_state, server.root_path), exchange.receive, exchange.send)
         except Exception as error:
             # The middleware of Holdfast answers all exceptions: this one comes from the middleware itself.
             log.error("internal_error", exc_info=error)
             exchange.response = None
+        finally:
+            self._streaming = None
         if exchange.response is None:
             exchange.keep_alive = False
             exchange.response = 500, [(b"content-length", b"0"), (b"cache-control", b"no-store")], b""
@@ -408,8 +418,30 @@ class HttpConnection(asyncio.Protocol):
             return ClientState.GONE
         return ClientState.MAY_BE_GONE if self._client_has_ended else ClientState.WAITS
 
-    async def _wait_until_closed(self) -> None:
+    def _open_stream(self, exchange: Exchange, in_chunks: bool) -> ResponseStream:
+        self._streaming = exchange
+        head = b"".join(exchange.response_parts(self.server.date, last=True))
+        return ResponseStream(self._write_part, head, in_chunks=in_chunks)
+
+    async def _write_part(self, data: bytes) -> None:
+        """Send a part of a response, and wait while the client leaves too much unread. Raise OSError if it is gone."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+            while self._writable is not None:
+                await self._writable
         if self.transport.is_closing():
+            raise ConnectionAbortedError("the client has closed the connection")
+
+    def _end_stream(self, stream: ResponseStream) -> None:
+        """End the connection after a response in several parts. If it is not complete, the client must notice that."""
+        if stream.has_ended:
+            self._end()
+        else:
+            self._is_last = True
+            self.transport.abort()
+
+    async def _wait_until_closed(self) -> None:
+        if self.transport.is_closing() or (self._streaming is not None and self._shutting_down):
             return
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()

@@ -1,7 +1,7 @@
 """One HTTP request and its response, as the ASGI application sees them.
 
-ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html. The application gets the whole body at once, and its
-response is sent as a whole: a response in several parts is collected first.
+ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html. The application gets the whole body at once. A response in
+one part is sent as a whole. The parts of a longer response are sent as they come: http_stream.py.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from service.api.coalescing import ClientState
 from service.api.responses import CLIENT_STATE, REQUEST_ERROR, SEND_WHOLE_RESPONSE
 from service.domain.errors.base import HoldfastError
+from service.server.http_stream import ResponseStream
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,7 +35,6 @@ class Exchange:
 
     __slots__ = (
         "_body_was_given",
-        "_parts",
         "_start",
         "body",
         "client",
@@ -45,8 +45,10 @@ class Exchange:
         "http_1_0",
         "keep_alive",
         "method",
+        "open_stream",
         "response",
         "size",
+        "stream",
         "target",
     )
 
@@ -65,9 +67,11 @@ class Exchange:
         self.closed: Callable[[], Awaitable[None]] | None = None
         """Waits until the connection is closed."""
         self.response: tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None = None
+        self.open_stream: Callable[[Exchange, bool], ResponseStream] | None = None
+        """Begins a response in several parts. The second argument: whether its parts are sent as chunks."""
+        self.stream: ResponseStream | None = None
         self._body_was_given = False
         self._start: Any = None
-        self._parts: list[bytes] = []
 
     def add_to_body(self, part: bytes) -> None:
         """Append a part of the body. Most bodies come in one part, which is not copied."""
@@ -112,20 +116,44 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, event: Any) -> None:
-        """Take an ASGI event. Raise ValueError if a header field could begin another field or response."""
+        """Take an ASGI event.
+
+        Raise ValueError if a header field could begin another field or response. Raise OSError if the client is gone,
+        but only in a response of several parts.
+        """
         if event["type"] == "http.response.start":
             headers = [(bytes(name).lower(), bytes(value)) for name, value in event.get("headers", ())]
             if any(character in name + value for name, value in headers for character in b"\r\n\0"):
                 raise ValueError("a header field of the response contains CR, LF or NUL")
             self._start = event["status"], headers
             return
-        self._parts.append(event.get("body", b""))
-        if not event.get("more_body", False):
-            status, headers = self._start
-            body = b"".join(self._parts)
-            if status not in _WITHOUT_BODY and all(name != b"content-length" for name, _ in headers):
-                headers.append((b"content-length", str(len(body)).encode()))
-            self.response = status, headers, body
+        part, more = event.get("body", b""), event.get("more_body", False)
+        if self.stream is None and more:
+            self._begin_stream()
+        if self.stream is not None:
+            if self.method != "HEAD":
+                await self.stream.write(part)
+            if not more:
+                await self.stream.end()
+            return
+        status, headers = self._start
+        if status not in _WITHOUT_BODY and all(name != b"content-length" for name, _ in headers):
+            headers.append((b"content-length", str(len(part)).encode()))
+        self.response = status, headers, part
+
+    def _begin_stream(self) -> None:
+        """Begin a response in several parts: it is the last one of its connection.
+
+        HTTP/1.0 knows no chunks: there, the end of the connection is the end of the response (RFC 9112, section 6.3).
+        """
+        assert self.open_stream is not None
+        status, headers = self._start
+        in_chunks = not self.http_1_0 and all(name != b"content-length" for name, _ in headers)
+        if in_chunks:
+            headers.append((b"transfer-encoding", b"chunked"))
+        self.keep_alive = False
+        self.response = status, headers, b""
+        self.stream = self.open_stream(self, in_chunks and self.method != "HEAD")
 
     def send_whole_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Take a whole response: the ASGI extension SEND_WHOLE_RESPONSE.

@@ -421,19 +421,6 @@ async def test_a_header_field_that_would_begin_another_one_is_not_sent(value: by
     assert statuses(transport) == [500]
 
 
-async def test_a_response_in_parts_is_sent_with_its_length() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
-        await send({"type": "http.response.body", "body": b"b"})
-
-    server = make_server(app)
-    transport = connect(server)
-    receive(transport, GET)
-    await settle(server)
-    assert transport.written.endswith(b"content-length: 2\r\n\r\nab")
-
-
 async def test_the_application_learns_that_the_client_is_gone() -> None:
     events: list[str] = []
 
