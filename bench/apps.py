@@ -18,6 +18,7 @@ from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
+from service.app import new_metrics
 from service.domain.requests import NewOrder
 from service.server.gc_tuning import tune_gc
 from service.settings import read_settings
@@ -48,16 +49,23 @@ class PoolSender:
 def holdfast_on_pool() -> ASGIApp:
     """Return Holdfast with PoolSender instead of MultiplexedConnection. The settings are those of `holdfast serve`."""
     settings = read_settings()
+    metrics = new_metrics()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
         assert settings.redis_url is not None
         sender = PoolSender(settings.redis_url)
-        store = Store(sender, shop=settings.shop, durability=settings.durability, events_max=settings.events_max)
-        yield {"store": store, "list_pages": RequestCoalescer()}
+        store = Store(
+            sender,
+            shop=settings.shop,
+            durability=settings.durability,
+            events_max=settings.events_max,
+            metrics=metrics,
+        )
+        yield {"store": store, "list_pages": RequestCoalescer(), "metrics": metrics}
         await sender.client.aclose()
 
-    app = RequestMiddleware(CallRouter(CALLS, lifespan))
+    app = RequestMiddleware(CallRouter(CALLS, lifespan), metrics)
     tune_gc()
     return app
 

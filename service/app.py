@@ -11,22 +11,33 @@ from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
+from service.domain.errors.catalog import refusals_of_orders
+from service.metrics.counters import Metrics
+from service.metrics.shared_rows import SharedRows
 from service.settings import Settings
 from service.storage.engine_check import check_regularly
 from service.storage.opening import open_store
 from service.storage.sweeper import sweep
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def new_metrics(shared: SharedRows | None = None) -> Metrics:
+    """Return the metrics of a worker. `shared`: the memory of all workers, if there are several."""
+    return Metrics(
+        routes=[call.path for call in CALLS], refusals=[problem.name for problem in refusals_of_orders()], shared=shared
+    )
+
+
+def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
     """Return the ASGI application. Its lifespan opens the connection to Redis and runs the sweeper."""
+    metrics = metrics or new_metrics()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
-        async with open_store(settings) as store:
-            sweeper = asyncio.create_task(sweep(store.expired_holds), name="sweeper")
+        async with open_store(settings, metrics=metrics) as store:
+            sweeper = asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper")
             watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
-            yield {"store": store, "list_pages": RequestCoalescer()}
+            yield {"store": store, "list_pages": RequestCoalescer(), "metrics": metrics}
             sweeper.cancel()
             watch.cancel()
 
-    return RequestMiddleware(CallRouter(CALLS, lifespan), access_log=settings.access_log)
+    return RequestMiddleware(CallRouter(CALLS, lifespan), metrics, access_log=settings.access_log)

@@ -8,7 +8,8 @@ The way of a request:
     routes.py        the table of calls
     call.py          reads what the row declares, and calls the handler
     request.py       reading: the id in the path, Idempotency-Key, body, query
-    products.py, orders.py, health.py, pages.py   the handlers
+    products.py, orders.py, health.py, metrics.py, pages.py   the handlers
+    exposition.py    the numbers that Prometheus reads
     coalescing.py    one load of a page for all requests that arrive at the same time
     responses.py     JSON responses, and how they are sent
     problems.py      turns an error into an RFC 9457 problem

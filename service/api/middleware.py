@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.problems import problem_for
 from service.api.request import RequestInfo
 from service.api.responses import REQUEST_ERROR, send_response
+from service.metrics.counters import Metrics
 
 log = structlog.get_logger()
 
@@ -20,7 +21,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 
 
 class RequestMiddleware:
-    """Gives each request an id, turns each exception into a response, and writes the access log if it is switched on.
+    """Gives each request an id, turns each exception into a response, counts it, and writes the access log if wanted.
 
     An X-Request-Id of the client is kept if it has 1 to 128 letters, digits, `.`, `_`, `~` or `-`.
     `/orders/` is treated like `/orders`. The prefix of a proxy, `root_path`, is removed from the path if the proxy has
@@ -28,8 +29,9 @@ class RequestMiddleware:
     REQUEST_ERROR: the middleware answers it like an error of a call.
     """
 
-    def __init__(self, app: ASGIApp, access_log: bool = False) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: bool = False) -> None:
         self.app = app
+        self._count_request = metrics.count_request
         self.access_log = access_log
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -59,8 +61,10 @@ class RequestMiddleware:
         finally:
             # The extension refers to the request, and the request to this scope: a reference cycle.
             scope.pop("extensions", None)
+            seconds = time.perf_counter() - started
+            self._count_request(info.route, info.status, seconds)
             if self.access_log:
-                ms = round((time.perf_counter() - started) * 1000, 2)
+                ms = round(seconds * 1000, 2)
                 log.info("request", request_id=info.id, method=scope["method"], path=path, status=info.status, ms=ms)
 
     def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -22,6 +22,7 @@ from service.domain.errors.request import (
 )
 from service.domain.limits import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
 from service.domain.requests import RequestModel
+from service.metrics.counters import Metrics
 from service.storage.store import Store
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
@@ -42,6 +43,7 @@ class State(TypedDict):
 
     store: Store
     list_pages: RequestCoalescer[Response]
+    metrics: Metrics
 
 
 class RequestInfo:

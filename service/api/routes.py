@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from service.api import health, orders, pages, products
+from service.api import health, metrics, orders, pages, products
 from service.api.call import Call
 from service.api.request import MERGE_PATCH
 from service.domain.errors.order_refusals import ORDER_REFUSALS
@@ -78,5 +78,6 @@ CALLS: Final = (
     ),
     Call("GET", "/livez", health.livez, ignores_query=True),
     Call("GET", "/readyz", health.readyz, ignores_query=True),
+    Call("GET", "/metrics", metrics.show_metrics, ignores_query=True),
     Call("GET", "/problems/{name}", pages.explain_problem, ignores_query=True, refuses=(PathNotFound,)),
 )  # fmt: skip

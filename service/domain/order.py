@@ -65,6 +65,10 @@ class Order(NamedTuple):
     customer: str | None = None
     refunded: Cents | None = None
 
+    def units(self) -> int:
+        """Return the units of all lines."""
+        return sum([line.quantity for line in self.lines])
+
     def json(self) -> str:
         """Return the order as the API shows it."""
         lines = ",".join([line.json() for line in self.lines])

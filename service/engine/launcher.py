@@ -70,6 +70,7 @@ def run_engine(
             *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
             *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
             *("--save", "", "--maxmemory-policy", "noeviction"),
+            *("--latency-monitor-threshold", "10"),  # in ms: slower writes of the file are shown by /metrics
         ]
         try:
             process = _start(command, locked)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
+from service.metrics.counters import Metrics
+from service.metrics.families import CLIENTS
+
 if TYPE_CHECKING:
     from service.server.http_connection import HttpConnection
 
@@ -66,6 +69,7 @@ class HttpServer:
         """The connections whose client does not read, oldest first, and the bytes that wait for each."""
         self._unread_bytes = 0
         self._next_line_at: dict[str, int] = {}
+        self._metrics: Metrics | None = app_state.get("metrics")
 
     def start(self) -> None:
         """Start the timer of the deadlines."""
@@ -80,6 +84,8 @@ class HttpServer:
     def tick(self) -> None:
         """Let a second pass: update the Date field, and end what has taken too long."""
         self.now += 1
+        if self._metrics is not None:
+            self._metrics.set(CLIENTS, len(self.connections))
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         for connection in tuple(self.connections):
             connection.check_deadline()

@@ -11,11 +11,12 @@ from socket import socket
 import structlog
 import uvicorn
 
-from service.app import create_app
+from service.app import create_app, new_metrics
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.engine.data_dir import EngineError, EngineStopped
 from service.engine.launcher import run_engine
 from service.logs import configure_logging
+from service.metrics.shared_rows import SharedRows
 from service.server.gc_tuning import tune_gc
 from service.server.http_protocol import HttpProtocol
 from service.server.http_server import Timeouts, raise_descriptor_limit
@@ -98,8 +99,10 @@ def serve(settings: Settings) -> None:
 
 
 def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
+    # One row more than workers: a new worker may start before the old one has ended.
+    shared = SharedRows(settings.workers + 1) if settings.workers > 1 else None
     config = uvicorn.Config(
-        partial(_worker_app, settings),
+        partial(_worker_app, settings, shared),
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -136,12 +139,12 @@ def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
         run_workers(config, listener, stop.is_requested)
 
 
-def _worker_app(settings: Settings) -> object:
+def _worker_app(settings: Settings, shared: SharedRows | None) -> object:
     """Return the application for one worker, in the worker's own process."""
     configure_logging(settings.log_level, in_background=True)
     if settings.workers > 1:
         prepare_worker()
-    app = create_app(settings)
+    app = create_app(settings, new_metrics(shared))
     tune_gc()
     return app
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
+from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage import keys
 from service.storage.engine_check import EngineCheck
@@ -53,6 +54,7 @@ class RedisClient:
         refusals_max: int,
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Prepare commands for this shop. Nothing is sent yet.
 
@@ -60,7 +62,9 @@ class RedisClient:
         `refusals_max`: the number of refusals a day that are remembered for a day.
         `clock`: for tests, instead of the clock of Redis.
         `engine_check`: the one that also verifies the connections, if there is one.
+        `metrics`: counts what the Store does; None: a new one.
         """
+        self.metrics = metrics or Metrics()
         self.shop = shop
         self.events_max = events_max
         self.refusals_max = refusals_max

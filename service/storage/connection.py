@@ -19,6 +19,7 @@ is never sent again, unless the caller says that it is safe to repeat.
 import asyncio
 import random
 from collections import deque
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -26,6 +27,8 @@ import hiredis
 import structlog
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
+from service.metrics.counters import Metrics
+from service.metrics.families import CONNECTED, LOST
 from service.storage.dial import Dialer, Verify
 from service.storage.sender import ErrorReply
 
@@ -55,11 +58,15 @@ class _ProtocolError(Exception):
 
 
 class _PendingCommand:
-    """A command that waits for its reply. `times_out_at` in event-loop time."""
+    """A command that waits for its reply.
 
-    __slots__ = ("future", "packed", "safe_to_repeat", "times_out_at")
+    `times_out_at` in event-loop time, of which uvloop knows only whole milliseconds; `began_at` by time.perf_counter().
+    """
+
+    __slots__ = ("began_at", "future", "packed", "safe_to_repeat", "times_out_at")
 
     def __init__(self, packed: bytes, safe_to_repeat: bool, times_out_at: float, future: asyncio.Future[Any]) -> None:
+        self.began_at = perf_counter()
         self.packed = packed
         self.safe_to_repeat = safe_to_repeat
         self.times_out_at = times_out_at
@@ -69,13 +76,22 @@ class _PendingCommand:
 class MultiplexedConnection:
     """A shared connection. `async with` opens it; it reopens when it breaks, and closes at the end."""
 
-    def __init__(self, url: str, *, timeout: float, max_in_flight: int, verify: Verify | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        max_in_flight: int,
+        verify: Verify | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
         `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
-        raises UnsupportedRedis, all commands fail with that.
+        raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies.
         """
+        self._metrics = metrics or Metrics()
         self._verify = verify
         self._unsupported: UnsupportedRedis | None = None
         self._must_reconnect = False
@@ -142,6 +158,11 @@ class MultiplexedConnection:
             self._check_again_at(pending.times_out_at)
         return future
 
+    @property
+    def in_flight(self) -> int:
+        """The number of commands that wait for a reply."""
+        return len(self._unsent) + len(self._unanswered)
+
     def reconnect(self) -> None:
         """Open a new connection when the commands that were sent are answered. The name of the host is resolved again.
 
@@ -204,6 +225,7 @@ class MultiplexedConnection:
             return
         if self._reconnect_task is not None:
             log.warning("redis_lost", reason=reason, unanswered=len(self._unanswered))
+            self._metrics.count(LOST)
         self._writer.transport.abort()
         self._writer = None
         now = self._lost_at = self._loop.time()
@@ -227,6 +249,7 @@ class MultiplexedConnection:
                 async with self._dialer.connect(self._verify) as (reader, writer):
                     self._unsupported = None
                     log.info("redis_connected")
+                    self._metrics.count(CONNECTED)
                     backoff = _FIRST_BACKOFF_SECONDS
                     await self._read_replies(reader, writer)
             except asyncio.CancelledError:
@@ -262,14 +285,18 @@ class MultiplexedConnection:
         )
         self._lost_at = None
         self._last_reply_at = self._loop.time()
+        count_round_trip = self._metrics.count_round_trip
         self._flush()
         while data := await reader.read(_READ_SIZE):
             self._last_reply_at = self._loop.time()
+            arrived_at = perf_counter()
             replies.feed(data)
             while (reply := replies.gets()) is not _INCOMPLETE:
                 if not self._unanswered:
                     raise _ProtocolError("Redis sent a reply although no command was waiting")
-                future = self._unanswered.popleft().future
+                pending = self._unanswered.popleft()
+                count_round_trip(arrived_at - pending.began_at)
+                future = pending.future
                 if future.done():
                     continue  # its caller was cancelled
                 if isinstance(reply, ErrorReply):

@@ -10,6 +10,7 @@ import structlog
 
 from service.domain.errors.refusals import OrderNotFound
 from service.domain.order import parse_lines
+from service.metrics.families import SWEEPER_LAG, SWEEPS
 from service.storage import keys
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
@@ -63,6 +64,8 @@ class ExpiredHolds:
         Return 0 if more are overdue. Otherwise return the seconds until the next deadline, or infinity if there is
         none. A hold that cannot be released is logged, and left out for RETRY_SECONDS.
         """
+        metrics = self._client.metrics
+        metrics.count(SWEEPS)
         due = await self._find_due(limit)
         order_ids = [order_id for order_id, _ in due.holds]
         batches = [order_ids[at : at + ORDERS_PER_SCRIPT] for at in range(0, len(order_ids), ORDERS_PER_SCRIPT)]
@@ -88,6 +91,7 @@ class ExpiredHolds:
                 self._skip_since = due.now
             if due.skipped == self._skip:
                 self._skip += len(failures)
+        metrics.set(SWEEPER_LAG, 0 if is_end else (due.now - min(released, default=due.now)) / 1000)
         if is_end:
             self._backlog.report(late_ms=0, released=len(released))
         elif released:
@@ -182,6 +186,9 @@ class ExpiredHolds:
         )
         match reply:
             case ["ended", *words]:
+                for word, (_, lines, _) in zip(words, parsed, strict=True):
+                    if word == "released":
+                        client.metrics.count_order("expired", sum([line.quantity for line in lines]))
                 return words
             case _:
                 raise unknown_reply("expire_orders", reply)

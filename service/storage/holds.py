@@ -28,7 +28,9 @@ class Holds:
         """
         order, reply = await self._end("complete_order", order_id)
         match reply:
-            case ["completed", completed_at]:
+            case ["completed" | "completed_before" as word, completed_at]:
+                if word == "completed":
+                    self._client.metrics.count_order("completed", order.units(), order.total_price)
                 return order._replace(
                     status=OrderStatus.COMPLETED.value,
                     expires_at=None,
@@ -46,11 +48,15 @@ class Holds:
         """
         order, reply = await self._end("cancel_order", order_id)
         match reply:
-            case ["released", "cancelled"] | ["cancelled"]:
+            case ["cancelled"]:
                 return
+            case ["released", word]:
+                self._client.metrics.count_order(word, order.units())
+                if word != "cancelled":
+                    raise _ended(order, word, "cancel_order")
             case ["completed"]:
                 raise OrderCompleted(order_id)
-            case ["released", word] | [word]:
+            case [word]:
                 raise _ended(order, word, "cancel_order")
             case _:
                 raise unknown_reply("cancel_order", reply)

@@ -1,8 +1,11 @@
 """Opens a Store with the settings."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.metrics.counters import PUBLISH_SECONDS, Metrics
+from service.metrics.families import IN_FLIGHT
 from service.settings import Settings
 from service.storage.connection import MultiplexedConnection
 from service.storage.engine_check import EngineCheck
@@ -10,10 +13,13 @@ from service.storage.store import Store
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, creates_shop: bool = True) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, creates_shop: bool = True, metrics: Metrics | None = None
+) -> AsyncIterator[Store]:
     """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
+    `metrics`: of a service that shows them. They count what the Store does, and its gauges are published.
     """
     assert settings.redis_url is not None
     check = EngineCheck(settings.shop, settings.durability, creates_shop=creates_shop)
@@ -22,9 +28,11 @@ async def open_store(settings: Settings, *, creates_shop: bool = True) -> AsyncI
         timeout=settings.redis_timeout,
         max_in_flight=settings.max_in_flight,
         verify=check.verify_connection,
+        metrics=metrics,
     )
     check.on_replica = connection.reconnect
     async with connection:
+        publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connection), name="metrics")
         yield Store(
             connection,
             shop=settings.shop,
@@ -32,4 +40,15 @@ async def open_store(settings: Settings, *, creates_shop: bool = True) -> AsyncI
             events_max=settings.events_max,
             refusals_max=settings.refusals_max,
             engine_check=check,
+            metrics=metrics,
         )
+        if publisher is not None:
+            publisher.cancel()
+
+
+async def _publish(metrics: Metrics, connection: MultiplexedConnection) -> None:
+    """Update the gauges of this worker without end: another worker may be asked for them."""
+    while True:
+        metrics.set(IN_FLIGHT, connection.in_flight)
+        metrics.publish()
+        await asyncio.sleep(PUBLISH_SECONDS)

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
 from service.domain.money import parse_cents
@@ -51,6 +52,7 @@ class Orders:
         if new.status == "pending":
             self._backlog.admit()
         client, order_ids = self._client, self._counter.ids
+        metrics = client.metrics
         shop, customer, reference = client.shop, new.customer, new.reference
         quantities = new.quantities()
         other_keys = [
@@ -109,6 +111,11 @@ class Orders:
                         reference=reference,
                         customer=customer,
                     )
+                    metrics.count_order(
+                        "placed" if new.status == "completed" else "pending",
+                        sum(quantities.values()),
+                        order.total_price,
+                    )
                     return PlacedOrder(order, replayed=False)
                 case ["exists"]:
                     self._counter.report_taken(order_id)
@@ -116,9 +123,15 @@ class Orders:
             order_ids.give_back(order_id)
             match reply:
                 case ["replayed", first_id]:
+                    metrics.count_order("replayed")
                     return PlacedOrder(await read_for_replay(self.get(int(first_id))), replayed=True)
                 case _:
-                    raise read_order_refusal(new, reply)
+                    refusal = read_order_refusal(new, reply)
+                    if isinstance(refusal, RememberedRefusal) and refusal.replayed:
+                        metrics.count_order("replayed")
+                    else:
+                        metrics.count_refusal(refusal.problem.name)
+                    raise refusal
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""

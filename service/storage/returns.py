@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
 from service.domain.limits import MAX_STOCK
-from service.domain.money import format_cents, parse_cents
+from service.domain.money import Cents, format_cents, parse_cents
 from service.domain.order import Order, OrderStatus, parse_units, with_returned
 from service.domain.requests import NewReturn
 from service.storage import keys
@@ -77,6 +77,7 @@ class Returns:
             case ["returned", returned, refunded]:
                 if order.status != OrderStatus.COMPLETED:  # it was completed after it was read
                     order = await read_for_replay(self._orders.get(order_id))
+                client.metrics.count_order("returned", *_units_and_refund(order, quantities))
                 lines_now = with_returned(order.lines, parse_units(returned))
                 return ReturnedOrder(order._replace(lines=lines_now, refunded=parse_cents(refunded)), replayed=False)
             case ["replayed", _]:
@@ -89,6 +90,13 @@ class Returns:
                 raise OrderNotFound(str(order_id))
             case _:
                 raise read_return_refusal(order_id, new, reply)
+
+
+def _units_and_refund(order: Order, quantities: Iterable[tuple[int, int]]) -> tuple[int, Cents]:
+    """Return the units of a return, and their price in cents."""
+    prices = {line.product_id: line.price for line in order.lines}
+    units = sum(quantity for _, quantity in quantities)
+    return units, Cents(sum(prices[product_id] * quantity for product_id, quantity in quantities))
 
 
 def return_order_args(

@@ -8,10 +8,12 @@ they turn the reply of a script into a value, or into an error of `service.domai
 from collections.abc import Callable
 
 from service.domain.times import Milliseconds
+from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import RedisClient
 from service.storage.engine_check import EngineCheck
+from service.storage.engine_status import EngineStatusReader
 from service.storage.events import Events
 from service.storage.expired_holds import ExpiredHolds
 from service.storage.holds import Holds
@@ -36,6 +38,7 @@ class Store:
         refusals_max: int = 1_000_000,
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient."""
         client = RedisClient(
@@ -46,7 +49,9 @@ class Store:
             refusals_max=refusals_max,
             clock=clock,
             engine_check=engine_check,
+            metrics=metrics,
         )
+        self.metrics = client.metrics
         self.check = client.check
         self.check_writable = client.check_writable
         self.products = Products(client)
@@ -58,3 +63,4 @@ class Store:
         self.returns = Returns(client, self.orders)
         self.events = Events(client)
         self.inspection = Inspection(client)
+        self.engine_status = EngineStatusReader(client)

@@ -7,6 +7,8 @@ from typing import Final
 import structlog
 
 from service.domain.errors.storage import StorageError
+from service.metrics.counters import Metrics
+from service.metrics.families import SWEEP_FAILURES
 from service.storage.expired_holds import ExpiredHolds
 
 log = structlog.get_logger()
@@ -38,7 +40,7 @@ While this worker sleeps, another worker can place an order with an earlier dead
 """
 
 
-async def sweep(expired_holds: ExpiredHolds) -> None:
+async def sweep(expired_holds: ExpiredHolds, metrics: Metrics) -> None:
     """Repeat without end: expire overdue orders, then sleep until the next deadline. Log errors and continue."""
     batch = MIN_BATCH
     while True:
@@ -47,9 +49,11 @@ async def sweep(expired_holds: ExpiredHolds) -> None:
             due_in = await expired_holds.expire_due(batch)
         except StorageError as error:
             log.warning("sweep_failed", reason=error.reason)
+            metrics.count(SWEEP_FAILURES)
             due_in = MAX_IDLE_PAUSE_SECONDS
         except Exception:
             log.exception("sweep_failed")
+            metrics.count(SWEEP_FAILURES)
             due_in = MAX_IDLE_PAUSE_SECONDS
         took = time.perf_counter() - started
         batch = min(max(MIN_BATCH, int(took * BATCH_PER_SECOND)), MAX_BATCH)

@@ -145,7 +145,7 @@ def redis_commands() -> set[str]:
     for path in Path(keys.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="send" | "_send" | "send_command"), args=[*command]):
+                case ast.Call(func=ast.Attribute(attr="send" | "_send" | "send_command" | "_try"), args=[*command]):
                     found |= _command(command)
                 # In the list of commands with their checks, in engine_check.
                 case ast.Tuple(elts=[ast.Tuple(elts=[ast.Constant(), *_] as command), *_]):
@@ -155,7 +155,11 @@ def redis_commands() -> set[str]:
 
 def _command(words: list[ast.expr]) -> set[str]:
     match words:
-        case [ast.Constant(value=str(name)), ast.Constant(value=str(part)), *_] if name in ("CONFIG", "XINFO"):
+        case [ast.Constant(value=str(name)), ast.Constant(value=str(part)), *_] if name in (
+            "CONFIG",
+            "LATENCY",
+            "XINFO",
+        ):
             return {f"{name}|{part}"}
         case [ast.Constant(value=str(name)), *_]:
             return {name}

@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 @asynccontextmanager
 async def sweeping(*stores: Store) -> AsyncIterator[None]:
     """Run a sweeper on each store during the block. Assert that none ends by itself."""
-    tasks = [asyncio.create_task(sweep(store.expired_holds)) for store in stores]
+    tasks = [asyncio.create_task(sweep(store.expired_holds, store.metrics)) for store in stores]
     yield
     assert not any(task.done() for task in tasks)
     for task in tasks:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coalescing import RequestCoalescer
 from service.api.request import State
-from service.app import create_app
+from service.app import create_app, new_metrics
 from service.domain.requests import NewOrder, NewProduct
 from service.settings import Settings
 from service.storage.sender import CommandSender
@@ -20,7 +20,9 @@ SHOP = "test"
 
 def make_store(sender: CommandSender, **options: Any) -> Store:
     """Return a Store of the shop SHOP. `options` replace the defaults of the tests."""
-    return Store(sender, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, **options})
+    return Store(
+        sender, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, "metrics": new_metrics(), **options}
+    )
 
 
 def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:
@@ -30,8 +32,8 @@ def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -
 
 def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
-    app = create_app(Settings())
-    state: State = {"store": store, "list_pages": list_pages or RequestCoalescer()}
+    app = create_app(Settings(), store.metrics)
+    state: State = {"store": store, "list_pages": list_pages or RequestCoalescer(), "metrics": store.metrics}
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)

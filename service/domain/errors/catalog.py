@@ -14,6 +14,12 @@ def all_problems() -> list[Problem]:
     return list({problem.name: problem for problem in _problems_below(HoldfastError)}.values())
 
 
+def refusals_of_orders() -> list[Problem]:
+    """Return each problem of an order that was not placed, and of whose Idempotency-Key there is no earlier result."""
+    classes = (*order_refusals.ORDER_REFUSALS, refusals.IdempotencyKeyReused)
+    return list({found.problem.name: found.problem for found in classes}.values())
+
+
 def _problems_below(error_class: type[HoldfastError]) -> Iterator[Problem]:
     if "problem" in vars(error_class):
         yield error_class.problem

@@ -1,0 +1,159 @@
+"""Turns what was counted, and the status of the engine, into the formats that Prometheus reads.
+
+Imported by the first GET /metrics: prometheus_client would make the start of the service 30 ms longer.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from service.metrics.counters import Metrics, Numbers
+from service.metrics.families import Family
+from service.storage.engine_status import EngineStatus
+
+
+def exposition(metrics: Metrics, status: EngineStatus | None, accept: str) -> tuple[bytes, str]:
+    """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it."""
+    encode, media_type = choose_encoder(accept)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(metrics, status))
+    return encode(registry), media_type
+
+
+class _Snapshot(Collector):
+    """All metrics at one moment."""
+
+    def __init__(self, metrics: Metrics, status: EngineStatus | None) -> None:
+        self._metrics = metrics
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics. prometheus_client calls this."""
+        for family, numbers in self._metrics.read():
+            yield _metric(family, numbers)
+        up = GaugeMetricFamily("holdfast_redis_up", "1: Redis can be used now. 0: it cannot.")
+        up.add_metric([], 0 if self._status is None else 1)
+        yield up
+        if self._status is not None:
+            yield from _engine_metrics(self._status)
+
+
+def _metric(family: Family, numbers: Mapping[tuple[str, ...], Numbers]) -> Metric:
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.about, labels=family.labels)
+        for labels, [*counts, total] in numbers.items():
+            histogram.add_metric(labels, list(_buckets(family.bounds, counts)), total)
+        return histogram
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = kind(family.name, family.about, labels=family.labels)
+    for labels, [number] in numbers.items():
+        metric.add_metric(labels, number)
+    return metric
+
+
+def _buckets(bounds: Iterable[float], counts: Iterable[float]) -> Iterator[tuple[str, float]]:
+    """Yield the upper bound of each bucket with the number of values up to it."""
+    total = 0.0
+    for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+        total += count
+        yield str(bound), total
+
+
+class _Fact(NamedTuple):
+    """A number of the engine. `read` returns it from the reply to INFO, and raises KeyError if it is not there."""
+
+    name: str
+    kind: Callable[..., Metric]
+    about: str
+    read: Callable[[Mapping[str, str]], float]
+
+
+def _number(name: str, scale: float = 1) -> Callable[[Mapping[str, str]], float]:
+    return lambda info: float(info[name]) * scale
+
+
+def _is(name: str, text: str) -> Callable[[Mapping[str, str]], float]:
+    return lambda info: float(info[name] == text)
+
+
+_FACTS: Final = (
+    _Fact("memory_bytes", GaugeMetricFamily, "Memory that the data use.", _number("used_memory")),
+    _Fact("memory_max_bytes", GaugeMetricFamily, "maxmemory; 0: no limit.", _number("maxmemory")),
+    _Fact("memory_rss_bytes", GaugeMetricFamily, "Memory of the process of Redis.", _number("used_memory_rss")),
+    _Fact("clients", GaugeMetricFamily, "Open connections of Redis.", _number("connected_clients")),
+    _Fact("replicas", GaugeMetricFamily, "Replicas that are connected.", _number("connected_slaves")),
+    _Fact("uptime_seconds", GaugeMetricFamily, "Time since Redis started.", _number("uptime_in_seconds")),
+    _Fact("commands", CounterMetricFamily, "Commands that Redis executed.", _number("total_commands_processed")),
+    _Fact("evicted_keys", CounterMetricFamily, "Keys that Redis deleted for memory.", _number("evicted_keys")),
+    _Fact("aof_enabled", GaugeMetricFamily, "1: Redis writes an append-only file.", _number("aof_enabled")),
+    _Fact("aof_write_ok", GaugeMetricFamily, "1: its last write worked.", _is("aof_last_write_status", "ok")),
+    _Fact("aof_rewrite_ok", GaugeMetricFamily, "1: its last rewrite worked.", _is("aof_last_bgrewrite_status", "ok")),
+    _Fact("aof_rewriting", GaugeMetricFamily, "1: Redis rewrites it.", _number("aof_rewrite_in_progress")),
+    _Fact("aof_bytes", GaugeMetricFamily, "Size of the append-only file.", _number("aof_current_size")),
+    _Fact(
+        "aof_delayed_fsyncs",
+        CounterMetricFamily,
+        "Writes that waited for an fsync (appendfsync everysec).",
+        _number("aof_delayed_fsync"),
+    ),
+    _Fact(
+        "aof_seconds",
+        CounterMetricFamily,
+        "Time that Redis was busy to write and sync the append-only file.",
+        _number("eventloop_duration_aof_sum", 1e-6),
+    ),
+    _Fact(
+        "event_loops",
+        CounterMetricFamily,
+        "Rounds of the event loop. aof_seconds for each round is the mean fsync delay (appendfsync always).",
+        _number("eventloop_cycles"),
+    ),
+)
+
+
+def _engine_metrics(status: EngineStatus) -> Iterator[Metric]:
+    for fact in _FACTS:
+        try:
+            value = fact.read(status.info)
+        except KeyError:
+            continue  # this version of Redis does not have it, or the user may not run INFO
+        metric = fact.kind(f"holdfast_engine_{fact.name}", fact.about)
+        metric.add_metric([], value)  # type: ignore[attr-defined]
+        yield metric
+    for name, about, number in (
+        ("holdfast_products_on_sale", "Products on sale.", status.products),
+        ("holdfast_holds", "Pending orders, which hold stock.", status.pending_orders),
+        (
+            "holdfast_hold_oldest_overdue_seconds",
+            "For how long the hold that ended first is overdue; 0: none is.",
+            status.oldest_overdue,
+        ),
+        ("holdfast_events", "Entries of the event stream.", status.events),
+    ):
+        if number is not None:
+            gauge = GaugeMetricFamily(name, about)
+            gauge.add_metric([], number)
+            yield gauge
+    lag = GaugeMetricFamily(
+        "holdfast_event_group_lag", "Events that the consumer group has not read.", labels=["group"]
+    )
+    pending = GaugeMetricFamily(
+        "holdfast_event_group_pending", "Events that the group has read, but not acknowledged.", labels=["group"]
+    )
+    for group in status.groups:
+        if group.lag is not None:
+            lag.add_metric([group.name], group.lag)
+        pending.add_metric([group.name], group.pending)
+    yield from (lag, pending)
+    slowest = GaugeMetricFamily(
+        "holdfast_engine_slowest_write_seconds",
+        "The slowest write or fsync of the append-only file, by kind. Needs the latency monitor of Redis.",
+        labels=["kind"],
+    )
+    for kind, times in status.slowest_writes.items():
+        slowest.add_metric([kind], times.slowest)
+    yield slowest

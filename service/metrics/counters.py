@@ -1,0 +1,185 @@
+"""Counts what this worker does, and adds up what all workers have counted."""
+
+import resource
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from service.metrics.families import (
+    CLIENTS,
+    CONNECTED,
+    CPU_SECONDS,
+    IN_FLIGHT,
+    LOST,
+    MEMORY,
+    ORDER_RESULTS,
+    ORDERS,
+    PUBLISHED_AT,
+    REFUSED,
+    REQUEST_BOUNDS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    REVENUE,
+    ROUND_TRIP_BOUNDS,
+    ROUND_TRIPS,
+    STATUSES,
+    STREAMS,
+    SWEEP_FAILURES,
+    SWEEPER_LAG,
+    SWEEPS,
+    UNITS,
+    Family,
+)
+from service.metrics.shared_rows import ROW_CELLS, Cells, SharedRows, private_row
+
+PUBLISH_SECONDS: Final = 1.0
+"""Pause between two updates of the gauges of a worker."""
+
+_MAX_AGE_SECONDS: Final = 5.0
+"""Gauges that are older belong to a worker that has ended."""
+
+Numbers = Sequence[float]
+
+
+class Metrics:
+    """What this worker counts, and what all workers have counted."""
+
+    def __init__(
+        self,
+        *,
+        routes: Iterable[str] = (),
+        refusals: Iterable[str] = (),
+        shared: SharedRows | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with zeros, or with the numbers of the worker that this one replaces.
+
+        `routes`: all paths of the table of calls. `refusals`: the names of all problems of orders that are not placed.
+        `shared`: the rows of all workers; None: this is the only one. `clock`: in seconds, the same for all workers.
+        """
+        self._clock = clock
+        self._cells: Cells
+        self._all: Cells
+        if shared is None:
+            self._cells = self._all = private_row()
+        else:
+            self._cells, self._all = shared.claim()
+        self._places: dict[Family, dict[tuple[str, ...], int]] = {}
+        self._next = 0
+        routes = (*routes, "")  # "": no row of the table fits
+        self._request_places = {
+            route: (
+                {status: self._place(REQUESTS, route, str(status)) for status in (*STATUSES, 0)},
+                self._place(REQUEST_SECONDS, route),
+            )
+            for route in routes
+        }
+        self._orders = {result: self._place(ORDERS, result) for result in ORDER_RESULTS}
+        self._units = {result: self._place(UNITS, result) for result in ORDER_RESULTS if result != "replayed"}
+        self._revenue = {result: self._place(REVENUE, result) for result in ("placed", "completed", "returned")}
+        self._refused = {name: self._place(REFUSED, name) for name in sorted({*refusals})}
+        self._round_trips = self._place(ROUND_TRIPS)
+        self._single = {
+            family: self._place(family)
+            for family in (
+                *(CONNECTED, LOST, SWEEPS, SWEEP_FAILURES),
+                *(SWEEPER_LAG, IN_FLIGHT, CLIENTS, STREAMS, CPU_SECONDS, MEMORY, PUBLISHED_AT),
+            )
+        }
+        assert self._next <= ROW_CELLS
+
+    def _place(self, family: Family, *labels: str) -> int:
+        """Return the place of a number in a row; of a histogram, the first place: buckets, then the sum."""
+        place, self._next = self._next, self._next + (len(family.bounds) + 2 if family.bounds else 1)
+        self._places.setdefault(family, {})[labels] = place
+        return place
+
+    def count_request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request and its duration. `route`: the path of its row in the table of calls, or an empty text."""
+        cells = self._cells
+        statuses, durations = self._request_places[route]
+        cells[statuses[status] if status in statuses else statuses[0]] += 1
+        cells[durations + bisect_left(REQUEST_BOUNDS, seconds)] += 1
+        cells[durations + len(REQUEST_BOUNDS) + 1] += seconds
+
+    def count_order(self, result: str, units: int = 0, cents: int = 0) -> None:
+        """Count a result of ORDER_RESULTS, with the units and the price of the order."""
+        cells = self._cells
+        cells[self._orders[result]] += 1
+        if units:
+            cells[self._units[result]] += units
+        if cents and result in self._revenue:
+            cells[self._revenue[result]] += cents
+
+    def count_refusal(self, name: str) -> None:
+        """Count an order that was not placed. `name`: of the problem."""
+        if name in self._refused:
+            self._cells[self._refused[name]] += 1
+
+    def count_round_trip(self, seconds: float) -> None:
+        """Count a reply of Redis and its time."""
+        cells, place = self._cells, self._round_trips
+        cells[place + bisect_left(ROUND_TRIP_BOUNDS, seconds)] += 1
+        cells[place + len(ROUND_TRIP_BOUNDS) + 1] += seconds
+
+    def count(self, family: Family) -> None:
+        """Count one more of a family without labels."""
+        self._cells[self._single[family]] += 1
+
+    def set(self, family: Family, value: float) -> None:
+        """Set a gauge of this worker."""
+        self._cells[self._single[family]] = value
+
+    def publish(self) -> None:
+        """Set the gauges that say how this process is, and that it lives."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self.set(CPU_SECONDS, usage.ru_utime + usage.ru_stime)
+        self.set(MEMORY, _resident_bytes())
+        self.set(PUBLISHED_AT, self._clock())
+
+    def refused_orders(self) -> dict[str, int]:
+        """Return how many orders all workers have refused, by the name of the problem."""
+        return {name: int(self._sum(place)) for name, place in self._refused.items()}
+
+    def read(self) -> Iterator[tuple[Family, Mapping[tuple[str, ...], Numbers]]]:
+        """Yield each family with its numbers, by labels: one number, or the buckets and the sum of a histogram.
+
+        What is counted per worker has the number of the worker as a label, and only workers that live. Requests have
+        only the routes and statuses that have occurred.
+        """
+        living = self._living_rows()
+        for family, places in self._places.items():
+            if family is PUBLISHED_AT:
+                continue
+            if family.per_worker:
+                [place] = places.values()
+                yield (
+                    family._replace(labels=("worker",)),
+                    {(str(row),): [self._all[row * ROW_CELLS + place]] for row in living},
+                )
+                continue
+            width = len(family.bounds) + 2 if family.bounds else 1
+            numbers = {
+                labels: [self._sum(at) / family.divisor for at in range(place, place + width)]
+                for labels, place in places.items()
+            }
+            if "route" in family.labels:
+                numbers = {labels: found for labels, found in numbers.items() if any(found)}
+            yield family, numbers
+
+    def _sum(self, place: int) -> float:
+        return float(sum(self._all[place::ROW_CELLS]))
+
+    def _living_rows(self) -> list[int]:
+        oldest = self._clock() - _MAX_AGE_SECONDS
+        published = self._all[self._single[PUBLISHED_AT] :: ROW_CELLS]
+        return [row for row, moment in enumerate(published) if moment > oldest]
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:  # not Linux: the largest value until now, which macOS counts in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

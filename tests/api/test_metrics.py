@@ -1,0 +1,204 @@
+"""GET /metrics: what is counted for each kind of request, and what is said of the engine."""
+
+import re
+
+import pytest
+from httpx2 import AsyncClient
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.app import new_metrics
+from service.storage.connection import MultiplexedConnection
+from service.storage.sender import CommandSender
+from service.storage.store import Store
+from tests.support.clock import Clock
+from tests.support.network import LONG_TIMEOUT, Network
+from tests.support.shop import add_product, expire_all_due, http_client, make_store, place
+
+
+async def scrape(client: AsyncClient) -> dict[str, float]:
+    """Return each number by its name with its labels: `holdfast_orders_total{result=placed}`."""
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    return {
+        f"{sample.name}{{{','.join(f'{name}={value}' for name, value in sorted(sample.labels.items()))}}}": sample.value
+        for family in text_string_to_metric_families(response.text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+
+
+def results(found: dict[str, float]) -> dict[str, float]:
+    """Return the results of orders that have occurred."""
+    pattern = re.compile(r"holdfast_orders_(?:total\{result|refused_total\{reason)=([a-z-]+)}")
+    return {match[1]: value for name, value in found.items() if value and (match := pattern.fullmatch(name))}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(redis: CommandSender, clock: Clock) -> Store:
+    return make_store(redis, clock=clock)
+
+
+async def test_each_result_of_an_order_is_counted_once_with_units_and_revenue(
+    client: AsyncClient, store: Store, clock: Clock
+) -> None:
+    await add_product(client, id=1, stock=100)
+    placed = (await place(client, (1, 2), key="a")).json()["id"]
+    await place(client, (1, 2), key="a")
+    pending = [(await place(client, (1, quantity), status="pending")).json()["id"] for quantity in (3, 4, 5, 6)]
+    for _ in range(2):
+        assert (await client.post(f"/orders/{pending[0]}/complete")).status_code == 200
+        assert (await client.delete(f"/orders/{pending[1]}")).status_code == 204
+    for _ in range(2):
+        back = {"products": [{"product_id": 1, "quantity": 1}]}
+        headers = {"Idempotency-Key": "back"}
+        assert (await client.post(f"/orders/{placed}/returns", json=back, headers=headers)).status_code == 201
+    clock.forward(1000)
+    assert (
+        await client.delete(f"/orders/{pending[2]}")
+    ).status_code == 410  # the cancellation finds that it has expired
+    await expire_all_due(store)
+    found = await scrape(client)
+    assert results(found) == {
+        "placed": 1,
+        "replayed": 1,
+        "pending": 4,
+        "completed": 1,
+        "cancelled": 1,
+        "expired": 2,
+        "returned": 1,
+    }
+    units = {
+        name: found[f"holdfast_order_units_total{{result={name}}}"] for name in ("placed", "completed", "cancelled")
+    }
+    assert units == {"placed": 2, "completed": 3, "cancelled": 4}
+    assert found["holdfast_order_units_total{result=expired}"] == 5 + 6
+    assert found["holdfast_order_units_total{result=returned}"] == 1
+    assert found["holdfast_order_revenue_total{result=placed}"] == 39.98
+    assert found["holdfast_order_revenue_total{result=completed}"] == 59.97
+    assert found["holdfast_order_revenue_total{result=returned}"] == 19.99
+
+
+async def test_refused_orders_are_counted_by_reason_and_a_repeated_refusal_as_replayed(client: AsyncClient) -> None:
+    await add_product(client, id=1, stock=1)
+    await place(client, (1, 5), key="a")
+    await place(client, (1, 5), key="a")
+    await place(client, (1, 6), key="a")
+    await place(client, (2, 1))
+    await place(client, (1, 1), total_price=1)
+    found = await scrape(client)
+    assert results(found) == {
+        "insufficient-stock": 1,
+        "replayed": 1,
+        "idempotency-key-reused": 1,
+        "product-not-found": 1,
+        "price-changed": 1,
+    }
+
+
+async def test_requests_are_counted_by_route_and_status_with_their_durations(client: AsyncClient) -> None:
+    await add_product(client, id=1)
+    for path in ("/products/1", "/products/1/", "/products/77", "/nowhere", "/orders/x/complete"):
+        await client.get(path)
+    await client.post("/orders", content=b"{")
+    found = await scrape(client)
+    requests = {name: value for name, value in found.items() if name.startswith("holdfast_http_requests_total")}
+    assert requests == {
+        "holdfast_http_requests_total{route=/products,status=201}": 1,
+        "holdfast_http_requests_total{route=/products/{id},status=200}": 2,
+        "holdfast_http_requests_total{route=/products/{id},status=404}": 1,
+        "holdfast_http_requests_total{route=,status=404}": 1,
+        "holdfast_http_requests_total{route=,status=405}": 1,
+        "holdfast_http_requests_total{route=/orders,status=415}": 1,
+    }
+    assert found["holdfast_http_request_duration_seconds_count{route=/products/{id}}"] == 3
+    assert found["holdfast_http_request_duration_seconds_bucket{le=+Inf,route=/products/{id}}"] == 3
+    assert 0 < found["holdfast_http_request_duration_seconds_sum{route=/products/{id}}"] < 10
+
+
+async def test_the_shop_and_its_holds_are_shown(client: AsyncClient, store: Store, clock: Clock) -> None:
+    await add_product(client, id=1)
+    await place(client, (1, 1), status="pending", hold_seconds=10)
+    await place(client, (1, 1), status="pending", hold_seconds=20)
+    found = await scrape(client)
+    assert (found["holdfast_redis_up{}"], found["holdfast_products_on_sale{}"], found["holdfast_holds{}"]) == (1, 1, 2)
+    assert found["holdfast_events{}"] == 3
+    assert found["holdfast_hold_oldest_overdue_seconds{}"] == 0
+    clock.forward(13)
+    assert (await scrape(client))["holdfast_hold_oldest_overdue_seconds{}"] == 3
+    await expire_all_due(store)
+    found = await scrape(client)
+    assert found["holdfast_holds{}"] == 1
+    assert found["holdfast_sweeps_total{}"] >= 1
+
+
+async def test_the_lag_of_each_consumer_group_is_shown(client: AsyncClient, store: Store, redis: CommandSender) -> None:
+    await add_product(client, id=1)
+    await redis.send("XGROUP", "CREATE", "{test}:events", "shipping", "0")
+    await add_product(client, id=2)
+    found = await scrape(client)
+    assert found["holdfast_event_group_pending{group=shipping}"] == 0
+    await redis.send("XREADGROUP", "GROUP", "shipping", "worker", "COUNT", 1, "STREAMS", "{test}:events", ">")
+    assert (await scrape(client))["holdfast_event_group_pending{group=shipping}"] == 1
+
+
+@pytest.mark.parametrize("redis", ["engine"], indirect=True)
+async def test_the_engine_is_shown(client: AsyncClient, redis: CommandSender) -> None:
+    await add_product(client, id=1)
+    await redis.send("XGROUP", "CREATE", "{test}:events", "shipping", "0")
+    found = await scrape(client)
+    assert found["holdfast_event_group_lag{group=shipping}"] == 1
+    for name in (
+        "memory_bytes",
+        "memory_rss_bytes",
+        "clients",
+        "commands_total",
+        "aof_seconds_total",
+        "event_loops_total",
+    ):
+        assert found[f"holdfast_engine_{name}{{}}"] > 0
+    assert found["holdfast_engine_aof_write_ok{}"] == 1
+    assert found["holdfast_engine_aof_enabled{}"] == 1
+
+
+async def test_a_prometheus_that_asks_for_openmetrics_gets_it(client: AsyncClient) -> None:
+    response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    assert {family.name for family in parse_openmetrics(response.text)} >= {"holdfast_orders", "holdfast_redis_up"}
+
+
+async def test_without_redis_the_service_still_shows_what_it_has_counted() -> None:
+    metrics = new_metrics()
+    async with (
+        MultiplexedConnection("unix:///nowhere.sock", timeout=0.05, max_in_flight=9, metrics=metrics) as nowhere,
+        http_client(make_store(nowhere, metrics=metrics)) as client,
+    ):
+        assert (await place(client, (1, 1))).status_code == 503
+        found = await scrape(client)
+    assert found["holdfast_redis_up{}"] == 0
+    assert found["holdfast_http_requests_total{route=/orders,status=503}"] == 1
+    assert "holdfast_holds{}" not in found
+
+
+async def test_connections_and_round_trips_of_redis_are_counted(engine_url: str) -> None:
+    metrics = new_metrics()
+    async with (
+        Network(engine_url) as network,
+        MultiplexedConnection(network.url, timeout=LONG_TIMEOUT, max_in_flight=99, metrics=metrics) as connection,
+        http_client(make_store(connection, metrics=metrics)) as client,
+    ):
+        before = await scrape(client)
+        network.cut()
+        await client.get("/products")
+        found = await scrape(client)
+    assert before["holdfast_redis_connections_total{}"] == 1
+    assert before["holdfast_redis_connections_lost_total{}"] == 0
+    assert found["holdfast_redis_connections_total{}"] == 2
+    assert found["holdfast_redis_connections_lost_total{}"] == 1
+    commands = found["holdfast_redis_round_trip_seconds_count{}"]
+    assert commands > before["holdfast_redis_round_trip_seconds_count{}"]
+    assert 0 < found["holdfast_redis_round_trip_seconds_sum{}"] < commands * LONG_TIMEOUT
