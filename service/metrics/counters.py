@@ -2,6 +2,7 @@
 
 import resource
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,12 @@ from service.metrics.shared_rows import ROW_CELLS, Cells, SharedRows, private_ro
 PUBLISH_SECONDS: Final = 1.0
 """Pause between two updates of the gauges of a worker."""
 
+MAX_NOTED: Final = 1000
+"""Requests, orders or replies that are noted before they are added up.
+
+Between the steps of a request, an addition takes three times as long as in a loop: 1.0 us per request, not 0.3 us.
+"""
+
 _MAX_AGE_SECONDS: Final = 5.0
 """Gauges that are older belong to a worker that has ended."""
 
@@ -60,12 +67,12 @@ class Metrics:
         `shared`: the rows of all workers; None: this is the only one. `clock`: in seconds, the same for all workers.
         """
         self._clock = clock
-        self._cells: Cells
+        self._row: Cells
         self._all: Cells
         if shared is None:
-            self._cells = self._all = private_row()
+            self._row = self._all = private_row()
         else:
-            self._cells, self._all = shared.claim()
+            self._row, self._all = shared.claim()
         self._places: dict[Family, dict[tuple[str, ...], int]] = {}
         self._next = 0
         routes = (*routes, "")  # "": no row of the table fits
@@ -89,6 +96,11 @@ class Metrics:
             )
         }
         assert self._next <= ROW_CELLS
+        self._cells: list[float] = self._row[: self._next].tolist()
+        self._noted_requests: list[tuple[str, int, float]] = []
+        self._noted_orders: list[tuple[str, int, int]] = []
+        self.round_trips: list[float] = []
+        """Times from a command to the reply of Redis, in seconds. `add_up()` empties the list."""
 
     def _place(self, family: Family, *labels: str) -> int:
         """Return the place of a number in a row; of a histogram, the first place: buckets, then the sum."""
@@ -98,31 +110,22 @@ class Metrics:
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         """Count a request and its duration. `route`: the path of its row in the table of calls, or an empty text."""
-        cells = self._cells
-        statuses, durations = self._request_places[route]
-        cells[statuses[status] if status in statuses else statuses[0]] += 1
-        cells[durations + bisect_left(REQUEST_BOUNDS, seconds)] += 1
-        cells[durations + len(REQUEST_BOUNDS) + 1] += seconds
+        noted = self._noted_requests
+        noted.append((route, status, seconds))
+        if len(noted) >= MAX_NOTED:
+            self.add_up()
 
     def count_order(self, result: str, units: int = 0, cents: int = 0) -> None:
         """Count a result of ORDER_RESULTS, with the units and the price of the order."""
-        cells = self._cells
-        cells[self._orders[result]] += 1
-        if units:
-            cells[self._units[result]] += units
-        if cents and result in self._revenue:
-            cells[self._revenue[result]] += cents
+        noted = self._noted_orders
+        noted.append((result, units, cents))
+        if len(noted) >= MAX_NOTED:
+            self.add_up()
 
     def count_refusal(self, name: str) -> None:
         """Count an order that was not placed. `name`: of the problem."""
         if name in self._refused:
             self._cells[self._refused[name]] += 1
-
-    def count_round_trip(self, seconds: float) -> None:
-        """Count a reply of Redis and its time."""
-        cells, place = self._cells, self._round_trips
-        cells[place + bisect_left(ROUND_TRIP_BOUNDS, seconds)] += 1
-        cells[place + len(ROUND_TRIP_BOUNDS) + 1] += seconds
 
     def count(self, family: Family) -> None:
         """Count one more of a family without labels."""
@@ -133,22 +136,52 @@ class Metrics:
         self._cells[self._single[family]] = value
 
     def publish(self) -> None:
-        """Set the gauges that say how this process is, and that it lives."""
+        """Let the other workers see the numbers of this one, how its process is, and that it lives."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         self.set(CPU_SECONDS, usage.ru_utime + usage.ru_stime)
         self.set(MEMORY, _resident_bytes())
         self.set(PUBLISHED_AT, self._clock())
+        self._copy()
+
+    def add_up(self) -> None:
+        """Add what was noted to the numbers."""
+        cells = self._cells
+        for route, status, seconds in self._noted_requests:
+            statuses, durations = self._request_places[route]
+            cells[statuses[status] if status in statuses else statuses[0]] += 1
+            cells[durations + bisect_left(REQUEST_BOUNDS, seconds)] += 1
+            cells[durations + len(REQUEST_BOUNDS) + 1] += seconds
+        self._noted_requests.clear()
+        for result, units, cents in self._noted_orders:
+            cells[self._orders[result]] += 1
+            if units:
+                cells[self._units[result]] += units
+            if cents and result in self._revenue:
+                cells[self._revenue[result]] += cents
+        self._noted_orders.clear()
+        place = self._round_trips
+        for seconds in self.round_trips:
+            cells[place + bisect_left(ROUND_TRIP_BOUNDS, seconds)] += 1
+        cells[place + len(ROUND_TRIP_BOUNDS) + 1] += sum(self.round_trips)
+        self.round_trips.clear()
+
+    def _copy(self) -> None:
+        """Copy the numbers into the row that the other workers see."""
+        self.add_up()
+        self._row[: self._next] = array("d", self._cells)
 
     def refused_orders(self) -> dict[str, int]:
         """Return how many orders all workers have refused, by the name of the problem."""
+        self._copy()
         return {name: int(self._sum(place)) for name, place in self._refused.items()}
 
     def read(self) -> Iterator[tuple[Family, Mapping[tuple[str, ...], Numbers]]]:
         """Yield each family with its numbers, by labels: one number, or the buckets and the sum of a histogram.
 
         What is counted per worker has the number of the worker as a label, and only workers that live. Requests have
-        only the routes and statuses that have occurred.
+        only the routes and statuses that have occurred. The numbers of other workers are up to PUBLISH_SECONDS old.
         """
+        self._copy()
         living = self._living_rows()
         for family, places in self._places.items():
             if family is PUBLISHED_AT:

@@ -27,7 +27,7 @@ import hiredis
 import structlog
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
-from service.metrics.counters import Metrics
+from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
 from service.storage.dial import Dialer, Verify
 from service.storage.sender import ErrorReply
@@ -285,7 +285,8 @@ class MultiplexedConnection:
         )
         self._lost_at = None
         self._last_reply_at = self._loop.time()
-        count_round_trip = self._metrics.count_round_trip
+        metrics = self._metrics
+        round_trips = metrics.round_trips
         self._flush()
         while data := await reader.read(_READ_SIZE):
             self._last_reply_at = self._loop.time()
@@ -295,7 +296,7 @@ class MultiplexedConnection:
                 if not self._unanswered:
                     raise _ProtocolError("Redis sent a reply although no command was waiting")
                 pending = self._unanswered.popleft()
-                count_round_trip(arrived_at - pending.began_at)
+                round_trips.append(arrived_at - pending.began_at)
                 future = pending.future
                 if future.done():
                     continue  # its caller was cancelled
@@ -305,6 +306,8 @@ class MultiplexedConnection:
                         self._must_reconnect = True
                 else:
                     future.set_result(reply)
+            if len(round_trips) >= MAX_NOTED:
+                metrics.add_up()
             if self._must_reconnect and not self._unanswered:
                 raise ConnectionError("this Redis has become a replica")
         if self._writer is not None:  # otherwise Holdfast closed it, and has said why
