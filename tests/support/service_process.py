@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.support.command_line import PYTHONPATH
+from tests.support.preloaded import PreloadedProcess
 from tests.support.processes import free_port, processes_in
 from tests.support.shop import mug
 from tests.support.waiting import eventually, wait_until
@@ -38,10 +39,13 @@ REDIS_TIMEOUT = 0.3
 
 
 class ServiceProcess:
-    """A running `holdfast serve`. The working directory of all its processes is in `folder`."""
+    """A running `holdfast serve`. The working directory of all its processes is in `folder`.
+
+    Without a `command`, it is forked from a process that has imported everything. Tests of the start name a command.
+    """
 
     def __init__(
-        self, folder: Path, command: tuple[str, ...] = HOLDFAST, port: int | None = None, **settings: object
+        self, folder: Path, command: tuple[str, ...] | None = None, port: int | None = None, **settings: object
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -52,17 +56,24 @@ class ServiceProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         environment |= {"PYTHONPATH": PYTHONPATH}
         environment |= {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process: subprocess.Popen[bytes] | PreloadedProcess
+        if command is None and sys.platform == "linux":
+            self.process = PreloadedProcess(["serve"], folder, environment, self.stderr_file)
+        else:
+            self._start(command or HOLDFAST, environment)
+        self.client = Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+
+    def _start(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
         with self.stderr_file.open("a") as stderr:
             self.process = subprocess.Popen(
                 [*command, "serve"],
-                cwd=folder,
+                cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
                 start_new_session=True,
             )
-        self.client = Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.runs_and_answers("/readyz"), "/readyz")
