@@ -1,7 +1,7 @@
 """One API call: what its row in routes.py declares, and how a request for it is read."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -28,9 +28,26 @@ Refusals = tuple[type[HoldfastError], ...]
 NotFound = type[ProductNotFound] | type[OrderNotFound]
 
 
+class Answer(NamedTuple):
+    """What a call answers if it succeeds: a part of the description of the API, see api/openapi.py.
+
+    `schema`: the name of the schema of the body; an empty text: the body is not JSON, or there is none.
+    `headers`: header fields of the answer that matter to a client. `is_cacheable`: it has an ETag, and If-None-Match
+    may be sent. `takes_if_match`: If-Match may be sent.
+    """
+
+    status: int
+    schema: str = ""
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+    is_cacheable: bool = False
+    takes_if_match: bool = False
+
+
 class Call:
     """A row of the table of API calls. The handler gets the request, then the id, then the body or the query.
 
+    - `answer`: of a request that succeeds.
     - `not_found`: the path has an `{id}`; this is the error for an unknown id, and for a text that cannot be an id.
     - `body`, `media_types`: the model of the body, and the media types that it may have.
     - `body_with`: other models of the body, for bodies that have a certain member.
@@ -47,6 +64,7 @@ class Call:
         path: str,
         handler: Callable[[Request], Awaitable[Response]],
         *,
+        answer: Answer,
         ignores_query: bool = False,
         refuses: Refusals = (),
     ) -> None: ...
@@ -57,6 +75,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int], Awaitable[Response]],
         *,
+        answer: Answer,
         not_found: NotFound,
         refuses: Refusals = (),
     ) -> None: ...
@@ -67,6 +86,7 @@ class Call:
         path: str,
         handler: Callable[[Request, ModelT], Awaitable[Response]],
         *,
+        answer: Answer,
         body: type[ModelT],
         takes_idempotency_key: bool = False,
         refuses: Refusals = (),
@@ -78,6 +98,7 @@ class Call:
         path: str,
         handler: Callable[[Request, ModelT], Awaitable[Response]],
         *,
+        answer: Answer,
         query: type[ModelT],
         refuses: Refusals = (),
     ) -> None: ...
@@ -88,6 +109,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int, ModelT], Awaitable[Response]],
         *,
+        answer: Answer,
         not_found: NotFound,
         body: type[ModelT],
         media_types: tuple[str, ...] = JSON,
@@ -101,6 +123,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int, ModelT | OtherModelT], Awaitable[Response]],
         *,
+        answer: Answer,
         not_found: NotFound,
         body: type[ModelT],
         body_with: Mapping[str, type[OtherModelT]],
@@ -113,6 +136,7 @@ class Call:
         path: str,
         handler: Callable[..., Awaitable[Response]],
         *,
+        answer: Answer,
         not_found: NotFound | None = None,
         body: type[RequestModel] | None = None,
         body_with: Mapping[str, type[RequestModel]] = NO_MODELS,
@@ -125,6 +149,7 @@ class Call:
         self.method = method
         self.path = path
         self.handler = handler
+        self.answer = answer
         self.not_found = not_found
         self.body = body
         self.body_with = body_with

@@ -45,7 +45,7 @@ class RequestMiddleware:
         path: str = scope["path"]
         if scope["root_path"]:
             path = scope["path"] = _without_prefix(path, scope["root_path"])
-        if path[-1:] == "/" and path != "/":
+        if path[-1:] == "/" and path not in ("/", "//"):
             scope["path"] = path[:-1]
         try:
             if REQUEST_ERROR in scope:

@@ -21,9 +21,16 @@ def problem_for(error: Exception, request_id: str, scope: Scope) -> Response:
         error = InternalError()
     elif isinstance(error, StorageError):
         log.warning(error.problem.name, request_id=request_id, reason=error.reason)
+    headers = {"Cache-Control": "no-store", **error.headers()}
+    body = problem_document(error, request_id, scope["root_path"]) + "\n"
+    return Response(body, error.problem.status, headers, media_type="application/problem+json")
+
+
+def problem_document(error: HoldfastError, request_id: str, root_path: str) -> str:
+    """Return the JSON text that a client gets about an error (RFC 9457, section 3)."""
     problem = error.problem
     document = {
-        "type": f"{scope['root_path']}/problems/{problem.name}",
+        "type": f"{root_path}/problems/{problem.name}",
         "title": problem.title,
         "status": problem.status,
         "detail": error.detail(),
@@ -31,6 +38,4 @@ def problem_for(error: Exception, request_id: str, scope: Scope) -> Response:
     }
     # dumps() writes ASCII: the detail may quote a lone surrogate from the request, which has no UTF-8 encoding.
     further_fields = "".join(f', "{name}": {text}' for name, text in error.further_fields().items())
-    body = json.dumps(document)[:-1] + further_fields + "}\n"
-    headers = {"Cache-Control": "no-store", **error.headers()}
-    return Response(body, problem.status, headers, media_type="application/problem+json")
+    return json.dumps(document)[:-1] + further_fields + "}"

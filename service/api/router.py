@@ -30,7 +30,7 @@ class CallRouter(Router):
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise PathNotFound. Starlette calls this if no route fits."""
-        raise PathNotFound(scope["path"])
+        raise PathNotFound(scope["path"], f"{scope['root_path']}/docs")
 
 
 class _CallRoute(Route):

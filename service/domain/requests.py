@@ -6,7 +6,16 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from unicodedata import category
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.domain.limits import (
@@ -53,6 +62,18 @@ def _to_cents(limit: int) -> BeforeValidator:
 
     return BeforeValidator(to_cents)
 
+
+def _amount_schema(limit: int) -> WithJsonSchema:
+    """Return the JSON schema of an amount of money: cents inside of Holdfast, a number with two decimals outside."""
+    return WithJsonSchema(
+        {"type": "number", "minimum": 0, "maximum": float(format_cents(Cents(limit))), "multipleOf": 0.01}
+    )
+
+
+_TIME_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "date-time"})
+
+_VISIBLE_TEXT: Final = {"pattern": r"\S", "format": "visible-text"}
+"""JSON schema of a text that is not blank: a pattern cannot say which characters are visible."""
 
 _INVISIBLE_CATEGORIES: Final = {"Cf", "Mn", "Me"}
 """Format characters, such as the zero-width space, and marks that are drawn on the character before them.
@@ -122,18 +143,25 @@ def _parse_boolean(value: str) -> bool:
 
 
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_not_blank)]
+Name = Annotated[
+    str, Field(min_length=1, max_length=MAX_NAME, json_schema_extra=_VISIBLE_TEXT), AfterValidator(_not_blank)
+]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
-Price = Annotated[Cents, _to_cents(MAX_PRICE)]
-Total = Annotated[Cents, _to_cents(MAX_TOTAL)]
+Price = Annotated[Cents, _to_cents(MAX_PRICE), _amount_schema(MAX_PRICE)]
+Total = Annotated[Cents, _to_cents(MAX_TOTAL), _amount_schema(MAX_TOTAL)]
 Stock = Annotated[int, Field(ge=0, le=MAX_STOCK)]
-Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON), AfterValidator(_not_blank)]
+Reason = Annotated[
+    str, Field(min_length=1, max_length=MAX_REASON, json_schema_extra=_VISIBLE_TEXT), AfterValidator(_not_blank)
+]
 Reference = Annotated[
-    str, Field(min_length=1, max_length=MAX_REFERENCE), AfterValidator(_printable), AfterValidator(_not_blank)
+    str,
+    Field(min_length=1, max_length=MAX_REFERENCE, json_schema_extra={"pattern": r"\S", "format": "printable-text"}),
+    AfterValidator(_printable),
+    AfterValidator(_not_blank),
 ]
 """The reference or the customer of an order: a text that means something to the shop only."""
 CustomerLimit = Annotated[int, Field(ge=1, le=MAX_STOCK)]
-Moment = Annotated[int, BeforeValidator(_to_milliseconds)]
+Moment = Annotated[int, BeforeValidator(_to_milliseconds), _TIME_SCHEMA]
 SaleEnd = Annotated[Moment | None, AfterValidator(_after_on_sale_from)]
 HoldSeconds = Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)]
 PageLimit = Annotated[int, BeforeValidator(_parse_digits), Field(ge=1, le=MAX_PAGE)]
@@ -206,6 +234,13 @@ class NewOrder(RequestModel):
     `reference` is the shop's own number of the order, or the id of its cart; `customer` says who orders.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["hold_seconds"]},
+            "then": {"required": ["status"], "properties": {"status": {"const": "pending"}}},
+        }
+    )
+
     products: NewOrderLines
     status: Literal["completed", "pending"] = "completed"
     hold_seconds: HoldSeconds = DEFAULT_HOLD_SECONDS
@@ -246,7 +281,9 @@ class NewReturn(RequestModel):
 class StockChange(RequestModel):
     """Body of POST /products/{id}/stock. A negative change removes units."""
 
-    change: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK), AfterValidator(_not_zero)]
+    change: Annotated[
+        int, Field(ge=-MAX_STOCK, le=MAX_STOCK, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)
+    ]
     reason: Reason
 
 

@@ -1,12 +1,13 @@
 """Each problem: its answer, and the page that explains it."""
 
-import re
+from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
 
 from service.domain.errors.catalog import all_problems
 from service.storage.sender import CommandSender
+from tests.api.test_pages import BROWSER
 from tests.support.problems import assert_problem
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import SHOP, add_product, mug, place
@@ -70,9 +71,17 @@ async def test_each_problem_is_explained_and_its_request_changes_nothing(
     async with nothing_changes(redis):
         response = await client.request(method, path, **options)  # type: ignore[arg-type]
     problem = assert_problem(response, status, name)
-    page = await client.get(problem["type"])
-    assert page.status_code == 200
-    assert problem["title"] in page.text
+    explained = (await client.get(problem["type"])).json()
+    assert explained["title"] == problem["title"]
+    # The example is a document as this one. It shows all members that such a problem may have.
+    assert members_of(explained["example"]) >= members_of(problem)
+    assert explained["example"]["status"] == status
+
+
+def members_of(problem: dict[str, Any]) -> set[str]:
+    """Return the names of the members of a problem, and of the entries of its `errors`."""
+    entries = problem.get("errors", [])
+    return set(problem) | {f"errors/{name}" for entry in entries for name in entry if name != "in"}
 
 
 SERVER_PROBLEMS = {"malformed-request", "request-timeout", "head-too-large", "unsupported-http-version"}
@@ -85,8 +94,12 @@ def test_each_problem_type_has_a_test() -> None:
 
 @pytest.mark.parametrize("name", sorted(ALL_PROBLEMS))
 async def test_type_of_a_problem_is_the_address_of_its_page(client: AsyncClient, name: str) -> None:
-    response = await client.get(f"/problems/{name}")
+    response = await client.get(f"/problems/{name}", headers={"Accept": BROWSER})
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert f"/problems/{name}" in response.text
-    assert "{" not in re.sub("<style>.*</style>", "", response.text, flags=re.DOTALL)  # no placeholder is left
+    assert "`" not in response.text
+    explained = (await client.get(f"/problems/{name}")).json()
+    assert explained["type"] == f"/problems/{name}"
+    assert explained["example"]["type"] == f"/problems/{name}"
+    assert explained["meaning"] != explained["remedy"]

@@ -102,7 +102,7 @@ EXAMPLES: list[HoldfastError] = [
     BodyTooLarge("The body is too large."),
     UnsupportedMediaType("Send JSON.", ("application/json", "application/merge-patch+json")),
     InvalidRequest("See errors.", [FieldError("#/name", "Field is required"), FieldError("#/limit", "Bad", "query")]),
-    PathNotFound(LONG),
+    PathNotFound(LONG, "/docs"),
     MethodNotAllowed("PUT", LONG, ["GET", "POST"]),
     ProductNotFound(LONG),
     ProductIdTaken(7),
@@ -160,7 +160,9 @@ def test_each_concrete_class_has_a_problem_with_a_page(error_class: type[Holdfas
     assert error_class.problem in all_problems()
     assert 400 <= error_class.problem.status < 600
     assert error_class.problem.title
-    assert error_class.problem.about
+    for text in (error_class.problem.meaning, error_class.problem.remedy):
+        assert text.endswith(".")
+        assert text.count("`") % 2 == 0
 
 
 def classes_in_docstring() -> dict[str, tuple[str, str]]:

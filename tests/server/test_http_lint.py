@@ -71,6 +71,15 @@ REQUESTS: dict[str, tuple[int, bytes]] = {
     "alive": (200, request("GET", "/livez")),
     "ready": (200, request("GET", "/readyz")),
     "explained problem": (200, request("GET", "/problems/order-not-found")),
+    "explained problem, for a browser": (
+        200,
+        request("GET", "/problems/order-not-found", None, "Accept: text/html"),
+    ),
+    "problems": (200, request("GET", "/problems")),
+    "start": (307, request("GET", "/")),
+    "docs": (200, request("GET", "/docs")),
+    "file": (200, request("GET", "/docs/docs.js")),
+    "metrics": (200, request("GET", "/metrics")),
     "unknown path": (404, request("GET", "/nothing")),
     "wrong method": (405, request("PUT", "/orders")),
     "options": (405, request("OPTIONS", "/orders")),
@@ -120,9 +129,11 @@ async def test_every_answer_says_how_it_may_be_cached_and_that_its_type_must_not
     head, _, _ = (await answer(transport, REQUESTS[name][1])).partition(b"\r\n\r\n")
     fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
     is_product = name.startswith(("products", "one product", "a page"))
-    expected = b"no-cache" if is_product else b"max-age=3600" if name == "explained problem" else b"no-store"
+    is_checked = is_product or name == "file"
+    is_explanation = name.startswith(("explained problem", "problems", "docs"))
+    expected = b"no-cache" if is_checked else b"max-age=3600" if is_explanation else b"no-store"
     assert fields[b"cache-control"] == expected
-    assert (b"etag" in fields) == is_product
+    assert (b"etag" in fields) == (is_product or name == "file")
     assert fields[b"x-content-type-options"] == b"nosniff"
 
 

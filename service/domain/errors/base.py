@@ -4,12 +4,16 @@ from typing import ClassVar, NamedTuple
 
 
 class Problem(NamedTuple):
-    """A problem type of RFC 9457. The type is `/problems/<name>`; `about` is the text of that page, in HTML."""
+    """A problem type of RFC 9457. The type is `/problems/<name>`, the address of a page that explains it.
+
+    `meaning`: what has happened, and what was not done. `remedy`: what the client can do. Code is in backticks.
+    """
 
     name: str
     status: int
     title: str
-    about: str
+    meaning: str
+    remedy: str
 
 
 class HoldfastError(Exception):
@@ -37,7 +41,9 @@ class InternalError(HoldfastError):
         "internal-error",
         500,
         "Holdfast has a bug",
-        "The error was logged. <code>instance</code> is the id of the request: quote it when you report the bug.",
+        "A bug in Holdfast. The error was logged. The request may have been carried out, or not.",
+        "Quote `instance`, the id of the request, when you report the bug. Repeat the request with the same "
+        "Idempotency-Key: then it takes effect only once.",
     )
 
     def detail(self) -> str:

@@ -83,9 +83,10 @@ class CustomerRequired(UnavailableLines):
         "customer-required",
         422,
         "The order must name its customer",
-        "A product of the order has a <code>limit_per_customer</code>. Send <code>customer</code>: an id that you "
-        "chose, the same in all orders of this customer. Nothing was taken. The same Idempotency-Key gets this "
-        "response for 24 hours if the order is repeated without a customer.",
+        "A product of the order has a `limit_per_customer`, and the order does not name its customer. Nothing was "
+        "taken. The same Idempotency-Key gets this response for 24 hours if the order is repeated without a "
+        "customer.",
+        "Send `customer`: an id that you chose, the same in all orders of this customer.",
     )
     obstacle_type = CustomerMissing
     sentence = "Limited per customer, but the order names no customer"
@@ -99,9 +100,9 @@ class NotOnSale(UnavailableLines):
         "not-on-sale",
         409,
         "The product is not on sale at this moment",
-        "The sale has not begun, or is over: <code>errors</code> says from when and until when each product is on "
-        "sale. Only the clock of Redis decides. Nothing was taken. The same Idempotency-Key gets this response for 24 "
-        "hours: to try again, use a new key.",
+        "The sale has not begun, or is over: `errors` says from when and until when each product is on sale. Only "
+        "the clock of Redis decides. Nothing was taken. The same Idempotency-Key gets this response for 24 hours.",
+        "Wait until `from`, and order with a new Idempotency-Key.",
     )
     obstacle_type = OutsideSaleTime
     sentence = "Not on sale at this moment"
@@ -115,10 +116,11 @@ class CustomerLimitExceeded(UnavailableLines):
         "customer-limit",
         409,
         "The customer would have too many",
-        "A product has a limit per customer, and this customer holds or has bought too many units already: "
-        "<code>errors</code> lists each such product, with the limit, what the customer has already, and what was "
-        "requested. Units that were returned, cancelled or have expired do not count. Nothing was taken. The same "
-        "Idempotency-Key gets this response for 24 hours: to try again, use a new key.",
+        "A product has a limit per customer, and this customer holds or has bought too many units already: `errors` "
+        "lists each such product, with the `limit`, what the customer has `already`, and what was `requested`. Units"
+        " that were returned, cancelled or have expired do not count. Nothing was taken. The same Idempotency-Key "
+        "gets this response for 24 hours.",
+        "Order fewer units, with a new Idempotency-Key.",
     )
     obstacle_type = LimitReached
     sentence = "Over the limit per customer"
@@ -154,9 +156,9 @@ class PriceChanged(OrderPlacementRefusal):
         "price-changed",
         409,
         "The price has changed",
-        "The order named a <code>total_price</code>, but the products cost something else now: see "
-        "<code>total_price</code> and <code>prices</code>. Nothing was taken. The same "
-        "Idempotency-Key gets this response for 24 hours: to order at the new price, use a new key.",
+        "The order named a `total_price`, but the products cost something else now: see `total_price` and `prices`. "
+        "Nothing was taken. The same Idempotency-Key gets this response for 24 hours.",
+        "Show the customer the new total. To order at the new price, use a new Idempotency-Key.",
     )
 
     def detail(self) -> str:
@@ -178,8 +180,9 @@ class TotalTooLarge(OrderPlacementRefusal):
         "total-too-large",
         422,
         "The total is too large",
-        "The total is 2<sup>53</sup> cents or more. Not all JSON parsers keep such large numbers exact. "
-        "Split the order.",
+        "The total is 2^53 cents or more. Not all JSON parsers keep such large numbers exact. Nothing was taken. The"
+        " same Idempotency-Key gets this response for 24 hours.",
+        "Divide the order, and use a new Idempotency-Key for each part.",
     )
 
     def detail(self) -> str:

@@ -15,8 +15,9 @@ PRODUCT_NOT_FOUND = Problem(
     "product-not-found",
     404,
     "There is no such product",
-    "No product with this id is on sale: it was never added, or it was withdrawn. For an order, "
-    "<code>errors</code> lists every line that cannot be served; an order is refused as a whole.",
+    "No product with this id is on sale: it was never added, or it was withdrawn. For an order, `errors` lists "
+    "every line that cannot be served; an order is refused as a whole, and nothing was taken.",
+    "Remove the product from the cart, or correct the id. An order needs a new Idempotency-Key then.",
 )
 
 
@@ -24,10 +25,10 @@ PRECONDITION_FAILED = Problem(
     "precondition-failed",
     412,
     "Somebody else has changed it",
-    "The request has <code>If-Match</code>, and what it names is not there any more (RFC 9110, section 13.1.1): "
-    "somebody has changed the product meanwhile. Nothing was changed. Read the product again, decide again, and send "
-    "its new <code>ETag</code>. A sale is no such change for <code>PATCH</code> and <code>DELETE</code> of a product. "
-    "For a stock count, every change of the stock is.",
+    "The request has `If-Match`, and what it names is not there any more (RFC 9110, section 13.1.1): somebody "
+    "has changed the product meanwhile. A sale is no such change for `PATCH` and `DELETE` of a product; for a "
+    "stock count, every change of the stock is. Nothing was changed.",
+    "Read the product again, decide again, and send its new `ETag`.",
 )
 
 
@@ -58,8 +59,9 @@ class ProductIdTaken(Refusal):
         "product-id-taken",
         409,
         "The product id is taken",
-        "Another product has this id. An id is never used again, not even after its product was withdrawn. "
-        "Choose another id, or leave <code>id</code> out.",
+        "Another product has this id. An id is never used again, not even after its product was withdrawn. Nothing "
+        "was changed.",
+        "Choose another id, or leave `id` out: then the service chooses one.",
     )
 
     def detail(self) -> str:
@@ -89,8 +91,9 @@ class SaleTimeEmpty(Refusal):
         "sale-time-empty",
         409,
         "The sale would end before it begins",
-        "<code>on_sale_from</code> must be before <code>on_sale_until</code>. This request changes one of the two, and "
-        "the product has the other. Change both, or remove one with <code>null</code>.",
+        "`on_sale_from` must be before `on_sale_until`. This request changes one of the two, and the product has the"
+        " other. Nothing was changed.",
+        "Change both in one request, or remove one with `null`.",
     )
 
     def detail(self) -> str:
@@ -104,7 +107,13 @@ class OrderNotFound(Refusal):
 
     order_id: str
 
-    problem = Problem("order-not-found", 404, "There is no such order", "No order with this id was ever placed.")
+    problem = Problem(
+        "order-not-found",
+        404,
+        "There is no such order",
+        "No order with this id was ever placed.",
+        "Correct the id. `GET /orders?reference=...` finds an order by your own number.",
+    )
 
     def detail(self) -> str:
         return f"There is no order {self.order_id[:40]}."
@@ -120,8 +129,8 @@ class OrderCompleted(Refusal):
         "order-completed",
         409,
         "The order is completed",
-        "A completed order cannot be cancelled, and holds nothing any more: its units are sold. To take units back, "
-        "use <code>POST</code> on the <code>returns</code> of the order.",
+        "A completed order cannot be cancelled, and holds nothing any more: its units are sold. Nothing was changed.",
+        "To take units back, use `POST /orders/{id}/returns`.",
     )
 
     def detail(self) -> str:
@@ -145,8 +154,9 @@ class OrderCancelled(EndedOrder):
         "order-cancelled",
         410,
         "The order was cancelled",
-        "The order was cancelled while it was pending, and its units are in stock again. This is final: "
-        "place a new order. <code>order</code> is the order as it was.",
+        "The order was cancelled while it was pending, and its units are in stock again. This is final. `order` is "
+        "the order as it was.",
+        "Place a new order.",
     )
 
     def detail(self) -> str:
@@ -160,8 +170,10 @@ class OrderExpired(EndedOrder):
         "order-expired",
         410,
         "The order has expired",
-        "The order was not completed before <code>expires_at</code>, and its units are released. This is final: "
-        "place a new order. <code>order</code> is the order as it was.",
+        "The order was not completed before `expires_at`, and its units are released. This is final. `order` is the "
+        "order as it was.",
+        "Place a new order. If the customer has paid for this one already, pay the money back if the new order is "
+        "refused.",
     )
 
     def detail(self) -> str:
@@ -175,8 +187,8 @@ class IdempotencyKeyReused(Refusal):
         "idempotency-key-reused",
         422,
         "The Idempotency-Key belongs to another request",
-        "This key was used before, with a different order, stock change or return. Use a new key for each request, "
-        "and the same key only to repeat a request.",
+        "This key was used before, with a different order, stock change or return. Nothing was done.",
+        "Use a new key for each new request, and the same key only to repeat a request.",
     )
 
     def detail(self) -> str:

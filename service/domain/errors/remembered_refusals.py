@@ -14,9 +14,10 @@ INSUFFICIENT_STOCK = Problem(
     "insufficient-stock",
     409,
     "There is not enough stock",
-    "The request asks for more units than are in stock. <code>errors</code> lists each product that has too little "
-    "stock, with what was requested and what is available. No stock was taken. The same "
-    "Idempotency-Key gets this response for 24 hours: to try again, use a new key.",
+    "The request asks for more units than are in stock. `errors` lists each product that has too little stock, "
+    "with what was `requested` and what is `available`. No stock was taken. The same Idempotency-Key gets this "
+    "response for 24 hours.",
+    "Offer the customer what is available. To try again, use a new Idempotency-Key.",
 )
 
 
@@ -24,8 +25,9 @@ STOCK_LIMIT = Problem(
     "stock-limit",
     409,
     "There would be too much stock",
-    f"A product has at most {MAX_STOCK:,} units in stock and held together. The same Idempotency-Key "
-    "gets this response for 24 hours.",
+    f"A product has at most {MAX_STOCK:,} units in stock and held together. Nothing was changed. The same "
+    "Idempotency-Key gets this response for 24 hours.",
+    "Correct the number of units, and use a new Idempotency-Key.",
 )
 
 

@@ -34,9 +34,9 @@ class MalformedRequest(RequestError):
         "malformed-request",
         400,
         "This is not an HTTP request",
-        "The bytes on the connection could not be read as a request of HTTP/1.1 (RFC 9112). Requests before them were "
-        "answered; nothing was done with these bytes, and the connection was closed. A usual cause is a "
-        "<code>Content-Length</code> that counts characters instead of bytes.",
+        "The bytes on the connection could not be read as a request of HTTP/1.1 (RFC 9112). Requests before them "
+        "were answered; nothing was done with these bytes, and the connection was closed.",
+        "Correct the client. A usual cause is a `Content-Length` that counts characters instead of bytes.",
     )
 
 
@@ -48,7 +48,8 @@ class RequestTimeout(RequestError):
         408,
         "The request did not arrive in time",
         "The beginning of a request arrived, but the rest did not follow in time. Nothing was done with it, and the "
-        "connection was closed. Send the request again.",
+        "connection was closed.",
+        "Send the request again.",
     )
 
 
@@ -60,7 +61,8 @@ class HeadTooLarge(RequestError):
         431,
         "The header fields are too large",
         f"The request line and header fields have at most {MAX_HEAD_BYTES} bytes together, and at most "
-        f"{MAX_HEADER_FIELDS} header fields. The connection was closed.",
+        f"{MAX_HEADER_FIELDS} header fields. Nothing was done, and the connection was closed.",
+        "Send fewer or shorter header fields.",
     )
 
 
@@ -71,7 +73,8 @@ class UnsupportedHttpVersion(RequestError):
         "unsupported-http-version",
         505,
         "This version of HTTP is not supported",
-        "Holdfast speaks HTTP/1.1 and HTTP/1.0. For HTTP/2 and HTTP/3, put a reverse proxy in front of it.",
+        "Holdfast speaks HTTP/1.1 and HTTP/1.0. Nothing was done, and the connection was closed.",
+        "Use HTTP/1.1. For HTTP/2 and HTTP/3, put a reverse proxy in front of Holdfast.",
     )
 
 
@@ -82,8 +85,10 @@ class MalformedJson(RequestError):
         "malformed-json",
         400,
         "The body is not JSON",
-        "The body could not be read as JSON (RFC 8259) in UTF-8. NaN, Infinity, a field that is given twice, "
-        "very many fields and very deep nesting are refused, too. <code>detail</code> says what is wrong.",
+        "The body could not be read as JSON (RFC 8259) in UTF-8. NaN, Infinity, a field that is given twice, very "
+        "many fields and very deep nesting are refused, too. Nothing was done, and an Idempotency-Key is still "
+        "unused.",
+        "Correct the body: `detail` says what is wrong.",
     )
 
 
@@ -94,8 +99,9 @@ class InvalidIdempotencyKey(RequestError):
         "invalid-idempotency-key",
         400,
         "The Idempotency-Key cannot be used",
-        f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters, bare or in double quotes. "
-        "A request has at most one.",
+        f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters, bare or in double quotes, and a"
+        " request has at most one. Nothing was done.",
+        "Correct the header. A random UUID is a good key.",
     )
 
 
@@ -106,7 +112,9 @@ class BodyTooLarge(RequestError):
         "body-too-large",
         413,
         "The body is too large",
-        f"A body has at most {MAX_BODY_BYTES} bytes: an order of {MAX_LINES} lines needs less than a tenth of it.",
+        f"A body has at most {MAX_BODY_BYTES} bytes: an order of {MAX_LINES} lines needs less than a tenth of it. "
+        "Nothing was done.",
+        "Send less in one request.",
     )
 
 
@@ -120,7 +128,8 @@ class UnsupportedMediaType(RequestError):
         "unsupported-media-type",
         415,
         "The body is not declared as JSON",
-        "Send <code>Content-Type: application/json</code>, and no Content-Encoding.",
+        "The body is not declared as JSON, or it is compressed. Nothing was done.",
+        "Send `Content-Type: application/json`, and no `Content-Encoding`.",
     )
 
     def headers(self) -> dict[str, str]:
@@ -152,9 +161,10 @@ class InvalidRequest(RequestError):
         "invalid-request",
         422,
         "The request does not fit the schema",
-        "The JSON or the query was read, but is not what this call takes. <code>errors</code> lists everything "
-        "that is wrong: each entry has a JSON pointer (RFC 6901) to the place. Nothing was looked up or changed, "
-        "and an Idempotency-Key is still unused.",
+        "The JSON or the query was read, but is not what this call takes. `errors` lists everything that is wrong: "
+        "each entry has a JSON pointer (RFC 6901) to the place. Nothing was looked up or changed, and an "
+        "Idempotency-Key is still unused.",
+        "Correct each place that `errors` names. The same Idempotency-Key may be used.",
     )
 
     def further_fields(self) -> dict[str, str]:
@@ -163,19 +173,21 @@ class InvalidRequest(RequestError):
 
 @dataclass(eq=False)
 class PathNotFound(HoldfastError):
-    """No call has this path."""
+    """No call has this path. `docs`: the path of the page that lists all calls."""
 
     path: str
+    docs: str
 
     problem = Problem(
         "not-found",
         404,
         "There is no such path",
-        "No call has this path. The page <code>docs/api.md</code> of Holdfast lists all calls.",
+        "No call has this path. Nothing was done.",
+        "Correct the path. The page `/docs` of this service lists all calls.",
     )
 
     def detail(self) -> str:
-        return f"There is no path {self.path[:200]}."
+        return f"There is no path {self.path[:200]}. {self.docs} lists all calls."
 
 
 @dataclass(eq=False)
@@ -190,7 +202,8 @@ class MethodNotAllowed(HoldfastError):
         "method-not-allowed",
         405,
         "The path has no such method",
-        "The header <code>Allow</code> lists the methods that this path has.",
+        "The path exists, but not with this method. Nothing was done.",
+        "Use one of the methods in the header `Allow`.",
     )
 
     def detail(self) -> str:

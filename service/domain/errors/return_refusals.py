@@ -25,8 +25,9 @@ class ReturnOfPendingOrder(ReturnRefusal):
         "order-pending",
         409,
         "The order is pending",
-        "A pending order has sold nothing yet, so there is nothing to return. Cancel it with <code>DELETE</code>, or "
-        "complete it first. The same Idempotency-Key gets this response for 24 hours.",
+        "A pending order has sold nothing yet, so there is nothing to return. Nothing was changed. The same "
+        "Idempotency-Key gets this response for 24 hours.",
+        "Cancel the order with `DELETE /orders/{id}`, or complete it first.",
     )
 
     def detail(self) -> str:
@@ -53,9 +54,10 @@ class ReturnExceedsOrder(ReturnRefusal):
         "return-exceeds-order",
         409,
         "More would come back than was bought",
-        "An order can return what was bought and has not come back yet. <code>errors</code> lists every product of "
-        "which the request returns more, with the units that are still <code>returnable</code>. Nothing was returned. "
-        "The same Idempotency-Key gets this response for 24 hours.",
+        "An order can return what was bought and has not come back yet. `errors` lists every product of which the "
+        "request returns more, with the units that are still `returnable`. Nothing was returned. The same "
+        "Idempotency-Key gets this response for 24 hours.",
+        "Return at most what is `returnable`, with a new Idempotency-Key.",
     )
 
     def detail(self) -> str:

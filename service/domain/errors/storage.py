@@ -8,9 +8,9 @@ _UNAVAILABLE = Problem(
     "storage-unavailable",
     503,
     "The storage is not available",
-    "Redis could not be reached, or refused the command, or is not configured safely enough (then the operator must "
-    "act). This request did nothing. Repeat it after <code>Retry-After</code> seconds; repeat an order or a stock "
-    "change with the same Idempotency-Key.",
+    "Redis could not be reached, or refused the command, or is not configured safely enough (then the operator "
+    "must act). This request did nothing.",
+    "Repeat it after `Retry-After` seconds; repeat an order, a return or a stock change with the same Idempotency-Key.",
 )
 
 
@@ -34,7 +34,9 @@ class Overloaded(StorageError):
         "overloaded",
         503,
         "Too many requests at the same time",
-        "The request was refused before anything was done. Try again after <code>Retry-After</code> seconds.",
+        "Too many requests wait already, or expired holds are released too late and come first. The request was "
+        "refused before anything was done.",
+        "Repeat it after `Retry-After` seconds, with the same Idempotency-Key.",
     )
 
 
@@ -54,9 +56,9 @@ class OutcomeUnknown(StorageError):
         "outcome-unknown",
         503,
         "The outcome is not known",
-        "Holdfast did not get the result from Redis, so the request may have been carried out, or not. "
-        "If the request had an Idempotency-Key, repeat it with the same key: it takes effect only once. "
-        "Without a key, look at the orders or the stock before you repeat it: it might take effect twice.",
+        "Holdfast did not get the result from Redis, so the request may have been carried out, or not.",
+        "If the request had an Idempotency-Key, repeat it with the same key: it takes effect only once. Without a "
+        "key, look at the orders or the stock before you repeat it: it might take effect twice.",
     )
 
     def detail(self) -> str:
