@@ -29,7 +29,11 @@ test-quick: .venv/dev ## Run the fast tests, on a fake Redis or none: for use wh
 
 .PHONY: test-e2e
 test-e2e: .venv/e2e ## Build the containers and test how they survive failures under load; needs Docker with compose, Chromium and npm
-	.venv/bin/pytest -m e2e tests/e2e tests/browser
+	.venv/bin/pytest -m e2e tests/e2e tests/browser tests/clients
+
+.PHONY: fuzz
+fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the description of the API (5 minutes)
+	.venv/bin/python -m tests.fuzz
 
 .PHONY: check
 check: .venv/bench ## Check style, format, types and imports; also Lua, if luacheck is installed

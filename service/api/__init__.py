@@ -9,6 +9,8 @@ The way of a request:
     call.py          reads what the row declares, and calls the handler
     request.py       reading: the id in the path, Idempotency-Key, body, query
     products.py, orders.py, health.py, metrics.py, pages.py   the handlers
+    openapi.py, openapi_*.py   the description of the API
+    static_files.py  the files of web pages
     exposition.py    the numbers that Prometheus reads
     coalescing.py    one load of a page for all requests that arrive at the same time
     responses.py     JSON responses, and how they are sent

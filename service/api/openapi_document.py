@@ -49,7 +49,12 @@ _IDEMPOTENCY_KEY: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Your id of this request, such as a UUID. Repeated with it, the request takes effect only once.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": "^[!#-~]+$"},
+    # Bare, or a quoted string (RFC 9651): see read_idempotency_key() in request.py.
+    "schema": {
+        "type": "string",
+        "pattern": rf"^(?:[!#-~][!-~]{{0,{MAX_IDEMPOTENCY_KEY - 1}}}|"
+        rf'"(?:[!#-\[\]-~]|\\["\\]){{1,{MAX_IDEMPOTENCY_KEY}}}")$',
+    },
     "example": "3f0c5a52-8d1e-4c55-9b0e-0f5b6f6f4c11",
 }
 _IF_MATCH: Final[Schema] = {
@@ -91,7 +96,6 @@ def openapi_document(root_path: str) -> dict[str, Any]:
         "info": {
             "title": "Holdfast",
             "version": version("holdfast"),
-            "summary": "An order API that never oversells.",
             "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -11,7 +11,7 @@ Schema = dict[str, Any]
 
 _TEXT: Final[Schema] = {"type": "string"}
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-_UNITS: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_LINES * MAX_QUANTITY}
+_UNITS: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": max(MAX_LINES * MAX_QUANTITY, MAX_STOCK)}
 _COUNTER: Final[Schema] = {"type": "integer", "minimum": 0}
 _STOCK: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_STOCK}
 

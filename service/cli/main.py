@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "events": ("events", "Print the event stream as JSON lines."),
     "import": ("import_", "Add the products of a .jsonl or .csv file."),
     "export": ("export", "Print all products on sale, or all pending and completed orders."),
+    "openapi": ("openapi", "Print the description of the API (OpenAPI 3.1)."),
     "sales": ("sales", "Print what was sold: orders, units, revenue, and what came back of them."),
 }
 """Module and first help line of each command: so `holdfast --help` does not import the modules to find the lines."""

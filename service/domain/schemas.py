@@ -22,13 +22,13 @@ def request_schemas(models: Iterable[type[RequestModel]]) -> dict[str, dict[str,
         schema.pop("description", None)  # the docstring is for developers of Holdfast
         for field in schema["properties"].values():
             field.pop("title", None)
-            if "default" in field and field["default"] is None:
-                del field["default"]
+            # Some generated clients send each default, and hold_seconds is refused for an order that is not held.
+            default = field.pop("default", None)
+            if default is not None and name != ProductChange.__name__:  # there, it only marks a field as optional
+                field["description"] = f"If it is absent: {str(default).lower()}."
             for part in (field, *field.get("anyOf", ())):
                 # pydantic's words for the bounds of a number that a validator has made from a text.
                 for word, keyword in (("ge", "minimum"), ("le", "maximum")):
                     if word in part:
                         part[keyword] = part.pop(word)
-            if name == ProductChange.__name__:
-                field.pop("default", None)  # it only marks a field that may be left out
     return schemas

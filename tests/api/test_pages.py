@@ -5,10 +5,11 @@ import re
 from html import unescape
 
 import pytest
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import AsyncClient
 
 from service.domain.errors.catalog import all_problems
 from service.storage.store import Store
+from tests.support.documented import DocumentedTransport
 from tests.support.problems import assert_problem
 from tests.support.shop import with_state
 
@@ -69,7 +70,7 @@ async def test_an_unknown_path_names_the_documentation(client: AsyncClient, path
 
 @pytest.mark.parametrize("root_path", ["", "/shop"])
 async def test_all_addresses_on_the_pages_have_the_prefix_of_a_proxy_and_exist(store: Store, root_path: str) -> None:
-    app = ASGITransport(with_state(store), root_path=root_path)
+    app = DocumentedTransport(with_state(store), root_path=root_path)
     async with AsyncClient(transport=app, base_url="http://holdfast") as client:
         start = await client.get(f"{root_path}/")
         assert start.status_code == 307

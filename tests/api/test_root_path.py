@@ -1,17 +1,18 @@
 """HOLDFAST_ROOT_PATH: the service behind a proxy that serves it under a prefix."""
 
 import pytest
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import AsyncClient
 
 from service.api.routes import CALLS
 from service.settings import API_PATHS, InvalidSettings, parse_settings
 from service.storage.sender import CommandSender
+from tests.support.documented import DocumentedTransport
 from tests.support.shop import add_product, make_store, mug, place, with_state
 
 
 def client_behind(redis: CommandSender, root_path: str) -> AsyncClient:
     """Return a client of a service that has this prefix."""
-    transport = ASGITransport(with_state(make_store(redis)), root_path=root_path)
+    transport = DocumentedTransport(with_state(make_store(redis)), root_path=root_path)
     return AsyncClient(transport=transport, base_url="http://shop.example")
 
 

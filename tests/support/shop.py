@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from httpx2 import ASGITransport, AsyncClient, Response
+from httpx2 import AsyncClient, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coalescing import RequestCoalescer
@@ -14,6 +14,7 @@ from service.domain.requests import NewOrder, NewProduct
 from service.settings import Settings
 from service.storage.sender import CommandSender
 from service.storage.store import Store
+from tests.support.documented import DocumentedTransport
 
 SHOP = "test"
 
@@ -27,7 +28,7 @@ def make_store(sender: CommandSender, **options: Any) -> Store:
 
 def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:
     """Return a client that calls the application in this process."""
-    return AsyncClient(transport=ASGITransport(with_state(store, list_pages)), base_url="http://holdfast")
+    return AsyncClient(transport=DocumentedTransport(with_state(store, list_pages)), base_url="http://holdfast")
 
 
 def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> ASGIApp:

@@ -1,0 +1,42 @@
+"""Starts a service on an empty shop, and lets schemathesis send requests to it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.service_process import ServiceProcess
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parents[1]
+
+_CHECKS = ("--checks=all", "--exclude-checks=positive_data_acceptance")
+"""Instead of the excluded one: valid_data_is_refused_only_for_the_state_of_the_shop in hooks.py."""
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run `st run` with options, on all calls and with all checks. The process ends with 0 if it found nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        service = ServiceProcess(Path(folder), durability="none", log_level="error")
+        try:
+            service.wait_until_ready()
+            for stock in (10, 1000):  # 1 and 2: the ids of the examples
+                service.add_product(stock=stock)
+                service.order(1)
+            done = subprocess.run(
+                [
+                    str(Path(sys.executable).with_name("st")),
+                    *("run", f"http://127.0.0.1:{service.port}/openapi.json", "--no-color", *_CHECKS, *options),
+                ],
+                cwd=folder,
+                env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(CHECKOUT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            assert service.stderr == "", f"the service logged an error: {service.stderr[:2000]}"
+            return done
+        finally:
+            service.close()
