@@ -63,7 +63,9 @@ def table_lines(plan: LoadPlan, measured: Measurements) -> Iterator[str]:
     yield ""
     yield f"{'latency, ms':20}" + "".join(f"{name:>10}" for name in (*_SHARES, "max"))
     for name, histogram in _histograms(measured).items():
-        yield f"{name:20}" + "".join(f"{_ms(value):>10}" for value in _percentiles(histogram).values())
+        yield f"{name:20}" + "".join(
+            f"{_ms(value) if histogram.count else '-':>10}" for value in _percentiles(histogram).values()
+        )
     yield ""
 
 
