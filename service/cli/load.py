@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 INCONCLUSIVE: Final = 3
 """Exit code of a rehearsal that could not be done, or whose result could not be read back."""
 
+_PICTURES: Final = (".png", ".svg", ".pdf")
+"""Formats that matplotlib writes without other programs."""
+
 _WARM_CONNECTIONS: Final = 50
 """Connections that are opened before the load: as many as answers in 5 ms at 10,000 orders per second need."""
 
@@ -157,14 +160,14 @@ def command(
 
 def _why_no_plot(path: Path) -> str | None:
     """Return a sentence if no picture can be written to this path. It is better to know that before the load."""
-    try:
-        from service.ops.load.plot import picture_formats
-    except ImportError:
-        return "--plot needs matplotlib: pip install 'holdfast[plot]'"
-    if (ending := path.suffix.lower().removeprefix(".")) not in picture_formats():
-        return f"--plot: {ending or path.name!r} is not a format of pictures: use a name such as load.png"
+    if path.suffix.lower() not in _PICTURES:
+        return f"--plot: {str(path)!r} must end with {', '.join(_PICTURES[:-1])} or {_PICTURES[-1]}"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"--plot: cannot write {str(path)!r}"
+    try:
+        import service.ops.load.plot  # noqa: F401  # imports matplotlib, which takes half a second
+    except ImportError:
+        return "--plot needs matplotlib: pip install 'holdfast[plot]'"
     return None
 
 

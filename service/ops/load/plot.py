@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -17,11 +16,6 @@ _STOCK: Final = "#12858d"
 _FAILED: Final = "#d93025"
 _REFUSED: Final = ("#e8710a", "#9334e6", "#a8701b", "#7a7f85")
 """One colour per reason. Further reasons share the last."""
-
-
-def picture_formats() -> set[str]:
-    """Return the endings of file names that `draw` can write."""
-    return set(FigureCanvasAgg(Figure()).get_supported_filetypes())
 
 
 def draw(plan: LoadPlan, measured: Measurements, path: Path) -> None:

@@ -19,11 +19,11 @@ _MIN_RATE_SHARE: Final = 0.95
 
 _KINDS: Final[Mapping[FindingKind, str]] = {
     "oversold": "oversold",
-    "lost": "lost orders",
-    "double": "double orders",
-    "unwanted": "orders of refused purchases",
-    "contradiction": "answers that contradict each other",
-    "stock": "stock numbers and orders do not agree",
+    "lost": "lost or changed order",
+    "double": "double order",
+    "unwanted": "order of a refused purchase",
+    "contradiction": "contradiction",
+    "stock": "wrong stock",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from service.ops.load.client import Answer, HttpClient, NoAnswer
 from service.ops.load.plan import PRICE, LoadPlan, Purchase
 
-_READ_ATTEMPTS: Final = 8
+READ_ATTEMPTS: Final = 8
 """With the pauses between them, about 13 seconds: a service that restarts is back by then."""
 
 _MAX_PAGES: Final = 20
@@ -60,14 +60,15 @@ def read_order(body: Any) -> SeenOrder | None:
 class RehearsalShop:
     """The calls to the service under test. `product_ids`: of the products of the rehearsal, once they are added."""
 
-    def __init__(self, client: HttpClient, plan: LoadPlan) -> None:
+    def __init__(self, client: HttpClient, plan: LoadPlan, read_attempts: int = READ_ATTEMPTS) -> None:
         self._client = client
+        self._read_attempts = read_attempts
         self._plan = plan
         self.product_ids: list[int] = []
 
     async def check_ready(self) -> None:
         """Raise CannotReadBack unless a Holdfast answers that it is ready."""
-        answer = await self._read("/readyz", attempts=1)
+        answer = await self._send("GET", "/readyz")
         if answer.status != 200 or not isinstance(answer.body, dict) or answer.body.get("status") != "ready":
             raise CannotReadBack(f"GET /readyz was answered with {_shown(answer)}: a Holdfast that is ready says so")
 
@@ -176,8 +177,8 @@ class RehearsalShop:
             return None
         return sum(stocks) if len(stocks) == len(ids) else None
 
-    async def _read(self, path: str, attempts: int = _READ_ATTEMPTS) -> Answer:
-        return await self._send("GET", path, attempts=attempts)
+    async def _read(self, path: str) -> Answer:
+        return await self._send("GET", path, attempts=self._read_attempts)
 
     async def _send(self, method: str, path: str, body: str | None = None, attempts: int = 1) -> Answer:
         """Send a request, several times if it may be repeated. Raise CannotReadBack if there is no answer at all."""
