@@ -47,12 +47,16 @@ class Histogram:
 
 @dataclass
 class Moment:
-    """What was answered in one part of the time. `stock`: units in stock, or None if nobody looked."""
+    """What was answered in one part of the time, and how many purchases failed.
+
+    `stock`: units in stock, or None if nobody looked.
+    """
 
     accepted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     latencies: Histogram = field(default_factory=Histogram)
+    """Of accepted and refused orders."""
     stock: int | None = None
 
 
@@ -82,6 +86,7 @@ class Measurements:
         self.replays = 0
         """Answers with Idempotent-Replayed: an earlier request with this key had placed the order."""
         self.endings_by_kind: Counter[str] = Counter()
+        """What became of the orders that were placed as pending."""
         self.cpu_share = 0.0
         """CPU that the client used, as a share of one core."""
 
@@ -107,11 +112,10 @@ class Measurements:
         moment.refused[reason] += 1
         moment.latencies.add(latency)
 
-    def add_failed(self, now: float, latency: float, reason: str) -> None:
+    def add_failed(self, now: float, reason: str) -> None:
+        """Count a purchase without an answer. It has no latency: a refused connection would look like a fast answer."""
         self.failures[reason] += 1
-        moment = self.moment(now)
-        moment.failed += 1
-        moment.latencies.add(latency)
+        self.moment(now).failed += 1
 
     def live(self, now: float) -> tuple[float, float, float, float]:
         """Return the accepted and the refused orders per second, and p50 and p99 in seconds, of about two seconds."""

@@ -42,6 +42,15 @@ _MAX_SLEEP_SECONDS: Final = 0.5
 _MAX_DRAIN_SECONDS: Final = 60.0
 """From the last purchase to the end of the load. Orders that are still not answered then count as unknown."""
 
+_ENDINGS: Final = {
+    Outcome.PENDING: "left to expire",
+    Outcome.SOLD: "completed",
+    Outcome.CANCELLED: "cancelled",
+    Outcome.EXPIRED: "expired meanwhile",
+    Outcome.MAYBE_SOLD: "completed or not",
+    Outcome.MAYBE_CANCELLED: "cancelled or not",
+}
+
 
 class OpenLoop:
     """The buyers of a rehearsal, and what they were told."""
@@ -130,12 +139,16 @@ class OpenLoop:
         elif reply.result == "refused":
             measured.add_refused(now, now - due, reply.reason)
         else:
-            measured.add_failed(now, now - due, reply.reason)
+            measured.add_failed(now, reply.reason)
         outcome = outcome_of(reply, purchase.course)
         ledger.note(number, outcome, reply.order_id or None)
-        if outcome is Outcome.PENDING and purchase.course != "abandon":
-            await asyncio.sleep(purchase.pause)
-            await self._end(purchase, reply.order_id, now + purchase.pause)
+        if outcome is not Outcome.PENDING:
+            return
+        if purchase.course == "abandon":
+            measured.endings_by_kind[_ENDINGS[outcome]] += 1
+            return
+        await asyncio.sleep(purchase.pause)
+        await self._end(purchase, reply.order_id, now + purchase.pause)
 
     async def _place(self, purchase: Purchase) -> Reply:
         """Send an order until it is decided. Without `--retries`, send it once."""
@@ -195,7 +208,7 @@ class OpenLoop:
             if wrong or outcome in (Outcome.SOLD, Outcome.CANCELLED, Outcome.EXPIRED):
                 break
         self.measured.endings.add(self.now - due)
-        self.measured.endings_by_kind[outcome.name.lower().replace("_", " ")] += 1
+        self.measured.endings_by_kind[_ENDINGS[outcome]] += 1
         self.ledger.note(purchase.number, outcome)
 
 

@@ -1,12 +1,13 @@
 """Draws a rehearsal over time: orders per second, latencies, stock. The only module that uses matplotlib."""
 
 from collections.abc import Callable, Sequence
+from math import nan
 from pathlib import Path
 from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from service.ops.load.measurements import SOLD_OUT, Measurements, Moment
 from service.ops.load.plan import LoadPlan
@@ -23,7 +24,7 @@ def draw(plan: LoadPlan, measured: Measurements, path: Path) -> None:
     moments = [(second + measured.width / 2, moment) for second, moment in measured.all_moments()]
     stocks = [(middle, moment.stock) for middle, moment in moments if moment.stock is not None]
     # After the last answer, only the stock was looked at: that is no time in which orders were refused.
-    answered = [index for index, (_, moment) in enumerate(moments) if moment.latencies.count]
+    answered = [index for index, (_, moment) in enumerate(moments) if moment.latencies.count or moment.failed]
     moments = moments[: max(answered, default=-1) + 1]
     figure = Figure(figsize=(11, 9 if stocks else 6.5), layout="constrained")
     figure.suptitle(
@@ -64,12 +65,12 @@ def _draw_rates(axis: Axes, plan: LoadPlan, measured: Measurements, moments: Seq
 
 def _draw_latencies(axis: Axes, moments: Sequence[tuple[float, Moment]]) -> None:
     for name, share, color in (("p99", 0.99, _FAILED), ("p50", 0.5, _ACCEPTED)):
-        points = [
-            (middle, moment.latencies.percentile(share) * 1000) for middle, moment in moments if moment.latencies.count
+        milliseconds = [
+            moment.latencies.percentile(share) * 1000 if moment.latencies.count else nan for _, moment in moments
         ]
-        if points:
-            axis.plot(*zip(*points, strict=True), color=color, marker=".", label=name)
+        axis.plot([middle for middle, _ in moments], milliseconds, color=color, marker=".", label=name)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
     axis.set_ylabel("latency since due, ms")
