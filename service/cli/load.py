@@ -7,8 +7,9 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -41,10 +42,20 @@ _WARM_CONNECTIONS: Final = 50
 """Connections that are opened before the load: as many as answers in 5 ms at 10,000 orders per second need."""
 
 
+class _Number(click.FloatRange):
+    """A number in a range. click's own type accepts nan, which is in no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 @click.command("load")
 @click.option("--url", metavar="URL", help="The service. Default: the one at HOLDFAST_HOST and HOLDFAST_PORT.")
-@click.option("--rate", type=click.FloatRange(0.1, 100_000), default=100, show_default=True, help="Orders per second.")
-@click.option("--duration", type=click.FloatRange(0.1, 86_400), default=10, show_default=True, help="Seconds.")
+@click.option("--rate", type=_Number(0.1, 100_000), default=100, show_default=True, help="Orders per second.")
+@click.option("--duration", type=_Number(0.1, 86_400), default=10, show_default=True, help="Seconds.")
 @click.option("--products", type=click.IntRange(1, 1000), default=10, show_default=True, help="Products to add.")
 @click.option(
     "--stock", type=click.IntRange(1, 1_000_000_000), default=1000, show_default=True, help="Units of each product."
@@ -53,7 +64,7 @@ _WARM_CONNECTIONS: Final = 50
 @click.option("--limit", type=click.IntRange(1, 10**9), help="Units of a product that one customer may have.")
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 1),
+    type=_Number(0, 1),
     default=0.2,
     show_default=True,
     help="Share of orders that are pending first.",
@@ -68,7 +79,7 @@ _WARM_CONNECTIONS: Final = 50
     "--connections", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Connections at most."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0.05, 600), default=10, show_default=True, help="Seconds to wait for an answer."
+    "--timeout", type=_Number(0.05, 600), default=10, show_default=True, help="Seconds to wait for an answer."
 )
 @click.option("--keep", is_flag=True, help="Do not withdraw the products at the end.")
 @click.option("--allow-remote", is_flag=True, help="Allow a service on another machine.")
@@ -234,6 +245,12 @@ class Rehearsal:
             load.stop()
 
         loop.add_signal_handler(signal.SIGINT, stop)
+        try:
+            await self._send_with_progress(load)
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    async def _send_with_progress(self, load: "OpenLoop") -> None:
         with progress_bar(self._plan.expected_purchases, " orders") as bar:
 
             async def show(now: float) -> None:

@@ -102,7 +102,6 @@ class OpenLoop:
             _, late = await asyncio.wait(buyers, timeout=_MAX_DRAIN_SECONDS)
             for buyer in late:
                 buyer.cancel()
-                self.measured.failures["still not answered at the end"] += 1
             await asyncio.gather(*late, return_exceptions=True)
         if watching is not None:
             watching.cancel()
@@ -132,7 +131,11 @@ class OpenLoop:
         measured.own_delay.add(self.now - due)
         ledger.note(number, Outcome.UNKNOWN)
         purchase = self.plan.purchase(number)
-        reply = await self._place(purchase)
+        try:
+            reply = await self._place(purchase)
+        except asyncio.CancelledError:
+            measured.add_failed(self.now, "not answered until the end")
+            raise
         now = self.now
         if reply.result == "placed":
             measured.add_accepted(now, now - due)
