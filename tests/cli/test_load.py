@@ -135,7 +135,6 @@ def test_without_a_service_nothing_begins(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("--url", "http://192.0.2.1:8000"), 2, "192.0.2.1 is not this machine"),
-        (("--rate", "nan"), 2, "Invalid value for '--rate': 'nan' is not a number"),
         (("--plot", "load.txt"), 3, "'load.txt' must end with .png, .svg or .pdf"),
         (("--plot", "missing/load.png"), 3, "cannot write 'missing/load.png'"),
     ],
