@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "export": ("export", "Print all products on sale, or all pending and completed orders."),
     "openapi": ("openapi", "Print the description of the API (OpenAPI 3.1)."),
     "sales": ("sales", "Print what was sold: orders, units, revenue, and what came back of them."),
+    "load": ("load", "Rehearse a sale: send many orders to a running service, and check what became of them."),
 }
 """Module and first help line of each command: so `holdfast --help` does not import the modules to find the lines."""
 

@@ -12,7 +12,7 @@ from service.cli.main import COMMANDS, holdfast
 from service.settings import SETTINGS
 from tests.support.command_line import environment
 
-SLOW_MODULES = {"pydantic", "redis", "starlette", "structlog", "uvicorn"}
+SLOW_MODULES = {"aiohttp", "matplotlib", "pydantic", "redis", "starlette", "structlog", "uvicorn"}
 RUN_AND_LIST_MODULES = """
 import atexit, json, sys
 sys.argv[1:] = json.loads(sys.argv[1])

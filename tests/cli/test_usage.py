@@ -21,6 +21,7 @@ def test_holdfast_without_a_command_prints_all_commands(embedded_holdfast: Holdf
         ("events", ["--after", "--follow", "JSON lines"]),
         ("import", ["FILE", "id, name, description, price, stock"]),
         ("export", ["WHAT", "completed orders"]),
+        ("load", ["--allow-remote", "Rehearse a sale"]),
     ],
 )
 def test_the_help_of_a_command_shows_its_usage(
@@ -38,6 +39,7 @@ def test_the_help_of_a_command_shows_its_usage(
     [
         (("frobnicate",), "frobnicate"),
         (("audit", "--yaml"), "--yaml"),
+        (("load", "--rate", "nan"), "--rate"),
         (("export", "customers"), "'products', 'orders'"),
         (("import",), "file"),
     ],

