@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from bench.data import product_json
 from service.api.coalescing import RequestCoalescer
+from service.api.event_feed import EventFeed
 from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
@@ -62,7 +63,12 @@ def holdfast_on_pool() -> ASGIApp:
             events_max=settings.events_max,
             metrics=metrics,
         )
-        yield {"store": store, "list_pages": RequestCoalescer(), "metrics": metrics}
+        yield {
+            "store": store,
+            "list_pages": RequestCoalescer(),
+            "metrics": metrics,
+            "event_feed": EventFeed(store, metrics),
+        }
         await sender.client.aclose()
 
     app = RequestMiddleware(CallRouter(CALLS, lifespan), metrics)

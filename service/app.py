@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.types import ASGIApp
 
 from service.api.coalescing import RequestCoalescer
+from service.api.event_feed import EventFeed
 from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
@@ -36,7 +37,12 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
         async with open_store(settings, metrics=metrics) as store:
             sweeper = asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper")
             watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
-            yield {"store": store, "list_pages": RequestCoalescer(), "metrics": metrics}
+            yield {
+                "store": store,
+                "list_pages": RequestCoalescer(),
+                "metrics": metrics,
+                "event_feed": EventFeed(store, metrics),
+            }
             sweeper.cancel()
             watch.cancel()
 

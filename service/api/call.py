@@ -16,7 +16,7 @@ from service.api.request import (
     read_query,
     refuse_parameters,
 )
-from service.api.responses import send_response
+from service.api.responses import EventStream, send_events, send_response
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
@@ -189,4 +189,8 @@ class Endpoint:
             arguments.append(await read_body(request, call.body, call.media_types, call.body_with))
         elif call.query is not None:
             arguments.append(read_query(scope["query_string"], call.query))
-        await send_response(await call.handler(request, *arguments), scope, send)
+        response = await call.handler(request, *arguments)
+        if response.__class__ is EventStream:
+            await send_events(response, scope, receive, send)
+        else:
+            await send_response(response, scope, send)

@@ -89,7 +89,7 @@ def answer_schemas(requests: Mapping[str, Schema]) -> dict[str, Schema]:
             }
         ),
         "WrongField": _object(
-            {"pointer": _TEXT, "detail": _TEXT, "in": {"type": "string", "enum": ["query"]}}, optional=("in",)
+            {"pointer": _TEXT, "detail": _TEXT, "in": {"type": "string", "enum": ["query", "header"]}}, optional=("in",)
         ),
         "UnavailableLine": _object(
             {

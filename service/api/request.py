@@ -12,6 +12,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
 from service.api.coalescing import RequestCoalescer
+from service.api.event_feed import EventFeed
 from service.domain.decoding import pointer, read_json, validate
 from service.domain.errors.request import (
     BodyTooLarge,
@@ -44,6 +45,7 @@ class State(TypedDict):
     store: Store
     list_pages: RequestCoalescer[Response]
     metrics: Metrics
+    event_feed: EventFeed
 
 
 class RequestInfo:

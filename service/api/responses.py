@@ -1,15 +1,18 @@
 """JSON responses, and how a response is sent."""
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
-from starlette.types import Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.api.coalescing import UNKNOWN_CALLER, Caller
+from service.api.event_feed import SlowReader
 from service.api.request import Request, RequestInfo
 
 SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
@@ -57,6 +60,20 @@ class JsonResponse(Response):
             (b"content-length", str(len(self.body)).encode()),
             cache_control,
             *headers,
+        ]
+
+
+class EventStream(Response):
+    """Server-sent events, as long as the client listens."""
+
+    def __init__(self, messages: AsyncGenerator[bytes]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.messages = messages
+        self.raw_headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            _NO_STORE,
+            (b"x-accel-buffering", b"no"),  # nginx would collect the events
         ]
 
 
@@ -137,6 +154,47 @@ async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) 
     if client_state is not None:
         caller = Caller(scope["client"][0] if scope["client"] else "", client_state)
     return await scope["state"]["list_pages"].read(key, load, caller)  # type: ignore[no-any-return]
+
+
+async def send_events(response: EventStream, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send events until the client is gone or too slow, or the server stops."""
+    info: RequestInfo = scope["request_info"]
+    info.status = response.status_code
+    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode())]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    if scope["method"] == "HEAD":
+        await response.messages.aclose()
+        await send({"type": "http.response.body"})
+        return
+    sender = asyncio.create_task(_send_messages(response.messages, send), name="event-stream")
+    gone = asyncio.create_task(_wait_until_disconnected(receive), name="event-stream-client")
+    try:
+        await asyncio.wait((sender, gone), return_when=asyncio.FIRST_COMPLETED)
+        if sender.done():
+            sender.result()
+        else:
+            sender.cancel()
+            await asyncio.wait((sender,))
+            with suppress(OSError):
+                await send({"type": "http.response.body"})  # the server stops
+    finally:
+        sender.cancel()
+        gone.cancel()
+
+
+async def _send_messages(messages: AsyncGenerator[bytes], send: Send) -> None:
+    """Send messages as they come. Return if the client is gone, or too slow: then the response has no end."""
+    async with aclosing(messages):
+        try:
+            async for data in messages:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except (OSError, SlowReader):
+            return
+
+
+async def _wait_until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def send_response(response: Response, scope: Scope, send: Send) -> None:

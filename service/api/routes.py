@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from service.api import health, metrics, openapi, orders, pages, products, static_files
+from service.api import events, health, metrics, openapi, orders, pages, products, static_files
 from service.api.call import Answer, Call
 from service.api.request import MERGE_PATCH
 from service.domain.errors.order_refusals import ORDER_REFUSALS
@@ -21,6 +21,7 @@ from service.domain.errors.request import PathNotFound
 from service.domain.errors.return_refusals import RETURN_REFUSALS
 from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.requests import (
+    EventsQuery,
     HoldExtension,
     NewOrder,
     NewProduct,
@@ -104,6 +105,10 @@ CALLS: Final = (
     Call(
         "GET", "/openapi.json", openapi.describe_api,
         answer=Answer(200, "OpenAPI", is_cacheable=True), ignores_query=True,
+    ),
+    Call(
+        "GET", "/events", events.listen_to_events,
+        answer=Answer(200, media_type="text/event-stream"), query=EventsQuery,
     ),
     Call("GET", "/metrics", metrics.show_metrics, answer=Answer(200, media_type="text/plain"), ignores_query=True),
     Call("GET", "/", pages.redirect_to_docs, answer=Answer(307, headers=("Location",)), ignores_query=True),

@@ -11,7 +11,8 @@ from service.settings import read_settings
 def command(options: dict[str, str]) -> int:
     """Print the description of the API (OpenAPI 3.1).
 
-    It is what GET /openapi.json of a running service shows. With HOLDFAST_ROOT_PATH, its paths are those behind the proxy. Redis and a running service are not needed.
+    It is what GET /openapi.json of a running service shows. With HOLDFAST_ROOT_PATH, its paths are those behind the
+    proxy. Redis and a running service are not needed.
     """
     settings = read_settings(options)
 

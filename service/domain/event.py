@@ -39,6 +39,9 @@ EVENT_FIELDS: Final[Mapping[str, EventFields]] = {
 }
 """The event types, and the fields of each."""
 
+SUMMARY: Final = "summary"
+"""Not a type of the stream: GET /events makes such messages of all events of half a second."""
+
 STATUS_AFTER_EVENT: Final[Mapping[str, str]] = {
     "order_completed": OrderStatus.COMPLETED,
     "order_cancelled": OrderStatus.CANCELLED,

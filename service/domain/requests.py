@@ -12,12 +12,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from service.domain.event import EVENT_FIELDS, SUMMARY
 from service.domain.limits import (
     DEFAULT_HOLD_SECONDS,
     DEFAULT_PAGE,
@@ -169,6 +171,32 @@ Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
 """The id that a page begins after or ends before."""
 
 
+LISTENABLE_EVENTS: Final = frozenset({*EVENT_FIELDS, SUMMARY})
+_EVENT_TYPE: Final = f"({'|'.join(sorted(LISTENABLE_EVENTS))})"
+
+
+def _to_types(value: object) -> frozenset[str]:
+    names = frozenset(str(value).split(","))
+    if unknown := sorted(names - LISTENABLE_EVENTS):
+        raise PydanticCustomError(
+            "event_type",
+            "Unknown type {unknown}: the types are {types}",
+            {"unknown": unknown[0][:40] or "''", "types": ", ".join(sorted(LISTENABLE_EVENTS))},
+        )
+    return names
+
+
+EventTypes = Annotated[
+    frozenset[str],
+    PlainValidator(_to_types),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_EVENT_TYPE}(,{_EVENT_TYPE})*$", "example": "order_placed,order_completed"}
+    ),
+]
+EventId = Annotated[str, Field(pattern="^[0-9]{1,15}(-[0-9]{1,15})?$")]
+"""The id of an event: milliseconds, and a number within them."""
+
+
 class RequestModel(BaseModel):
     """Base of all bodies and queries. `true` and `"5"` are not accepted as numbers, and an unknown field is refused."""
 
@@ -302,6 +330,13 @@ class ProductsQuery(RequestModel):
     limit: PageLimit = DEFAULT_PAGE
     after: Cursor = 0
     in_stock: Annotated[bool, BeforeValidator(_parse_boolean)] | None = None
+
+
+class EventsQuery(RequestModel):
+    """Query of GET /events: only these types, with commas between them; only events after this id."""
+
+    type: EventTypes = frozenset()
+    after: EventId | None = None
 
 
 class OrdersQuery(RequestModel):

@@ -11,6 +11,7 @@ from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage.backlog import HoldsBacklog
+from service.storage.board import Board
 from service.storage.client import RedisClient
 from service.storage.engine_check import EngineCheck
 from service.storage.engine_status import EngineStatusReader
@@ -63,4 +64,5 @@ class Store:
         self.returns = Returns(client, self.orders)
         self.events = Events(client)
         self.inspection = Inspection(client)
+        self.board = Board(client)
         self.engine_status = EngineStatusReader(client)

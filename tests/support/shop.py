@@ -8,6 +8,7 @@ from httpx2 import AsyncClient, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coalescing import RequestCoalescer
+from service.api.event_feed import EventFeed
 from service.api.request import State
 from service.app import create_app, new_metrics
 from service.domain.requests import NewOrder, NewProduct
@@ -34,7 +35,12 @@ def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -
 def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
     app = create_app(Settings(), store.metrics)
-    state: State = {"store": store, "list_pages": list_pages or RequestCoalescer(), "metrics": store.metrics}
+    state: State = {
+        "store": store,
+        "list_pages": list_pages or RequestCoalescer(),
+        "metrics": store.metrics,
+        "event_feed": EventFeed(store, store.metrics, poll_seconds=0.01, heartbeat_seconds=0.2),
+    }
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)

@@ -13,7 +13,7 @@ from service.domain.limits import (
     MAX_LINES,
 )
 
-RequestPart = Literal["body", "query", "row"]
+RequestPart = Literal["body", "query", "header", "row"]
 """The part of the input that has the field. `row`: a row of an import file."""
 
 
