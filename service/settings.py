@@ -16,7 +16,18 @@ Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-API_PATHS: Final = ("products", "orders", "livez", "readyz", "events", "metrics", "docs", "openapi.json", "problems")
+API_PATHS: Final = (
+    "products",
+    "orders",
+    "livez",
+    "readyz",
+    "events",
+    "board",
+    "metrics",
+    "docs",
+    "openapi.json",
+    "problems",
+)
 """The first parts of all paths of the API."""
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from html import escape
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from service.api.problems import problem_document
 from service.api.request import Request
 from service.api.responses import JsonResponse
+from service.api.static_files import STATIC
 from service.domain.errors.base import Problem
 from service.domain.errors.catalog import all_problems
 from service.domain.errors.request import PathNotFound
@@ -29,7 +31,7 @@ _PAGE_HEADERS: Final = {
 
 _DOCS_HEADERS: Final = {
     **_PAGE_HEADERS,
-    # Swagger UI reads /openapi.json, and "Try it out" sends requests to this service only.
+    # The page reads from this service only: the board /events; Swagger UI /openapi.json and what is tried out.
     "Content-Security-Policy": f"{_POLICY}; script-src 'self'; style-src 'self'; connect-src 'self'",
 }
 
@@ -43,18 +45,6 @@ _HEAD: Final = """<!doctype html>
 
 _PAGE: Final = _HEAD + '<link rel="stylesheet" href="{root}/docs/pages.css">\n{body}'
 
-_DOCS: Final = (
-    _HEAD
-    + """<link rel="stylesheet" href="{root}/docs/swagger-ui.css">
-<link rel="stylesheet" href="{root}/docs/docs.css">
-<div id="docs" data-openapi="{root}/openapi.json"></div>
-<noscript>This page needs JavaScript. Without it, read <a href="{root}/openapi.json">{root}/openapi.json</a> and
-<a href="{root}/problems">{root}/problems</a>.</noscript>
-<script src="{root}/docs/swagger-ui.js"></script>
-<script src="{root}/docs/docs.js"></script>
-"""
-)
-
 
 async def redirect_to_docs(request: Request) -> Response:
     """Lead to the documentation. (GET /)"""
@@ -63,7 +53,23 @@ async def redirect_to_docs(request: Request) -> Response:
 
 async def show_docs(request: Request) -> Response:
     """Return the documentation of all calls, in which they can be tried. (GET /docs)"""
-    return HTMLResponse(_DOCS.format(title="API", root=request.scope["root_path"]), headers=_DOCS_HEADERS)
+    return _own_page(request, "docs.html", "API")
+
+
+async def show_board(request: Request) -> Response:
+    """Return the live board of a sale, which listens to the events. (GET /board)"""
+    return _own_page(request, "board.html", "Live board")
+
+
+def _own_page(request: Request, name: str, title: str) -> Response:
+    """Return a page whose HTML is in static/."""
+    text = _HEAD + _read_page(name)
+    return HTMLResponse(text.format(title=title, root=request.scope["root_path"]), headers=_DOCS_HEADERS)
+
+
+@lru_cache
+def _read_page(name: str) -> str:
+    return (STATIC / name).read_text("utf-8")
 
 
 async def list_problems(request: Request) -> Response:

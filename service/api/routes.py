@@ -112,6 +112,7 @@ CALLS: Final = (
     ),
     Call("GET", "/metrics", metrics.show_metrics, answer=Answer(200, media_type="text/plain"), ignores_query=True),
     Call("GET", "/", pages.redirect_to_docs, answer=Answer(307, headers=("Location",)), ignores_query=True),
+    Call("GET", "/board", pages.show_board, answer=Answer(200, media_type="text/html"), ignores_query=True),
     Call("GET", "/docs", pages.show_docs, answer=Answer(200, media_type="text/html"), ignores_query=True),
     Call(
         "GET", "/docs/{file}", static_files.static_file,

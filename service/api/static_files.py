@@ -14,14 +14,14 @@ from service.api.request import Request
 from service.api.responses import not_modified_or
 from service.domain.errors.request import PathNotFound
 
-_OWN: Final = Path(__file__).with_name("static")
+STATIC: Final = Path(__file__).with_name("static")
 
 _TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 _SWAGGER_UI: Final = {"swagger-ui.css": "swagger_style.css", "swagger-ui.js": "swagger_bundle.js"}
 """Our name of each file, and its name in `offapi`."""
 
-NAMES: Final = frozenset({*_SWAGGER_UI, *(path.name for path in _OWN.iterdir() if path.suffix in _TYPES)})
+NAMES: Final = frozenset({*_SWAGGER_UI, *(path.name for path in STATIC.iterdir() if path.suffix in _TYPES)})
 
 
 class _File(NamedTuple):
@@ -39,7 +39,7 @@ def _load(name: str) -> _File:
 def _path(name: str) -> Path:
     """Return the path of a file. `offapi` is found without its import, which would take 74 MB of memory."""
     if name not in _SWAGGER_UI:
-        return _OWN / name
+        return STATIC / name
     spec = find_spec("offapi")
     assert spec is not None
     assert spec.origin is not None

@@ -78,6 +78,8 @@ REQUESTS: dict[str, tuple[int, bytes]] = {
     "problems": (200, request("GET", "/problems")),
     "start": (307, request("GET", "/")),
     "docs": (200, request("GET", "/docs")),
+    "board": (200, request("GET", "/board")),
+    "events, head": (200, request("HEAD", "/events")),
     "file": (200, request("GET", "/docs/docs.js")),
     "metrics": (200, request("GET", "/metrics")),
     "unknown path": (404, request("GET", "/nothing")),
@@ -130,7 +132,7 @@ async def test_every_answer_says_how_it_may_be_cached_and_that_its_type_must_not
     fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
     is_product = name.startswith(("products", "one product", "a page"))
     is_checked = is_product or name == "file"
-    is_explanation = name.startswith(("explained problem", "problems", "docs"))
+    is_explanation = name.startswith(("explained problem", "problems", "docs", "board"))
     expected = b"no-cache" if is_checked else b"max-age=3600" if is_explanation else b"no-store"
     assert fields[b"cache-control"] == expected
     assert (b"etag" in fields) == (is_product or name == "file")
