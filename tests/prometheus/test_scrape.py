@@ -1,11 +1,11 @@
 """A real Prometheus scrapes a service: the numbers are right, the alerts fire when they should, each query works."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from httpx2 import Response
@@ -43,7 +43,7 @@ def sell(service: ServiceProcess) -> dict[str, int]:
     """Cause each result of an order and several refusals, the most of them "sold out". Return how often each occurs."""
     client = service.client
     product = service.add_product(stock=60)
-    service.client.post("/products", json={"id": 500, **limited()})
+    limited = service.add_product(limit_per_customer=1)
 
     def order(status: str = "completed", quantity: int = 1, **headers: str) -> Response:
         lines = [{"product_id": product, "quantity": quantity}]
@@ -66,19 +66,23 @@ def sell(service: ServiceProcess) -> dict[str, int]:
         assert client.post(f"/orders/{order_id}/returns", json={"products": lines}).status_code == 201
     for _ in range(40):
         assert order(quantity=1000).status_code == 409
-    assert order("completed", 1, **{"Idempotency-Key": "key-0", "X-Request-Id": "again"}).status_code == 201
+    assert order(**{"Idempotency-Key": "key-0"}).headers["Idempotent-Replayed"] == "true"
     assert client.post("/orders", json={"products": [{"product_id": 999, "quantity": 1}]}).status_code == 404
-    assert client.post("/orders", json={"products": [{"product_id": 500, "quantity": 1}]}).status_code == 422
+    assert client.post("/orders", json={"products": [{"product_id": limited, "quantity": 1}]}).status_code == 422
     for path in ("/products", "/products/1", "/livez", "/nowhere"):
         client.get(path)
     return {
-        **{"placed": 25, "pending": 12, "replayed": 6, "completed": 4, "cancelled": 3, "expired": 3, "returned": 2},
-        **{"insufficient-stock": 40, "product-not-found": 1, "customer-required": 1},
+        "placed": 25,
+        "pending": 12,
+        "replayed": 6,
+        "completed": 4,
+        "cancelled": 3,
+        "expired": 3,
+        "returned": 2,
+        "insufficient-stock": 40,
+        "product-not-found": 1,
+        "customer-required": 1,
     }
-
-
-def limited() -> dict[str, Any]:
-    return {"name": "Pot", "description": "", "price": 45, "stock": 3, "limit_per_customer": 1}
 
 
 def counted(prometheus: Prometheus) -> dict[str, int]:
@@ -99,28 +103,22 @@ def test_a_sold_out_sale_is_counted_exactly_and_raises_no_alert_and_each_query_h
         redis.xgroup_create("{shop}:events", "shipping", id="0", mkstream=True)
     caused = sell(service)
     wait_until(lambda: counted(prometheus) == caused, f"{counted(prometheus)} to become {caused}")
-    revenue = 'sum(holdfast_order_revenue_total{result=~"placed|completed"}) - holdfast_order_revenue_total{result="returned"}'
-    assert prometheus.value(revenue) is None  # the labels of the two sides differ
-    assert prometheus.value(revenue.replace("- ", "- sum(") + ")") == pytest.approx((25 + 4 - 2) * 19.99)
+    sold, returned = (
+        'sum(holdfast_order_revenue_total{result=~"placed|completed"})',
+        'sum(holdfast_order_revenue_total{result="returned"})',
+    )
+    assert prometheus.value(f"{sold} - {returned}") == pytest.approx((25 + 4 - 2) * 19.99)
     assert prometheus.value('holdfast_order_units_total{result="placed"}') == 25
     assert prometheus.value("holdfast_holds") == 2
     assert prometheus.value("count(holdfast_worker_memory_bytes)") == WORKERS
-    assert prometheus.value("scrape_samples_scraped") > 200  # type: ignore[operator]
     [target] = prometheus.get("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
 
     empty = {name: query for name, query in dashboard_queries().items() if not prometheus.query(query)}
     assert empty.keys() <= ONLY_AFTER_A_SLOW_WRITE | ONLY_WHILE_AN_ALERT_FIRES, empty
-    found = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
-    assert len(found) == (OPS / "alerts.yml").read_text().count("- alert:")
-    wait_until(lambda: all(rule["lastEvaluation"] > "0002" for rule in prometheus_rules(prometheus)), "all rules")
-    assert [(rule["name"], rule["health"]) for rule in prometheus_rules(prometheus) if rule["health"] != "ok"] == []
-    assert prometheus.alerts("firing") == {}
-    assert prometheus.alerts("pending") == {}
-
-
-def prometheus_rules(prometheus: Prometheus) -> list[dict[str, Any]]:
-    return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    health = [rule["health"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert health == ["ok"] * (OPS / "alerts.yml").read_text().count("- alert:")
+    assert (prometheus.alerts("firing"), prometheus.alerts("pending")) == ({}, {})
 
 
 def test_the_right_alerts_fire_while_redis_takes_no_orders_and_while_it_hangs(
@@ -137,14 +135,12 @@ def test_the_right_alerts_fire_while_redis_takes_no_orders_and_while_it_hangs(
         full = {"HoldfastNotReady", "HoldfastMemoryFull", "HoldfastOrdersFail"}
         wait_until(lambda: prometheus.alerts("firing").keys() == full, "the alerts of a full memory")
         for alert in prometheus.alerts("firing").values():
-            text = " ".join(alert["annotations"].values())
-            assert "error" not in text.lower().replace("internal-error", "")
-            assert "<no value>" not in text
+            assert not re.search(
+                "error (expanding|parsing|executing)|<no value>", " ".join(alert["annotations"].values())
+            )
         assert "100%" in prometheus.alerts("firing")["HoldfastOrdersFail"]["annotations"]["summary"]
         redis.config_set("maxmemory", "0")
     wait_until(lambda: "HoldfastNotReady" not in prometheus.alerts("firing"), "the end of the alert")
-    import os
-
     os.kill(engine_pid(service), signal.SIGSTOP)
     try:
         wait_until(lambda: "HoldfastRedisDown" in prometheus.alerts("firing"), "the alert about Redis")
