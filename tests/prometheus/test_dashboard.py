@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.prometheus.conftest import required
-from tests.support.monitoring import dashboard, panels
+from tests.support.monitoring import dashboard
 
 CheckDashboard = Callable[[dict[str, Any]], str]
 
@@ -58,29 +58,3 @@ def test_a_dashboard_with_a_mistake_is_noticed(
         place = place[step]
     place[last] = value
     assert f'"{last}"' in type_errors(document) or "is not assignable" in type_errors(document)
-
-
-def test_panels_have_different_ids_and_do_not_overlap() -> None:
-    everything = dashboard()["panels"]
-    assert len({panel["id"] for panel in everything}) == len(everything)
-    taken = set()
-    for panel in everything:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        taken |= cells
-
-
-def test_each_panel_says_what_it_shows_and_asks_the_chosen_instances() -> None:
-    for panel in panels():
-        assert len(panel["description"]) > 20, panel["title"]
-        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
-        for target in panel["targets"]:
-            selectors = target["expr"].count("{job")
-            assert selectors == target["expr"].count('{job="$job", instance=~"$instance"'), panel["title"]
-            assert selectors >= 1

@@ -45,14 +45,15 @@ def sell(service: ServiceProcess) -> dict[str, int]:
     product = service.add_product(stock=60)
     limited = service.add_product(limit_per_customer=1)
 
-    def order(status: str = "completed", quantity: int = 1, **headers: str) -> Response:
+    def order(status: str = "completed", quantity: int = 1, key: str = "") -> Response:
         lines = [{"product_id": product, "quantity": quantity}]
+        headers = {"Idempotency-Key": key} if key else {}
         return client.post("/orders", json={"products": lines, "status": status}, headers=headers)
 
     placed = [order().json()["id"] for _ in range(20)]
     for number in range(5):
         for _ in range(2):
-            assert order(**{"Idempotency-Key": f"key-{number}"}).status_code == 201
+            assert order(key=f"key-{number}").status_code == 201
     pending = [order("pending").json()["id"] for _ in range(12)]
     for order_id in pending[:4]:
         assert client.post(f"/orders/{order_id}/complete").status_code == 200
@@ -66,7 +67,7 @@ def sell(service: ServiceProcess) -> dict[str, int]:
         assert client.post(f"/orders/{order_id}/returns", json={"products": lines}).status_code == 201
     for _ in range(40):
         assert order(quantity=1000).status_code == 409
-    assert order(**{"Idempotency-Key": "key-0"}).headers["Idempotent-Replayed"] == "true"
+    assert order(key="key-0").headers["Idempotent-Replayed"] == "true"
     assert client.post("/orders", json={"products": [{"product_id": 999, "quantity": 1}]}).status_code == 404
     assert client.post("/orders", json={"products": [{"product_id": limited, "quantity": 1}]}).status_code == 422
     for path in ("/products", "/products/1", "/livez", "/nowhere"):
@@ -103,10 +104,8 @@ def test_a_sold_out_sale_is_counted_exactly_and_raises_no_alert_and_each_query_h
         redis.xgroup_create("{shop}:events", "shipping", id="0", mkstream=True)
     caused = sell(service)
     wait_until(lambda: counted(prometheus) == caused, f"{counted(prometheus)} to become {caused}")
-    sold, returned = (
-        'sum(holdfast_order_revenue_total{result=~"placed|completed"})',
-        'sum(holdfast_order_revenue_total{result="returned"})',
-    )
+    sold = 'sum(holdfast_order_revenue_total{result=~"placed|completed"})'
+    returned = 'sum(holdfast_order_revenue_total{result="returned"})'
     assert prometheus.value(f"{sold} - {returned}") == pytest.approx((25 + 4 - 2) * 19.99)
     assert prometheus.value('holdfast_order_units_total{result="placed"}') == 25
     assert prometheus.value("holdfast_holds") == 2
@@ -135,9 +134,8 @@ def test_the_right_alerts_fire_while_redis_takes_no_orders_and_while_it_hangs(
         full = {"HoldfastNotReady", "HoldfastMemoryFull", "HoldfastOrdersFail"}
         wait_until(lambda: prometheus.alerts("firing").keys() == full, "the alerts of a full memory")
         for alert in prometheus.alerts("firing").values():
-            assert not re.search(
-                "error (expanding|parsing|executing)|<no value>", " ".join(alert["annotations"].values())
-            )
+            text = " ".join(alert["annotations"].values())
+            assert not re.search("error (expanding|parsing|executing)|<no value>", text)
         assert "100%" in prometheus.alerts("firing")["HoldfastOrdersFail"]["annotations"]["summary"]
         redis.config_set("maxmemory", "0")
     wait_until(lambda: "HoldfastNotReady" not in prometheus.alerts("firing"), "the end of the alert")

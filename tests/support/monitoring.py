@@ -43,4 +43,4 @@ def _with_variables(query: str) -> str:
 
 def metrics_in(text: str) -> set[str]:
     """Return the names of the metrics of Holdfast in a text."""
-    return set(re.findall(r"\bholdfast_[a-z_]+", text))
+    return set(re.findall(r"\bholdfast_[a-z_]+\b(?!…)", text))
