@@ -1,7 +1,6 @@
 """The table of metrics, the alerts and the dashboard name what /metrics shows."""
 
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 from httpx2 import AsyncClient
@@ -9,24 +8,22 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.storage.sender import CommandSender
-from tests.docs.blocks import ROOT
 from tests.docs.test_links import anchors
 from tests.docs.test_reference import code, rows
-from tests.support.monitoring import OPS, dashboard, dashboard_queries, metrics_in, panels
+from tests.support.monitoring import DOCUMENT, OPS, dashboard, dashboard_queries, metrics_in, panels
 from tests.support.shop import add_product
 
 ALERTS = (OPS / "alerts.yml").read_text()
-DOCUMENT = ROOT / "docs" / "observability.md"
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
 @pytest.fixture
-async def scraped(client: AsyncClient, redis: CommandSender) -> AsyncIterator[list[Metric]]:
+async def scraped(client: AsyncClient, redis: CommandSender) -> list[Metric]:
     """What /metrics shows of a shop with a product and a consumer group."""
     await add_product(client)
     await redis.send("XGROUP", "CREATE", "{test}:events", "shipping", "0")
     text = (await client.get("/metrics")).text
-    yield list(text_string_to_metric_families(text))
+    return list(text_string_to_metric_families(text))
 
 
 def full_name(metric: Metric) -> str:

@@ -11,7 +11,7 @@ import pytest
 from httpx2 import Response
 
 from tests.prometheus.conftest import WORKERS, Prometheus, StartPrometheus, required
-from tests.support.monitoring import OPS, dashboard_queries
+from tests.support.monitoring import OPS, dashboard_queries, document_queries
 from tests.support.service_process import ServiceProcess, engine_pid, redis_client
 from tests.support.waiting import wait_until
 
@@ -115,6 +115,8 @@ def test_a_sold_out_sale_is_counted_exactly_and_raises_no_alert_and_each_query_h
 
     empty = {name: query for name, query in dashboard_queries().items() if not prometheus.query(query)}
     assert empty.keys() <= ONLY_AFTER_A_SLOW_WRITE | ONLY_WHILE_AN_ALERT_FIRES, empty
+    assert len(document_queries()) >= 10
+    assert [query for query in document_queries() if not prometheus.query(query)] == []
     health = [rule["health"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert health == ["ok"] * (OPS / "alerts.yml").read_text().count("- alert:")
     assert (prometheus.alerts("firing"), prometheus.alerts("pending")) == ({}, {})
@@ -159,6 +161,14 @@ def test_promtool_finds_no_fault_in_the_metrics(service: ServiceProcess) -> None
 
 def test_promtool_finds_no_fault_in_the_files(tmp_path: Path) -> None:
     shutil.copytree(OPS, tmp_path, dirs_exist_ok=True)
-    promtool("check", "config", tmp_path / "prometheus.yml")
+    example = tmp_path / "prometheus.yml"
+    promtool("check", "config", example)
+    # The comments about compose and Alertmanager are a configuration, too.
+    text = re.sub(
+        r"^( *)# (dns_sd_|  - |alerting|  alertm|    - static)", r"\1\2", example.read_text(), flags=re.MULTILINE
+    )
+    example.write_text(re.sub(r" +static_configs:\n +- targets.*\n", "", text, count=1))
+    assert "# dns" not in example.read_text()
+    promtool("check", "config", example)
     promtool("check", "rules", tmp_path / "alerts.yml")
     promtool("test", "rules", tmp_path / "alerts_test.yml")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 OPS: Final = Path(__file__).parents[2] / "ops"
+DOCUMENT: Final = OPS.parent / "docs" / "observability.md"
 
 _VARIABLES: Final = {"$job": "holdfast", "$instance": ".*", "$__rate_interval": "10s", "$__range": "1m"}
 """What Grafana puts into a query. Prometheus scrapes every second in the tests."""
@@ -33,6 +34,12 @@ def dashboard_queries() -> dict[str, str]:
             [query] = re.findall(r"label_values\((.*), \w+\)", variable["query"]["query"])
             found[f"variable {variable['name']}"] = query
     return {name: _with_variables(query) for name, query in found.items()}
+
+
+def document_queries() -> list[str]:
+    """Return the queries of docs/observability.md: the lines of its promql block that are no comments."""
+    [block] = re.findall(r"^```promql\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for line in block.splitlines() if line and not line.startswith("#")]
 
 
 def _with_variables(query: str) -> str:
