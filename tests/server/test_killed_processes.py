@@ -88,11 +88,12 @@ async def test_a_killed_worker_is_replaced_and_the_other_workers_continue(start_
     assert len(workers_of(service)) == 3
     # Any worker shows what all have counted, the killed one included. It may not have counted its last order.
     stored = len(load.placed) + load.unanswered
-    assert all(len(load.placed) <= _orders_placed(service) <= stored for _ in range(6))
+    assert all(len(load.placed) <= _counted(service, 'orders_total{result="placed"}') <= stored for _ in range(6))
+    assert _counted(service, "worker_restarts_total") == 1
     assert_orders_agree_with_stock(service.engine_url, load.placed)
 
 
-def _orders_placed(service: ServiceProcess) -> int:
+def _counted(service: ServiceProcess, name: str) -> int:
     text = get(f"http://127.0.0.1:{service.port}/metrics").text
-    [count] = re.findall(r'^holdfast_orders_total{result="placed"} (\d+)', text, re.MULTILINE)
+    [count] = re.findall(rf"^holdfast_{re.escape(name)} (\d+)", text, re.MULTILINE)
     return int(count)
