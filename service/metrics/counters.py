@@ -43,6 +43,10 @@ PUBLISH_SECONDS: Final = 1.0
 _MAX_AGE_SECONDS: Final = 5.0
 """Gauges that are older belong to a worker that has ended."""
 
+_REQUEST_SUM: Final = len(REQUEST_BOUNDS) + 1
+_ROUND_TRIP_SUM: Final = len(ROUND_TRIP_BOUNDS) + 1
+"""Places of the sums in their histograms, behind the buckets."""
+
 Numbers = Sequence[float]
 
 
@@ -79,9 +83,14 @@ class Metrics:
         self._calls = {(method, route): self._request_place(method, route) for method, route in calls}
         heads = {("HEAD", route): places for (method, route), places in self._calls.items() if method == "GET"}
         self._calls |= heads  # the router serves HEAD as GET
-        self._orders = {result: self._place(ORDERS, result) for result in ORDER_RESULTS}
-        self._units = {result: self._place(UNITS, result) for result in ORDER_RESULTS if result != "replayed"}
-        self._revenue = {result: self._place(REVENUE, result) for result in ("placed", "completed", "returned")}
+        self._orders = {
+            result: (
+                self._place(ORDERS, result),
+                0 if result == "replayed" else self._place(UNITS, result),
+                self._place(REVENUE, result) if result in ("placed", "completed", "returned") else 0,
+            )
+            for result in ORDER_RESULTS
+        }
         self._refused = {name: self._place(REFUSED, name) for name in sorted({*refusals})}
         self._problems = {name: self._place(PROBLEMS, name) for name in sorted({*problems})}
         self._round_trips = self._place(ROUND_TRIPS)
@@ -113,19 +122,26 @@ class Metrics:
         Without a row, the method is not kept: clients can invent any number of methods.
         """
         cells = self._cells
-        statuses, durations = self._calls.get((method, route), self._unknown_call)
-        cells[statuses[status] if status in statuses else statuses[0]] += 1
+        try:
+            statuses, durations = self._calls[method, route]
+        except KeyError:
+            statuses, durations = self._unknown_call
+        try:
+            cells[statuses[status]] += 1
+        except KeyError:
+            cells[statuses[0]] += 1
         cells[durations + bisect_left(REQUEST_BOUNDS, seconds)] += 1
-        cells[durations + len(REQUEST_BOUNDS) + 1] += seconds
+        cells[durations + _REQUEST_SUM] += seconds
 
     def count_order(self, result: str, units: int = 0, cents: int = 0) -> None:
         """Count a result of ORDER_RESULTS, with the units and the price of the order."""
         cells = self._cells
-        cells[self._orders[result]] += 1
-        if units:
-            cells[self._units[result]] += units
-        if cents and result in self._revenue:
-            cells[self._revenue[result]] += cents
+        place, units_place, revenue_place = self._orders[result]
+        cells[place] += 1
+        if units_place:
+            cells[units_place] += units
+        if revenue_place:
+            cells[revenue_place] += cents
 
     def count_refusal(self, name: str) -> None:
         """Count an order that was not placed. `name`: of the problem."""
@@ -141,7 +157,7 @@ class Metrics:
         """Count a reply of Redis and its time."""
         cells, place = self._cells, self._round_trips
         cells[place + bisect_left(ROUND_TRIP_BOUNDS, seconds)] += 1
-        cells[place + len(ROUND_TRIP_BOUNDS) + 1] += seconds
+        cells[place + _ROUND_TRIP_SUM] += seconds
 
     def count(self, family: Family) -> None:
         """Count one more of a family without labels."""
