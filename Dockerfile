@@ -24,6 +24,7 @@ COPY .env.example *.md docker-compose*.yml Makefile ./
 COPY .ci .ci
 COPY bench bench
 COPY docs docs
+COPY ops ops
 # Not root: some tests check that Holdfast reports missing permissions, and root has all permissions.
 RUN useradd --uid 10001 --create-home holdfast
 USER 10001:10001

@@ -28,8 +28,8 @@ test-quick: .venv/dev ## Run the fast tests, on a fake Redis or none: for use wh
 	.venv/bin/pytest --numprocesses auto --dist worksteal -m "not (engine or process or slow or e2e)"
 
 .PHONY: test-e2e
-test-e2e: .venv/e2e ## Build the containers and test how they survive failures under load; needs Docker with compose, Chromium and npm
-	.venv/bin/pytest -m e2e tests/e2e tests/browser tests/clients
+test-e2e: .venv/e2e ## Build the containers and test how they survive failures under load; needs Docker with compose, Chromium, Prometheus and npm
+	.venv/bin/pytest -m e2e tests/e2e tests/browser tests/clients tests/prometheus
 
 .PHONY: fuzz
 fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the description of the API (5 minutes)

@@ -12,7 +12,7 @@ from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
-from service.domain.errors.catalog import refusals_of_orders
+from service.domain.errors.catalog import all_problems, refusals_of_orders
 from service.metrics.counters import Metrics
 from service.metrics.shared_rows import SharedRows
 from service.settings import Settings
@@ -24,7 +24,10 @@ from service.storage.sweeper import sweep
 def new_metrics(shared: SharedRows | None = None) -> Metrics:
     """Return the metrics of a worker. `shared`: the memory of all workers, if there are several."""
     return Metrics(
-        routes=[call.path for call in CALLS], refusals=[problem.name for problem in refusals_of_orders()], shared=shared
+        calls=[(call.method, call.path) for call in CALLS],
+        problems=[problem.name for problem in all_problems()],
+        refusals=[problem.name for problem in refusals_of_orders()],
+        shared=shared,
     )
 
 

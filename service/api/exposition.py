@@ -3,11 +3,18 @@
 Imported by the first GET /metrics: prometheus_client would make the start of the service 30 ms longer.
 """
 
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -16,30 +23,52 @@ from service.metrics.families import Family
 from service.storage.engine_status import EngineStatus
 
 
-def exposition(metrics: Metrics, status: EngineStatus | None, accept: str) -> tuple[bytes, str]:
+class RedisState(NamedTuple):
+    """`is_up`: Redis answers and may be used. `is_ready`: orders can be placed. `status`: None if it is not known."""
+
+    is_up: bool
+    is_ready: bool
+    status: EngineStatus | None
+
+
+def exposition(metrics: Metrics, redis: RedisState, accept: str) -> tuple[bytes, str]:
     """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it."""
     encode, media_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, status))
+    registry.register(_Snapshot(metrics, redis))
     return encode(registry), media_type
 
 
 class _Snapshot(Collector):
     """All metrics at one moment."""
 
-    def __init__(self, metrics: Metrics, status: EngineStatus | None) -> None:
+    def __init__(self, metrics: Metrics, redis: RedisState) -> None:
         self._metrics = metrics
-        self._status = status
+        self._redis = redis
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics. prometheus_client calls this."""
+        yield InfoMetricFamily("holdfast_build", "The version of Holdfast.", {"version": _version()})
         for family, numbers in self._metrics.read():
             yield _metric(family, numbers)
-        up = GaugeMetricFamily("holdfast_redis_up", "1: Redis can be used now. 0: it cannot.")
-        up.add_metric([], 0 if self._status is None else 1)
-        yield up
-        if self._status is not None:
-            yield from _engine_metrics(self._status)
+        yield _gauge("holdfast_workers", "Workers that the service should have.", self._metrics.workers)
+        yield _gauge("holdfast_ready", "1: orders can be placed, as GET /readyz says. 0: not.", self._redis.is_ready)
+        yield _gauge("holdfast_redis_up", "1: Redis answers, and may be used. 0: not.", self._redis.is_up)
+        if self._redis.status is not None:
+            yield from _engine_metrics(self._redis.status)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("holdfast")
+    except importlib.metadata.PackageNotFoundError:  # run from a directory, without an installation
+        return "unknown"
+
+
+def _gauge(name: str, about: str, number: float) -> Metric:
+    gauge = GaugeMetricFamily(name, about)
+    gauge.add_metric([], float(number))
+    return gauge
 
 
 def _metric(family: Family, numbers: Mapping[tuple[str, ...], Numbers]) -> Metric:
@@ -83,6 +112,7 @@ def _is(name: str, text: str) -> Callable[[Mapping[str, str]], float]:
 _FACTS: Final = (
     _Fact("memory_bytes", GaugeMetricFamily, "Memory that the data use.", _number("used_memory")),
     _Fact("memory_max_bytes", GaugeMetricFamily, "maxmemory; 0: no limit.", _number("maxmemory")),
+    _Fact("memory_system_bytes", GaugeMetricFamily, "Memory of the machine of Redis.", _number("total_system_memory")),
     _Fact("memory_rss_bytes", GaugeMetricFamily, "Memory of the process of Redis.", _number("used_memory_rss")),
     _Fact("clients", GaugeMetricFamily, "Open connections of Redis.", _number("connected_clients")),
     _Fact("replicas", GaugeMetricFamily, "Replicas that are connected.", _number("connected_slaves")),
@@ -107,6 +137,12 @@ _FACTS: Final = (
         _number("eventloop_duration_aof_sum", 1e-6),
     ),
     _Fact(
+        "busy_seconds",
+        CounterMetricFamily,
+        "Time that the only thread of Redis was busy, also with the append-only file.",
+        _number("eventloop_duration_sum", 1e-6),
+    ),
+    _Fact(
         "event_loops",
         CounterMetricFamily,
         "Rounds of the event loop. aof_seconds for each round is the mean fsync delay (appendfsync always).",
@@ -116,6 +152,10 @@ _FACTS: Final = (
 
 
 def _engine_metrics(status: EngineStatus) -> Iterator[Metric]:
+    for engine in ("valkey", "redis"):  # Valkey has both versions: the other one is that of a compatible Redis
+        if version := status.info.get(f"{engine}_version"):
+            yield InfoMetricFamily("holdfast_engine", "Name and version.", {"engine": engine, "version": version})
+            break
     for fact in _FACTS:
         try:
             value = fact.read(status.info)
@@ -133,27 +173,40 @@ def _engine_metrics(status: EngineStatus) -> Iterator[Metric]:
             status.oldest_overdue,
         ),
         ("holdfast_events", "Entries of the event stream.", status.events),
+        ("holdfast_events_max", "About how many events are kept (HOLDFAST_EVENTS_MAX).", status.events_max),
     ):
         if number is not None:
-            gauge = GaugeMetricFamily(name, about)
-            gauge.add_metric([], number)
-            yield gauge
+            yield _gauge(name, about, number)
     lag = GaugeMetricFamily(
         "holdfast_event_group_lag", "Events that the consumer group has not read.", labels=["group"]
     )
     pending = GaugeMetricFamily(
         "holdfast_event_group_pending", "Events that the group has read, but not acknowledged.", labels=["group"]
     )
+    oldest = GaugeMetricFamily(
+        "holdfast_event_group_oldest_unread_seconds",
+        "Age of the oldest event that the consumer group has not read; 0: none.",
+        labels=["group"],
+    )
     for group in status.groups:
         if group.lag is not None:
             lag.add_metric([group.name], group.lag)
         pending.add_metric([group.name], group.pending)
-    yield from (lag, pending)
+        oldest.add_metric([group.name], group.oldest_unread)
+    yield from (lag, pending, oldest)
     slowest = GaugeMetricFamily(
         "holdfast_engine_slowest_write_seconds",
         "The slowest write or fsync of the append-only file, by kind. Needs the latency monitor of Redis.",
         labels=["kind"],
     )
+    last = GaugeMetricFamily(
+        "holdfast_engine_last_slow_write_seconds", "The last write that was slow, by kind.", labels=["kind"]
+    )
+    last_at = GaugeMetricFamily(
+        "holdfast_engine_last_slow_write_timestamp_seconds", "Its moment, in seconds since 1970.", labels=["kind"]
+    )
     for kind, times in status.slowest_writes.items():
         slowest.add_metric([kind], times.slowest)
-    yield slowest
+        last.add_metric([kind], times.last)
+        last_at.add_metric([kind], times.last_at)
+    yield from (slowest, last, last_at)

@@ -1,22 +1,37 @@
 """The call of Prometheus."""
 
+import asyncio
+from typing import Final
+
 from starlette.responses import Response
 
 from service.api.request import Request, store_of
-from service.domain.errors.storage import StorageError
+from service.domain.errors.storage import Overloaded, StorageError
+
+MAX_REDIS_SECONDS: Final = 3.0
+"""How long Redis is asked. Prometheus waits 10 s by default, and then it would miss the numbers of the workers, too."""
 
 
 async def show_metrics(request: Request) -> Response:
     """Return the metrics of all workers of this service, and of its engine. (GET /metrics)
 
-    If Redis cannot be asked, the metrics of the engine are missing, and `holdfast_redis_up` is 0.
+    If Redis cannot be asked, the metrics of the engine are missing, and `holdfast_redis_up` is 0. If only this worker
+    has no room for a further command, they are missing, too, but Redis is up.
     """
-    from service.api.exposition import exposition
+    from service.api.exposition import RedisState, exposition
 
+    store = store_of(request)
+    status, is_up, is_ready = None, True, False
     try:
-        status = await store_of(request).engine_status.read()
-    except StorageError:
-        status = None
+        async with asyncio.timeout(MAX_REDIS_SECONDS):
+            status = await store.engine_status.read()
+            await store.check()
+            await store.check_writable()
+            is_ready = True
+    except Overloaded:
+        pass
+    except (StorageError, TimeoutError):
+        is_up = status is not None
     accept = b",".join([value for name, value in request.scope["headers"] if name == b"accept"]).decode("latin-1")
-    text, media_type = exposition(request.scope["state"]["metrics"], status, accept)
+    text, media_type = exposition(request.scope["state"]["metrics"], RedisState(is_up, is_ready, status), accept)
     return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store", "Vary": "Accept"})

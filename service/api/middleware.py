@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.problems import problem_for
 from service.api.request import RequestInfo
 from service.api.responses import REQUEST_ERROR, send_response
+from service.domain.errors.base import HoldfastError, InternalError
 from service.metrics.counters import Metrics
 
 log = structlog.get_logger()
@@ -32,6 +33,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics, access_log: bool = False) -> None:
         self.app = app
         self._count_request = metrics.count_request
+        self._count_problem = metrics.count_problem
         self.access_log = access_log
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -57,12 +59,13 @@ class RequestMiddleware:
             response = problem_for(error, info.id, scope)
             if info.status:
                 raise  # a response has begun, so the problem cannot be sent: the server closes the connection
+            self._count_problem(error.problem.name if isinstance(error, HoldfastError) else InternalError.problem.name)
             await send_response(response, scope, send)
         finally:
             # The extension refers to the request, and the request to this scope: a reference cycle.
             scope.pop("extensions", None)
             seconds = time.perf_counter() - started
-            self._count_request(info.route, info.status, seconds)
+            self._count_request(scope["method"], info.route, info.status, seconds)
             if self.access_log:
                 ms = round(seconds * 1000, 2)
                 log.info("request", request_id=info.id, method=scope["method"], path=path, status=info.status, ms=ms)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from service.metrics.families import (
+    ALARMING_STATUSES,
     CLIENTS,
     CONNECTED,
     CPU_SECONDS,
@@ -17,11 +18,13 @@ from service.metrics.families import (
     MEMORY,
     ORDER_RESULTS,
     ORDERS,
+    PROBLEMS,
     PUBLISHED_AT,
     REFUSED,
     REQUEST_BOUNDS,
     REQUEST_SECONDS,
     REQUESTS,
+    RESTARTS,
     REVENUE,
     ROUND_TRIP_BOUNDS,
     ROUND_TRIPS,
@@ -47,6 +50,10 @@ Between the steps of a request, an addition takes three times as long as in a lo
 _MAX_AGE_SECONDS: Final = 5.0
 """Gauges that are older belong to a worker that has ended."""
 
+_REQUEST_SUM: Final = len(REQUEST_BOUNDS) + 1
+_ROUND_TRIP_SUM: Final = len(ROUND_TRIP_BOUNDS) + 1
+"""Places of the sums in their histograms, behind the buckets."""
+
 Numbers = Sequence[float]
 
 
@@ -56,51 +63,64 @@ class Metrics:
     def __init__(
         self,
         *,
-        routes: Iterable[str] = (),
+        calls: Iterable[tuple[str, str]] = (),
+        problems: Iterable[str] = (),
         refusals: Iterable[str] = (),
         shared: SharedRows | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with zeros, or with the numbers of the worker that this one replaces.
 
-        `routes`: all paths of the table of calls. `refusals`: the names of all problems of orders that are not placed.
-        `shared`: the rows of all workers; None: this is the only one. `clock`: in seconds, the same for all workers.
+        `calls`: method and path of all rows of the table of calls. `problems`: the names of all problems; `refusals`:
+        of those of orders that are not placed. `shared`: the rows of all workers; None: this is the only one.
+        `clock`: in seconds, the same for all workers.
         """
         self._clock = clock
         self._row: Cells
         self._all: Cells
         if shared is None:
+            self.workers = 1
             self._row = self._all = private_row()
         else:
+            self.workers = shared.workers
             self._row, self._all = shared.claim()
         self._places: dict[Family, dict[tuple[str, ...], int]] = {}
         self._next = 0
-        routes = (*routes, "")  # "": no row of the table fits
-        self._request_places = {
-            route: (
-                {status: self._place(REQUESTS, route, str(status)) for status in (*STATUSES, 0)},
-                self._place(REQUEST_SECONDS, route),
+        self._unknown_call = self._request_place("", "")
+        self._calls = {(method, route): self._request_place(method, route) for method, route in calls}
+        heads = {("HEAD", route): places for (method, route), places in self._calls.items() if method == "GET"}
+        self._calls |= heads  # the router serves HEAD as GET
+        self._orders = {
+            result: (
+                self._place(ORDERS, result),
+                0 if result == "replayed" else self._place(UNITS, result),
+                self._place(REVENUE, result) if result in ("placed", "completed", "returned") else 0,
             )
-            for route in routes
+            for result in ORDER_RESULTS
         }
-        self._orders = {result: self._place(ORDERS, result) for result in ORDER_RESULTS}
-        self._units = {result: self._place(UNITS, result) for result in ORDER_RESULTS if result != "replayed"}
-        self._revenue = {result: self._place(REVENUE, result) for result in ("placed", "completed", "returned")}
         self._refused = {name: self._place(REFUSED, name) for name in sorted({*refusals})}
+        self._problems = {name: self._place(PROBLEMS, name) for name in sorted({*problems})}
         self._round_trips = self._place(ROUND_TRIPS)
         self._single = {
             family: self._place(family)
             for family in (
-                *(CONNECTED, LOST, SWEEPS, SWEEP_FAILURES),
+                *(CONNECTED, LOST, SWEEPS, SWEEP_FAILURES, RESTARTS),
                 *(SWEEPER_LAG, IN_FLIGHT, CLIENTS, STREAMS, CPU_SECONDS, MEMORY, PUBLISHED_AT),
             )
         }
         assert self._next <= ROW_CELLS
         self._cells: list[float] = self._row[: self._next].tolist()
-        self._noted_requests: list[tuple[str, int, float]] = []
+        self._noted_requests: list[tuple[str, str, int, float]] = []
         self._noted_orders: list[tuple[str, int, int]] = []
         self.round_trips: list[float] = []
         """Times from a command to the reply of Redis, in seconds. `add_up()` empties the list."""
+        if self._cells[self._single[PUBLISHED_AT]]:
+            self.count(RESTARTS)  # another worker has used this row before
+
+    def _request_place(self, method: str, route: str) -> tuple[dict[int, int], int]:
+        """Return the places of a call: of each status, and of its durations."""
+        statuses = {status: self._place(REQUESTS, method, route, str(status)) for status in (*STATUSES, 0)}
+        return statuses, self._place(REQUEST_SECONDS, method, route)
 
     def _place(self, family: Family, *labels: str) -> int:
         """Return the place of a number in a row; of a histogram, the first place: buckets, then the sum."""
@@ -108,10 +128,13 @@ class Metrics:
         self._places.setdefault(family, {})[labels] = place
         return place
 
-    def count_request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request and its duration. `route`: the path of its row in the table of calls, or an empty text."""
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request and its duration. `route`: the path of its row in the table of calls, or an empty text.
+
+        Without a row, the method is not kept: clients can invent any number of methods.
+        """
         noted = self._noted_requests
-        noted.append((route, status, seconds))
+        noted.append((method, route, status, seconds))
         if len(noted) >= MAX_NOTED:
             self.add_up()
 
@@ -126,6 +149,11 @@ class Metrics:
         """Count an order that was not placed. `name`: of the problem."""
         if name in self._refused:
             self._cells[self._refused[name]] += 1
+
+    def count_problem(self, name: str) -> None:
+        """Count an error that is sent to a client. `name`: of the problem."""
+        if name in self._problems:
+            self._cells[self._problems[name]] += 1
 
     def count(self, family: Family) -> None:
         """Count one more of a family without labels."""
@@ -146,23 +174,24 @@ class Metrics:
     def add_up(self) -> None:
         """Add what was noted to the numbers."""
         cells = self._cells
-        for route, status, seconds in self._noted_requests:
-            statuses, durations = self._request_places[route]
-            cells[statuses[status] if status in statuses else statuses[0]] += 1
+        for method, route, status, seconds in self._noted_requests:
+            statuses, durations = self._calls.get((method, route), self._unknown_call)
+            cells[statuses.get(status, statuses[0])] += 1
             cells[durations + bisect_left(REQUEST_BOUNDS, seconds)] += 1
-            cells[durations + len(REQUEST_BOUNDS) + 1] += seconds
+            cells[durations + _REQUEST_SUM] += seconds
         self._noted_requests.clear()
         for result, units, cents in self._noted_orders:
-            cells[self._orders[result]] += 1
-            if units:
-                cells[self._units[result]] += units
-            if cents and result in self._revenue:
-                cells[self._revenue[result]] += cents
+            place, units_place, revenue_place = self._orders[result]
+            cells[place] += 1
+            if units_place:
+                cells[units_place] += units
+            if revenue_place:
+                cells[revenue_place] += cents
         self._noted_orders.clear()
         place = self._round_trips
         for seconds in self.round_trips:
             cells[place + bisect_left(ROUND_TRIP_BOUNDS, seconds)] += 1
-        cells[place + len(ROUND_TRIP_BOUNDS) + 1] += sum(self.round_trips)
+        cells[place + _ROUND_TRIP_SUM] += sum(self.round_trips)
         self.round_trips.clear()
 
     def _copy(self) -> None:
@@ -179,7 +208,8 @@ class Metrics:
         """Yield each family with its numbers, by labels: one number, or the buckets and the sum of a histogram.
 
         What is counted per worker has the number of the worker as a label, and only workers that live. Requests have
-        only the routes and statuses that have occurred. The numbers of other workers are up to PUBLISH_SECONDS old.
+        only the calls and statuses that have occurred, and ALARMING_STATUSES. The numbers of other workers are up to
+        PUBLISH_SECONDS old.
         """
         self._copy()
         living = self._living_rows()
@@ -199,14 +229,16 @@ class Metrics:
                 for labels, place in places.items()
             }
             if "route" in family.labels:
-                numbers = {labels: found for labels, found in numbers.items() if any(found)}
+                numbers = {
+                    labels: found for labels, found in numbers.items() if any(found) or labels[-1] in ALARMING_STATUSES
+                }
             yield family, numbers
 
     def _sum(self, place: int) -> float:
         return float(sum(self._all[place::ROW_CELLS]))
 
     def _living_rows(self) -> list[int]:
-        oldest = self._clock() - _MAX_AGE_SECONDS
+        oldest = max(0.0, self._clock() - _MAX_AGE_SECONDS)  # in the first seconds of a machine, unused rows are 0, too
         published = self._all[self._single[PUBLISHED_AT] :: ROW_CELLS]
         return [row for row, moment in enumerate(published) if moment > oldest]
 

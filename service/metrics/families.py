@@ -14,6 +14,9 @@ STATUSES: Final = (
 )
 """Status codes of the service. 0 stands for all others, and for a client that has gone without a response."""
 
+ALARMING_STATUSES: Final = ("500", "503")
+"""Shown from the start, as 0. Otherwise Prometheus would take the first ones for numbers that were always there."""
+
 ORDER_RESULTS: Final = ("placed", "pending", "replayed", "completed", "cancelled", "expired", "returned")
 """`placed`: as completed. `pending`: placed as pending. `replayed`: an Idempotency-Key repeated an earlier result.
 `completed`, `cancelled`, `expired`: how a pending order ended. `returned`: one return of a completed order."""
@@ -37,14 +40,20 @@ class Family(NamedTuple):
 
 
 REQUESTS: Final = Family(
-    "holdfast_http_requests", "counter", "Requests, by route and status of the response.", ("route", "status")
+    "holdfast_http_requests",
+    "counter",
+    "Requests, by method, route and status of the response.",
+    ("method", "route", "status"),
 )
 REQUEST_SECONDS: Final = Family(
     "holdfast_http_request_duration_seconds",
     "histogram",
     "Time from the whole request to its response.",
-    ("route",),
+    ("method", "route"),
     REQUEST_BOUNDS,
+)
+PROBLEMS: Final = Family(
+    "holdfast_http_problems", "counter", "Errors that were sent, by the name of the problem.", ("problem",)
 )
 ORDERS: Final = Family("holdfast_orders", "counter", "Orders, by result.", ("result",))
 REFUSED: Final = Family(
@@ -69,6 +78,9 @@ SWEEPER_LAG: Final = Family(
     "gauge",
     "How late the oldest hold was that the last search released; 0: none was left.",
     per_worker=True,
+)
+RESTARTS: Final = Family(
+    "holdfast_worker_restarts", "counter", "Workers that took the place of one that had ended unexpectedly."
 )
 IN_FLIGHT: Final = Family(
     "holdfast_redis_commands_in_flight", "gauge", "Commands that wait for a reply of Redis.", per_worker=True

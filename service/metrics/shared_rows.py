@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+import sys
 import tempfile
 from multiprocessing.reduction import DupFd
 from typing import Any, Final
@@ -18,16 +19,16 @@ Cells = Any
 class SharedRows:
     """The rows of all workers, in a file without a name that vanishes with the last process that has it open."""
 
-    def __init__(self, rows: int) -> None:
-        """Make rows of zeros."""
-        self._rows = rows
-        with tempfile.TemporaryFile(prefix="holdfast-metrics-") as file:
-            file.truncate(rows * ROW_CELLS * CELL_BYTES)
-            self._fd = os.dup(file.fileno())
+    def __init__(self, workers: int) -> None:
+        """Make rows of zeros: one more than workers, because a new worker may start before the old one has ended."""
+        self.workers = workers
+        self._rows = workers + 1
+        self._fd = _nameless_file()
+        os.ftruncate(self._fd, self._rows * ROW_CELLS * CELL_BYTES)
 
     def __reduce__(self) -> Any:
         """Let multiprocessing pass the open file to a worker that it starts."""
-        return _open_rows, (self._rows, DupFd(self._fd))
+        return _open_rows, (self.workers, DupFd(self._fd))
 
     def claim(self) -> tuple[Cells, Cells]:
         """Return the row of this process, and the numbers of all rows.
@@ -45,10 +46,22 @@ class SharedRows:
         raise RuntimeError(f"there are more than {self._rows} workers")
 
 
-def _open_rows(rows: int, file: Any) -> SharedRows:
+def _open_rows(workers: int, file: Any) -> SharedRows:
     shared = SharedRows.__new__(SharedRows)
-    shared._rows, shared._fd = rows, file.detach()
+    shared.workers, shared._rows, shared._fd = workers, workers + 1, file.detach()
     return shared
+
+
+def _nameless_file() -> int:
+    """Return the descriptor of a new file without a name: in memory, or on macOS in the temporary directory.
+
+    On a disk, the kernel would write the file back every few seconds, and the next count could wait for that. It also
+    needs no directory that may be written.
+    """
+    if sys.platform != "linux":
+        with tempfile.TemporaryFile(prefix="holdfast-metrics-") as file:
+            return os.dup(file.fileno())
+    return os.memfd_create("holdfast-metrics")
 
 
 def private_row() -> Cells:

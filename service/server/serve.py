@@ -99,8 +99,7 @@ def serve(settings: Settings) -> None:
 
 
 def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
-    # One row more than workers: a new worker may start before the old one has ended.
-    shared = SharedRows(settings.workers + 1) if settings.workers > 1 else None
+    shared = SharedRows(settings.workers) if settings.workers > 1 else None
     config = uvicorn.Config(
         partial(_worker_app, settings, shared),
         factory=True,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.sender import ErrorReply
@@ -12,25 +13,32 @@ from service.storage.sender import ErrorReply
 class ConsumerGroup(NamedTuple):
     """Readers of the event stream that share their work. `lag`: events that none has read; None: Redis cannot tell.
 
-    `pending`: events that were read, but not acknowledged.
+    `pending`: events that were read, but not acknowledged. `oldest_unread`: the age in seconds of the oldest event that
+    none has read; 0: there is none.
     """
 
     name: str
     lag: int | None
     pending: int
+    oldest_unread: float
 
 
 class SlowestWrites(NamedTuple):
-    """The slowest writes of a kind, such as `aof-fsync-always`, in seconds: the last slow one, and the slowest."""
+    """The slow writes of a kind, such as `aof-fsync-always`: the last one and the slowest one, in seconds.
+
+    `last_at`: the moment of the last one, in seconds since 1970.
+    """
 
     last: float
+    last_at: float
     slowest: float
 
 
 class EngineStatus(NamedTuple):
     """The engine and the shop. None, or empty: this user of Redis may not read it, or there is no such thing.
 
-    `info`: the reply to INFO, by name. `oldest_overdue`: for how many seconds the oldest hold is overdue.
+    `info`: the reply to INFO, by name. `oldest_overdue`: for how many seconds the oldest hold is overdue. `events_max`:
+    about how many events are kept.
     `slowest_writes`: by the name that the latency monitor of Redis has for them.
     """
 
@@ -39,6 +47,7 @@ class EngineStatus(NamedTuple):
     pending_orders: int | None
     oldest_overdue: float | None
     events: int | None
+    events_max: int
     groups: list[ConsumerGroup]
     slowest_writes: Mapping[str, SlowestWrites]
 
@@ -73,13 +82,22 @@ class EngineStatusReader:
             if oldest
             else 0.0,
             events=events,
-            groups=[_read_group(group) for group in groups or ()],
+            events_max=self._client.events_max,
+            groups=await asyncio.gather(*[self._read_group(reply, now) for reply in groups or ()]),
             slowest_writes={
-                name: SlowestWrites(last / 1000, slowest / 1000)
-                for name, _, last, slowest, *_ in latency or ()
+                name: SlowestWrites(last / 1000, float(last_at), slowest / 1000)
+                for name, last_at, last, slowest, *_ in latency or ()
                 if name.startswith("aof-")
             },
         )
+
+    async def _read_group(self, reply: list[Any], now: Milliseconds) -> ConsumerGroup:
+        facts = dict(zip(reply[::2], reply[1::2], strict=True))
+        after = f"({facts['last-delivered-id']}"
+        unread = await self._try("XRANGE", keys.events(self._client.shop), after, "+", "COUNT", 1)
+        # The id of an event begins with its time. The next event may be missing here, if the stream was cut.
+        age = max(0.0, (now - int(unread[0][0].partition("-")[0])) / 1000) if unread else 0.0
+        return ConsumerGroup(facts["name"], facts.get("lag"), facts["pending"], age)
 
     async def _try(self, *command: str | int) -> Any:
         """Return the reply to a command, or None if Redis refuses it."""
@@ -92,8 +110,3 @@ class EngineStatusReader:
 def parse_info(text: str) -> dict[str, str]:
     """Return the facts of a reply to INFO, by name."""
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-
-
-def _read_group(reply: list[Any]) -> ConsumerGroup:
-    facts = dict(zip(reply[::2], reply[1::2], strict=True))
-    return ConsumerGroup(facts["name"], facts.get("lag"), facts["pending"])

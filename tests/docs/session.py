@@ -51,7 +51,7 @@ class Session:
         self.log = tools / "service.log"
         self.log.touch()
         self.logged = 0
-        self.service = 0
+        self.services: list[int] = []
         self.patience = patience
         foreign = ("HOLDFAST_", "REDIS", "CURL_", "COMPOSE_")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -97,8 +97,10 @@ class Session:
         return output.removesuffix(end).decode()
 
     def _start_service(self, command: str, expected: list[str]) -> list[str]:
+        self.logged = self.log.stat().st_size if self.log.exists() else 0
         self.execute(f"{command} >>{self.log} 2>&1 &")
-        self.service = int(self.execute("echo $!"))
+        service = int(self.execute("echo $!"))
+        self.services.append(service)
         deadline = time.monotonic() + PATIENCE
         while True:
             lines = self._to_printed(self.log.read_bytes()[self.logged :].decode())
@@ -106,18 +108,18 @@ class Session:
             for end in range(len(lines), 0, -1):
                 if self.values.fits(expected, lines[:end]):
                     return lines[:end]
-            if time.monotonic() > deadline or not _is_alive(self.service):
+            if time.monotonic() > deadline or not _is_alive(service):
                 return lines
             if not expected and "Application startup complete." in "".join(lines):
                 return []
             time.sleep(0.02)
 
     def _stop_service(self) -> list[str]:
-        assert self.service, "^C without a service that runs"
+        assert self.services, "^C without a service that runs"
+        service = self.services.pop()  # the terminal of the last one
         self.logged = self.log.stat().st_size
-        os.kill(self.service, signal.SIGINT)
-        self.execute(f"wait {self.service}")
-        self.service = 0
+        os.kill(service, signal.SIGINT)
+        self.execute(f"wait {service}")
         text = self.log.read_bytes()[self.logged :].decode()
         self.logged = self.log.stat().st_size
         return self._to_printed(text)
@@ -144,9 +146,12 @@ class Session:
         return int(self.execute("echo $?"))
 
     def close(self) -> None:
-        """End the service and the shell."""
-        if self.service and _is_alive(self.service):
-            self._stop_service()
+        """End the services and the shell."""
+        while self.services:
+            if _is_alive(self.services[-1]):
+                self._stop_service()
+            else:
+                self.services.pop()
         self.shell.communicate(timeout=PATIENCE)
 
 

@@ -68,6 +68,14 @@ async def test_an_error_of_nginx_is_a_problem(
     assert_problem_of_nginx(response.headers, response.json(), status)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics?x=1", "/shop/metrics", "/%6detrics"])
+async def test_nginx_does_not_pass_the_metrics_on(stack: Stack, path: str) -> None:
+    async with stack.client() as client:
+        response = await client.get(path)
+    assert response.status_code == 404
+    assert_problem_of_nginx(response.headers, response.json(), 404)
+
+
 @pytest.mark.parametrize("head", ["no request", "GET / HTTP/1.1", "GET / HTTP/1.1\r\nHost: a\r\nHost: b"])
 async def test_a_head_that_nginx_cannot_read_gets_a_problem(stack: Stack, head: str) -> None:
     response = b""

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import signal
+import sys
+import tempfile
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -12,10 +14,12 @@ from service.metrics.families import (
     CLIENTS,
     CPU_SECONDS,
     ORDERS,
+    PROBLEMS,
     REFUSED,
     REQUEST_BOUNDS,
     REQUEST_SECONDS,
     REQUESTS,
+    RESTARTS,
     REVENUE,
     SWEEPS,
     UNITS,
@@ -32,23 +36,41 @@ def numbers(metrics: Metrics, family: Family) -> dict[tuple[str, ...], Any]:
     return {labels: values[0] if len(values) == 1 else list(values) for labels, values in found.items()}
 
 
+def occurred(metrics: Metrics) -> dict[tuple[str, ...], Any]:
+    return {labels: number for labels, number in numbers(metrics, REQUESTS).items() if number}
+
+
 def test_a_request_is_counted_by_route_and_status_with_its_duration() -> None:
-    metrics = Metrics(routes=["/orders"])
-    metrics.count_request("/orders", 201, 0.003)
-    metrics.count_request("/orders", 201, 60)
-    metrics.count_request("", 404, 0.0005)
-    assert numbers(metrics, REQUESTS) == {("/orders", "201"): 2, ("", "404"): 1}
+    metrics = Metrics(calls=[("POST", "/orders"), ("GET", "/orders")])
+    metrics.count_request("POST", "/orders", 201, 0.003)
+    metrics.count_request("POST", "/orders", 201, 60)
+    metrics.count_request("BREW", "", 404, 0.0005)
+    assert occurred(metrics) == {("POST", "/orders", "201"): 2, ("", "", "404"): 1}
     durations = numbers(metrics, REQUEST_SECONDS)
-    counts, total = durations["/orders",][:-1], durations["/orders",][-1]
+    assert durations.keys() == {("POST", "/orders"), ("", "")}
+    counts, total = durations["POST", "/orders"][:-1], durations["POST", "/orders"][-1]
     assert counts == [1.0 if bound == 0.005 else 0.0 for bound in REQUEST_BOUNDS] + [1.0]
     assert total == pytest.approx(60.003)
-    assert durations[("",)][0] == 1  # a bound belongs to its bucket
+    assert durations["", ""][0] == 1  # a bound belongs to its bucket
 
 
 def test_a_status_that_is_not_known_is_counted_as_0() -> None:
     metrics = Metrics()
-    metrics.count_request("", 418, 0)
-    assert numbers(metrics, REQUESTS) == {("", "0"): 1}
+    metrics.count_request("GET", "", 418, 0)
+    assert occurred(metrics) == {("", "", "0"): 1}
+
+
+def test_failures_of_each_call_are_shown_before_the_first_one() -> None:
+    metrics = Metrics(calls=[("POST", "/orders")])
+    failures = {("", "", "500"), ("", "", "503"), ("POST", "/orders", "500"), ("POST", "/orders", "503")}
+    assert numbers(metrics, REQUESTS) == dict.fromkeys(failures, 0)
+
+
+def test_problems_are_counted_by_name() -> None:
+    metrics = Metrics(problems=["overloaded", "storage-unavailable"])
+    metrics.count_problem("overloaded")
+    metrics.count_problem("not-in-the-list")
+    assert numbers(metrics, PROBLEMS) == {("overloaded",): 1, ("storage-unavailable",): 0}
 
 
 def test_orders_are_counted_with_their_units_and_their_price_in_whole_cents() -> None:
@@ -83,12 +105,14 @@ def _started(shared: SharedRows, sweeps: int) -> SpawnProcess:
 
 
 def test_all_workers_are_added_up_and_a_worker_continues_what_a_killed_one_has_counted() -> None:
-    shared = SharedRows(3)
+    shared = SharedRows(2)
     reader = Metrics(shared=shared)
     first, second = _started(shared, 5), _started(shared, 7)
     try:
         wait_until(lambda: {*numbers(reader, CLIENTS).values()} >= {5, 7}, "both workers")
         assert numbers(reader, SWEEPS) == {(): 12}
+        assert numbers(reader, RESTARTS) == {(): 0}
+        assert reader.workers == 2
         assert numbers(reader, CPU_SECONDS).keys() == {("1",), ("2",)}
         first.kill()
         first.join()
@@ -96,6 +120,7 @@ def test_all_workers_are_added_up_and_a_worker_continues_what_a_killed_one_has_c
         try:
             wait_until(lambda: 2 in numbers(reader, CLIENTS).values(), "the new worker")
             assert numbers(reader, SWEEPS) == {(): 14}
+            assert numbers(reader, RESTARTS) == {(): 1}
             assert sorted(numbers(reader, CLIENTS).values()) == [2, 7]
         finally:
             third.kill()
@@ -115,13 +140,26 @@ def test_gauges_of_a_worker_that_has_ended_are_not_shown() -> None:
     assert numbers(metrics, CLIENTS) == {}
 
 
+def test_a_machine_that_has_just_started_has_no_workers_yet() -> None:
+    assert numbers(Metrics(clock=lambda: 1.0), CLIENTS) == {}
+
+
 def test_there_is_no_row_for_more_workers_than_expected() -> None:
-    shared = SharedRows(1)
+    shared = SharedRows(0)
     process = _started(shared, 1)
     try:
         wait_until(lambda: _is_full(shared), "the worker")
     finally:
         process.kill()
+
+
+def test_the_shared_memory_needs_no_directory_that_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform != "linux":
+        pytest.skip("macOS has no file in memory")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    metrics = Metrics(shared=SharedRows(1))
+    metrics.count(SWEEPS)
+    assert numbers(metrics, SWEEPS) == {(): 1}
 
 
 def _is_full(shared: SharedRows) -> bool:

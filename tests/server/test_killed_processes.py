@@ -80,8 +80,10 @@ async def test_a_killed_worker_is_replaced_and_the_other_workers_continue(start_
     products = [service.add_product(stock=STOCK) for _ in range(5)]
     before = workers_of(service)
     async with OrderLoad(service, products) as load:
-        await eventually(lambda: _orders_placed(service) > 200, "the first orders in the metrics")
-        counted = _orders_placed(service)
+        await eventually(
+            lambda: _counted(service, 'orders_total{result="placed"}') > 200, "the first orders in the metrics"
+        )
+        counted = _counted(service, 'orders_total{result="placed"}')
         os.kill(before[0], signal.SIGKILL)
         await eventually(lambda: len(set(workers_of(service)) - set(before)) == 1, "the new worker")
         placed_before = len(load.placed)
@@ -89,12 +91,14 @@ async def test_a_killed_worker_is_replaced_and_the_other_workers_continue(start_
     assert not load.problems
     assert len(workers_of(service)) == 3
     # Any worker shows what all have counted, and what the killed one had counted a second before its end.
-    await eventually(lambda: _orders_placed(service) >= counted + 200, "the orders after that in the metrics")
-    assert _orders_placed(service) <= len(load.placed) + load.unanswered
+    placed = 'orders_total{result="placed"}'
+    await eventually(lambda: _counted(service, placed) >= counted + 200, "the orders after that in the metrics")
+    assert _counted(service, placed) <= len(load.placed) + load.unanswered
+    assert _counted(service, "worker_restarts_total") == 1
     assert_orders_agree_with_stock(service.engine_url, load.placed)
 
 
-def _orders_placed(service: ServiceProcess) -> int:
+def _counted(service: ServiceProcess, name: str) -> int:
     text = get(f"http://127.0.0.1:{service.port}/metrics").text
-    [count] = re.findall(r'^holdfast_orders_total{result="placed"} (\d+)', text, re.MULTILINE)
+    [count] = re.findall(rf"^holdfast_{re.escape(name)} (\d+)", text, re.MULTILINE)
     return int(count)
