@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
@@ -12,6 +13,7 @@ from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
+from service.api.traced_app import TracedApp
 from service.domain.errors.catalog import all_problems, refusals_of_orders
 from service.metrics.counters import Metrics
 from service.metrics.shared_rows import SharedRows
@@ -19,6 +21,9 @@ from service.settings import Settings
 from service.storage.engine_check import check_regularly
 from service.storage.opening import open_store
 from service.storage.sweeper import sweep
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 
 def new_metrics(shared: SharedRows | None = None) -> Metrics:
@@ -31,13 +36,17 @@ def new_metrics(shared: SharedRows | None = None) -> Metrics:
     )
 
 
-def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
-    """Return the ASGI application. Its lifespan opens the connection to Redis and runs the sweeper."""
+def create_app(settings: Settings, metrics: Metrics | None = None, traces: "TracerProvider | None" = None) -> ASGIApp:
+    """Return the ASGI application. Its lifespan opens the connection to Redis and runs the sweeper.
+
+    `traces`: makes spans of requests and commands; None: there are none.
+    """
     metrics = metrics or new_metrics()
+    tracer = None if traces is None else traces.get_tracer("holdfast")
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[State]:
-        async with open_store(settings, metrics=metrics) as store:
+        async with open_store(settings, metrics=metrics, tracer=tracer) as store:
             sweeper = asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper")
             watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
             yield {
@@ -48,5 +57,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
             }
             sweeper.cancel()
             watch.cancel()
+        if traces is not None:
+            await asyncio.to_thread(traces.shutdown)  # the last spans are sent
 
-    return RequestMiddleware(CallRouter(CALLS, lifespan), metrics, access_log=settings.access_log)
+    app = RequestMiddleware(CallRouter(CALLS, lifespan), metrics, access_log=settings.access_log)
+    return app if tracer is None else TracedApp(app, tracer)

@@ -55,3 +55,8 @@ def _is_set_by_kubernetes(variable: str, text: str) -> bool:
     if parts[-1] in ("PROTO", "PORT", "ADDR"):
         parts.pop()
     return len(parts) > 3 and parts[-3] == "PORT" and parts[-2].isdigit() and parts[-1] in _PROTOCOLS
+
+
+def colours_wanted() -> bool:
+    """Return whether the output may have colours (https://no-color.org/)."""
+    return not os.environ.get("NO_COLOR")

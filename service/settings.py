@@ -14,6 +14,7 @@ from service.environment import PREFIX, kubernetes_variables, read_environment, 
 
 Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
 
 
 API_PATHS: Final = (
@@ -240,10 +241,21 @@ class LimitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """The lowest level of messages to log, and whether every request is logged."""
+    """What is logged and how, and where traces are sent."""
 
     log_level: LogLevel = setting("info", choice(get_args(LogLevel)), "lowest level to log")
+    log_format: LogFormat = setting(
+        "auto",
+        choice(get_args(LogFormat)),
+        "json: a JSON object per line; console: readable lines; auto: console on a terminal, otherwise json",
+    )
     access_log: bool = setting(False, boolean(), "log every request")
+    otlp_endpoint: str | None = setting(
+        None,
+        text_matching(r"https?://\S+", "a URL that begins with http:// or https://", "URL", True),
+        "URL of a collector of traces, such as http://localhost:4318; without it, there are no traces. Needs "
+        "holdfast[otel]",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

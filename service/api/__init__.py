@@ -4,6 +4,7 @@ May import `service.storage`, `service.domain` and Starlette.
 
 The way of a request:
     middleware.py    gives it an id, turns every exception into a response, writes the access log
+    traced_app.py    a span of each request, if traces are on
     router.py        finds the row of its path and method
     routes.py        the table of calls
     call.py          reads what the row declares, and calls the handler

@@ -11,9 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_for
-from service.api.request import RequestInfo
+from service.api.request import RequestInfo, request_facts
 from service.api.responses import REQUEST_ERROR, send_response
-from service.domain.errors.base import HoldfastError, InternalError
 from service.metrics.counters import Metrics
 
 log = structlog.get_logger()
@@ -56,10 +55,10 @@ class RequestMiddleware:
         except ClientDisconnect:
             pass  # the client closed the connection before it had sent its whole body
         except Exception as error:
-            response = problem_for(error, info.id, scope)
+            response = problem_for(error, scope)
             if info.status:
                 raise  # a response has begun, so the problem cannot be sent: the server closes the connection
-            self._count_problem(error.problem.name if isinstance(error, HoldfastError) else InternalError.problem.name)
+            self._count_problem(info.reason)
             await send_response(response, scope, send)
         finally:
             # The extension refers to the request, and the request to this scope: a reference cycle.
@@ -68,7 +67,8 @@ class RequestMiddleware:
             self._count_request(scope["method"], info.route, info.status, seconds)
             if self.access_log:
                 ms = round(seconds * 1000, 2)
-                log.info("request", request_id=info.id, method=scope["method"], path=path, status=info.status, ms=ms)
+                reason = {"reason": info.reason} if info.reason else {}
+                log.info("request", **request_facts(scope), path=path, status=info.status, **reason, ms=ms)
 
     def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         given = dict(headers).get(b"x-request-id")

@@ -24,7 +24,7 @@ async def place_order(request: Request, new: NewOrder) -> Response:
     try:
         order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
     except Refusal as refusal:
-        note_refusal(request.scope["request_info"].id, new, refusal)
+        note_refusal(request.scope, new, refusal)
         raise
     return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)
 

@@ -6,23 +6,25 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Scope
 
+from service.api.request import RequestInfo, request_facts
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.storage import StorageError
 
 log = structlog.get_logger()
 
 
-def problem_for(error: Exception, request_id: str, scope: Scope) -> Response:
-    """Return the response to an error. Log bugs and errors of the storage, with the id of the request."""
+def problem_for(error: Exception, scope: Scope) -> Response:
+    """Return the response to an error. Log bugs and errors of the storage, with what is known of the request."""
+    info: RequestInfo = scope["request_info"]
     if not isinstance(error, HoldfastError):
-        log.error(
-            "internal_error", request_id=request_id, method=scope["method"], path=scope["path"][:200], exc_info=error
-        )
+        facts = request_facts(scope)
+        log.error("internal_error", **facts, path=scope["path"][:200], reason=repr(error)[:500], exc_info=error)
         error = InternalError()
     elif isinstance(error, StorageError):
-        log.warning(error.problem.name, request_id=request_id, reason=error.reason)
+        log.warning(error.problem.name, **request_facts(scope), reason=error.reason)
+    info.reason = error.problem.name
     headers = {"Cache-Control": "no-store", **error.headers()}
-    body = problem_document(error, request_id, scope["root_path"]) + "\n"
+    body = problem_document(error, info.id, scope["root_path"]) + "\n"
     return Response(body, error.problem.status, headers, media_type="application/problem+json")
 
 

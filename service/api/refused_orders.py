@@ -1,9 +1,11 @@
-"""What is noted of each refused order: one line in the log. The place for a counter per reason, too."""
+"""What is noted of each refused order: one line in the log."""
 
 from typing import Any
 
 import structlog
+from starlette.types import Scope
 
+from service.api.request import request_facts
 from service.domain.errors.order_refusals import UnavailableLines
 from service.domain.errors.refusals import Refusal
 from service.domain.requests import NewOrder
@@ -11,9 +13,9 @@ from service.domain.requests import NewOrder
 log = structlog.get_logger()
 
 
-def note_refusal(request_id: str, new: NewOrder, refusal: Refusal) -> None:
+def note_refusal(scope: Scope, new: NewOrder, refusal: Refusal) -> None:
     """Log why an order was refused. The Idempotency-Key is not logged: it may be a secret of the client."""
-    facts: dict[str, Any] = {"request_id": request_id, "reason": refusal.problem.name}
+    facts: dict[str, Any] = {**request_facts(scope), "reason": refusal.problem.name}
     if isinstance(refusal, UnavailableLines):
         facts["products"] = [
             {"product_id": line.product_id, "requested": line.requested, **line.obstacle._asdict()}

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
+from starlette.types import Scope
 
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
@@ -32,6 +33,13 @@ JSON: Final = ("application/json",)
 NO_MODELS: Final[Mapping[str, type[RequestModel]]] = {}
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
+TRACE: Final = "holdfast.trace"
+"""Entry of the ASGI scope: the ids of the trace and the span of a request, if traces are on."""
+
+_TRACEPARENT: Final = re.compile(
+    rb"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
+)
+
 _MAX_PARAMETERS: Final = 20
 """Many more than any API call has. Each unknown parameter becomes an entry in `errors`."""
 
@@ -52,14 +60,32 @@ class RequestInfo:
     """What the middleware knows of a request. `status` of the response is 0 until the response is sent.
 
     `route`: the path of its row in the table of calls, such as `/orders/{id}`; an empty text if no row fits.
+    `reason`: the name of the problem that it was answered with, or an empty text.
     """
 
-    __slots__ = ("id", "route", "status")
+    __slots__ = ("id", "reason", "route", "status")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
+        self.reason = ""
         self.route = ""
         self.status = 0
+
+
+def request_facts(scope: Scope) -> dict[str, str]:
+    """Return what each log line about a request says: its id, its call, and the trace that it belongs to."""
+    info: RequestInfo = scope["request_info"]
+    facts = {"request_id": info.id, "method": scope["method"], "route": info.route}
+    return facts | (scope[TRACE] if TRACE in scope else _read_traceparent(scope["headers"]))
+
+
+def _read_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the ids in the header `traceparent` (https://www.w3.org/TR/trace-context/). Without a valid one: none."""
+    values = [value for name, value in headers if name == b"traceparent"]
+    match = _TRACEPARENT.fullmatch(values[0]) if len(values) == 1 else None
+    if match is None or match[1] == b"ff" or (match[1] == b"00" and match[4]):
+        return {}
+    return {"trace_id": match[2].decode(), "span_id": match[3].decode()}
 
 
 class Request(StarletteRequest[State]):

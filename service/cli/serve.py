@@ -17,7 +17,7 @@ def command(options: dict[str, str]) -> int:
     from service.logs import configure_logging
     from service.server.serve import CannotStart, serve
 
-    configure_logging(settings.log_level, in_background=True)
+    configure_logging(settings.log_level, settings.log_format, in_background=True)
     try:
         serve(settings)
     except CannotStart as error:

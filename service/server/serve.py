@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from socket import socket
 
 import structlog
@@ -23,6 +24,7 @@ from service.server.http_server import Timeouts, raise_descriptor_limit
 from service.server.workers import STOP_SIGNALS, prepare_worker, run_workers
 from service.settings import Settings, ignored_variables
 from service.storage.opening import open_store
+from service.tracing import missing_packages
 
 log = structlog.get_logger()
 
@@ -77,6 +79,8 @@ def serve(settings: Settings) -> None:
     for sentence in ignored_variables():
         log.warning("ignored_variable", reason=sentence)
     raise_descriptor_limit()
+    if settings.otlp_endpoint is not None and missing_packages():
+        raise CannotStart("HOLDFAST_OTLP_ENDPOINT needs more packages: pip install 'holdfast[otel]'")
     with ExitStack() as stack:
         if settings.redis_url is None:
             try:
@@ -132,18 +136,32 @@ def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
             "the address is in use, does not belong to this machine, or needs more permissions. "
             "Change HOLDFAST_HOST or HOLDFAST_PORT"
         ) from None
+    _log_addresses(settings, listener)
     if settings.workers == 1:
         stop.run(uvicorn.Server(config), listener)
     else:
         run_workers(config, listener, stop.is_requested)
 
 
+def _log_addresses(settings: Settings, listener: socket) -> None:
+    """Tell the operator where the service will be in a moment."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    root = f"http://{host}:{listener.getsockname()[1]}{settings.root_path}"
+    log.info("listening", url=root, docs=f"{root}/docs", board=f"{root}/board")
+
+
 def _worker_app(settings: Settings, shared: SharedRows | None) -> object:
     """Return the application for one worker, in the worker's own process."""
-    configure_logging(settings.log_level, in_background=True)
+    configure_logging(settings.log_level, settings.log_format, in_background=True)
     if settings.workers > 1:
         prepare_worker()
-    app = create_app(settings, new_metrics(shared))
+    traces = None
+    if settings.otlp_endpoint is not None:
+        from service.tracing import start_tracing
+
+        traces = start_tracing(settings.otlp_endpoint, settings.shop, version("holdfast"))
+    app = create_app(settings, new_metrics(shared), traces)
     tune_gc()
     return app
 

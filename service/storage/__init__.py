@@ -5,6 +5,7 @@ May import `service.domain` and `service.settings`.
 Reaching Redis:
     dial.py          opens a connection; the only importer of redis-py
     connection.py    one connection per worker, shared by all its requests
+    traced_sender.py a span of each command, if traces are on
     requirements.py  which Redis servers may be used: pure functions
     engine_check.py  runs these checks on a server
     opening.py       from settings to a Store

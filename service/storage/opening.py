@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from service.metrics.counters import PUBLISH_SECONDS, Metrics
 from service.metrics.families import IN_FLIGHT
@@ -10,15 +11,20 @@ from service.settings import Settings
 from service.storage.connection import MultiplexedConnection
 from service.storage.engine_check import EngineCheck
 from service.storage.store import Store
+from service.storage.traced_sender import TracedSender
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, *, creates_shop: bool = True, metrics: Metrics | None = None
+    settings: Settings, *, creates_shop: bool = True, metrics: Metrics | None = None, tracer: "Tracer | None" = None
 ) -> AsyncIterator[Store]:
     """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
+    `tracer`: makes a span of each command of a request; None: there are none.
     `metrics`: of a service that shows them. They count what the Store does, and its gauges are published.
     """
     assert settings.redis_url is not None
@@ -34,7 +40,7 @@ async def open_store(
     async with connection:
         publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connection), name="metrics")
         yield Store(
-            connection,
+            connection if tracer is None else TracedSender(connection, tracer),
             shop=settings.shop,
             durability=settings.durability,
             events_max=settings.events_max,

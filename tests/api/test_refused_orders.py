@@ -21,6 +21,8 @@ async def test_each_refused_order_leaves_one_line_with_the_reason(redis: Command
         "event": "order_refused",
         "log_level": "info",
         "request_id": response.headers["x-request-id"],
+        "method": "POST",
+        "route": "/orders",
         "reason": "product-not-found",
         "products": [
             {"product_id": 1, "requested": 11, "available": 10},
@@ -69,4 +71,6 @@ async def test_other_refusals_leave_a_line_without_products(
         "log_level": "info",
         "reason": reason,
         "request_id": response.headers["x-request-id"],
+        "method": "POST",
+        "route": "/orders",
     }

@@ -32,9 +32,9 @@ def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -
     return AsyncClient(transport=DocumentedTransport(with_state(store, list_pages)), base_url="http://holdfast")
 
 
-def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> ASGIApp:
+def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None, app: ASGIApp | None = None) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
-    app = create_app(Settings(), store.metrics)
+    called = app or create_app(Settings(), store.metrics)
     state: State = {
         "store": store,
         "list_pages": list_pages or RequestCoalescer(),
@@ -44,7 +44,7 @@ def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None) ->
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = dict(state)
-        await app(scope, receive, send)
+        await called(scope, receive, send)
 
     return app_with_state
 
