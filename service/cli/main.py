@@ -1,5 +1,6 @@
 """The command line: the options for all commands, and the list of commands."""
 
+import platform
 from importlib import import_module
 from typing import Final
 
@@ -10,6 +11,7 @@ from service.settings import SETTINGS, Setting
 COMMANDS: Final = {
     "serve": ("serve", "Serve the API."),
     "health": ("health_command", "Ask a running service whether it is ready."),
+    "doctor": ("doctor", "Examine the Redis that Holdfast is given, and say what to mend."),
     "audit": ("audit", "Check that stock numbers and orders agree."),
     "events": ("events", "Print the event stream as JSON lines."),
     "import": ("import_", "Add the products of a .jsonl or .csv file."),
@@ -38,6 +40,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+_VERSION: Final = f"%(prog)s %(version)s (Python {platform.python_version()}, {platform.system()} {platform.machine()})"
+
+
 def _option(setting: Setting) -> click.Option:
     """Return the option of a setting. Its value stays text: `settings.py` reads and checks all values together."""
     default = "" if setting.default is None else f" (default: {str(setting.default).lower()})"
@@ -60,4 +65,4 @@ holdfast = LazyGroup(
     "environment variable: --redis-url is HOLDFAST_REDIS_URL.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-holdfast = click.version_option(package_name="holdfast", message="%(prog)s %(version)s")(holdfast)
+holdfast = click.version_option(package_name="holdfast", message=_VERSION)(holdfast)

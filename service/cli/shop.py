@@ -44,7 +44,7 @@ def run_on_shop(
 
     def on_engine() -> int:
         try:
-            with _engine_url(settings, creates_data) as url:
+            with engine_url(settings, creates_data) as url:
                 return asyncio.run(run(replace(settings, redis_url=url)))
         except EngineError as error:
             return failed(str(error))
@@ -66,7 +66,7 @@ async def explain_missing_shop(store: "Store", shop: str) -> str | None:
 
 
 @contextmanager
-def _engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
+def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
     from service.engine.data_dir import EngineError, missing_data, running_engine
     from service.engine.launcher import run_engine

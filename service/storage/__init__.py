@@ -14,6 +14,7 @@ The shop, one class for each of products, stock, orders, holds, events and inspe
     store.py         the Store: all these classes together
     products.py, stock.py, orders.py, holds.py, events.py, inspection.py
     board.py         what the live board shows
+    diagnosis.py     what holdfast doctor reads
     engine_status.py how Redis and the shop are at this moment
     client.py        what these classes share: the shop, the clock, running scripts
     keys.py          key names

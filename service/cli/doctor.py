@@ -1,0 +1,99 @@
+"""`holdfast doctor`."""
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from shlex import quote
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from service.cli.shop import engine_url
+from service.cli.terminal import FAILED, OK, drop_output, fail, run_and_handle_errors
+from service.environment import colours_wanted
+from service.settings import Settings, ignored_variables, read_settings
+
+if TYPE_CHECKING:
+    from service.ops.doctor import Finding
+
+UNREACHABLE: Final = 3
+"""Exit code if Redis could not be examined."""
+
+_COLOURS: Final = {"ok": "green", "note": "yellow", "bad": "red"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--write-test", is_flag=True, help="Also measure writes, with one key that is removed again.")
+@click.pass_obj
+def command(options: dict[str, str], as_json: bool, write_test: bool) -> int:
+    """Examine the Redis that Holdfast is given, and say what to mend.
+
+    It also examines a Redis that `holdfast serve` refuses to use. Nothing is written without --write-test. Exit code 0:
+    all is well, apart from notes; 1: something must be mended; 3: Redis could not be examined.
+    """
+    settings = read_settings(options)
+    for sentence in ignored_variables():
+        fail(sentence)
+
+    def work() -> int:
+        from service.engine.data_dir import EngineError
+
+        try:
+            with engine_url(settings, creates_data=False) as url:
+                findings, code = asyncio.run(_examine(settings, url, write_test=write_test))
+        except EngineError as error:
+            return fail(str(error), UNREACHABLE)
+        try:
+            _print(findings, as_json=as_json)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `holdfast doctor | head -1`: the exit code is still that of the verdict
+            drop_output()
+        return code
+
+    return run_and_handle_errors(work)
+
+
+async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[list[Finding], int]":
+    from service.domain.errors.storage import UnsupportedRedis
+    from service.ops.doctor import Finding, examine, unreachable
+    from service.storage.diagnosis import diagnose
+
+    try:
+        found = await diagnose(url, timeout_seconds=settings.redis_timeout, shop=settings.shop, write_test=write_test)
+    except UnsupportedRedis as error:
+        return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
+    except OSError as error:
+        return [unreachable(str(error))], UNREACHABLE
+    findings = examine(found, settings, _redis_cli(url))
+    return findings, FAILED if any(finding.mark == "bad" for finding in findings) else OK
+
+
+def _redis_cli(url: str) -> str:
+    """Return the beginning of a redis-cli command for this Redis, without user and password."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f"redis-cli -s {quote(unquote(parts.path))}"
+    with suppress(ValueError):
+        tls = " --tls" if parts.scheme == "rediss" else ""
+        where = "" if parts.hostname in (None, "localhost", "127.0.0.1") else f" -h {parts.hostname}"
+        return f"redis-cli{tls}{where}" + (f" -p {parts.port}" if parts.port not in (None, 6379) else "")
+    return "redis-cli"
+
+
+def _print(findings: "list[Finding]", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+        return
+    coloured = sys.stdout.isatty() and colours_wanted()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = f"{finding.mark:4}"
+        mark = click.style(mark, _COLOURS[finding.mark]) if coloured else mark
+        print(f"{mark}  {finding.name:{width}}  {finding.sentence}")
+        for text in finding.commands:
+            print(f"{'':{width + 8}}{text}")
+    counts = {mark: sum(finding.mark == mark for finding in findings) for mark in _COLOURS}
+    print(f"{counts['ok']} ok, {counts['note']} to note, {counts['bad']} to mend.")
