@@ -74,7 +74,7 @@ def _amount_schema(limit: int) -> WithJsonSchema:
 
 _TIME_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "date-time"})
 
-_VISIBLE_TEXT: Final = {"pattern": r"\S", "format": "visible-text"}
+_VISIBLE_TEXT: Final = {"pattern": r"\S"}
 """JSON schema of a text that is not blank: a pattern cannot say which characters are visible."""
 
 _INVISIBLE_CATEGORIES: Final = {"Cf", "Mn", "Me"}
@@ -157,7 +157,7 @@ Reason = Annotated[
 ]
 Reference = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_REFERENCE, json_schema_extra={"pattern": r"\S", "format": "printable-text"}),
+    Field(min_length=1, max_length=MAX_REFERENCE, json_schema_extra=_VISIBLE_TEXT),
     AfterValidator(_printable),
     AfterValidator(_not_blank),
 ]

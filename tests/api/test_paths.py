@@ -37,7 +37,8 @@ async def test_path_with_a_double_slash_is_not_found(client: AsyncClient, path: 
     sorted(
         (method, call.path.replace("{name}", "not-found").replace("{id}", "1").replace("{file}", "docs.js"))
         for call in CALLS
-        if call.path != "/"
+        # "//" is another path than "/", and the answer of /events has no end: its HEAD is in test_events.py.
+        if call.path not in ("/", "/events")
         for method in {call.method, "HEAD" if call.method == "GET" else call.method}
     ),
 )

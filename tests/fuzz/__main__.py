@@ -4,6 +4,6 @@ import sys
 
 from tests.fuzz.run import run
 
-done = run("--max-examples=1500", *sys.argv[1:])
+done, _ = run("--max-examples=1500", *sys.argv[1:])
 print(done.stdout)
 sys.exit(done.returncode)

@@ -1,6 +1,7 @@
 """Starts a service on an empty shop, and lets schemathesis send requests to it."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,12 +12,18 @@ from tests.support.service_process import ServiceProcess
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 
+_PATHS = ("--exclude-path=/events",)
+"""Its answer has no end, and schemathesis waits for it. Its tests: tests/api/test_events.py."""
+
 _CHECKS = ("--checks=all", "--exclude-checks=positive_data_acceptance")
 """Instead of the excluded one: valid_data_is_refused_only_for_the_state_of_the_shop in hooks.py."""
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run `st run` with options, on all calls and with all checks. The process ends with 0 if it found nothing."""
+def run(*options: str) -> tuple[subprocess.CompletedProcess[str], set[tuple[str, str]]]:
+    """Run `st run` with options, on all calls and with all checks. It ends with 0 if it found nothing.
+
+    Also return the calls that were made: method and path.
+    """
     with tempfile.TemporaryDirectory() as folder:
         service = ServiceProcess(Path(folder), durability="none", log_level="error")
         try:
@@ -27,7 +34,8 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
             done = subprocess.run(
                 [
                     str(Path(sys.executable).with_name("st")),
-                    *("run", f"http://127.0.0.1:{service.port}/openapi.json", "--no-color", *_CHECKS, *options),
+                    *("run", f"http://127.0.0.1:{service.port}/openapi.json", "--no-color"),
+                    *(*_CHECKS, *_PATHS, *options),
                 ],
                 cwd=folder,
                 env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(CHECKOUT)},
@@ -37,6 +45,7 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
                 check=False,
             )
             assert service.stderr == "", f"the service logged an error: {service.stderr[:2000]}"
-            return done
+            calls = re.findall(r'http_requests_total{method="(.+?)",route="(.+?)"', service.client.get("/metrics").text)
+            return done, set(calls)
         finally:
             service.close()
