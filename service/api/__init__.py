@@ -12,6 +12,7 @@ The way of a request:
     products.py, orders.py, health.py, metrics.py, pages.py   the handlers
     openapi.py, openapi_*.py   the description of the API
     events.py, event_feed.py, sales_summary.py   server-sent events, and the numbers of the live board
+    negotiation.py   which form of an answer a client would rather have
     static_files.py  the files of web pages
     exposition.py    the numbers that Prometheus reads
     coalescing.py    one load of a page for all requests that arrive at the same time

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from html import escape
 from typing import Any, Final
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from service.api.negotiation import prefers_html
 from service.api.problems import problem_document
 from service.api.request import Request
 from service.api.responses import JsonResponse
@@ -132,19 +132,3 @@ def _html(root: str, title: str, body: str) -> Response:
 def _marked_up(text: str) -> str:
     """Return a text as HTML. What is in backticks becomes code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
-
-
-def prefers_html(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether a client would rather have HTML than JSON (Accept, RFC 9110, 12.5.1), as browsers would."""
-    quality: Mapping[str, float] = {}
-    for name, value in headers:
-        if name == b"accept":
-            quality = {**quality, **dict(map(_quality, value.decode("latin-1").split(",")))}
-    return quality.get("text/html", 0) > quality.get("application/json", 0)
-
-
-def _quality(entry: str) -> tuple[str, float]:
-    """Return the media type of a part of Accept, and its weight."""
-    media_type, *parameters = [part.strip().lower() for part in entry.split(";")]
-    weights = [text[2:] for text in parameters if re.fullmatch(r"q=[01](\.[0-9]{0,3})?", text)]
-    return media_type, float(weights[0]) if weights else 1.0

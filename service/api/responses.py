@@ -133,7 +133,7 @@ def not_modified_or(request: Request, response: Response) -> Response:
     known = b",".join([value for name, value in request.scope["headers"] if name == b"if-none-match"])
     if not known:
         return response
-    fields = [field for field in response.raw_headers if field[0] in (b"etag", b"cache-control")]
+    fields = [field for field in response.raw_headers if field[0] in (b"etag", b"cache-control", b"vary")]
     etag = next(value for name, value in fields if name == b"etag")
     if known.strip() != b"*" and etag not in _ENTITY_TAG.findall(known):
         return response

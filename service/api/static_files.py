@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
+from service.api.negotiation import weights
 from service.api.request import Request
 from service.api.responses import not_modified_or
 from service.domain.errors.request import PathNotFound
@@ -41,8 +42,8 @@ def _path(name: str) -> Path:
     if name not in _SWAGGER_UI:
         return STATIC / name
     spec = find_spec("offapi")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the package offapi, which has the files of Swagger UI, is not installed")
     return Path(spec.origin).with_name(_SWAGGER_UI[name])
 
 
@@ -53,8 +54,7 @@ async def static_file(request: Request) -> Response:
         raise PathNotFound(request.scope["path"], f"{request.scope['root_path']}/docs")
     # In a thread: Swagger UI has 1.6 MB, and compressing it takes 60 ms.
     file = await asyncio.to_thread(_load, name)
-    accepted = b",".join([value for field, value in request.scope["headers"] if field == b"accept-encoding"])
-    is_compressed = b"gzip" in accepted
+    is_compressed = weights(request.scope["headers"], b"accept-encoding").get("gzip", 0) > 0
     response = Response(file.compressed if is_compressed else file.body)
     response.raw_headers = [
         (b"content-type", _TYPES[Path(name).suffix].encode()),

@@ -29,6 +29,9 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
         ("text/html;q=x;q=0.5, application/json;q=0.7", False),
         ("", False),
         (";,;;=", False),
+        ("text/*", True),
+        ("text/html;q=0.5, */*", False),
+        ("text/html;q=0.5, */*;q=0.1", True),
     ],
 )
 @pytest.mark.parametrize("path", ["/problems", "/problems/insufficient-stock"])
@@ -116,3 +119,6 @@ async def test_a_file_is_compressed_if_the_client_can_read_that_and_not_sent_aga
     known = {"If-None-Match": plain.headers["etag"], "Accept-Encoding": "identity"}
     again = await client.get("/docs/swagger-ui.js", headers=known)
     assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["vary"] == "accept-encoding"
+    refused = await client.get("/docs/swagger-ui.js", headers={"Accept-Encoding": "gzip;q=0, x-nogzip"})
+    assert "content-encoding" not in refused.headers
