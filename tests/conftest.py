@@ -23,6 +23,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the workers of `--numprocesses auto`: three for two cores, because many tests wait for processes."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that use a real engine, and those that start processes: `make test-quick` leaves them out."""
     tests = Path(__file__).parent
