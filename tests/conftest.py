@@ -23,6 +23,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests in a browser unless they are asked for: only `make test-e2e` installs playwright."""
+    if collection_path == Path(__file__).parent / "browser" and config.option.markexpr != "e2e":
+        return True
+    return None
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return the workers of `--numprocesses auto`: three for two cores, because many tests wait for processes."""
     return max(1, (os.cpu_count() or 1) * 3 // 2)

@@ -146,8 +146,9 @@ def test_what_cannot_work_is_reported_before_the_load(
 
 
 def test_without_matplotlib_a_plot_is_refused_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "service.ops.load.plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(holdfast_group, ["load", "--plot", "load.png"]) == 3

@@ -1,9 +1,10 @@
-"""A replacement for curl where it is not installed: -i, -X, -H, -d and --json on one http:// URL."""
+"""A replacement for curl where it is not installed: -i, -X, -H, -d, -o, --json and others on one http:// URL."""
 
 import argparse
 import http.client
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 
@@ -11,6 +12,9 @@ def main(args: Sequence[str]) -> int:
     """Send a request and print its answer."""
     parser = argparse.ArgumentParser(prog="curl")
     parser.add_argument("--no-progress-meter", action="store_true")
+    parser.add_argument("-s", "-N", "-sN", action="store_true")  # without progress, and at once: it is always so
+    parser.add_argument("-o", dest="output")
+    parser.add_argument("--max-time", type=float)
     parser.add_argument("-i", dest="show_headers", action="store_true")
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
@@ -25,7 +29,7 @@ def main(args: Sequence[str]) -> int:
         headers["Content-Type"] = "application/x-www-form-urlencoded" if options.json is None else "application/json"
     headers |= {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in options.headers)}
     method = options.method or ("GET" if body is None else "POST")
-    connection = http.client.HTTPConnection(url.hostname or "", url.port)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=options.max_time)
     path = url.path + (f"?{url.query}" if url.query else "")
     connection.request(method, path or "/", body.encode() if body is not None else None, headers)
     response = connection.getresponse()
@@ -35,7 +39,10 @@ def main(args: Sequence[str]) -> int:
             print(f"{name}: {value}")
         print()
     sys.stdout.flush()
-    sys.stdout.buffer.write(response.read())
+    with open(options.output, "wb") if options.output else sys.stdout.buffer as output:  # noqa: PTH123
+        with suppress(TimeoutError):  # the answer of /events has no end
+            while part := response.read1(65_536):
+                output.write(part)
     connection.close()
     return 0
 

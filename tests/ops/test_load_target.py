@@ -83,3 +83,17 @@ def test_addresses_need_no_name_server() -> None:
 )
 def test_the_default_is_the_service_of_the_settings(host: str, url: str) -> None:
     assert default_url(host, 8000) == url
+
+
+def test_of_several_addresses_the_first_that_accepts_a_connection_is_used() -> None:
+    def target(*listening: str) -> str:
+        return find_target(
+            "http://localhost:8000",
+            allow_remote=False,
+            resolve=lambda host, port: ["::1", "127.0.0.1"],
+            accepts=lambda address, port: address in listening,
+        ).base_url
+
+    assert target("127.0.0.1") == "http://127.0.0.1:8000"
+    assert target("::1", "127.0.0.1") == "http://[::1]:8000"
+    assert target() == "http://[::1]:8000"

@@ -43,10 +43,26 @@ def resolve_host(host: str, port: int) -> list[str]:
     return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def find_target(url: str, *, allow_remote: bool, resolve: Resolve = resolve_host) -> Target:
+def accepts_connections(address: str, port: int) -> bool:
+    """Return whether a server listens at an address."""
+    try:
+        socket.create_connection((address, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def find_target(
+    url: str,
+    *,
+    allow_remote: bool,
+    resolve: Resolve = resolve_host,
+    accepts: Callable[[str, int], bool] = accepts_connections,
+) -> Target:
     """Return the target of a URL. Raise TargetRefused if it is wrong, or leads to another machine without permission.
 
-    Loopback addresses are 127.0.0.0/8 and ::1 (RFC 6890). A name must have no other addresses.
+    Loopback addresses are 127.0.0.0/8 and ::1 (RFC 6890). A name must have no other addresses. `localhost` often has
+    both, and a service listens at one of them: the first that accepts a connection is used.
     """
     parts, port = _split(url)
     host = parts.hostname or ""
@@ -69,7 +85,10 @@ def find_target(url: str, *, allow_remote: bool, resolve: Resolve = resolve_host
             )
     if not addresses:
         raise TargetRefused(f"{host} has no address")
-    literal = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+    address = addresses[0]
+    if len(addresses) > 1:
+        address = next((each for each in addresses if accepts(str(each), port)), address)
+    literal = f"[{address}]" if address.version == 6 else str(address)
     return Target(f"{parts.scheme}://{literal}:{port}{path}", authority, host)
 
 
