@@ -39,10 +39,12 @@ def main(args: Sequence[str]) -> int:
             print(f"{name}: {value}")
         print()
     sys.stdout.flush()
-    with open(options.output, "wb") if options.output else sys.stdout.buffer as output:  # noqa: PTH123
-        with suppress(TimeoutError):  # the answer of /events has no end
-            while part := response.read1(65_536):
-                output.write(part)
+    with (
+        open(options.output, "wb") if options.output else sys.stdout.buffer as output,  # noqa: PTH123
+        suppress(TimeoutError),  # the answer of /events has no end
+    ):
+        while part := response.read1(65_536):
+            output.write(part)
     connection.close()
     return 0
 
