@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
@@ -12,6 +12,7 @@ from service.domain.money import parse_cents
 from service.domain.order import Order, OrderLine, OrderStatus
 from service.domain.requests import NewOrder, OrdersQuery
 from service.domain.times import Milliseconds
+from service.metrics.counters import Metrics
 from service.storage import keys
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
@@ -126,12 +127,8 @@ class Orders:
                     metrics.count_order("replayed")
                     return PlacedOrder(await read_for_replay(self.get(int(first_id))), replayed=True)
                 case _:
-                    refusal = read_order_refusal(new, reply)
-                    if isinstance(refusal, RememberedRefusal) and refusal.replayed:
-                        metrics.count_order("replayed")
-                    else:
-                        metrics.count_refusal(refusal.problem.name)
-                    raise refusal
+                    # Not in a variable: an error and the frame that raises it would form a reference cycle.
+                    raise _counted(read_order_refusal(new, reply), metrics)
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""
@@ -210,6 +207,15 @@ class Orders:
             "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, safe_to_repeat=True
         )
         return [int(order_id) for order_id in ids], int(ids[-1]) if len(ids) == count else 1
+
+
+def _counted(refusal: Refusal, metrics: Metrics) -> Refusal:
+    """Count a refusal, and return it."""
+    if isinstance(refusal, RememberedRefusal) and refusal.replayed:
+        metrics.count_order("replayed")
+    else:
+        metrics.count_refusal(refusal.problem.name)
+    return refusal
 
 
 def _is_overdue(order: Order, now: Milliseconds) -> bool:

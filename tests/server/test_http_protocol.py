@@ -201,13 +201,18 @@ async def test_requests_leave_no_reference_cycles(port: int) -> None:
     Many requests, because earlier tests in this process may leave some garbage, too.
     """
     count = 500
-    for request in (b"GET /livez", b"GET /products", b"GET /products/1", b"PUT /products", b"GET /orders?limit=0"):
-        requests = [request + b" HTTP/1.1\r\nHost: x\r\n\r\n"] * count
-        await exchange(port, *requests[1:], request + b" HTTP/1.1\r\n" + CLOSE + b"\r\n")  # fills all caches
+    refused = b'{"products": [{"product_id": 404, "quantity": 1}]}'
+    head = b"\r\nContent-Type: application/json\r\nContent-Length: %d" % len(refused)
+    gets = (b"GET /livez", b"GET /products", b"GET /products/1", b"PUT /products", b"GET /orders?limit=0")
+    for request, fields, body in (*[(get, b"", b"") for get in gets], (b"POST /orders", head, refused)):
+        first = request + b" HTTP/1.1" + fields + b"\r\n"
+        requests = [first + b"Host: x\r\n\r\n" + body] * count
+        last = first + CLOSE + b"\r\n" + body
+        await exchange(port, *requests[1:], last)  # fills all caches
         gc.collect()
         gc.disable()
         try:
-            response = await exchange(port, *requests[1:], request + b" HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            response = await exchange(port, *requests[1:], last)
             remaining = gc.collect()
         finally:
             gc.enable()
