@@ -4,7 +4,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 import structlog
@@ -91,14 +91,13 @@ class EventFeed:
         *,
         poll_seconds: float = POLL_SECONDS,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        clock: Callable[[], float] | None = None,
     ) -> None:
-        """Begin without listeners. `clock`: in seconds, for the intervals of the summary; None: that of the loop."""
+        """Begin without listeners. `poll_seconds`: the pause between two reads of the stream."""
         self._store = store
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._heartbeat_seconds = heartbeat_seconds
-        self._summary = SalesSummary(store, metrics.refused_orders, clock)
+        self._summary = SalesSummary(store, metrics.refused_orders)
         self._open = 0
         self._listeners: set[Listener] = set()
         self._position = ""
@@ -110,17 +109,27 @@ class EventFeed:
 
         `after`: the last event that the client has; None: only events from now on come.
         """
+        position = await self._store.events.last_id()
+        lost = False
+        if after is not None and event_position(after) > event_position(position):
+            lost = True  # of other data, such as those before a backup was restored: they may never come so far
+        elif after is not None:
+            lost = not await self._store.events.has_all_after(after)
+            position = after
+        # From here to the first message, nothing else runs in this worker, so that the number of clients is true.
         if self._open >= MAX_LISTENERS:
             raise Overloaded(f"{MAX_LISTENERS} clients listen to events already")
-        lost = after is not None and not await self._store.events.has_all_after(after)
-        return self._messages(types, after or await self._store.events.last_id(), lost=lost)
+        messages = self._messages(types, position, _lost_message(after or "") if lost else b"")
+        await anext(messages)  # an unstarted generator would not run its `finally`
+        return messages
 
-    async def _messages(self, types: frozenset[str], position: str, *, lost: bool) -> AsyncGenerator[bytes]:
+    async def _messages(self, types: frozenset[str], position: str, lost: bytes) -> AsyncGenerator[bytes]:
         self._open += 1
         self._metrics.set(STREAMS, self._open)
         listener = None
         try:
-            yield _RETRY + (_lost_message(position) if lost else b"")
+            yield b""
+            yield _RETRY + lost
             last = position
             async for data, last in self._old_events(types, position):  # noqa: B007
                 yield data
@@ -153,6 +162,8 @@ class EventFeed:
             is_behind = self._reader is not None and event_position(position) < event_position(self._position)
             if len(events) < BATCH and not is_behind:
                 return
+            if not events:
+                await asyncio.sleep(self._poll_seconds)  # the data are older than before: the reader will notice
 
     def _join(self, listener: Listener, position: str) -> None:
         """Let a client hear what the shared reader reads. Nothing may be awaited between the last read and this."""

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from service.api.call import Call
-from service.api.openapi_examples import ANSWERS, BODIES
+from service.api.openapi_examples import ANSWERS, BODIES, EVENTS
 from service.api.openapi_schemas import Schema, answer_schemas, problem_schema, problem_schema_name, ref
 from service.api.problems import problem_document
 from service.domain.errors.base import HoldfastError, InternalError, Problem
@@ -30,7 +30,8 @@ _ABOUT: Final = """An order API that never oversells: one order takes the stock 
 
 Money is a number with at most two decimals. Send an `Idempotency-Key` with every order, return and stock change: then
 it can be repeated after a lost connection, and takes effect only once. Each error is a problem (RFC 9457) that lists
-everything that is wrong; its `type` leads to a page that explains it. A path may also end in a slash."""
+everything that is wrong; its `type` leads to a page that explains it. A path may also end in a slash. An `X-Request-Id`
+of yours, 1 to 128 letters, digits, `.`, `_`, `~` or `-`, stands in the answer and in the log of the service."""
 
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of what was created, or where to go.", "schema": {"type": "string"}},
@@ -68,6 +69,12 @@ _IF_NONE_MATCH: Final[Schema] = {
     "in": "header",
     "description": "The ETag of the answer that you have. 304 if it has not changed.",
     "schema": {"type": "string"},
+}
+_LAST_EVENT_ID: Final[Schema] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that you have: what happened after it comes first. It wins over `after`.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?$"},
 }
 
 _LINKED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -164,6 +171,8 @@ def _header_parameters(call: Call) -> Iterable[Schema]:
         yield _IF_MATCH
     if call.answer.is_cacheable:
         yield _IF_NONE_MATCH
+    if call.answer.media_type == "text/event-stream":
+        yield _LAST_EVENT_ID
 
 
 def _request_body(call: Call) -> Schema:
@@ -190,6 +199,8 @@ def _responses(call: Call, root_path: str) -> dict[str, Any]:
             success["content"]["text/html"] = {"schema": {"type": "string"}}
     elif answer.status == 200:
         success["content"] = {name: {"schema": {"type": "string"}} for name in _media_types(answer.media_type)}
+        if answer.media_type == "text/event-stream":
+            success["content"][answer.media_type]["example"] = EVENTS
     if answer.status == 201 and call.path in _LINKED:
         success["links"] = {
             name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in _LINKED[call.path]

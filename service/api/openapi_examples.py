@@ -63,3 +63,12 @@ ANSWERS: Final[dict[str, Any]] = {
     "Ready": {"status": "ready"},
 }
 """By the name of the schema."""
+
+EVENTS: Final = """retry: 1000
+
+id: 1795684200123-0
+event: order_placed
+data: {"id":"1795684200123-0","event":"order_placed","order":41,"products":"1:2:1999","total_price":"39.98","status":"completed"}
+
+"""  # noqa: E501 - an event is one line
+"""What a client of /events receives."""

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -161,12 +161,18 @@ async def send_events(response: EventStream, scope: Scope, receive: Receive, sen
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
     headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode())]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    if scope["method"] == "HEAD":
+    try:
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+        else:
+            await _send_until_disconnected(response.messages, receive, send)
+    finally:
         await response.messages.aclose()
-        await send({"type": "http.response.body"})
-        return
-    sender = asyncio.create_task(_send_messages(response.messages, send), name="event-stream")
+
+
+async def _send_until_disconnected(messages: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
+    sender = asyncio.create_task(_send_messages(messages, send), name="event-stream")
     gone = asyncio.create_task(_wait_until_disconnected(receive), name="event-stream-client")
     try:
         await asyncio.wait((sender, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -178,18 +184,18 @@ async def send_events(response: EventStream, scope: Scope, receive: Receive, sen
             with suppress(OSError):
                 await send({"type": "http.response.body"})  # the server stops
     finally:
-        sender.cancel()
         gone.cancel()
+        sender.cancel()
+        await asyncio.wait((sender,))
 
 
 async def _send_messages(messages: AsyncGenerator[bytes], send: Send) -> None:
     """Send messages as they come. Return if the client is gone, or too slow: then the response has no end."""
-    async with aclosing(messages):
-        try:
-            async for data in messages:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        except (OSError, SlowReader):
-            return
+    try:
+        async for data in messages:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    except (OSError, SlowReader):
+        return
 
 
 async def _wait_until_disconnected(receive: Receive) -> None:

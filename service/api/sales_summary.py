@@ -37,13 +37,10 @@ _RESULTS: Final = {
 class SalesSummary:
     """What has happened in the shop since the last message. It is computed once for all listeners of a worker."""
 
-    def __init__(
-        self, store: Store, read_refusals: Callable[[], Mapping[str, int]], clock: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, store: Store, read_refusals: Callable[[], Mapping[str, int]]) -> None:
         """`read_refusals`: returns how many orders were refused since the start of the service, by problem."""
         self._store = store
         self._read_refusals = read_refusals
-        self._clock = clock
         self._rows: dict[int, ProductNumbers] | None = None
         self._loading: asyncio.Task[dict[int, ProductNumbers]] | None = None
         self.forget()
@@ -115,7 +112,7 @@ class SalesSummary:
 
     async def tick(self) -> bytes | None:
         """Return the messages of this interval, or None if it is not over yet. Raise what the Store raises."""
-        now = (self._clock or asyncio.get_running_loop().time)()
+        now = asyncio.get_running_loop().time()
         if self._sent_at is not None and now - self._sent_at < INTERVAL_SECONDS:
             return None
         changes = await self._read_changed()

@@ -1,200 +1,34 @@
-"""Bodies and queries of requests: which fields an API call takes, and the rules about each of them."""
+"""Bodies and queries of requests: which fields an API call takes, and the rules between them."""
 
-import re
 from collections.abc import Iterable
-from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
-from unicodedata import category
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from service.domain.event import EVENT_FIELDS, SUMMARY
-from service.domain.limits import (
-    DEFAULT_HOLD_SECONDS,
-    DEFAULT_PAGE,
-    MAX_DESCRIPTION,
-    MAX_HOLD_SECONDS,
-    MAX_ID,
-    MAX_LINES,
-    MAX_NAME,
-    MAX_PAGE,
-    MAX_PRICE,
-    MAX_QUANTITY,
-    MAX_REASON,
-    MAX_REFERENCE,
-    MAX_STOCK,
-    MAX_TOTAL,
+from service.domain.fields import (
+    Cursor,
+    CustomerLimit,
+    Description,
+    EventId,
+    EventTypes,
+    Flag,
+    HoldSeconds,
+    Id,
+    Moment,
+    Name,
+    PageLimit,
+    Price,
+    Quantity,
+    Reason,
+    Reference,
+    SaleEnd,
+    Stock,
+    Total,
 )
-from service.domain.money import Cents, format_cents
+from service.domain.limits import DEFAULT_HOLD_SECONDS, DEFAULT_PAGE, MAX_LINES, MAX_STOCK
+from service.domain.money import Cents
 from service.domain.product import SaleRules
-from service.domain.times import Milliseconds, parse_timestamp
-
-_CENT: Final = Decimal("0.01")
-
-
-def _to_cents(limit: int) -> BeforeValidator:
-    """Return a validator from a JSON number to cents.
-
-    It accepts a number such as 19.99, from 0 to `limit` cents. More than two decimals are refused, not rounded.
-    """
-    max_amount = Decimal(format_cents(Cents(limit)))
-
-    def to_cents(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | Decimal):
-            raise PydanticCustomError("amount_type", "Input should be a number, such as 19.99")
-        if not 0 <= value <= max_amount:
-            raise PydanticCustomError(
-                "amount_range", "Input should be between 0 and {limit}", {"limit": str(max_amount)}
-            )
-        amount = Decimal(value)
-        if amount != amount.quantize(_CENT):
-            raise PydanticCustomError("amount_decimals", "Input should have at most two decimals")
-        return int(amount * 100)
-
-    return BeforeValidator(to_cents)
-
-
-def _amount_schema(limit: int) -> WithJsonSchema:
-    """Return the JSON schema of an amount of money: cents inside of Holdfast, a number with two decimals outside."""
-    return WithJsonSchema(
-        {"type": "number", "minimum": 0, "maximum": float(format_cents(Cents(limit))), "multipleOf": 0.01}
-    )
-
-
-_TIME_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "date-time"})
-
-_VISIBLE_TEXT: Final = {"pattern": r"\S"}
-"""JSON schema of a text that is not blank: a pattern cannot say which characters are visible."""
-
-_INVISIBLE_CATEGORIES: Final = {"Cf", "Mn", "Me"}
-"""Format characters, such as the zero-width space, and marks that are drawn on the character before them.
-
-https://www.unicode.org/reports/tr44/#General_Category_Values
-"""
-
-_BLANK_LETTERS: Final = {*"\u115f\u1160\u2800\u3164\uffa0"}
-"""Letters and symbols that are drawn as nothing: the fillers of Hangul, and the empty Braille pattern."""
-
-
-def _is_invisible(character: str) -> bool:
-    return character.isspace() or category(character) in _INVISIBLE_CATEGORIES or character in _BLANK_LETTERS
-
-
-def _not_blank(text: str) -> str:
-    if all(map(_is_invisible, text)):
-        raise PydanticCustomError("blank", "Input should not be blank")
-    return text
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise PydanticCustomError("printable", "Input should have printable characters only")
-    return text
-
-
-def _to_milliseconds(value: object) -> Milliseconds:
-    if not isinstance(value, str):
-        raise PydanticCustomError("time_type", "Input should be a date and time, such as 2026-11-27T09:00:00Z")
-    try:
-        return parse_timestamp(value)
-    except ValueError:
-        raise PydanticCustomError(
-            "time", "Input should be a date and time of RFC 3339, such as 2026-11-27T09:00:00+01:00"
-        ) from None
-
-
-def _after_on_sale_from(until: int | None, info: ValidationInfo) -> int | None:
-    start = info.data.get("on_sale_from")
-    if until is not None and start is not None and until <= start:
-        raise PydanticCustomError("empty_window", "Input should be after on_sale_from")
-    return until
-
-
-def _refuse_beside_count(value: object) -> None:
-    raise PydanticCustomError("change_and_count", "Give either change or count, not both")
-
-
-def _not_zero(number: int) -> int:
-    if number == 0:
-        raise PydanticCustomError("zero", "Input should not be 0")
-    return number
-
-
-def _parse_digits(value: str) -> int:
-    """Return the number of a query parameter, which is text. int() alone would also take `1_0`, ` 7` and `-0`."""
-    if not re.fullmatch("[0-9]{1,16}", value):
-        raise PydanticCustomError("digits", "Input should be a whole number in decimal digits")
-    return int(value)
-
-
-def _parse_boolean(value: str) -> bool:
-    if value not in ("true", "false"):
-        raise PydanticCustomError("true_or_false", "Input should be true or false")
-    return value == "true"
-
-
-Id = Annotated[int, Field(ge=1, le=MAX_ID)]
-Name = Annotated[
-    str, Field(min_length=1, max_length=MAX_NAME, json_schema_extra=_VISIBLE_TEXT), AfterValidator(_not_blank)
-]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
-Price = Annotated[Cents, _to_cents(MAX_PRICE), _amount_schema(MAX_PRICE)]
-Total = Annotated[Cents, _to_cents(MAX_TOTAL), _amount_schema(MAX_TOTAL)]
-Stock = Annotated[int, Field(ge=0, le=MAX_STOCK)]
-Reason = Annotated[
-    str, Field(min_length=1, max_length=MAX_REASON, json_schema_extra=_VISIBLE_TEXT), AfterValidator(_not_blank)
-]
-Reference = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_REFERENCE, json_schema_extra=_VISIBLE_TEXT),
-    AfterValidator(_printable),
-    AfterValidator(_not_blank),
-]
-"""The reference or the customer of an order: a text that means something to the shop only."""
-CustomerLimit = Annotated[int, Field(ge=1, le=MAX_STOCK)]
-Moment = Annotated[int, BeforeValidator(_to_milliseconds), _TIME_SCHEMA]
-SaleEnd = Annotated[Moment | None, AfterValidator(_after_on_sale_from)]
-HoldSeconds = Annotated[int, Field(ge=1, le=MAX_HOLD_SECONDS)]
-PageLimit = Annotated[int, BeforeValidator(_parse_digits), Field(ge=1, le=MAX_PAGE)]
-Cursor = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_ID)]
-"""The id that a page begins after or ends before."""
-
-
-LISTENABLE_EVENTS: Final = frozenset({*EVENT_FIELDS, SUMMARY})
-_EVENT_TYPE: Final = f"({'|'.join(sorted(LISTENABLE_EVENTS))})"
-
-
-def _to_types(value: object) -> frozenset[str]:
-    names = frozenset(str(value).split(","))
-    if unknown := sorted(names - LISTENABLE_EVENTS):
-        raise PydanticCustomError(
-            "event_type",
-            "Unknown type {unknown}: the types are {types}",
-            {"unknown": unknown[0][:40] or "''", "types": ", ".join(sorted(LISTENABLE_EVENTS))},
-        )
-    return names
-
-
-EventTypes = Annotated[
-    frozenset[str],
-    PlainValidator(_to_types),
-    WithJsonSchema(
-        {"type": "string", "pattern": f"^{_EVENT_TYPE}(,{_EVENT_TYPE})*$", "example": "order_placed,order_completed"}
-    ),
-]
-EventId = Annotated[str, Field(pattern="^[0-9]{1,15}(-[0-9]{1,15})?$")]
-"""The id of an event: milliseconds, and a number within them."""
 
 
 class RequestModel(BaseModel):
@@ -239,7 +73,7 @@ class NewOrderLine(RequestModel):
     """One line of an order, as the client sent it."""
 
     product_id: Id
-    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    quantity: Quantity
 
 
 NewOrderLines = Annotated[list[NewOrderLine], Field(min_length=1, max_length=MAX_LINES)]
@@ -306,6 +140,16 @@ class NewReturn(RequestModel):
         return add_quantities(self.products)
 
 
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise PydanticCustomError("zero", "Input should not be 0")
+    return number
+
+
+def _refuse_beside_count(value: object) -> None:
+    raise PydanticCustomError("change_and_count", "Give either change or count, not both")
+
+
 class StockChange(RequestModel):
     """Body of POST /products/{id}/stock. A negative change removes units."""
 
@@ -329,7 +173,7 @@ class ProductsQuery(RequestModel):
 
     limit: PageLimit = DEFAULT_PAGE
     after: Cursor = 0
-    in_stock: Annotated[bool, BeforeValidator(_parse_boolean)] | None = None
+    in_stock: Flag | None = None
 
 
 class EventsQuery(RequestModel):

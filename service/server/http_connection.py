@@ -15,6 +15,7 @@ import httptools
 import structlog
 
 from service.api.coalescing import ClientState
+from service.api.request import request_facts
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.request import (
     BodyTooLarge,
@@ -401,11 +402,12 @@ class HttpConnection(asyncio.Protocol):
         exchange.client = self._client
         exchange.client_state = self._client_state
         exchange.open_stream = self._open_stream
+        scope = exchange.scope(server.app_state, server.root_path)
         try:
-            await server.app(exchange.scope(server.app_state, server.root_path), exchange.receive, exchange.send)
+            await server.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             # The middleware of Holdfast answers all exceptions: this one comes from the middleware itself.
-            log.error("internal_error", exc_info=error)
+            log.error("internal_error", exc_info=error, **(request_facts(scope) if "request_info" in scope else {}))
             exchange.response = None
         finally:
             self._streaming = None

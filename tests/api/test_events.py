@@ -11,7 +11,7 @@ from httpx2 import AsyncClient
 from starlette.types import Message
 
 from service.api import event_feed
-from service.api.event_feed import MAX_WAITING_BYTES
+from service.domain.errors.storage import Overloaded
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.problems import assert_problem
@@ -72,10 +72,8 @@ class Listeners:
     def __init__(self, store: Store) -> None:
         self.app = with_state(store)
 
-    @asynccontextmanager
-    async def listen(self, query: str = "", method: str = "GET", **headers: str) -> AsyncIterator[Stream]:
-        """Connect a client. At the end it goes away."""
-        stream = Stream()
+    async def call(self, stream: Stream, method: str, query: str = "", **headers: str) -> None:
+        """Send a request, and return when the response is over."""
         scope = {
             "type": "http",
             "method": method,
@@ -84,7 +82,13 @@ class Listeners:
             "root_path": "",
             "headers": [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()],
         }
-        stream.task = asyncio.ensure_future(self.app(scope, stream.receive, stream.send))
+        await self.app(scope, stream.receive, stream.send)
+
+    @asynccontextmanager
+    async def listen(self, query: str = "", **headers: str) -> AsyncIterator[Stream]:
+        """Connect a client. At the end it goes away."""
+        stream = Stream()
+        stream.task = asyncio.ensure_future(self.call(stream, "GET", query, **headers))
         await eventually(lambda: "retry" in stream.text or (stream.status != 200 and stream.has_ended), "the stream")
         yield stream
         stream.is_gone.set()
@@ -195,10 +199,6 @@ async def test_a_slow_client_is_cut_off_and_the_others_are_not_delayed(
         assert len(slow.messages()) < 40
 
 
-def test_the_limit_of_a_slow_client_is_many_events() -> None:
-    assert MAX_WAITING_BYTES > 1000 * 200
-
-
 async def test_a_silent_stream_has_heartbeats_and_ends_with_its_client(store: Store, listeners: Listeners) -> None:
     async with listeners.listen() as stream:
         await eventually(lambda: "\n:\n\n" in stream.text, "a heartbeat")
@@ -245,19 +245,48 @@ async def test_an_event_of_another_program_cannot_forge_a_message(
         assert json.loads(stream.messages()[0]["data"])["x"] == "1\n\nid: 7"
 
 
-async def test_without_clients_nothing_is_read(store: Store, listeners: Listeners, redis: CommandSender) -> None:
-    reads = 0
-    read = store.events.read
+async def test_without_clients_nothing_reads_the_stream(listeners: Listeners) -> None:
+    def readers() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("event-")]
 
-    async def counting(*args: Any, **options: Any) -> Any:
-        nonlocal reads
-        reads += 1
-        return await read(*args, **options)
-
-    store.events.read = counting  # type: ignore[method-assign]
+    assert readers() == []
     async with listeners.listen():
-        await eventually(lambda: reads > 3, "reads")
-    await asyncio.sleep(0.05)  # a read may be under way
-    before = reads
-    await asyncio.sleep(0.1)  # ten pauses between two reads
-    assert reads == before
+        await eventually(lambda: "event-reader" in readers(), "the reader")
+    await eventually(lambda: readers() == [], "the end of the reader")
+
+
+@pytest.mark.parametrize("way", ["header", "query"])
+async def test_an_event_of_the_future_does_not_hold_up_the_client_or_the_others(
+    store: Store, listeners: Listeners, way: str
+) -> None:
+    await add_mugs(store)
+    future = "900000000000000-1"
+    query, headers = (f"after={future}", {}) if way == "query" else ("", {"Last_Event_ID": future})
+    async with listeners.listen(query, **headers) as stream, listeners.listen("after=0") as other:
+        assert stream.messages("events_lost") == [{"event": "events_lost", "data": f'{{"after":"{future}"}}'}]
+        await store.orders.place(new_order((1, 1)))
+        await eventually(lambda: len(stream.messages("order_placed")) == 1, "the event")
+        await eventually(lambda: len(other.ids()) == 2, "all events")
+
+
+async def test_clients_that_come_at_the_same_time_do_not_exceed_the_limit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_feed, "MAX_LISTENERS", 3)
+    feed = event_feed.EventFeed(store, store.metrics, poll_seconds=0.01)
+    opened = await asyncio.gather(*[feed.open(frozenset(), None) for _ in range(6)], return_exceptions=True)
+    streams = [each for each in opened if not isinstance(each, BaseException)]
+    assert [type(each) for each in opened if isinstance(each, BaseException)] == [Overloaded] * 3
+    for each in streams:
+        await each.aclose()
+    await (await feed.open(frozenset(), None)).aclose()
+
+
+async def test_a_request_for_the_head_alone_takes_no_place(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_feed, "MAX_LISTENERS", 1)
+    for _ in range(3):
+        stream = Stream()
+        await listeners.call(stream, "HEAD")
+        assert (stream.status, stream.text, stream.has_ended) == (200, "", True)

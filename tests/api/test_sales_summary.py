@@ -1,5 +1,7 @@
 """The messages of type `summary`, which the live board shows."""
 
+from typing import Any
+
 import pytest
 
 from service.api import sales_summary
@@ -95,10 +97,20 @@ async def test_two_clients_share_one_summary_and_many_products_come_in_parts(
     monkeypatch.setattr(sales_summary, "_BATCH", 100)
     for _ in range(1250):
         await store.products.add(new_mug())
+    reads: list[int] = []
+    read = store.board.products
+
+    async def counting(ids: list[int]) -> Any:
+        reads.append(len(ids))
+        return await read(ids)
+
+    monkeypatch.setattr(store.board, "products", counting)
     async with listeners.listen("type=summary") as first, listeners.listen("type=summary") as second:
         await eventually(lambda: len(rows(first)) == len(rows(second)) == 1200, "the products")
         sizes = [len(message["products"]) for message in first.data("products")]
         assert sizes[:2] == [1000, 200]
         assert first.data("products")[0]["left_out"] == 50
+        assert reads == [100] * 12
         await store.orders.place(new_order((7, 3)))
         await eventually(lambda: rows(first)[7][2] == rows(second)[7][2] == 7, "the sale")
+        assert reads[12:] == [1]

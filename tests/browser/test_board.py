@@ -1,5 +1,6 @@
 """The live board in a browser, while orders come in."""
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from httpx2 import Client
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import page_errors
+from tests.support.command_line import HoldfastCommand
 from tests.support.service_process import ServiceProcess, StartService
 
 
@@ -84,18 +86,21 @@ def test_the_board_says_when_its_numbers_are_old_and_continues_after_a_restart(
     errors.clear()
 
 
-def test_many_products_are_a_map_and_fit_a_phone(start_service: StartService, page: Page) -> None:
+def test_many_products_are_a_map_and_fit_a_phone(start_service: StartService, page: Page, tmp_path: Path) -> None:
     service = start_service()
-    with Client(base_url=f"http://127.0.0.1:{service.port}") as client:
-        for number in range(1, 2001):  # the page draws a map from 61 products on; 10,000 take the service 6 s to add
-            body = {"name": f"Ticket {number}", "description": "", "price": 9.5, "stock": 2}
-            assert client.post("/products", json={"id": number, **body}).status_code == 201
+    products = tmp_path / "products.jsonl"
+    with products.open("w") as file:
+        for number in range(1, 10_001):  # the page draws a map from 61 products on
+            row = {"id": number, "name": f"Ticket {number}", "description": "", "price": 9.5, "stock": 2}
+            file.write(json.dumps(row) + "\n")
+    command = HoldfastCommand(tmp_path, HOLDFAST_REDIS_URL=service.engine_url)
+    assert command("import", products).returncode == 0
     page.set_viewport_size({"width": 390, "height": 844})
     open_board(page, service)
-    expect(page.locator("#products-title")).to_have_text("2,000 products, 0 with nothing left")
+    expect(page.locator("#products-title")).to_have_text("10,000 products, 0 with nothing left")
     for _ in range(2):
         service.order(777)
-    expect(page.locator("#products-title")).to_have_text("2,000 products, 1 with nothing left")
+    expect(page.locator("#products-title")).to_have_text("10,000 products, 1 with nothing left")
     expect(page.locator(".product").first).to_contain_text("Ticket 777")
     page.locator("#search").fill("ticket 1999")
     expect(page.locator(".product")).to_have_count(1)

@@ -5,11 +5,13 @@ import re
 from itertools import pairwise
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from service.api.coalescing import ClientState
+from service.api.request import RequestInfo
 from service.api.responses import CLIENT_STATE
 from service.domain.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADER_FIELDS
 from service.server.http_connection import MAX_QUEUED
@@ -406,6 +408,22 @@ async def test_an_application_that_fails_is_answered_with_500() -> None:
     assert statuses(transport) == [500]
     assert b"secret" not in transport.written
     assert connection_fields(transport) == ["close"]
+
+
+async def test_the_failure_of_a_response_that_has_begun_is_logged_with_the_request_id() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["request_info"] = RequestInfo("k-1")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError
+
+    server = make_server(broken)
+    transport = connect(server)
+    with structlog.testing.capture_logs() as logs:
+        receive(transport, ORDER)
+        await settle(server)
+    assert [(entry["event"], entry["request_id"], entry["method"]) for entry in logs] == [
+        ("internal_error", "k-1", "POST")
+    ]
 
 
 @pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\0b", b"\r"])

@@ -154,6 +154,7 @@ function drawChart() {
 
 function drawHolds() {
   text("held-count", `${shown(holds.count)} pending orders hold stock`);
+  $("next-title").hidden = !holds.next.length;
   $("next").replaceChildren(...holds.next.map(({ order, expires_at }) => {
     const item = document.createElement("li"), rest = Math.max(0, Math.ceil((Date.parse(expires_at) - Date.now()) / 1000));
     item.textContent = `#${order} · ${Math.floor(rest / 60)}:${String(rest % 60).padStart(2, "0")}`;
@@ -235,7 +236,7 @@ function drawProducts() {
   document.body.classList.toggle("one", list.length === 1);
   $("search").hidden = $("map").hidden = $("hint").hidden = !isMap;
   const more = leftOut ? `, and ${shown(leftOut)} more that are not shown` : "";
-  text("products-title", list.length ? `${shown(list.length)} ${list.length === 1 ? "product" : "products"}, ${shown(list.filter((each) => each.stock === 0).length)} with nothing left${more}` : "No products yet");
+  text("products-title", list.length ? `${shown(list.length)} ${list.length === 1 ? "product" : "products"}, ${shown(list.filter((each) => each.stock === 0).length)} with nothing left${more}` : "No products");
   if (!isMap) { show(list); return; }
   drawMap(list);
   if (wanted) {
