@@ -8,7 +8,8 @@
 --      2   hold_ms       ms from now to the new deadline
 --      3   max_hold_ms   ms from the creation of the order to the last deadline that is possible
 --      4   events_max    approximate number of entries to keep in the stream
---      5   now_ms        ms since 1970; empty: use the clock of Redis
+--      5   by            name of the API key of the request, or empty
+--      6   now_ms        ms since 1970; empty: use the clock of Redis
 --
 -- Replies: extended <expires_at ms>    the order has this deadline now
 --          completed                   the order was completed before; nothing was changed
@@ -16,7 +17,7 @@
 --          expired                     the deadline of the order has passed; nothing was changed
 --          absent                      there is no such order
 local order_key, events_key, holds_key = unpack(KEYS, 1, 3)
-local order_id, hold_ms, max_hold_ms, events_max, now_ms = unpack(ARGV, 1, 5)
+local order_id, hold_ms, max_hold_ms, events_max, by, now_ms = unpack(ARGV, 1, 6)
 assert(now_ms, 'an argument is missing')
 
 -- Decide. ZCARD is called only because it fails on a key of another type, before anything is written.
@@ -35,6 +36,7 @@ expires_at = string.format('%.0f', math.min(now_ms + tonumber(hold_ms), tonumber
 local names = {}
 if reference then names = {'reference', reference} end
 if customer then names[#names + 1], names[#names + 2] = 'customer', customer end
+if by ~= '' then names[#names + 1], names[#names + 2] = 'by', by end
 
 -- Write. XADD comes first: it is the only command here that can still fail, on a key of another type.
 redis.call('XADD', events_key, 'MAXLEN', '~', events_max, '*',

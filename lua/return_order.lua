@@ -17,8 +17,9 @@
 --      8    short_refusal_ms  the same, if refusals_max refusals are remembered already
 --      9    refusals_max      number of refusals in refusal_ms that are remembered for so long
 --      10   events_max        approximate number of entries to keep in the stream
---      11   now_ms            ms since 1970; empty: use the clock of Redis
---      12.. for each line, by product id: product id, units to take back, units bought, price
+--      11   by                name of the API key of the request, or empty
+--      12   now_ms            ms since 1970; empty: use the clock of Redis
+--      13.. for each line, by product id: product id, units to take back, units bought, price
 --
 -- Replies: returned <returned> <refunded>    what has come back of the order until now: its fields in the hash
 --          replayed <order id>               an earlier request with this Idempotency-Key made this return
@@ -33,8 +34,8 @@
 --                                            what can still come back; empty: this is enough
 --          full <product id>...              stock and held units of these products would be more than max_stock
 local order_key, events_key = unpack(KEYS, 1, 2)
-local order_id, restock, reason, max_stock, idempotency_key, fingerprint, refusal_ms, short_refusal_ms, refusals_max, events_max, now_ms = unpack(ARGV, 1, 11)
-local fixed_keys, fixed_args, args_per_line, refusals_key, outcome_key = 2, 11, 4, KEYS[#KEYS-1], KEYS[#KEYS]
+local order_id, restock, reason, max_stock, idempotency_key, fingerprint, refusal_ms, short_refusal_ms, refusals_max, events_max, by, now_ms = unpack(ARGV, 1, 12)
+local fixed_keys, fixed_args, args_per_line, refusals_key, outcome_key = 2, 12, 4, KEYS[#KEYS-1], KEYS[#KEYS]
 local line_count = (#ARGV - fixed_args) / args_per_line
 local customer_key = KEYS[fixed_keys+line_count+1]
 assert(line_count >= 1 and line_count % 1 == 0, 'each line needs four arguments')
@@ -116,8 +117,9 @@ if not refusal then
   if restock ~= '1' then written_off = add_units(written_off or '', lines) end
   event = {'event', 'order_returned', 'order', order_id, 'products', table.concat(rows, '\n'), 'restock', restock,
     'refund', string.format('%.0f.%02.0f', math.floor(refund / 100), refund % 100), 'returned', returned}
-  local further = {written_off = written_off, reason = reason ~= '' and reason, reference = reference, customer = customer}
-  for _, name in ipairs({'written_off', 'reason', 'reference', 'customer'}) do
+  local further = {written_off = written_off, reason = reason ~= '' and reason, reference = reference, customer = customer,
+    by = by ~= '' and by}
+  for _, name in ipairs({'written_off', 'reason', 'reference', 'customer', 'by'}) do
     if further[name] then event[#event + 1], event[#event + 2] = name, further[name] end
   end
 end

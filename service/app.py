@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
+from service.api.api_keys import ApiKeys, reread_regularly
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
 from service.api.middleware import RequestMiddleware
@@ -14,6 +15,7 @@ from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
 from service.api.traced_app import TracedApp
+from service.domain.api_key import parse_keys
 from service.domain.errors.catalog import all_problems, refusals_of_orders
 from service.metrics.counters import Metrics
 from service.metrics.shared_rows import SharedRows
@@ -36,12 +38,23 @@ def new_metrics(shared: SharedRows | None = None) -> Metrics:
     )
 
 
+def api_keys(settings: Settings) -> ApiKeys | None:
+    """Return the API keys that may call the service; None: everybody may.
+
+    Raise OSError if the file of keys cannot be read, and ValueError if a key in it, or in the settings, is wrong.
+    """
+    if settings.api_keys is None and settings.api_keys_file is None:
+        return None
+    return ApiKeys(parse_keys(settings.api_keys or ""), settings.api_keys_file)
+
+
 def create_app(settings: Settings, metrics: Metrics | None = None, traces: "TracerProvider | None" = None) -> ASGIApp:
     """Return the ASGI application. Its lifespan opens the connection to Redis and runs the sweeper.
 
     `traces`: makes spans of requests and commands; None: there are none.
     """
     metrics = metrics or new_metrics()
+    keys = api_keys(settings)
     tracer = None if traces is None else traces.get_tracer("holdfast")
 
     @asynccontextmanager
@@ -49,6 +62,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
         async with open_store(settings, metrics=metrics, tracer=tracer) as store:
             sweeper = asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper")
             watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
+            key_reader = None if keys is None else asyncio.create_task(reread_regularly(keys), name="api-keys")
             yield {
                 "store": store,
                 "list_pages": RequestCoalescer(),
@@ -57,8 +71,10 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
             }
             sweeper.cancel()
             watch.cancel()
+            if key_reader is not None:
+                key_reader.cancel()
         if traces is not None:
             await asyncio.to_thread(traces.shutdown)  # the last spans are sent
 
-    app = RequestMiddleware(CallRouter(CALLS, lifespan), metrics, access_log=settings.access_log)
+    app = RequestMiddleware(CallRouter(CALLS, lifespan, keys), metrics, access_log=settings.access_log)
     return app if tracer is None else TracedApp(app, tracer)

@@ -4,8 +4,8 @@ import os
 
 PREFIX = "HOLDFAST_"
 
-_OTHER_NAMES = {"bind", "redis_password", "test_redis_url"}
-"""Variables that are no settings: docker-compose.yml reads the first two, the tests read the last."""
+_OTHER_NAMES = {"api_key", "bind", "redis_password", "test_redis_url"}
+"""Variables that are no settings: `holdfast load` reads the first, docker-compose.yml two, the tests the last."""
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 

@@ -135,6 +135,11 @@ def directory() -> SettingType:
     return SettingType(parse, "a directory; ~ is your home, and ~name that of an existing user", "DIRECTORY")
 
 
+def file_path() -> SettingType:
+    parse = directory().parse
+    return SettingType(parse, "a file; ~ is your home, and ~name that of an existing user", "FILE")
+
+
 def setting(default: Any, value_type: SettingType, help_text: str) -> Any:
     """Return a dataclass field that carries the whole definition of a setting."""
     return field(
@@ -240,6 +245,29 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccessSettings:
+    """Who may call the service."""
+
+    api_keys_file: Path | None = setting(
+        None,
+        file_path(),
+        "file of the API keys that may call the service, one per line, as `holdfast key new` writes it; read again "
+        "every second",
+    )
+    api_keys: str | None = setting(
+        None,
+        text_matching(r"(?s:.+)", "lines as `holdfast key new` prints them", "KEYS", True),
+        "API keys that may call the service, in the form of the file, with line feeds or semicolons between them",
+    )
+    open: bool = setting(
+        False,
+        boolean(),
+        "let everybody call the service who can reach it, although it listens on other addresses "
+        "than loopback and has no API keys",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogSettings:
     """What is logged and how, and where traces are sent."""
 
@@ -259,7 +287,7 @@ class LogSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ListenSettings, EngineSettings, ShopSettings, LimitSettings, LogSettings):
+class Settings(ListenSettings, AccessSettings, EngineSettings, ShopSettings, LimitSettings, LogSettings):
     """All settings, with flat names. `Settings()` has the defaults; `read_settings()` knows the environment."""
 
 
@@ -284,7 +312,7 @@ def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
     secrets = {}
     for setting in SETTINGS:
         path = texts.get(f"{setting.name}_file")
-        if path and setting.value_type.secret and setting.name not in texts:
+        if path and _has_file_variable(setting) and setting.name not in texts:
             try:
                 with Path(path).open() as file:
                     text = file.read(_MAX_SECRET_LENGTH + 1)
@@ -297,13 +325,18 @@ def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
     return secrets
 
 
+def _has_file_variable(setting: Setting) -> bool:
+    """Return whether a variable may name a file with the value. HOLDFAST_API_KEYS_FILE is a setting of its own."""
+    return setting.value_type.secret and all(each.name != f"{setting.name}_file" for each in SETTINGS)
+
+
 def ignored_variables() -> list[str]:
     """Return a sentence for the operator about each `HOLDFAST_*` variable without effect. It never shows a value."""
     sentences = []
     if names := kubernetes_variables():
         sentences.append(f"Kubernetes sets {', '.join(names)} for a Service: ignored")
     names_of_settings = [setting.name for setting in SETTINGS]
-    files_of_secrets = {f"{setting.name}_file" for setting in SETTINGS if setting.value_type.secret}
+    files_of_secrets = {f"{setting.name}_file" for setting in SETTINGS if _has_file_variable(setting)}
     for variable in unknown_variables({*names_of_settings, *files_of_secrets}):
         from difflib import get_close_matches  # imported late: rarely needed
 
@@ -311,6 +344,14 @@ def ignored_variables() -> list[str]:
         guess = "".join(f". Did you mean {PREFIX}{name.upper()}?" for name in matches)
         sentences.append(f"{variable} is not a setting: ignored{guess}")
     return sentences
+
+
+def client_key() -> str | None:
+    """Return the API key with which the commands call a service (HOLDFAST_API_KEY), or None.
+
+    It is no setting: an option of the command line would show it in the list of processes.
+    """
+    return read_environment().get("api_key")
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:

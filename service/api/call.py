@@ -6,10 +6,12 @@ from typing import Any, NamedTuple, TypeVar, overload
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.api.api_keys import ApiKeys
 from service.api.request import (
     JSON,
     NO_MODELS,
     Request,
+    RequestInfo,
     read_body,
     read_id,
     read_idempotency_key,
@@ -17,6 +19,7 @@ from service.api.request import (
     refuse_parameters,
 )
 from service.api.responses import EventStream, send_events, send_response
+from service.domain.errors.access import RateLimited
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
@@ -47,6 +50,7 @@ class Answer(NamedTuple):
 class Call:
     """A row of the table of API calls. The handler gets the request, then the id, then the body or the query.
 
+    - `scope`: what an API key must allow; an empty text: everybody may call this.
     - `answer`: of a request that succeeds.
     - `not_found`: the path has an `{id}`; this is the error for an unknown id, and for a text that cannot be an id.
     - `body`, `media_types`: the model of the body, and the media types that it may have.
@@ -64,6 +68,7 @@ class Call:
         path: str,
         handler: Callable[[Request], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         ignores_query: bool = False,
         refuses: Refusals = (),
@@ -75,6 +80,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         not_found: NotFound,
         refuses: Refusals = (),
@@ -86,6 +92,7 @@ class Call:
         path: str,
         handler: Callable[[Request, ModelT], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         body: type[ModelT],
         takes_idempotency_key: bool = False,
@@ -98,6 +105,7 @@ class Call:
         path: str,
         handler: Callable[[Request, ModelT], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         query: type[ModelT],
         refuses: Refusals = (),
@@ -109,6 +117,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int, ModelT], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         not_found: NotFound,
         body: type[ModelT],
@@ -123,6 +132,7 @@ class Call:
         path: str,
         handler: Callable[[Request, int, ModelT | OtherModelT], Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         not_found: NotFound,
         body: type[ModelT],
@@ -136,6 +146,7 @@ class Call:
         path: str,
         handler: Callable[..., Awaitable[Response]],
         *,
+        scope: str,
         answer: Answer,
         not_found: NotFound | None = None,
         body: type[RequestModel] | None = None,
@@ -149,6 +160,7 @@ class Call:
         self.method = method
         self.path = path
         self.handler = handler
+        self.scope = scope
         self.answer = answer
         self.not_found = not_found
         self.body = body
@@ -161,7 +173,7 @@ class Call:
 
 
 class Endpoint:
-    """An API call as an ASGI application.
+    """An API call as an ASGI application, for everybody.
 
     Starlette would wrap a plain function to catch its exceptions, which costs 1 us per request. This is not needed: the
     middleware catches the exceptions of all calls.
@@ -194,3 +206,22 @@ class Endpoint:
             await send_events(response, scope, receive, send)
         else:
             await send_response(response, scope, send)
+
+
+class GuardedEndpoint(Endpoint):
+    """An API call that needs an API key with its scope."""
+
+    def __init__(self, call: Call, keys: ApiKeys) -> None:
+        super().__init__(call)
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        info: RequestInfo = scope["request_info"]
+        info.route = self.call.path
+        known = self._keys.check(scope["headers"], self.call.scope)
+        info.key = known.key.name
+        if known.bucket is not None:
+            info.headers, wait = known.bucket.take()
+            if wait:
+                raise RateLimited(known.key.name, known.bucket.limit, wait)
+        await super().__call__(scope, receive, send)

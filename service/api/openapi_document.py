@@ -9,6 +9,7 @@ from service.api.call import Call
 from service.api.openapi_examples import ANSWERS, BODIES, EVENTS
 from service.api.openapi_schemas import Schema, answer_schemas, problem_schema, problem_schema_name, ref
 from service.api.problems import problem_document
+from service.domain.errors.access import ACCESS_ERRORS
 from service.domain.errors.base import HoldfastError, InternalError, Problem
 from service.domain.errors.catalog import all_problems
 from service.domain.errors.examples import EXAMPLES
@@ -31,7 +32,10 @@ _ABOUT: Final = """An order API that never oversells: one order takes the stock 
 Money is a number with at most two decimals. Send an `Idempotency-Key` with every order, return and stock change: then
 it can be repeated after a lost connection, and takes effect only once. Each error is a problem (RFC 9457) that lists
 everything that is wrong; its `type` leads to a page that explains it. A path may also end in a slash. An `X-Request-Id`
-of yours, 1 to 128 letters, digits, `.`, `_`, `~` or `-`, stands in the answer and in the log of the service."""
+of yours, 1 to 128 letters, digits, `.`, `_`, `~` or `-`, stands in the answer and in the log of the service.
+
+If the service has API keys, send one in `Authorization: Bearer <key>`. Each call below names the scope that its key
+needs."""
 
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of what was created, or where to go.", "schema": {"type": "string"}},
@@ -43,6 +47,11 @@ _HEADERS: Final[Mapping[str, Schema]] = {
     "X-Request-Id": {"description": "The id of the request: yours, or one that the service chose.",
                      "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds after which the request may be repeated.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "How to send a key (RFC 6750, section 3).", "schema": {"type": "string"}},
+    "RateLimit": {"description": "Requests that are left, and the seconds until all are free again: `\"key\";r=3;t=7`. "
+                                 "Each answer to a key with a rate has it.", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "The rate of the key: `\"key\";q=50;w=1` are 50 requests in one second.",
+                         "schema": {"type": "string"}},
     "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
 }  # fmt: skip
 
@@ -76,6 +85,8 @@ _LAST_EVENT_ID: Final[Schema] = {
     "description": "The id of the last event that you have: what happened after it comes first. It wins over `after`.",
     "schema": {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?$"},
 }
+
+_SCHEME: Final = "api_key"
 
 _LINKED: Final[Mapping[str, tuple[str, ...]]] = {
     "/products": ("get_product", "change_product", "withdraw_product", "get_stock", "change_stock"),
@@ -112,8 +123,24 @@ def openapi_document(root_path: str) -> dict[str, Any]:
         "components": {
             "schemas": {**schemas, **answer_schemas(schemas), **problems},
             "headers": dict(_HEADERS),
+            "securitySchemes": {
+                _SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, which the operator makes.",
+                }
+            },
         },
     }
+
+
+_FURTHER_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
+    401: ("WWW-Authenticate",),
+    403: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
 
 
 def _operation(call: Call, query: list[Schema], root_path: str) -> dict[str, Any]:
@@ -129,6 +156,9 @@ def _operation(call: Call, query: list[Schema], root_path: str) -> dict[str, Any
         operation["parameters"] = parameters
     if call.body is not None:
         operation["requestBody"] = _request_body(call)
+    if call.scope:
+        # A service without keys needs none. OpenAPI 3.1 allows to name what a bearer token needs, too.
+        operation["security"] = [{}, {_SCHEME: [call.scope]}]
     operation["responses"] = _responses(call, root_path)
     return operation
 
@@ -243,7 +273,7 @@ def _problem_response(status: int, problems: list[Problem], root_path: str, repl
         problem.name: {"value": json.loads(problem_document(EXAMPLES[problem.name], "5f3a9c1e-7", root_path))}
         for problem in problems
     }
-    further = ("Retry-After",) if status == 503 else ("Allow",) if status == 405 else ()
+    further = _FURTHER_HEADERS.get(status, ())
     return {
         "description": "; or: ".join(problem.title for problem in problems),
         "headers": _headers(*further, *(replayed if status in (404, 409, 412, 422) else ())),
@@ -265,6 +295,8 @@ def _problems(call: Call) -> Iterable[Problem]:
         BodyTooLarge,
         InternalError,
     ]
+    if call.scope:
+        errors += ACCESS_ERRORS
     if call.body is not None:
         errors += [MalformedJson, UnsupportedMediaType]
     if call.body is not None or not call.ignores_query:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from service.domain.api_key import SCOPES
 from service.domain.errors.base import Problem
 from service.domain.limits import MAX_LINES, MAX_QUANTITY, MAX_STOCK
 from service.domain.schemas import REF_TEMPLATE
@@ -121,6 +122,7 @@ _FURTHER_MEMBERS: Final[Mapping[str, Schema]] = {
     "product-not-found": _LINES,
     "return-exceeds-order": {"errors": _array(ref("ExcessLine"))},
     "price-changed": {"prices": _array(ref("CurrentPrice"))},
+    "missing-scope": {"scope": {"type": "string", "enum": list(SCOPES)}},
     "order-cancelled": {"order": ref("Order")},
     "order-expired": {"order": ref("Order")},
 }

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from service.api.refused_orders import note_refusal
-from service.api.request import Request, store_of
+from service.api.request import Request, key_name, store_of
 from service.api.responses import created, no_content, ok, page_response, share_page
 from service.domain.errors.refusals import Refusal
 from service.domain.requests import HoldExtension, NewOrder, NewReturn, OrdersQuery
@@ -22,7 +22,7 @@ async def _load_page(request: Request, query: OrdersQuery) -> Response:
 async def place_order(request: Request, new: NewOrder) -> Response:
     """Take the stock of all lines, or refuse the whole order. (POST /orders)"""
     try:
-        order, replayed = await store_of(request).orders.place(new, request.idempotency_key)
+        order, replayed = await store_of(request).orders.place(new, request.idempotency_key, key_name(request))
     except Refusal as refusal:
         note_refusal(request.scope, new, refusal)
         raise
@@ -37,23 +37,23 @@ async def get_order(request: Request, order_id: int) -> Response:
 
 async def extend_hold(request: Request, order_id: int, extension: HoldExtension) -> Response:
     """Let the hold of a pending order end later, or earlier. (PATCH /orders/{id})"""
-    order = await store_of(request).holds.extend(order_id, extension)
+    order = await store_of(request).holds.extend(order_id, extension, key_name(request))
     return ok(order.json())
 
 
 async def complete_order(request: Request, order_id: int) -> Response:
     """Sell what a pending order holds. A body is ignored. (POST /orders/{id}/complete)"""
-    order = await store_of(request).holds.complete(order_id)
+    order = await store_of(request).holds.complete(order_id, key_name(request))
     return ok(order.json())
 
 
 async def cancel_order(request: Request, order_id: int) -> Response:
     """Release what a pending order holds. (DELETE /orders/{id})"""
-    await store_of(request).holds.cancel(order_id)
+    await store_of(request).holds.cancel(order_id, key_name(request))
     return no_content()
 
 
 async def return_products(request: Request, order_id: int, new: NewReturn) -> Response:
     """Take back units of a completed order, or refuse the whole return. (POST /orders/{id}/returns)"""
-    order, replayed = await store_of(request).returns.make(order_id, new, request.idempotency_key)
+    order, replayed = await store_of(request).returns.make(order_id, new, request.idempotency_key, key_name(request))
     return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)

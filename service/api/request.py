@@ -61,21 +61,26 @@ class RequestInfo:
 
     `route`: the path of its row in the table of calls, such as `/orders/{id}`; an empty text if no row fits.
     `reason`: the name of the problem that it was answered with, or an empty text.
+    `key`: the name of its API key; an empty text if there are no keys. `headers`: further header fields of the answer.
     """
 
-    __slots__ = ("id", "reason", "route", "status")
+    __slots__ = ("headers", "id", "key", "reason", "route", "status")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
         self.reason = ""
         self.route = ""
         self.status = 0
+        self.key = ""
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def request_facts(scope: Scope) -> dict[str, str]:
     """Return what each log line about a request says: its id, its call, and the trace that it belongs to."""
     info: RequestInfo = scope["request_info"]
     facts = {"request_id": info.id, "method": scope["method"], "route": info.route}
+    if info.key:
+        facts["key"] = info.key
     return facts | (scope[TRACE] if TRACE in scope else _read_traceparent(scope["headers"]))
 
 
@@ -98,6 +103,12 @@ def store_of(request: Request) -> Store:
     """Return the Store of this process."""
     store: Store = request.scope["state"]["store"]
     return store
+
+
+def key_name(request: Request) -> str:
+    """Return the name of the API key of a request, or an empty text if there are no keys."""
+    info: RequestInfo = request.scope["request_info"]
+    return info.key
 
 
 def read_id(text: str) -> int | None:

@@ -160,7 +160,7 @@ async def send_events(response: EventStream, scope: Scope, receive: Receive, sen
     """Send events until the client is gone or too slow, or the server stops."""
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
-    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode())]
+    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode()), *info.headers]
     try:
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         if scope["method"] == "HEAD":
@@ -207,7 +207,7 @@ async def send_response(response: Response, scope: Scope, send: Send) -> None:
     """Send a whole response, with the id of its request. Several requests may share one response."""
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
-    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode())]
+    headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode()), *info.headers]
     send_whole = scope.get("extensions", {}).get(SEND_WHOLE_RESPONSE)
     if send_whole is None or not send_whole(response.status_code, headers, response.body):
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})

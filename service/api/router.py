@@ -7,7 +7,8 @@ from typing import Any
 from starlette.routing import Match, Route, Router
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from service.api.call import Call, Endpoint
+from service.api.api_keys import ApiKeys
+from service.api.call import Call, Endpoint, GuardedEndpoint
 from service.domain.errors.request import MethodNotAllowed, PathNotFound
 
 
@@ -17,8 +18,9 @@ class CallRouter(Router):
     The dictionary finds such a path immediately; Starlette would try its routes one after another.
     """
 
-    def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any]) -> None:
-        routes = [_CallRoute(call.path, Endpoint(call), methods=[call.method]) for call in calls]
+    def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any], keys: ApiKeys | None = None) -> None:
+        """`keys`: which requests are allowed; None: all."""
+        routes = [_CallRoute(call.path, _endpoint(call, keys), methods=[call.method]) for call in calls]
         # The middleware removes one slash at the end. A path with two slashes at its end does not exist.
         super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
         plain = [route for route in routes if not route.param_convertors]
@@ -31,6 +33,10 @@ class CallRouter(Router):
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise PathNotFound. Starlette calls this if no route fits."""
         raise PathNotFound(scope["path"], f"{scope['root_path']}/docs")
+
+
+def _endpoint(call: Call, keys: ApiKeys | None) -> Endpoint:
+    return GuardedEndpoint(call, keys) if keys is not None and call.scope else Endpoint(call)
 
 
 class _CallRoute(Route):

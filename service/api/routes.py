@@ -33,95 +33,124 @@ from service.domain.requests import (
     StockCount,
 )
 
+PUBLIC: Final = ""
+"""The scope of calls that need no API key: they tell nothing about the shop."""
+
 ORDER_CREATED: Final = Answer(201, "Order", headers=("Location",))
 
 # The router takes the first row that fits a path with a parameter: the busiest rows come first.
 CALLS: Final = (
     Call(
         "POST", "/orders", orders.place_order,
-        answer=ORDER_CREATED, body=NewOrder, takes_idempotency_key=True,
+        scope="orders:write", answer=ORDER_CREATED, body=NewOrder, takes_idempotency_key=True,
         refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
     ),
     Call(
         "GET", "/products", products.list_products,
-        answer=Answer(200, "Products", headers=("Link",), is_cacheable=True), query=ProductsQuery,
+        scope="catalog:read", answer=Answer(200, "Products", headers=("Link",), is_cacheable=True), query=ProductsQuery,
     ),
     Call(
         "POST", "/products", products.add_product,
-        answer=Answer(201, "Product", headers=("Location",)), body=NewProduct, refuses=(ProductIdTaken,),
+        scope="catalog:write", answer=Answer(201, "Product", headers=("Location",)), body=NewProduct,
+        refuses=(ProductIdTaken,),
     ),
     Call(
         "GET", "/products/{id}", products.get_product,
-        answer=Answer(200, "Product", is_cacheable=True), not_found=ProductNotFound,
+        scope="catalog:read", answer=Answer(200, "Product", is_cacheable=True), not_found=ProductNotFound,
     ),
     Call(
         "PATCH", "/products/{id}", products.change_product,
-        answer=Answer(200, "Product", takes_if_match=True), not_found=ProductNotFound,
+        scope="catalog:write", answer=Answer(200, "Product", takes_if_match=True), not_found=ProductNotFound,
         body=ProductChange, media_types=MERGE_PATCH, refuses=(ProductHasChanged, SaleTimeEmpty),
     ),
     Call(
         "DELETE", "/products/{id}", products.withdraw_product,
-        answer=Answer(204, takes_if_match=True), not_found=ProductNotFound,
+        scope="catalog:write", answer=Answer(204, takes_if_match=True), not_found=ProductNotFound,
         refuses=(ProductHasChanged,),
     ),
     Call(
         "GET", "/products/{id}/stock", products.get_stock,
-        answer=Answer(200, "StockLevels", is_cacheable=True), not_found=ProductNotFound,
+        scope="catalog:read", answer=Answer(200, "StockLevels", is_cacheable=True), not_found=ProductNotFound,
     ),
     Call(
         "POST", "/products/{id}/stock", products.change_stock,
-        answer=Answer(200, "Product", takes_if_match=True), not_found=ProductNotFound,
+        scope="stock:write", answer=Answer(200, "Product", takes_if_match=True), not_found=ProductNotFound,
         body=StockChange, body_with={"count": StockCount}, takes_idempotency_key=True,
         refuses=(*STOCK_REFUSALS, IdempotencyKeyReused),
     ),
-    Call("GET", "/orders", orders.list_orders, answer=Answer(200, "Orders", headers=("Link",)), query=OrdersQuery),
+    Call(
+        "GET", "/orders", orders.list_orders,
+        scope="orders:read", answer=Answer(200, "Orders", headers=("Link",)), query=OrdersQuery,
+    ),
     Call(
         "GET", "/orders/{id}", orders.get_order,
-        answer=Answer(200, "Order"), not_found=OrderNotFound, refuses=(OrderCancelled, OrderExpired),
+        scope="orders:read", answer=Answer(200, "Order"), not_found=OrderNotFound,
+        refuses=(OrderCancelled, OrderExpired),
     ),
     Call(
         "DELETE", "/orders/{id}", orders.cancel_order,
-        answer=Answer(204), not_found=OrderNotFound,
+        scope="orders:write", answer=Answer(204), not_found=OrderNotFound,
         refuses=(OrderCompleted, OrderExpired),
     ),
     Call(
         "PATCH", "/orders/{id}", orders.extend_hold,
-        answer=Answer(200, "Order"), not_found=OrderNotFound,
+        scope="orders:write", answer=Answer(200, "Order"), not_found=OrderNotFound,
         body=HoldExtension, media_types=MERGE_PATCH, refuses=(OrderCompleted, OrderCancelled, OrderExpired),
     ),
     Call(
         "POST", "/orders/{id}/returns", orders.return_products,
-        answer=ORDER_CREATED, not_found=OrderNotFound,
+        scope="orders:write", answer=ORDER_CREATED, not_found=OrderNotFound,
         body=NewReturn, takes_idempotency_key=True,
         refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
     ),
     Call(
         "POST", "/orders/{id}/complete", orders.complete_order,
-        answer=Answer(200, "Order"), not_found=OrderNotFound,
+        scope="orders:write", answer=Answer(200, "Order"), not_found=OrderNotFound,
         refuses=(OrderCancelled, OrderExpired),
     ),
-    Call("GET", "/livez", health.livez, answer=Answer(200, "Alive"), ignores_query=True),
-    Call("GET", "/readyz", health.readyz, answer=Answer(200, "Ready"), ignores_query=True),
+    Call(
+        "GET", "/livez", health.livez,
+        scope=PUBLIC, answer=Answer(200, "Alive"), ignores_query=True,
+    ),
+    Call(
+        "GET", "/readyz", health.readyz,
+        scope=PUBLIC, answer=Answer(200, "Ready"), ignores_query=True,
+    ),
     Call(
         "GET", "/openapi.json", openapi.describe_api,
-        answer=Answer(200, "OpenAPI", is_cacheable=True), ignores_query=True,
+        scope=PUBLIC, answer=Answer(200, "OpenAPI", is_cacheable=True), ignores_query=True,
     ),
     Call(
         "GET", "/events", events.listen_to_events,
-        answer=Answer(200, media_type="text/event-stream"), query=EventsQuery,
+        scope="ops:read", answer=Answer(200, media_type="text/event-stream"), query=EventsQuery,
     ),
-    Call("GET", "/metrics", metrics.show_metrics, answer=Answer(200, media_type="text/plain"), ignores_query=True),
-    Call("GET", "/", pages.redirect_to_docs, answer=Answer(307, headers=("Location",)), ignores_query=True),
-    Call("GET", "/board", pages.show_board, answer=Answer(200, media_type="text/html"), ignores_query=True),
-    Call("GET", "/docs", pages.show_docs, answer=Answer(200, media_type="text/html"), ignores_query=True),
+    Call(
+        "GET", "/metrics", metrics.show_metrics,
+        scope="ops:read", answer=Answer(200, media_type="text/plain"), ignores_query=True,
+    ),
+    Call(
+        "GET", "/", pages.redirect_to_docs,
+        scope=PUBLIC, answer=Answer(307, headers=("Location",)), ignores_query=True,
+    ),
+    Call(
+        "GET", "/board", pages.show_board,
+        scope=PUBLIC, answer=Answer(200, media_type="text/html"), ignores_query=True,
+    ),
+    Call(
+        "GET", "/docs", pages.show_docs,
+        scope=PUBLIC, answer=Answer(200, media_type="text/html"), ignores_query=True,
+    ),
     Call(
         "GET", "/docs/{file}", static_files.static_file,
-        answer=Answer(200, media_type="text/javascript", is_cacheable=True), ignores_query=True,
+        scope=PUBLIC, answer=Answer(200, media_type="text/javascript", is_cacheable=True), ignores_query=True,
         refuses=(PathNotFound,),
     ),
-    Call("GET", "/problems", pages.list_problems, answer=Answer(200, "ProblemTypes"), ignores_query=True),
+    Call(
+        "GET", "/problems", pages.list_problems,
+        scope=PUBLIC, answer=Answer(200, "ProblemTypes"), ignores_query=True,
+    ),
     Call(
         "GET", "/problems/{name}", pages.explain_problem,
-        answer=Answer(200, "ProblemType"), ignores_query=True, refuses=(PathNotFound,),
+        scope=PUBLIC, answer=Answer(200, "ProblemType"), ignores_query=True, refuses=(PathNotFound,),
     ),
 )  # fmt: skip

@@ -12,7 +12,10 @@ from service.domain.times import Milliseconds, format_timestamp
 
 
 class EventFields(NamedTuple):
-    """The fields of an event type, in addition to the field `event`, which has the type."""
+    """The fields of an event type, in addition to the fields of every event.
+
+    These are `event`, which has the type, and `by`: the name of the API key of the request, if there was one.
+    """
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -89,7 +92,7 @@ class Event(NamedTuple):
         known = EVENT_FIELDS.get(self.fields.get("event", ""))
         if known is None:
             return False
-        names = self.fields.keys() - {"event"}
+        names = self.fields.keys() - {"event", "by"}
         if not set(known.required) <= names <= {*known.required, *known.optional}:
             return False
         for name, has_form in _HAS_FORM.items():

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from ipaddress import ip_address
 from socket import socket
 
 import structlog
 import uvicorn
 
-from service.app import create_app, new_metrics
+from service.api.api_keys import ApiKeys
+from service.app import api_keys, create_app, new_metrics
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.engine.data_dir import EngineError, EngineStopped
 from service.engine.launcher import run_engine
@@ -21,7 +23,7 @@ from service.metrics.shared_rows import SharedRows
 from service.server.gc_tuning import tune_gc
 from service.server.http_protocol import HttpProtocol
 from service.server.http_server import Timeouts, raise_descriptor_limit
-from service.server.workers import STOP_SIGNALS, prepare_worker, run_workers
+from service.server.workers import STOP_SIGNALS, has_terminal, prepare_worker, run_workers
 from service.settings import Settings, ignored_variables
 from service.storage.opening import open_store
 from service.tracing import missing_packages
@@ -44,9 +46,11 @@ class StopRequest:
     then the signal would be lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rereads_keys: bool) -> None:
         self._requested = False
         self._server: uvicorn.Server | None = None
+        self._rereads_keys = rereads_keys
+        self._had_terminal = has_terminal()
 
     def install(self) -> None:
         for signum in STOP_SIGNALS:
@@ -56,6 +60,10 @@ class StopRequest:
     def is_requested(self) -> bool:
         return self._requested
 
+    def stops(self, signum: int) -> bool:
+        """Return whether this signal, which arrives now, stops the service. See STOP_SIGNALS."""
+        return signum != signal.SIGHUP or not self._rereads_keys or (self._had_terminal and not has_terminal())
+
     def run(self, server: uvicorn.Server, listener: socket) -> None:
         """Run a server, unless a signal has arrived. Stop it on a signal that arrives before it handles signals."""
         self._server = server
@@ -63,6 +71,8 @@ class StopRequest:
             server.run([listener])
 
     def _handle(self, signum: int, frame: object) -> None:
+        if not self.stops(signum):
+            return
         self._requested = True
         if self._server is not None:
             self._server.should_exit = True
@@ -74,11 +84,12 @@ def serve(settings: Settings) -> None:
     uvicorn restores the signal handlers when it ends, and raises the signal again. With the default handler, SIGTERM
     would end this process immediately, and only the kernel would stop the engine.
     """
-    stop = StopRequest()
+    stop = StopRequest(rereads_keys=settings.api_keys_file is not None)
     stop.install()
     for sentence in ignored_variables():
         log.warning("ignored_variable", reason=sentence)
     raise_descriptor_limit()
+    keys = _check_access(settings)
     if settings.otlp_endpoint is not None and missing_packages():
         raise CannotStart("HOLDFAST_OTLP_ENDPOINT needs more packages: pip install 'holdfast[otel]'")
     with ExitStack() as stack:
@@ -99,7 +110,43 @@ def serve(settings: Settings) -> None:
         except StorageError as error:
             log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until Redis is ready")
         if not stop.is_requested():
+            _log_access(settings, keys)
             _run_uvicorn(settings, stop)
+
+
+def _check_access(settings: Settings) -> ApiKeys | None:
+    """Return the API keys. Raise CannotStart if everybody could call the service, and nobody has said that they may."""
+    try:
+        keys = api_keys(settings)
+    except OSError as error:
+        raise CannotStart(f"HOLDFAST_API_KEYS_FILE: cannot read {settings.api_keys_file}: {error.strerror}") from None
+    except ValueError as error:
+        raise CannotStart(f"the API keys are not valid: {error}") from None
+    if keys is None and not settings.open and not _is_loopback(settings.host):
+        raise CannotStart(
+            f"whoever reaches {settings.host} could change the shop, because there are no API keys. Make one with "
+            "`holdfast key new NAME --scopes all --file FILE`, and set HOLDFAST_API_KEYS_FILE=FILE. Or set "
+            "HOLDFAST_OPEN=true, if something else decides who may call the service"
+        )
+    return keys
+
+
+def _log_access(settings: Settings, keys: ApiKeys | None) -> None:
+    """Tell the operator who may call the service."""
+    if keys is not None:
+        log.info("api_keys", names=sorted({each.key.name for each in keys}))
+    elif _is_loopback(settings.host):
+        log.info("no_api_keys", reason="every program on this machine may call the service")
+    else:
+        log.warning("no_api_keys", reason="HOLDFAST_OPEN: whoever reaches the service may call it")
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only programs on this machine reach a server that listens on this host."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
@@ -140,7 +187,7 @@ def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
     if settings.workers == 1:
         stop.run(uvicorn.Server(config), listener)
     else:
-        run_workers(config, listener, stop.is_requested)
+        run_workers(config, listener, stop.is_requested, stop.stops)
 
 
 def _log_addresses(settings: Settings, listener: socket) -> None:

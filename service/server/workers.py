@@ -5,7 +5,7 @@ there (tests/server/test_uvicorn_contract.py):
 
 - `uvicorn.config.STARTUP_FAILURE`
 - `uvicorn.supervisors.multiprocess.Process`: `start`, `join`, `process`, `pid`, `exitcode`
-- `uvicorn.supervisors.Multiprocess`: `init_processes`, `terminate_all`, `keep_subprocess_alive` and
+- `uvicorn.supervisors.Multiprocess`: `__init__`, `init_processes`, `terminate_all`, `keep_subprocess_alive` and
   `handle_hup`, which are overridden; `run`; `config`, `sockets`, `processes`, `should_exit`
 """
 
@@ -29,16 +29,37 @@ from uvicorn.supervisors.multiprocess import Process
 log = structlog.get_logger()
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP says that the terminal was closed. `nohup` makes a process ignore it, and then Holdfast ignores it, too."""
+"""SIGHUP says that the terminal was closed. `nohup` makes a process ignore it, and then Holdfast ignores it, too.
+
+With a file of API keys, SIGHUP does not stop the service, unless the terminal is really gone: many know SIGHUP as the
+signal to read such files again.
+"""
 
 
-def run_workers(config: uvicorn.Config, listener: socket, is_stopping: Callable[[], bool]) -> None:
-    """Start the workers, replace those that end, and stop them all on SIGINT, SIGTERM or SIGHUP."""
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal that is still there (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def run_workers(
+    config: uvicorn.Config,
+    listener: socket,
+    is_stopping: Callable[[], bool],
+    stops: Callable[[signal.Signals], bool],
+) -> None:
+    """Start the workers, replace those that end, and stop them all on SIGINT, SIGTERM or SIGHUP.
+
+    `stops`: whether a signal that arrives now stops the service.
+    """
     # Start Python's resource tracker now. Otherwise the first worker would start it, and it would unblock the signals
     # that are blocked for the workers.
     resource_tracker.ensure_running()
     hangup = signal.getsignal(signal.SIGHUP)
-    workers = _Workers(config, [listener])  # from here on, uvicorn's signal handlers are installed
+    workers = _Workers(config, [listener], stops)  # from here on, uvicorn's signal handlers are installed
     if hangup is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not is_stopping():
@@ -48,8 +69,14 @@ def run_workers(config: uvicorn.Config, listener: socket, is_stopping: Callable[
 class _Workers(Multiprocess):
     """uvicorn's workers, started with blocked signals: Ctrl-C must not kill a worker that is still importing."""
 
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], stops: Callable[[signal.Signals], bool]) -> None:
+        super().__init__(config, sockets)
+        self._stops = stops
+
     def handle_hup(self) -> None:
         """Stop, as one worker does. uvicorn would replace all workers."""
+        if not self._stops(signal.SIGHUP):
+            return
         log.info("Received SIGHUP, exiting.")
         self.should_exit.set()
 

@@ -92,7 +92,7 @@ class RedisClient:
         Redis then refuses to start any script that may write. This one finds no product 0, and writes nothing.
         """
         names = (keys.product(self.shop, 0), keys.products(self.shop), keys.events(self.shop))
-        await self.run("withdraw_product", names, (0, self.events_max), safe_to_repeat=True)
+        await self.run("withdraw_product", names, (0, self.events_max, ""), safe_to_repeat=True)
 
     async def now(self) -> Milliseconds:
         """Return the time by the only clock that decides: the clock of Redis."""

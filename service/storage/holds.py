@@ -15,18 +15,21 @@ from service.storage.refusals import unknown_reply
 
 
 class Holds:
-    """The holds of a shop's pending orders. Each method also raises what RedisClient raises."""
+    """The holds of a shop's pending orders. Each method also raises what RedisClient raises.
+
+    `by`: the name of the API key of the request, for the event.
+    """
 
     def __init__(self, client: RedisClient, orders: Orders) -> None:
         self._client = client
         self._orders = orders
 
-    async def complete(self, order_id: int) -> Order:
+    async def complete(self, order_id: int, by: str = "") -> Order:
         """Sell what a pending order holds. A completed order is returned unchanged.
 
         Raise OrderNotFound, OrderCancelled and OrderExpired.
         """
-        order, reply = await self._end("complete_order", order_id)
+        order, reply = await self._end("complete_order", order_id, by)
         match reply:
             case ["completed" | "completed_before" as word, completed_at]:
                 if word == "completed":
@@ -41,12 +44,12 @@ class Holds:
             case _:
                 raise unknown_reply("complete_order", reply)
 
-    async def cancel(self, order_id: int) -> None:
+    async def cancel(self, order_id: int, by: str = "") -> None:
         """Release what a pending order holds. For a cancelled order, do nothing.
 
         Raise OrderNotFound, OrderCompleted and OrderExpired.
         """
-        order, reply = await self._end("cancel_order", order_id)
+        order, reply = await self._end("cancel_order", order_id, by)
         match reply:
             case ["cancelled"]:
                 return
@@ -61,7 +64,7 @@ class Holds:
             case _:
                 raise unknown_reply("cancel_order", reply)
 
-    async def extend(self, order_id: int, extension: HoldExtension) -> Order:
+    async def extend(self, order_id: int, extension: HoldExtension, by: str = "") -> Order:
         """Let the hold of a pending order end `hold_seconds` from now, and a day after its creation at the latest.
 
         Raise OrderNotFound, OrderCompleted, OrderCancelled and OrderExpired.
@@ -76,6 +79,7 @@ class Holds:
                 hold_ms=extension.hold_seconds * 1000,
                 max_hold_ms=MAX_HOLD_SECONDS * 1000,
                 events_max=client.events_max,
+                by=by,
                 now_ms=client.clock_argument(),
             ),
         )
@@ -89,7 +93,7 @@ class Holds:
             case _:
                 raise unknown_reply("extend_hold", reply)
 
-    async def _end(self, script: str, order_id: int) -> tuple[Order, list[str]]:
+    async def _end(self, script: str, order_id: int, by: str) -> tuple[Order, list[str]]:
         """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound."""
         client = self._client
         order = await self._orders.get_in_any_status(order_id)
@@ -108,6 +112,7 @@ class Holds:
             end_hold_args(
                 order_id=order_id,
                 events_max=client.events_max,
+                by=by,
                 now_ms=client.clock_argument(),
                 ids_and_quantities=chain.from_iterable((line.product_id, line.quantity) for line in order.lines),
             ),
@@ -129,14 +134,14 @@ def _ended(order: Order, word: str, script: str) -> Exception:
 
 
 def end_hold_args(
-    *, order_id: int, events_max: int, now_ms: int | str, ids_and_quantities: Iterable[int]
+    *, order_id: int, events_max: int, by: str, now_ms: int | str, ids_and_quantities: Iterable[int]
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/complete_order.lua and lua/cancel_order.lua."""
-    return (order_id, events_max, now_ms, *ids_and_quantities)
+    return (order_id, events_max, by, now_ms, *ids_and_quantities)
 
 
 def extend_hold_args(
-    *, order_id: int, hold_ms: int, max_hold_ms: int, events_max: int, now_ms: int | str
+    *, order_id: int, hold_ms: int, max_hold_ms: int, events_max: int, by: str, now_ms: int | str
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/extend_hold.lua."""
-    return (order_id, hold_ms, max_hold_ms, events_max, now_ms)
+    return (order_id, hold_ms, max_hold_ms, events_max, by, now_ms)

@@ -51,12 +51,14 @@ def reference_orders(shop: str, reference: str) -> str:
     return f"{{{shop}}}:orders:reference:{reference}"
 
 
-def idempotency(shop: str, key: str, customer_id: str | None = None) -> str:
+def idempotency(shop: str, key: str, customer_id: str | None = None, by: str = "") -> str:
     """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product, return or refusal.
 
-    Each customer has keys of its own. An Idempotency-Key contains no space, so the customer begins after the first.
+    Each customer has keys of its own, and so has each API key, whose name is `by`. An Idempotency-Key contains no
+    space, so the customer begins after the first.
     """
-    return f"{{{shop}}}:idempotency:{key}" if customer_id is None else f"{{{shop}}}:idempotency:{key} {customer_id}"
+    start = f"{{{shop}}}:idempotency@{by}" if by else f"{{{shop}}}:idempotency"
+    return f"{start}:{key}" if customer_id is None else f"{start}:{key} {customer_id}"
 
 
 def refusals(shop: str) -> str:

@@ -42,8 +42,10 @@ class Orders:
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
 
-    async def place(self, new: NewOrder, idempotency_key: str | None = None) -> PlacedOrder:
+    async def place(self, new: NewOrder, idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
+
+        `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
 
         Raise an OrderPlacementRefusal of ORDER_REFUSALS, or IdempotencyKeyReused.
 
@@ -67,7 +69,7 @@ class Orders:
         if reference is not None:
             other_keys.append(keys.reference_orders(shop, reference))
         if idempotency_key:
-            other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer))
+            other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer, by))
         while True:
             order_id = await order_ids.take()
             try:
@@ -86,6 +88,7 @@ class Orders:
                         short_refusal_ms=SHORT_REFUSAL_MS,
                         refusals_max=client.refusals_max,
                         events_max=client.events_max,
+                        by=by,
                         now_ms=client.clock_argument(),
                         ids_and_quantities=chain.from_iterable(quantities.items()),
                     ),
@@ -241,6 +244,7 @@ def place_order_args(
     short_refusal_ms: int,
     refusals_max: int,
     events_max: int,
+    by: str,
     now_ms: int | str,
     ids_and_quantities: Iterable[int],
 ) -> tuple[str | int, ...]:
@@ -257,6 +261,7 @@ def place_order_args(
         short_refusal_ms,
         refusals_max,
         events_max,
+        by,
         now_ms,
         *ids_and_quantities,
     )

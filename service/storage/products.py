@@ -25,7 +25,10 @@ from service.storage.sender import ErrorReply
 
 
 class Products:
-    """The products of a shop. Each method also raises what RedisClient raises."""
+    """The products of a shop. Each method also raises what RedisClient raises.
+
+    `by`: the name of the API key of the request, for the event.
+    """
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -51,7 +54,7 @@ class Products:
             return found[: query.limit], found[query.limit - 1].id
         return found, after or None
 
-    async def add(self, new: NewProduct) -> Product:
+    async def add(self, new: NewProduct, by: str = "") -> Product:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         pairs = product_pairs(new)
@@ -60,7 +63,9 @@ class Products:
             reply = await client.run(
                 "add_product",
                 (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
-                add_product_args(product_id=product_id, stock=new.stock, events_max=client.events_max, pairs=pairs),
+                add_product_args(
+                    product_id=product_id, stock=new.stock, events_max=client.events_max, by=by, pairs=pairs
+                ),
             )
             match reply:
                 case ["added"]:
@@ -118,7 +123,11 @@ class Products:
         return product
 
     async def change(
-        self, product_id: int, change: ProductChange, expected_versions: Container[str] | None = None
+        self,
+        product_id: int,
+        change: ProductChange,
+        expected_versions: Container[str] | None = None,
+        by: str = "",
     ) -> Product:
         """Set the fields that were given, and remove the rules about the sale that are None.
 
@@ -134,6 +143,7 @@ class Products:
                 change_product_args(
                     product_id=product_id,
                     events_max=client.events_max,
+                    by=by,
                     fields=PRODUCT_FIELDS,
                     changes=change_pairs(change),
                     expected_pairs=await self._expected_pairs(product_id, expected_versions),
@@ -153,7 +163,7 @@ class Products:
                 case _:
                     raise unknown_reply("change_product", reply)
 
-    async def withdraw(self, product_id: int, expected_versions: Container[str] | None = None) -> None:
+    async def withdraw(self, product_id: int, expected_versions: Container[str] | None = None, by: str = "") -> None:
         """Withdraw a product from sale. For a withdrawn product, do nothing.
 
         `expected_versions`: the catalogue versions that the product may have; None: any.
@@ -168,6 +178,7 @@ class Products:
                 withdraw_product_args(
                     product_id=product_id,
                     events_max=client.events_max,
+                    by=by,
                     expected_pairs=await self._expected_pairs(product_id, expected_versions),
                 ),
             )
@@ -211,25 +222,28 @@ class Products:
         return read_products(ids, rows, include_withdrawn=include_withdrawn)
 
 
-def add_product_args(*, product_id: int, stock: int, events_max: int, pairs: Sequence[str]) -> tuple[str | int, ...]:
+def add_product_args(
+    *, product_id: int, stock: int, events_max: int, by: str, pairs: Sequence[str]
+) -> tuple[str | int, ...]:
     """Return ARGV of lua/add_product.lua."""
-    return (product_id, stock, events_max, *pairs)
+    return (product_id, stock, events_max, by, *pairs)
 
 
 def change_product_args(
     *,
     product_id: int,
     events_max: int,
+    by: str,
     fields: Sequence[str],
     changes: Sequence[str],
     expected_pairs: Sequence[str] = (),
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/change_product.lua."""
-    return (product_id, events_max, len(fields), len(changes), *fields, *changes, *expected_pairs)
+    return (product_id, events_max, by, len(fields), len(changes), *fields, *changes, *expected_pairs)
 
 
 def withdraw_product_args(
-    *, product_id: int, events_max: int, expected_pairs: Sequence[str] = ()
+    *, product_id: int, events_max: int, by: str, expected_pairs: Sequence[str] = ()
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/withdraw_product.lua."""
-    return (product_id, events_max, *expected_pairs)
+    return (product_id, events_max, by, *expected_pairs)

@@ -30,8 +30,12 @@ class Returns:
         self._client = client
         self._orders = orders
 
-    async def make(self, order_id: int, new: NewReturn, idempotency_key: str | None = None) -> ReturnedOrder:
+    async def make(
+        self, order_id: int, new: NewReturn, idempotency_key: str | None = None, by: str = ""
+    ) -> ReturnedOrder:
         """Take back units of a completed order: all that the request names, or none.
+
+        `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
 
         Raise OrderNotFound, OrderCancelled, OrderExpired, a ReturnRefusal of RETURN_REFUSALS, or IdempotencyKeyReused.
 
@@ -54,7 +58,7 @@ class Returns:
         if order.customer is not None:
             names.append(keys.customer(shop, order.customer))
         if idempotency_key:
-            names += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, order.customer))
+            names += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, order.customer, by))
         reply = await client.run(
             "return_order",
             names,
@@ -69,6 +73,7 @@ class Returns:
                 short_refusal_ms=SHORT_REFUSAL_MS,
                 refusals_max=client.refusals_max,
                 events_max=client.events_max,
+                by=by,
                 now_ms=client.clock_argument(),
                 lines=chain.from_iterable(lines),
             ),
@@ -111,6 +116,7 @@ def return_order_args(
     short_refusal_ms: int,
     refusals_max: int,
     events_max: int,
+    by: str,
     now_ms: int | str,
     lines: Iterable[int | str],
 ) -> tuple[str | int, ...]:
@@ -126,6 +132,7 @@ def return_order_args(
         short_refusal_ms,
         refusals_max,
         events_max,
+        by,
         now_ms,
         *lines,
     )

@@ -58,10 +58,12 @@ class Stock:
         change: StockChange | StockCount,
         idempotency_key: str | None = None,
         expected_stocks: Collection[int] | None = None,
+        by: str = "",
     ) -> ChangedStock:
         """Add units to the stock of a product, remove units from it, or set it to the units that were counted.
 
         `expected_stocks`: the numbers of units that may be in stock before; None: any.
+        `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
 
         Raise a StockChangeRefusal of STOCK_REFUSALS, or IdempotencyKeyReused.
 
@@ -75,7 +77,7 @@ class Stock:
                 keys.product(client.shop, product_id),
                 keys.events(client.shop),
                 *(
-                    (keys.refusals(client.shop), keys.idempotency(client.shop, idempotency_key))
+                    (keys.refusals(client.shop), keys.idempotency(client.shop, idempotency_key, by=by))
                     if idempotency_key
                     else ()
                 ),
@@ -93,6 +95,7 @@ class Stock:
                 short_refusal_ms=SHORT_REFUSAL_MS,
                 refusals_max=client.refusals_max,
                 events_max=client.events_max,
+                by=by,
                 fields=PRODUCT_FIELDS,
             ),
         )
@@ -123,6 +126,7 @@ def move_stock_args(
     short_refusal_ms: int,
     refusals_max: int,
     events_max: int,
+    by: str,
     fields: Sequence[str],
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/move_stock.lua."""
@@ -139,5 +143,6 @@ def move_stock_args(
         short_refusal_ms,
         refusals_max,
         events_max,
+        by,
         *fields,
     )

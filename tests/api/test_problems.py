@@ -87,9 +87,12 @@ def members_of(problem: dict[str, Any]) -> set[str]:
 SERVER_PROBLEMS = {"malformed-request", "request-timeout", "head-too-large", "unsupported-http-version"}
 """Problems of the bytes on a connection: see tests/server/test_http_protocol.py."""
 
+ACCESS_PROBLEMS = {"not-authenticated", "missing-scope", "rate-limited"}
+"""Problems of a service with API keys: see test_api_keys.py."""
+
 
 def test_each_problem_type_has_a_test() -> None:
-    assert set(CAUSES) | STORAGE_PROBLEMS | SERVER_PROBLEMS == ALL_PROBLEMS
+    assert set(CAUSES) | STORAGE_PROBLEMS | SERVER_PROBLEMS | ACCESS_PROBLEMS == ALL_PROBLEMS
 
 
 @pytest.mark.parametrize("name", sorted(ALL_PROBLEMS))

@@ -92,7 +92,7 @@ def test_the_table_of_events_has_the_fields_of_each_event() -> None:
 def test_each_setting_that_a_document_names_exists() -> None:
     known = {setting.variable for setting in contract.settings()}
     known |= set(re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    known |= {"HOLDFAST_REDIS_URL_FILE", "HOLDFAST_TEST_REDIS_URL"}
+    known |= {"HOLDFAST_API_KEY", "HOLDFAST_REDIS_URL_FILE", "HOLDFAST_TEST_REDIS_URL"}
     for path in documents():
         assert set(re.findall(r"\bHOLDFAST_[A-Z_]+[A-Z]\b", path.read_text())) <= known, path
 
@@ -154,7 +154,8 @@ def test_compose_passes_every_setting_to_the_container_and_the_example_names_it(
     # In the container, the address is fixed, and there is no embedded engine.
     for setting in SETTINGS:
         if setting.name not in ("host", "port", "data_dir"):
-            assert re.search(rf"^      {setting.variable}:$", compose, re.MULTILINE), setting.variable
+            line = rf"^      {setting.variable}:( [$].{setting.variable}-.*)?$"
+            assert re.search(line, compose, re.MULTILINE), setting.variable
             assert re.search(rf"^# {setting.variable}=", example, re.MULTILINE), setting.variable
 
 

@@ -14,6 +14,9 @@ FORMS: Final = {
     "event id": r"\b1\d{12}-\d+\b",
     "milliseconds": r"\b1\d{12}\b",
     "request id": r"\b[0-9a-f]{8}-[0-9a-f]{1,6}\b",
+    "API key": r"\bhf_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
+    "SHA-256": r"\b[0-9a-f]{64}\b",
+    "beginning of a SHA-256": r"(?<=sha256:)[0-9a-f]{10}(?=…)",
     "process id": r"(?<=process \[)\d+(?=\])",
     "duration": r'(?<="ms": )\d+\.\d+',
 }

@@ -75,8 +75,8 @@ async def test_a_script_with_a_field_without_a_value_fails_before_it_writes(redi
     await run_add_product(redis, 7)
     before = await dump(redis)
     runs: dict[str, tuple[list[str], list[str | int]]] = {
-        "add_product": ([keys.product(SHOP, 8), PRODUCTS, EVENTS], [8, 10, 1000, "name"]),
-        "change_product": ([keys.product(SHOP, 7), EVENTS], [7, 1000, 1, 1, "name", "price"]),
+        "add_product": ([keys.product(SHOP, 8), PRODUCTS, EVENTS], [8, 10, 1000, "", "name"]),
+        "change_product": ([keys.product(SHOP, 7), EVENTS], [7, 1000, "", 1, 1, "name", "price"]),
     }
     with pytest.raises(ErrorReply, match="each field needs a value"):
         await run_script(redis, name, *runs[name])
@@ -88,7 +88,7 @@ async def test_a_script_without_a_field_to_return_fails_before_it_writes(redis: 
     await run_add_product(redis, 7)
     before = await dump(redis)
     args: dict[str, list[str | int]] = {
-        "change_product": [7, 1000, 0, 2, "price", "5.00"],
+        "change_product": [7, 1000, "", 0, 2, "price", "5.00"],
         "move_stock": [7, 1, "", "", "found", 1000, "", "", 60_000, 1000],
     }
     with pytest.raises(ErrorReply, match="no field to return"):
@@ -99,7 +99,7 @@ async def test_a_script_without_a_field_to_return_fails_before_it_writes(redis: 
 async def test_a_field_that_no_script_names_is_stored_published_and_returned(redis: CommandSender) -> None:
     names = [keys.product(SHOP, 7), PRODUCTS, EVENTS]
     assert await run_script(
-        redis, "add_product", names, [7, 10, 1000, "name", "Mug", "sku", "M-1", "price", "5.00"]
+        redis, "add_product", names, [7, 10, 1000, "", "name", "Mug", "sku", "M-1", "price", "5.00"]
     ) == ["added"]
     assert list(await hash_at(redis, keys.product(SHOP, 7))) == [
         *("id", "name", "sku", "price", "stock", "held", "sold", "received", "withdrawn")
@@ -110,10 +110,10 @@ async def test_a_field_that_no_script_names_is_stored_published_and_returned(red
         *(("price", "5.00"), ("stock", "10")),
     ]
     changed = await run_script(
-        redis, "change_product", [names[0], EVENTS], [7, 1000, 2, 2, "stock", "sku", "sku", "M-2"]
+        redis, "change_product", [names[0], EVENTS], [7, 1000, "", 2, 2, "stock", "sku", "sku", "M-2"]
     )
     assert changed == ["changed", "10", "M-2"]
-    args: list[str | int] = [7, 1, "", "", "found", 1000, "", "", 60_000, 1000, 1000, 1000, "sku", "stock", "gone"]
+    args: list[str | int] = [7, 1, "", "", "found", 1000, "", "", 60_000, 1000, 1000, 1000, "", "sku", "stock", "gone"]
     assert await run_script(redis, "move_stock", [names[0], EVENTS], args) == ["moved", "M-2", "11", "None"]
 
 

@@ -17,7 +17,7 @@ from service.storage.records import ORDER_FIELDS
 HASH_FIELDS = frozenset(
     {
         *("id", "status", "total_price", "products", "created_at", "expires_at", "completed_at"),
-        *("reference", "customer", "idempotency_key", "returned", "refunded", "written_off"),
+        *("reference", "customer", "by", "idempotency_key", "returned", "refunded", "written_off"),
     }
 )
 """All fields that the hash of an order may have in Redis. Each test that uses assert_balanced() checks this."""

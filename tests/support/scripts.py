@@ -26,19 +26,24 @@ async def run_script(sender: CommandSender, name: str, keys: Sequence[str], args
 
 
 async def run_add_product(
-    sender: CommandSender, product_id: int, *, events_max: int = 1000, **fields: object
+    sender: CommandSender, product_id: int, *, events_max: int = 1000, by: str = "", **fields: object
 ) -> list[str]:
     """Run lua/add_product.lua with the fields of `mug(**fields)`."""
     names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
     added = as_text(mug(**fields))
     stock = int(added.pop("stock"))
     pairs = [part for pair in added.items() for part in pair]
-    args = add_product_args(product_id=product_id, stock=stock, events_max=events_max, pairs=pairs)
+    args = add_product_args(product_id=product_id, stock=stock, events_max=events_max, by=by, pairs=pairs)
     return await run_script(sender, "add_product", names, args)
 
 
 async def run_change_product(
-    sender: CommandSender, product_id: int, *pairs: str, expected: Sequence[str] = (), events_max: int = 1000
+    sender: CommandSender,
+    product_id: int,
+    *pairs: str,
+    expected: Sequence[str] = (),
+    events_max: int = 1000,
+    by: str = "",
 ) -> list[str]:
     """Run lua/change_product.lua with a field, its new value, a field, its new value, ...
 
@@ -46,17 +51,17 @@ async def run_change_product(
     """
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
     args = change_product_args(
-        product_id=product_id, events_max=events_max, fields=REPLY_FIELDS, changes=pairs, expected_pairs=expected
+        product_id=product_id, events_max=events_max, by=by, fields=REPLY_FIELDS, changes=pairs, expected_pairs=expected
     )
     return await run_script(sender, "change_product", names, args)
 
 
 async def run_withdraw_product(
-    sender: CommandSender, product_id: int, *, expected: Sequence[str] = (), events_max: int = 1000
+    sender: CommandSender, product_id: int, *, expected: Sequence[str] = (), events_max: int = 1000, by: str = ""
 ) -> list[str]:
     """Run lua/withdraw_product.lua. `expected`: a field, the value that it must have, ..."""
     names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
-    args = withdraw_product_args(product_id=product_id, events_max=events_max, expected_pairs=expected)
+    args = withdraw_product_args(product_id=product_id, events_max=events_max, by=by, expected_pairs=expected)
     return await run_script(sender, "withdraw_product", names, args)
 
 
@@ -73,6 +78,7 @@ async def run_place_order(
     refusal_ms: int = 60_000,
     refusals_max: int = 1000,
     events_max: int = 1000,
+    by: str = "",
     now_ms: int | None = NOW_MS,
 ) -> list[str]:
     """Run lua/place_order.lua for `(product id, quantity)` lines. Without `now_ms`, it uses the time of Redis."""
@@ -93,6 +99,7 @@ async def run_place_order(
         short_refusal_ms=1000,
         refusals_max=refusals_max,
         events_max=events_max,
+        by=by,
         now_ms="" if now_ms is None else now_ms,
         ids_and_quantities=[part for line in lines for part in line],
     )
@@ -118,6 +125,7 @@ async def run_move_stock(
     refusal_ms: int = 60_000,
     refusals_max: int = 1000,
     events_max: int = 1000,
+    by: str = "",
 ) -> list[str]:
     """Run lua/move_stock.lua."""
     names = [keys.product(SHOP, product_id), keys.events(SHOP)]
@@ -135,6 +143,7 @@ async def run_move_stock(
         short_refusal_ms=1000,
         refusals_max=refusals_max,
         events_max=events_max,
+        by=by,
         fields=REPLY_FIELDS,
     )
     return await run_script(sender, "move_stock", names, args)
@@ -146,11 +155,12 @@ async def run_complete_order(
     *lines: tuple[int, int],
     pairs: Sequence[int] | None = None,
     events_max: int = 1000,
+    by: str = "",
     now_ms: int = NOW_MS,
 ) -> list[str]:
     """Run lua/complete_order.lua for an order of `(product id, quantity)` lines, or with other pairs in ARGV."""
     args = end_hold_args(
-        order_id=order_id, events_max=events_max, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
+        order_id=order_id, events_max=events_max, by=by, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
     )
     return await run_script(sender, "complete_order", _keys_of_hold(order_id, lines), args)
 
@@ -162,12 +172,13 @@ async def run_cancel_order(
     pairs: Sequence[int] | None = None,
     customer: str = "",
     events_max: int = 1000,
+    by: str = "",
     now_ms: int = NOW_MS,
 ) -> list[str]:
     """Run lua/cancel_order.lua for an order of `(product id, quantity)` lines, or with other pairs in ARGV."""
     names = _keys_of_hold(order_id, lines) + ([keys.customer(SHOP, customer)] if customer else [])
     args = end_hold_args(
-        order_id=order_id, events_max=events_max, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
+        order_id=order_id, events_max=events_max, by=by, now_ms=now_ms, ids_and_quantities=_pairs(lines, pairs)
     )
     return await run_script(sender, "cancel_order", names, args)
 
@@ -183,6 +194,7 @@ async def run_extend_hold(
     *,
     max_hold_ms: int = 86_400_000,
     events_max: int = 1000,
+    by: str = "",
     now_ms: int | None = NOW_MS,
 ) -> list[str]:
     """Run lua/extend_hold.lua. Without `now_ms`, it uses the time of Redis."""
@@ -191,6 +203,7 @@ async def run_extend_hold(
         hold_ms=hold_ms,
         max_hold_ms=max_hold_ms,
         events_max=events_max,
+        by=by,
         now_ms="" if now_ms is None else now_ms,
     )
     names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP)]
@@ -210,6 +223,7 @@ async def run_return_order(
     refusal_ms: int = 60_000,
     refusals_max: int = 1000,
     events_max: int = 1000,
+    by: str = "",
     now_ms: int | None = NOW_MS,
 ) -> list[str]:
     """Run lua/return_order.lua for lines of product id, units to take back, units bought, price."""
@@ -227,6 +241,7 @@ async def run_return_order(
         short_refusal_ms=1000,
         refusals_max=refusals_max,
         events_max=events_max,
+        by=by,
         now_ms="" if now_ms is None else now_ms,
         lines=[part for line in lines for part in line],
     )

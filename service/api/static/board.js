@@ -15,16 +15,50 @@ const products = new Map(); // id -> {id, name, price, stock, held, sold, sales:
 let seconds = []; // {at, accepted, refused: {reason: count}}
 let holds = { count: 0, next: [] };
 let revenueCents = 0, units = 0, refusedTotals = {}, acceptedTotal = 0;
-let lastAt = 0, source = null, isDirty = true, leftOut = 0;
+let lastAt = 0, isDirty = true, leftOut = 0;
 
-function connect() {
-  source = new EventSource(`${root}/events?type=summary`);
-  source.addEventListener("products", (event) => takeProducts(JSON.parse(event.data)));
-  source.addEventListener("summary", (event) => takeSummary(JSON.parse(event.data)));
-  source.addEventListener("error", () => {
-    // It connects again by itself, but not after an answer such as 503.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
-  });
+// An EventSource cannot send an API key, so the stream is read here
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation).
+async function connect() {
+  const key = sessionStorage.getItem("key");
+  let wait = 1000;
+  try {
+    const response = await fetch(`${root}/events?type=summary`, { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+    if (response.status === 401 || response.status === 403) { askForKey((await response.json()).detail); return; }
+    if (response.ok) await readMessages(response.body.pipeThrough(new TextDecoderStream()).getReader());
+    else wait = 2000;
+  } catch { /* the connection is lost: try again */ }
+  setTimeout(connect, wait);
+}
+
+async function readMessages(reader) {
+  let unread = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const blocks = (unread + value).split("\n\n");
+    unread = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => [line.split(":", 1)[0], line.slice(line.indexOf(":") + 2)]));
+      if (fields.event === "products") takeProducts(JSON.parse(fields.data));
+      if (fields.event === "summary") takeSummary(JSON.parse(fields.data));
+    }
+  }
+}
+
+// The key stays in this tab, and is gone when it is closed.
+function askForKey(reason) {
+  $("access").hidden = false;
+  text("access-reason", sessionStorage.getItem("key") ? reason : "This service has API keys. A key with the scope ops:read shows the board.");
+  $("key").focus();
+}
+
+function takeKey(event) {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value.trim());
+  $("key").value = "";
+  $("access").hidden = true;
+  connect();
 }
 
 function takeProducts(message) {
@@ -83,7 +117,7 @@ function drawState() {
   const isStale = age > STALE_MS;
   document.body.classList.toggle("stale", isStale);
   $("state").className = isStale ? "stale" : "live";
-  text("state", !isStale ? "live" : lastAt === 0 ? "connecting …" : `no data for ${Math.floor(age / 1000)} s, reconnecting …`);
+  text("state", !$("access").hidden ? "needs a key" : !isStale ? "live" : lastAt === 0 ? "connecting …" : `no data for ${Math.floor(age / 1000)} s, reconnecting …`);
 }
 
 function drawNumbers() {
@@ -264,5 +298,6 @@ function draw() {
 document.addEventListener("visibilitychange", draw);
 addEventListener("resize", () => { isDirty = true; draw(); });
 setInterval(draw, 500);
+$("access").addEventListener("submit", takeKey);
 connect();
 draw();

@@ -4,7 +4,11 @@ HoldfastError                     base.py
  ├── InternalError                a bug in Holdfast; it is logged, and the client gets only the request id
  ├── PathNotFound                 request.py
  ├── MethodNotAllowed
- ├── RequestError                 the request itself is wrong; nothing was looked up
+ ├── AccessError                  access.py: the API key of the request does not allow it; nothing was looked up
+ │    ├── NotAuthenticated
+ │    ├── MissingScope
+ │    └── RateLimited
+ ├── RequestError                 request.py: the request itself is wrong; nothing was looked up
  │    ├── MalformedRequest
  │    ├── RequestTimeout
  │    ├── HeadTooLarge

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from service.domain.errors import order_refusals, refusals, request, return_refusals, stock_refusals, storage
+from service.domain.errors import access, order_refusals, refusals, request, return_refusals, stock_refusals, storage
 from service.domain.errors.base import HoldfastError, Problem
 
-MODULES = (request, refusals, stock_refusals, order_refusals, return_refusals, storage)
+MODULES = (request, access, refusals, stock_refusals, order_refusals, return_refusals, storage)
 """The modules with classes of errors. To add a module of errors, import it here."""
 
 

@@ -5,6 +5,7 @@ Imported when the first page is asked for. The tests compare the examples with r
 
 from typing import Final
 
+from service.domain.errors.access import MissingScope, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.obstacles import (
     NOT_IN_CATALOGUE,
@@ -80,6 +81,9 @@ _EXAMPLES: Final[tuple[HoldfastError, ...]] = (
     BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes."),
     UnsupportedMediaType("Send the body with Content-Type: application/json.", ("application/json",)),
     InvalidRequest("The body is not valid: see errors.", [FieldError("#/products", "Field is required")]),
+    NotAuthenticated("Send the header Authorization: Bearer <key>.", has_key=False),
+    MissingScope("orders:write", "warehouse"),
+    RateLimited("warehouse", "50 requests in 1 s", 1),
     PathNotFound("/product", "/docs"),
     MethodNotAllowed("PUT", "/products/1", ["DELETE", "GET", "PATCH"]),
     ProductsNotFound(replayed=False, lines=[UnavailableLine(0, 7, 1, NOT_IN_CATALOGUE)]),

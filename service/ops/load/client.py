@@ -39,21 +39,22 @@ class NoAnswer(Exception):
 class HttpClient:
     """Sends requests to a target, over at most `connections` connections. Further requests wait for a free one."""
 
-    def __init__(self, target: Target, *, connections: int, timeout: float) -> None:
-        """`timeout`: seconds for one request, in which it may also wait for a connection."""
+    def __init__(self, target: Target, *, connections: int, timeout: float, key: str | None = None) -> None:
+        """`timeout`: seconds for one request, in which it may also wait for a connection. `key`: an API key."""
         self.base_url = target.base_url
         tls_name = {"server_hostname": target.server_name} if target.base_url.startswith("https:") else {}
         self._options: dict[str, Any] = {"allow_redirects": False, **tls_name}
         self._host = target.host
         self._connections = connections
         self._timeout = timeout
+        self._key = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     async def __aenter__(self) -> "HttpClient":
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Host": self._host, "User-Agent": "holdfast-load"},
+            headers={"Host": self._host, "User-Agent": "holdfast-load", **self._key},
         )
         return self
 

@@ -1,0 +1,158 @@
+"""Checks the API key of a request: is it known, does it allow this call, does it not come too often?
+
+`Authorization: Bearer <key>` (RFC 6750, section 2.1).
+"""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from service.domain.api_key import ApiKey, Rate, digest_of, parse_keys
+from service.domain.errors.access import MissingScope, NotAuthenticated
+
+log = structlog.get_logger()
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+REREAD_SECONDS: Final = 1.0
+"""How often the file of keys is read again: a changed key counts after this time."""
+
+_SCHEME: Final = b"bearer "
+
+_SEND_KEY: Final = "Send the header Authorization: Bearer <key>."
+
+
+class ApiKeys:
+    """The keys that are valid now."""
+
+    def __init__(
+        self,
+        keys: Iterable[ApiKey],
+        file: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        tick: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Accept these keys, and those of the file. Raise OSError, and ValueError if a line of the file is wrong.
+
+        `clock`: seconds since 1970, for what expires. `tick`: seconds since any moment, for rates.
+        """
+        self._fixed = tuple(keys)
+        self._file = file
+        self._clock = clock
+        self._tick = tick
+        self._text = self._failure = ""
+        self._known: dict[bytes, KnownKey] = {}
+        self._use("" if file is None else read_key_file(file))
+
+    def check(self, headers: Headers, scope: str) -> "KnownKey":
+        """Return the key of a request. Raise NotAuthenticated and MissingScope."""
+        given = None
+        for name, value in headers:
+            if name == b"authorization":
+                if given is not None:
+                    raise NotAuthenticated("Authorization is given more than once.", has_key=True)
+                given = value
+        if given is None:
+            raise NotAuthenticated(_SEND_KEY, has_key=False)
+        if given[:7].lower() != _SCHEME:
+            raise NotAuthenticated(_SEND_KEY, has_key=False)
+        digest = digest_of(given[7:].strip())
+        # Nobody can choose the SHA-256 of a guess so that the time of a search in a dictionary tells anything. Whether
+        # the digests are equal is decided in constant time.
+        known = self._known.get(digest)
+        if known is None or not hmac.compare_digest(known.key.digest, digest):
+            raise NotAuthenticated("The key is not known.", has_key=True)
+        key = known.key
+        if key.expires_at is not None and self._clock() * 1000 >= key.expires_at:
+            raise NotAuthenticated(f"The key {key.name} has expired.", has_key=True)
+        if scope not in key.scopes:
+            raise MissingScope(scope, key.name)
+        return known
+
+    async def reread(self) -> None:
+        """Use the keys that are in the file now. If it cannot be read, the keys from before stay valid."""
+        if self._file is None:
+            return
+        try:
+            text = await asyncio.to_thread(read_key_file, self._file)
+            if text != self._text:
+                self._use(text)
+                log.info("api_keys_read", file=str(self._file), keys=sorted({each.key.name for each in self}))
+        except (OSError, ValueError) as error:
+            if str(error) != self._failure:
+                self._failure = str(error)
+                log.error("api_keys_not_read", file=str(self._file), reason=str(error), then="the old keys stay valid")
+
+    def __iter__(self) -> Iterator["KnownKey"]:
+        return iter(self._known.values())
+
+    def _use(self, text: str) -> None:
+        keys = (*self._fixed, *parse_keys(text))
+        # A key that stays keeps its bucket: a change of the file gives nobody more requests.
+        before = self._known
+        self._known = {
+            key.digest: before[key.digest]
+            if key.digest in before and before[key.digest].key == key
+            else KnownKey(key, self._tick)
+            for key in keys
+        }
+        self._text, self._failure = text, ""
+
+
+async def reread_regularly(keys: ApiKeys) -> None:
+    """Read the file of keys again and again."""
+    while True:
+        await asyncio.sleep(REREAD_SECONDS)
+        await keys.reread()
+
+
+def read_key_file(file: Path) -> str:
+    """Return the text of a file of keys. Raise OSError, and ValueError if it is not a text."""
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not a text file") from None
+
+
+class KnownKey:
+    """A key, and how many requests it may still send."""
+
+    def __init__(self, key: ApiKey, tick: Callable[[], float]) -> None:
+        self.key = key
+        self.bucket = None if key.rate is None else _TokenBucket(key.rate, tick)
+
+
+class _TokenBucket:
+    """Counts the requests of a key: as many as the rate at once, and then as fast as places are refilled."""
+
+    def __init__(self, rate: Rate, tick: Callable[[], float]) -> None:
+        self._rate = rate
+        self._tick = tick
+        self._tokens = float(rate.requests)
+        self._filled_at = tick()
+        self.limit = f"{rate.requests} requests in {rate.seconds} s"
+        self._policy = f'"key";q={rate.requests};w={rate.seconds}'.encode()
+
+    def take(self) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
+        """Count a request. Return header fields for its answer, and the seconds to wait; 0: it is allowed.
+
+        https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/
+        """
+        rate, now = self._rate, self._tick()
+        refilled = self._tokens + (now - self._filled_at) * rate.requests / rate.seconds
+        self._tokens, self._filled_at = min(refilled, rate.requests), now
+        wait = 0
+        if self._tokens >= 1:
+            self._tokens -= 1
+        else:
+            wait = max(1, math.ceil((1 - self._tokens) * rate.seconds / rate.requests))
+        full_in = math.ceil((rate.requests - self._tokens) * rate.seconds / rate.requests)
+        left = b'"key";r=%d;t=%d' % (self._tokens, full_in)
+        return ((b"ratelimit-policy", self._policy), (b"ratelimit", left)), wait
