@@ -23,7 +23,7 @@ from service.cli.terminal import (
     progress_bar,
     run_and_handle_errors,
 )
-from service.settings import ignored_variables, read_settings
+from service.settings import client_key, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.ops.load.client import HttpClient
@@ -156,7 +156,7 @@ def command(
     )
 
     def work() -> int:
-        client = HttpClient(target, connections=connections, timeout=timeout)
+        client = HttpClient(target, connections=connections, timeout=timeout, key=client_key())
         rehearsal = Rehearsal(plan, client, connections, keep=keep, as_json=as_json, plot=plot)
         try:
             with asyncio.Runner(loop_factory=new_event_loop) as runner:

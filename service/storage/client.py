@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from service.domain.errors.storage import StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
@@ -55,6 +55,7 @@ class RedisClient:
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
         """Prepare commands for this shop. Nothing is sent yet.
 
@@ -63,6 +64,7 @@ class RedisClient:
         `clock`: for tests, instead of the clock of Redis.
         `engine_check`: the one that also verifies the connections, if there is one.
         `metrics`: counts what the Store does; None: a new one.
+        `has_room`: whether new work may be begun; None: always.
         """
         self.metrics = metrics or Metrics()
         self.shop = shop
@@ -70,6 +72,7 @@ class RedisClient:
         self.refusals_max = refusals_max
         self._sender = sender
         self._clock = clock
+        self._has_room = has_room
         self._scripts = load_scripts()
         self._engine_check = engine_check or EngineCheck(shop, durability)
         self.after_check = self._engine_check.after_check
@@ -85,6 +88,15 @@ class RedisClient:
         As long as the last check has not passed, every command first repeats the check.
         """
         await self._engine_check.run(self.send)
+
+    def admit(self) -> None:
+        """Raise Overloaded if new work would wait too long. What ends old work never asks: it goes first.
+
+        Placing an order and reading products are new work. Completing and cancelling an order, moving its hold,
+        returns, changes of the stock, the health checks and the metrics are not.
+        """
+        if self._has_room is not None and not self._has_room():
+            raise Overloaded("Redis answers more slowly than requests come")
 
     async def check_writable(self) -> None:
         """Raise StorageUnavailable if Redis refuses scripts that write: memory or disk are full, for example.

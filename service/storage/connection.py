@@ -29,6 +29,7 @@ import structlog
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
 from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
+from service.storage.admission import AdmissionLimit
 from service.storage.dial import Dialer, Verify
 from service.storage.sender import ErrorReply
 
@@ -98,6 +99,7 @@ class MultiplexedConnection:
         self._dialer = Dialer(url, timeout=timeout)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
+        self._admission = AdmissionLimit(max_in_flight)
         self._unsent: deque[_PendingCommand] = deque()
         self._unanswered: deque[_PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
@@ -157,6 +159,10 @@ class MultiplexedConnection:
             self._check_is_due = True
             self._check_again_at(pending.times_out_at)
         return future
+
+    def has_room(self) -> bool:
+        """Return whether Redis answers so fast that new work will not wait for long."""
+        return len(self._unsent) + len(self._unanswered) < self._admission.limit
 
     @property
     def in_flight(self) -> int:
@@ -287,11 +293,13 @@ class MultiplexedConnection:
         self._last_reply_at = self._loop.time()
         metrics = self._metrics
         round_trips = metrics.round_trips
+        admission = self._admission = AdmissionLimit(self._max_in_flight)
         self._flush()
         while data := await reader.read(_READ_SIZE):
             self._last_reply_at = self._loop.time()
             arrived_at = perf_counter()
             replies.feed(data)
+            waited = len(self._unanswered)
             while (reply := replies.gets()) is not _INCOMPLETE:
                 if not self._unanswered:
                     raise _ProtocolError("Redis sent a reply although no command was waiting")
@@ -306,6 +314,10 @@ class MultiplexedConnection:
                         self._must_reconnect = True
                 else:
                     future.set_result(reply)
+            waiting = len(self._unanswered)
+            if waiting < waited:
+                took = round_trips[-1]
+                admission.note(waited - waiting, waiting + len(self._unsent), took, arrived_at)
             if len(round_trips) >= MAX_NOTED:
                 metrics.add_up()
             if self._must_reconnect and not self._unanswered:

@@ -47,6 +47,7 @@ async def open_store(
             refusals_max=settings.refusals_max,
             engine_check=check,
             metrics=metrics,
+            has_room=connection.has_room,
         )
         if publisher is not None:
             publisher.cancel()

@@ -52,6 +52,7 @@ class Orders:
         If an earlier request with this Idempotency-Key placed an order, return that order, or raise OrderCancelled or
         OrderExpired. If it was refused, raise the same refusal.
         """
+        self._client.admit()
         if new.status == "pending":
             self._backlog.admit()
         client, order_ids = self._client, self._counter.ids
@@ -149,6 +150,7 @@ class Orders:
 
     async def list(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
         """Return one page, highest id first, and the `before` of the next page, or None at the end."""
+        self._client.admit()
         now = await self._client.now()
         before = MAX_ID if query.before is None else query.before
         found: list[Order] = []

@@ -36,6 +36,7 @@ class Products:
     async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
         """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
         client = self._client
+        client.admit()
         index = keys.products(client.shop)
         found: list[Product] = []
         after, scanned, step = query.after, 0, query.limit + 1
@@ -117,6 +118,7 @@ class Products:
 
     async def get(self, product_id: int) -> Product:
         """Return a product on sale. Raise ProductNotFound."""
+        self._client.admit()
         [product] = await self.read_many([product_id])
         if product is None:
             raise ProductNotFound(str(product_id))

@@ -45,6 +45,7 @@ class Stock:
 
     async def levels(self, product_id: int) -> StockLevels:
         """Return the units of a product on sale, all at one moment. Raise ProductNotFound."""
+        self._client.admit()
         fields = (*StockLevels._fields, "withdrawn")
         [row] = await self._client.read_hashes([keys.product(self._client.shop, product_id)], fields)
         *numbers, withdrawn = row

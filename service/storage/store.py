@@ -40,6 +40,7 @@ class Store:
         clock: Callable[[], Milliseconds] | None = None,
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient."""
         client = RedisClient(
@@ -51,6 +52,7 @@ class Store:
             clock=clock,
             engine_check=engine_check,
             metrics=metrics,
+            has_room=has_room,
         )
         self.metrics = client.metrics
         self.check = client.check

@@ -153,3 +153,22 @@ def test_without_matplotlib_a_plot_is_refused_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(holdfast_group, ["load", "--plot", "load.png"]) == 3
     assert capsys.readouterr().err == "holdfast: --plot needs matplotlib: pip install 'holdfast[plot]'\n"
+
+
+def test_a_rehearsal_sends_the_key_of_the_environment_and_never_shows_it(tmp_path: Path) -> None:
+    made = HoldfastCommand(tmp_path)(
+        "key", "new", "load", "--scopes", "catalog:read,catalog:write,orders:read,orders:write"
+    )
+    service = ServiceProcess(tmp_path, durability="none", api_keys=made.stderr.strip())
+    try:
+        service.wait_until_ready()
+        port, secret = str(service.port), made.stdout.strip()
+        refused = HoldfastCommand(tmp_path, HOLDFAST_PORT=port)("load", *SHORT)
+        assert refused.returncode == 3
+        assert "set HOLDFAST_API_KEY to a key of the service" in refused.stderr
+        done = HoldfastCommand(tmp_path, HOLDFAST_PORT=port, HOLDFAST_API_KEY=secret)("load", *SHORT)
+        assert done.returncode == 0, done.stderr
+        assert secret not in done.stdout + done.stderr + service.stderr
+    finally:
+        service.close()
+        kill_processes_in(tmp_path)

@@ -260,7 +260,8 @@ def test_header_fields_of_an_error_are_ascii_lines(error: HoldfastError) -> None
 def test_reason_of_a_storage_error_is_not_shown_to_clients(error: StorageError) -> None:
     assert error.reason not in error.detail()
     assert error.further_fields() == {}
-    assert error.headers() == {"Retry-After": "1"}
+    assert error.headers().keys() == {"Retry-After"}
+    assert 1 <= int(error.headers()["Retry-After"]) <= (4 if isinstance(error, Overloaded) else 1)
 
 
 def test_refusal_from_an_earlier_request_is_marked_as_replayed() -> None:

@@ -69,6 +69,11 @@ class Stack:
                 time.sleep(0.05)
         raise AssertionError(f"not ready within a minute:\n{self.compose('logs', '--tail', '50')}")
 
+    def key(self) -> dict[str, str]:
+        """Return the header field with the API key that has all rights."""
+        found = self.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "secrets", "/secrets/key/admin")
+        return {"Authorization": f"Bearer {found.strip()}"}
+
     def down(self, *args: str) -> None:
         self.compose("down", *args)
 
@@ -116,7 +121,7 @@ class Stack:
         return lines
 
     def client(self) -> AsyncClient:
-        return AsyncClient(base_url=self.url, timeout=25, limits=Limits(max_connections=200))
+        return AsyncClient(base_url=self.url, headers=self.key(), timeout=25, limits=Limits(max_connections=200))
 
 
 class Load:

@@ -128,6 +128,7 @@ class HalfSent:
         body = b'{"products": [{"product_id": %d, "quantity": 1}]}' % product_id
         head = (
             "POST /orders HTTP/1.1\r\nHost: holdfast\r\nContent-Type: application/json\r\n"
+            f"Authorization: {stack.key()['Authorization']}\r\n"
             f"Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
         )
         writer.write(head.encode())

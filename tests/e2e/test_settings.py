@@ -30,6 +30,7 @@ def test_compose_needs_no_settings() -> None:
         "HOLDFAST_HOST",
         "HOLDFAST_PORT",
         "HOLDFAST_REDIS_URL_FILE",
+        "HOLDFAST_API_KEYS_FILE",
     }
 
 

@@ -194,7 +194,7 @@ async def test_the_passwords_are_random_and_docker_shows_them_nowhere(stack: Sta
 
 async def test_the_api_has_its_own_url_and_not_the_password_of_the_administrator(stack: Stack) -> None:
     api = stack.passwords()[1]
-    assert stack.in_api("sh", "-c", "ls /secrets") == "redis-url\n"
+    assert stack.in_api("sh", "-c", "ls /secrets") == "api-keys\nredis-url\n"
     assert stack.in_api("cat", "/secrets/redis-url") == f"redis://holdfast:{api}@redis:6379"
     assert "Read-only file system" in stack.compose("exec", "-T", "api", "touch", "/secrets/x", check=False)
     assert "Read-only file system" in stack.compose("exec", "-T", "redis", "touch", "/secrets/x", check=False)

@@ -1,8 +1,12 @@
 """Errors of the storage. `reason` is for the log and the operator, never for a client of the API."""
 
+import random
 from dataclasses import dataclass
+from typing import Final
 
 from service.domain.errors.base import HoldfastError, Problem
+
+_MAX_RETRY_SECONDS: Final = 4
 
 _UNAVAILABLE = Problem(
     "storage-unavailable",
@@ -28,7 +32,7 @@ class StorageError(HoldfastError):
 
 
 class Overloaded(StorageError):
-    """Too much waits already: HOLDFAST_MAX_IN_FLIGHT commands, pages, or holds to release. Nothing was done."""
+    """Too much waits already: commands for Redis, pages, or holds to release. Nothing was done."""
 
     problem = Problem(
         "overloaded",
@@ -38,6 +42,10 @@ class Overloaded(StorageError):
         "refused before anything was done.",
         "Repeat it after `Retry-After` seconds, with the same Idempotency-Key.",
     )
+
+    def headers(self) -> dict[str, str]:
+        # Not all clients at the same moment again.
+        return {"Retry-After": str(random.randint(1, _MAX_RETRY_SECONDS))}  # noqa: S311
 
 
 class StorageUnavailable(StorageError):

@@ -199,4 +199,6 @@ def _shown(answer: Answer) -> str:
     name = problem_name(answer)
     if 300 <= answer.status < 400:
         return f"status {answer.status}, which leads elsewhere: no redirect is followed"
+    if answer.status == 401:
+        return "status 401: set HOLDFAST_API_KEY to a key of the service"
     return name if name.startswith("status") else f"status {answer.status}, {name}"
