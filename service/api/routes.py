@@ -8,6 +8,7 @@ from service.api.request import MERGE_PATCH
 from service.domain.errors.order_refusals import ORDER_REFUSALS
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
+    OrderArchived,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -40,7 +41,7 @@ CALLS: Final = (
     Call(
         "POST", "/orders", orders.place_order,
         answer=ORDER_CREATED, body=NewOrder, takes_idempotency_key=True,
-        refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
+        refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "GET", "/products", products.list_products,
@@ -77,28 +78,30 @@ CALLS: Final = (
     Call("GET", "/orders", orders.list_orders, answer=Answer(200, "Orders", headers=("Link",)), query=OrdersQuery),
     Call(
         "GET", "/orders/{id}", orders.get_order,
-        answer=Answer(200, "Order"), not_found=OrderNotFound, refuses=(OrderCancelled, OrderExpired),
+        answer=Answer(200, "Order"), not_found=OrderNotFound,
+        refuses=(OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "DELETE", "/orders/{id}", orders.cancel_order,
         answer=Answer(204), not_found=OrderNotFound,
-        refuses=(OrderCompleted, OrderExpired),
+        refuses=(OrderCompleted, OrderExpired, OrderArchived),
     ),
     Call(
         "PATCH", "/orders/{id}", orders.extend_hold,
         answer=Answer(200, "Order"), not_found=OrderNotFound,
-        body=HoldExtension, media_types=MERGE_PATCH, refuses=(OrderCompleted, OrderCancelled, OrderExpired),
+        body=HoldExtension, media_types=MERGE_PATCH,
+        refuses=(OrderCompleted, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "POST", "/orders/{id}/returns", orders.return_products,
         answer=ORDER_CREATED, not_found=OrderNotFound,
         body=NewReturn, takes_idempotency_key=True,
-        refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
+        refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "POST", "/orders/{id}/complete", orders.complete_order,
         answer=Answer(200, "Order"), not_found=OrderNotFound,
-        refuses=(OrderCancelled, OrderExpired),
+        refuses=(OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call("GET", "/livez", health.livez, answer=Answer(200, "Alive"), ignores_query=True),
     Call("GET", "/readyz", health.readyz, answer=Answer(200, "Ready"), ignores_query=True),

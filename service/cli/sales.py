@@ -1,6 +1,5 @@
 """`holdfast sales`."""
 
-import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +8,8 @@ import click
 
 from service.cli.shop import explain_missing_shop, run_on_shop
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
-from service.domain.times import Milliseconds, parse_timestamp
+from service.cli.times import check_time
+from service.domain.times import Milliseconds
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -18,22 +18,10 @@ if TYPE_CHECKING:
     from service.storage.store import Store
 
 
-def _check_time(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Milliseconds | None:
-    if text is None:
-        return None
-    is_date = re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII)
-    try:
-        return parse_timestamp(f"{text}T00:00:00Z" if is_date else text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not a date such as 2026-11-26, and not a time such as 2026-11-26T09:30:00Z"
-        ) from None
-
-
 @click.command("sales")
 @click.option("--by", type=click.Choice(["product", "day", "hour"]), help="One row for each. Default: all in one row.")
-@click.option("--from", "start", metavar="TIME", callback=_check_time, help="Only sales at this time or later.")
-@click.option("--until", "end", metavar="TIME", callback=_check_time, help="Only sales before this time.")
+@click.option("--from", "start", metavar="TIME", callback=check_time, help="Only sales at this time or later.")
+@click.option("--until", "end", metavar="TIME", callback=check_time, help="Only sales before this time.")
 @click.option(
     "--format",
     "sales_format",
