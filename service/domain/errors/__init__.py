@@ -20,6 +20,7 @@ HoldfastError                     base.py
  │    ├── ProductHasChanged
  │    ├── SaleTimeEmpty
  │    ├── OrderNotFound
+ │    ├── OrderArchived
  │    ├── OrderCompleted
  │    ├── EndedOrder
  │    │    ├── OrderCancelled
