@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 def command(options: dict[str, str], before: Milliseconds, file: Path, keep_days: int) -> int:
     """Move orders that ended long ago from Redis to a file.
 
-    Completed, cancelled and expired orders are added to FILE, one JSON object per line, and then removed from Redis with
-    their Idempotency-Keys. The stock numbers stay as they are, and the audit still proves them. Then the events from
-    before that time are removed. TIME is a date (2026-11-26: its first moment in UTC), or a date and time
+    Completed, cancelled and expired orders are added to FILE, one JSON object per line, and then removed from Redis
+    with their Idempotency-Keys. The stock numbers stay as they are, and the audit still proves them. Then the events
+    from before that time are removed. TIME is a date (2026-11-26: its first moment in UTC), or a date and time
     (2026-11-26T09:30:00Z).
 
     The service may run meanwhile. If the command is stopped, repeat it with the same FILE: nothing is lost, and nothing

@@ -157,8 +157,10 @@ class _Audit:
 
     async def read_archived(self) -> None:
         """Read which orders were archived, and check it. Read before the orders: none of them may be among those."""
-        ranges = [found async for found in self.store.archive.ranges()]
-        self.archived = ArchivedIds(self.shop, ranges)
+        for _ in range(MAX_ATTEMPTS):  # because ranges may be joined while they are read
+            self.archived = ArchivedIds(self.shop, [found async for found in self.store.archive.ranges()])
+            if not self.archived.wrong:
+                break
         self.add_findings(self.archived.check(await self.last_order_id()))
         self.report.archived = len(self.archived)
 

@@ -12,19 +12,22 @@ from service.storage.archive import Range
 
 
 class ArchivedIds:
-    """The ids of archived orders, from the ranges in Redis. Damaged ranges are left out: `check` finds them."""
+    """The ids of archived orders, from the ranges in Redis.
+
+    `wrong`: what is wrong with damaged ranges, which are left out.
+    """
 
     def __init__(self, shop: str, ranges: Sequence[Range]) -> None:
         """`ranges`: sorted by their last id, as Redis has them."""
         self._shop = shop
-        self._wrong: list[str] = []
+        self.wrong: list[str] = []
         self._first: list[int] = []
         self._last: list[int] = []
         for first, last in ranges:
             if not (is_id(first) and is_id(last) and int(first) <= int(last)):
-                self._wrong.append(f"has the range {first!r} to {last}, which is no range of ids")
+                self.wrong.append(f"has the range {first!r} to {last}, which is no range of ids")
             elif self._last and int(first) <= self._last[-1]:
-                self._wrong.append(f"has the range {first} to {last}, but also one up to {self._last[-1]}")
+                self.wrong.append(f"has the range {first} to {last}, but also one up to {self._last[-1]}")
             else:
                 self._first.append(int(first))
                 self._last.append(int(last))
@@ -35,7 +38,7 @@ class ArchivedIds:
     def check(self, last_id: int) -> list[Finding]:
         """Return what is wrong with the ranges. `last_id`: the counter of order ids, read after the ranges."""
         key = keys.archived(self._shop)
-        findings = [Finding(key, what) for what in self._wrong]
+        findings = [Finding(key, what) for what in self.wrong]
         if self._last and self._last[-1] > last_id:
             counter = keys.order_ids(self._shop)
             findings.append(Finding(key, f"has ids up to {self._last[-1]}, but {counter} is only {last_id}"))

@@ -131,8 +131,12 @@ class Ledger:
 
     def set_archived(self, order_id: int, lines: Sequence[OrderLine]) -> None:
         """Count an order no longer. `lines`: the units that it had sold, without those that came back."""
+        was_counted = self.knows(order_id)
         self.set_order(order_id, ARCHIVED, lines)
-        _, written_off = self._came_back.pop(order_id, (NOTHING, NOTHING))
+        returned, written_off = self._came_back.pop(order_id, (NOTHING, NOTHING))
+        if not was_counted:  # it was archived before it was read, and only the event of its return was counted
+            for product_id, quantity in returned.items():
+                self._sold[product_id] += quantity
         for product_id, quantity in written_off.items():
             self._written_off[product_id] -= quantity
 

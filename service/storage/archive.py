@@ -172,12 +172,13 @@ class Archive:
         return sum([int(float(last)) - int(first) + 1 async for first, last in self.ranges()])
 
     async def ranges(self) -> AsyncIterator[Range]:
-        """Yield all ranges, lowest first."""
-        after = "-inf"
-        while ranges := await self._first_ranges(after, _RANGES_PER_STEP):
+        """Yield all ranges, lowest first. If there are many, two may have been joined between two reads."""
+        after, ranges = "-inf", None
+        while ranges is None or len(ranges) == _RANGES_PER_STEP:
+            ranges = await self._first_ranges(after, _RANGES_PER_STEP)
             for found in ranges:
                 yield found
-            after = f"({ranges[-1].last}"
+                after = f"({found.last}"
 
     async def _first_ranges(self, lowest: int | str, limit: int) -> list[Range]:
         reply = await self._client.send(

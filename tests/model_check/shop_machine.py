@@ -158,6 +158,7 @@ class ShopMachine(RuleBasedStateMachine):
             self.place(0, order_request(lines, hold, total), self.fresh_key())
         self.add(0, LIMITED, "Rare", 1000, 30, 2, None)
         self.add(0, EARLY, "Early", 1000, 30, None, 30)
+        self.change(0, EARLY, {"on_sale_until": 1}, "any")
         for lines, customer in (
             ([(LIMITED, 2)], None),
             ([(LIMITED, 2)], "anna"),
