@@ -83,12 +83,9 @@ async def assert_balanced(sender: CommandSender, shop: str = SHOP) -> ShopConten
         assert units.received == units.stock + units.held + units.sold, (product_id, units)
         assert units.held == by_status["pending"][product_id], (product_id, units)
         product = contents.products[product_id]
-        archived, lost = (
-            parse_whole(product.get("archived", "0")),
-            parse_whole(product.get("archived_written_off", "0")),
-        )
-        assert units.sold == by_status["completed"][product_id] + archived, (product_id, units)
-        assert parse_whole(product.get("written_off", "0")) == written_off[product_id] + lost
+        before = [parse_whole(product.get(name, "0")) for name in ("archived", "archived_written_off")]
+        assert units.sold == by_status["completed"][product_id] + before[0], (product_id, units)
+        assert parse_whole(product.get("written_off", "0")) == written_off[product_id] + before[1]
     on_sale = {product_id for product_id, product in contents.products.items() if product["withdrawn"] == "0"}
     assert await scores_at(sender, keys.products(shop)) == {str(product_id): product_id for product_id in on_sale}
     pending = [order for order in contents.orders.values() if order["status"] == "pending"]
