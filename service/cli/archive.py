@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop
 from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
 from service.cli.times import check_time
 from service.domain.times import Milliseconds
@@ -52,8 +52,7 @@ def command(options: dict[str, str], before: Milliseconds, file: Path, keep_days
             return fail(reason)
         try:
             with ArchiveFile(file, settings.shop) as archive_file:
-                total = max(await store.orders.last_id() - await store.archive.count(), 0)
-                with progress_bar(total, " orders") as bar:
+                with progress_bar(await estimate_orders(store), " orders") as bar:
                     report = await archive(store, settings.shop, archive_file, before, keep_days * DAY_MS, bar.update)
         except UnusableFile as error:
             return fail(str(error))

@@ -53,7 +53,7 @@ async def archive(
         live.add(order_id)
     file.read_back(live)
     await _check_same_orders(store, file)
-    limit = Milliseconds(min(before, await store.archive.now() - keep_ms))
+    limit = Milliseconds(max(min(before, await store.archive.now() - keep_ms), 0))
     batch: list[int] = []
     for order_id in live:
         batch.append(order_id)

@@ -9,11 +9,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from json.encoder import encode_basestring as quoted  # what JSONEncoder(ensure_ascii=False) does to text
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from service.domain.times import Milliseconds, format_timestamp
 from service.ops.order_rows import IdSet
@@ -154,6 +154,24 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_archive(path: Path, shop: str) -> Iterator[dict[str, Any]]:
+    """Yield the orders of an archive, amounts as text. Raise UnusableFile if a line is none of this shop, and OSError.
+
+    An unfinished last line is left out: its order is in Redis.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                order = json.loads(line, parse_float=str)
+                if order["shop"] != shop:
+                    raise UnusableFile(f"line {number} of {path} is of another shop")
+                yield order
+            except (KeyError, TypeError, ValueError):
+                if not line.endswith(b"\n"):
+                    return
+                raise UnusableFile(f"line {number} of {path} is no line of an archive") from None
 
 
 def created_at(line: str) -> str:

@@ -47,9 +47,8 @@ class IdSet:
                         yield number * _CHUNK + index * 8 + bit
 
 
-async def scan_batches(store: Store) -> AsyncIterator[list[int]]:
-    """Yield the ids of all orders in batches, each id once."""
-    seen = IdSet()
+async def scan_batches(store: Store, seen: IdSet) -> AsyncIterator[list[int]]:
+    """Yield the ids of all orders in batches, each id once. Add them to `seen`."""
     batch: list[int] = []
     async for order_id in store.orders.scan_ids():
         if seen.add(order_id):

@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
 
+from service.domain.money import parse_cents
 from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines, parse_units, with_returned
 from service.domain.times import Milliseconds, format_timestamp, parse_timestamp
-from service.ops.order_rows import BATCH, read_rows, scan_batches
+from service.ops.order_rows import BATCH, IdSet, read_rows, scan_batches
 from service.storage.records import HashValues
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
@@ -58,6 +60,7 @@ class SalesReport:
     `groups`: by product id, or by the number of the period since 1970.
     `names`: of the products in `groups`.
     `unreadable`: how many orders are damaged, so that they are not in the sums.
+    `archived`: how many orders of archives were read.
     """
 
     by: Grouping
@@ -65,6 +68,7 @@ class SalesReport:
     groups: defaultdict[int, Sums] = field(default_factory=lambda: defaultdict(Sums))
     names: dict[int, str] = field(default_factory=dict)
     unreadable: int = 0
+    archived: int = 0
 
     @property
     def nameless(self) -> int:
@@ -104,24 +108,35 @@ async def add_up_sales(
     start: Milliseconds | None = None,
     end: Milliseconds | None = None,
     progress: Callable[[int], object] = lambda count: None,
+    archived: Iterable[Mapping[str, Any]] = (),
 ) -> SalesReport:
     """Read all orders, in bounded batches, and add up those that were completed from `start` on and before `end`.
 
     Call `progress` with the number of orders of each batch. An order that changes meanwhile counts as it was before or
-    after the change.
+    after the change. `archived`: the orders of archives, as `read_archive` yields them. Each order counts once.
     """
     first, last = start or 0, _LAST_MOMENT if end is None else end - 1
     report = SalesReport(by)
-    async for order_ids in scan_batches(store):
+    seen = IdSet()
+
+    def add(read: Callable[[], Sale | None]) -> None:
+        try:
+            sale = read()
+        except (KeyError, TypeError, ValueError):
+            report.unreadable += 1
+            return
+        if sale is not None and first <= sale.moment <= last:
+            report.add(sale)
+
+    async for order_ids in scan_batches(store, seen):
         for row in await read_rows(store, order_ids, FIELDS):
-            try:
-                sale = read_sale(row)
-            except ValueError:
-                report.unreadable += 1
-                continue
-            if sale is not None and first <= sale.moment <= last:
-                report.add(sale)
+            add(partial(read_sale, row))
         progress(len(order_ids))
+    # After Redis: an order that is archived meanwhile is in the file then.
+    for order in archived:
+        if seen.add(order["id"]):
+            report.archived += 1
+            add(partial(read_archived_sale, order))
     if by == "product":
         product_ids = sorted(report.groups)
         for begin in range(0, len(product_ids), BATCH):
@@ -142,6 +157,17 @@ def read_sale(row: HashValues) -> Sale | None:
         raise ValueError(f"before 1970 or after 9999: {moment}")
     lines = parse_lines(products or "")
     return Sale(moment, lines if returned is None else _lines_with_returned(lines, returned))
+
+
+def read_archived_sale(order: Mapping[str, Any]) -> Sale | None:
+    """Return the sale of an order of an archive. None: the order was not completed. Raise an error if it is damaged."""
+    if order["status"] != OrderStatus.COMPLETED:
+        return None
+    lines = [
+        OrderLine(line["product_id"], line["quantity"], parse_cents(str(line["price"])), line.get("returned"))
+        for line in order["products"]
+    ]
+    return Sale(parse_timestamp(order.get("completed_at", order["created_at"])), lines)
 
 
 def _lines_with_returned(lines: tuple[OrderLine, ...], text: str) -> tuple[OrderLine, ...]:
