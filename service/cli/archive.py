@@ -51,9 +51,11 @@ def command(options: dict[str, str], before: Milliseconds, file: Path, keep_days
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
         try:
-            with ArchiveFile(file, settings.shop) as archive_file:
-                with progress_bar(await estimate_orders(store), " orders") as bar:
-                    report = await archive(store, settings.shop, archive_file, before, keep_days * DAY_MS, bar.update)
+            with (
+                ArchiveFile(file, settings.shop) as archive_file,
+                progress_bar(await estimate_orders(store), " orders") as bar,
+            ):
+                report = await archive(store, settings.shop, archive_file, before, keep_days * DAY_MS, bar.update)
         except UnusableFile as error:
             return fail(str(error))
         return _print(report, file, keep_days)

@@ -11,7 +11,7 @@ from service.storage.archive import MOMENT_FIELDS, EndedOrder, ended_at
 from service.storage.store import Store
 
 ORDERS_PER_SCRIPT: Final = 100
-"""Redis removes so many orders in about two milliseconds, and executes nothing else meanwhile."""
+"""Redis needs one to two milliseconds for them, and executes nothing else meanwhile."""
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
