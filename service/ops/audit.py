@@ -42,7 +42,7 @@ from service.ops.audit_checks import (
 from service.ops.audit_customers import audit_customers, audit_references
 from service.ops.ledger import Ledger, order_changes
 from service.storage import keys
-from service.storage.inspection import OrderRow, Unreadable
+from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
 
@@ -125,6 +125,8 @@ class _Audit:
             keys.reference_orders(shop, ""),
         )
         self.archived = ArchivedIds(shop, [])
+        self.counts_archived = False
+        """Whether a product counts units of archived orders."""
         self.findings: dict[Finding, None] = {}
         """A dict, because it keeps the order and has no duplicates: SCAN may return a key twice."""
 
@@ -148,6 +150,9 @@ class _Audit:
             await self.read_names()
         await self.follow_events(await self.store.events.last_id())
         await self.read_products()
+        if self.counts_archived and not await self.store.archive.count():
+            what = "has no id, but products count units of archived orders"
+            self.add_findings([Finding(keys.archived(self.shop), what)])
         newest = await self.store.events.last_id()
         if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
             raise AuditInconclusive(_EVENTS_MISSING)
@@ -291,6 +296,7 @@ class _Audit:
             for product_id, row in zip(batch, rows, strict=True):
                 if isinstance(row, Unreadable) or row.exists:
                     self.report.products += 1
+                self.counts_archived |= isinstance(row, ProductRow) and row.archived is not None
                 self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))
             self.progress(len(batch))
 

@@ -167,7 +167,7 @@ def test_a_command_that_is_killed_again_and_again_archives_each_order_once(holdf
             running.kill()
         size = file.stat().st_size
         in_file = {json.loads(line)["id"] for line in file.read_bytes().split(b"\n")[:-1]}
-        live = {int(key.rpartition(b":")[2]) for key in holdfast.redis.keys("{cli}:order:*")}
+        live = {int(key[len("{cli}:order:") :]) for key in holdfast.redis.keys("{cli}:order:*")}
         assert in_file | live == set(range(1, 4001))
         assert holdfast("audit").returncode == 0
     result = holdfast(*ARCHIVE)

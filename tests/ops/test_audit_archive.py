@@ -53,6 +53,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | int, ...], str, str]] = {
         ARCHIVED,
         "has the range 'first' to 9, which is no range of ids",
     ),
+    "the ranges are gone": (("DEL", ARCHIVED), ARCHIVED, "has no id, but products count units of archived orders"),
     "the ranges are a text": (("SET", ARCHIVED, "text"), ARCHIVED, "is a string, not a sorted set"),
 }
 
