@@ -168,8 +168,8 @@ class Archive:
         return int(float(reply[1])) if reply else 0
 
     async def count(self) -> int:
-        """Return how many orders were archived."""
-        return sum([int(float(last)) - int(first) + 1 async for first, last in self.ranges()])
+        """Return how many orders were archived. Damaged ranges do not count: the audit names them."""
+        return sum([int(float(last)) - int(first) + 1 async for first, last in self.ranges() if first.isdecimal()])
 
     async def ranges(self) -> AsyncIterator[Range]:
         """Yield all ranges, lowest first. If there are many, two may have been joined between two reads."""
