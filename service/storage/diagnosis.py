@@ -25,6 +25,9 @@ WRITES: Final = 50
 RECENT_EVENTS: Final = 1000
 """Of these it is counted how many are of new orders."""
 
+MIN_SECONDS: Final = 3600
+"""From a shorter time, it cannot be known how many orders come in a day."""
+
 
 class Sizes(NamedTuple):
     """How much there is of a shop. `overdue`: holds that should have ended."""
@@ -194,7 +197,8 @@ class _Reader:
             archived = sum(int(float(last)) - int(first) + 1 for first, last in pairs)
             placed = sum("order_placed" in fields for _, fields in newest) / len(newest)
             seconds = int(clock[0]) - int(oldest[0][0].partition("-")[0]) / 1000
-            return Growth(last_order_id - archived, length * placed / max(seconds, 1) * 86_400)
+            if seconds >= MIN_SECONDS:
+                return Growth(last_order_id - archived, length * placed / seconds * 86_400)
         return None
 
     async def _groups(self) -> dict[str, int | None] | None:
