@@ -1,11 +1,15 @@
 """A run of the archive that is killed can be repeated with the same file: no order is lost, and none is in it twice."""
 
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.storage import keys
+from service.storage.archive import EndedOrder
 from tests.support.archive import LATER, ids_in, lines_of, live_ids, run
 from tests.support.audited_shop import AuditedShop, SmallPages, assert_no_findings, fill, new_return, open_shop
 from tests.support.fake_redis import FakeRedis
@@ -78,3 +82,31 @@ async def test_an_order_that_changes_after_a_killed_run_is_in_the_file_once_as_i
     assert ids_in(tmp_path / "a") == [3, 4, 5, 1]
     assert lines_of(tmp_path / "a")[-1]["products"][0]["returned"] == 1
     assert_no_findings(await shop.audit())
+
+
+async def test_an_order_is_synced_to_the_disk_before_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.ops.archive.BATCH", 2)
+    shop = await fill(open_shop(FakeRedis()))
+    shop.clock.forward(LATER)
+    path, remove, fsync = tmp_path / "a", shop.store.archive.remove, os.fsync
+    synced = b""
+
+    def note_sync(descriptor: int) -> None:
+        nonlocal synced
+        fsync(descriptor)
+        if os.path.sameopenfile(descriptor, path_descriptor):
+            synced = path.read_bytes()
+
+    async def check_first(orders: Sequence[EndedOrder], keep_ms: int) -> list[str]:
+        on_disk = {json.loads(line)["id"] for line in synced.splitlines()}
+        assert {order.order.id for order in orders} <= on_disk
+        return await remove(orders, keep_ms)
+
+    path.touch()
+    path_descriptor = os.open(path, os.O_RDONLY)
+    monkeypatch.setattr("os.fsync", note_sync)
+    monkeypatch.setattr(shop.store.archive, "remove", check_first)
+    assert (await run(shop, path, keep_days=0)).archived == 4
+    os.close(path_descriptor)
