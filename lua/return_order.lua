@@ -60,8 +60,8 @@ if idempotency_key ~= '' then
   if refusal_text then return {'refused', refusal_text} end
 end
 redis.call('XLEN', events_key)
-local status, expires_at, returned, refunded, written_off, reference, customer = unpack(
-  redis.call('HMGET', order_key, 'status', 'expires_at', 'returned', 'refunded', 'written_off', 'reference', 'customer'))
+local status, expires_at, returned, refunded, written_off, reference, customer, return_keys = unpack(
+  redis.call('HMGET', order_key, 'status', 'expires_at', 'returned', 'refunded', 'written_off', 'reference', 'customer', 'return_keys'))
 if not status then return {'absent'} end
 if status == 'cancelled' then return {'cancelled'} end
 if status == 'expired' then return {'expired'} end
@@ -135,9 +135,13 @@ if refusal then
   return refusal
 end
 redis.call('XADD', events_key, 'MAXLEN', '~', events_max, '*', unpack(event))
-redis.call('HSET', order_key, 'returned', returned, 'refunded', refunded)
+redis.call('HSET', order_key, 'returned', returned, 'refunded', refunded, 'returned_at', string.format('%.0f', now_ms))
 if restock ~= '1' then redis.call('HSET', order_key, 'written_off', written_off) end
-if idempotency_key ~= '' then redis.call('HSET', outcome_key, 'fingerprint', fingerprint, 'return', order_id) end
+if idempotency_key ~= '' then
+  redis.call('HSET', outcome_key, 'fingerprint', fingerprint, 'return', order_id)
+  redis.call('HSET', order_key, 'return_keys',
+    (return_keys and return_keys .. '\n' or '') .. idempotency_key .. (by ~= '' and ' ' .. by or ''))
+end
 for i, line in ipairs(lines) do
   if customer and line.units > 0 then redis.call('HSET', customer_key, line.product_id, string.format('%.0f', line.units))
   elseif customer then redis.call('HDEL', customer_key, line.product_id) end

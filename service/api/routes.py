@@ -8,6 +8,7 @@ from service.api.request import MERGE_PATCH
 from service.domain.errors.order_refusals import ORDER_REFUSALS
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
+    OrderArchived,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -43,7 +44,7 @@ CALLS: Final = (
     Call(
         "POST", "/orders", orders.place_order,
         scope="orders:write", answer=ORDER_CREATED, body=NewOrder, takes_idempotency_key=True,
-        refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
+        refuses=(*ORDER_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "GET", "/products", products.list_products,
@@ -85,28 +86,29 @@ CALLS: Final = (
     Call(
         "GET", "/orders/{id}", orders.get_order,
         scope="orders:read", answer=Answer(200, "Order"), not_found=OrderNotFound,
-        refuses=(OrderCancelled, OrderExpired),
+        refuses=(OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "DELETE", "/orders/{id}", orders.cancel_order,
         scope="orders:write", answer=Answer(204), not_found=OrderNotFound,
-        refuses=(OrderCompleted, OrderExpired),
+        refuses=(OrderCompleted, OrderExpired, OrderArchived),
     ),
     Call(
         "PATCH", "/orders/{id}", orders.extend_hold,
         scope="orders:write", answer=Answer(200, "Order"), not_found=OrderNotFound,
-        body=HoldExtension, media_types=MERGE_PATCH, refuses=(OrderCompleted, OrderCancelled, OrderExpired),
+        body=HoldExtension, media_types=MERGE_PATCH,
+        refuses=(OrderCompleted, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "POST", "/orders/{id}/returns", orders.return_products,
         scope="orders:write", answer=ORDER_CREATED, not_found=OrderNotFound,
         body=NewReturn, takes_idempotency_key=True,
-        refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired),
+        refuses=(*RETURN_REFUSALS, IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "POST", "/orders/{id}/complete", orders.complete_order,
         scope="orders:write", answer=Answer(200, "Order"), not_found=OrderNotFound,
-        refuses=(OrderCancelled, OrderExpired),
+        refuses=(OrderCancelled, OrderExpired, OrderArchived),
     ),
     Call(
         "GET", "/livez", health.livez,

@@ -65,7 +65,8 @@ def command(options: dict[str, str], as_json: bool) -> int:
 
 def _print_report(report: "Report") -> None:
     products, orders = counted(report.products, "product"), counted(report.orders, "order")
-    print(f"{products}, {orders}, {report.pending:,} of them pending.")
+    archived = f" {counted(report.archived, 'archived order')}." if report.archived else ""
+    print(f"{products}, {orders}, {report.pending:,} of them pending.{archived}")
     for finding in report.findings:
         print(f"{finding.key} {finding.what}")
     if report.balanced:

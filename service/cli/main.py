@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "events": ("events", "Print the event stream as JSON lines."),
     "import": ("import_", "Add the products of a .jsonl or .csv file."),
     "export": ("export", "Print all products on sale, or all pending and completed orders."),
+    "archive": ("archive", "Move orders that ended long ago from Redis to a file."),
     "key": ("key", "Make API keys, and list them."),
     "openapi": ("openapi", "Print the description of the API (OpenAPI 3.1)."),
     "sales": ("sales", "Print what was sold: orders, units, revenue, and what came back of them."),

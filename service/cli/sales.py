@@ -1,15 +1,16 @@
 """`holdfast sales`."""
 
-import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
-from service.domain.times import Milliseconds, parse_timestamp
+from service.cli.times import check_time
+from service.domain.times import Milliseconds
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -18,28 +19,24 @@ if TYPE_CHECKING:
     from service.storage.store import Store
 
 
-def _check_time(ctx: click.Context, parameter: click.Parameter, text: str | None) -> Milliseconds | None:
-    if text is None:
-        return None
-    is_date = re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII)
-    try:
-        return parse_timestamp(f"{text}T00:00:00Z" if is_date else text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not a date such as 2026-11-26, and not a time such as 2026-11-26T09:30:00Z"
-        ) from None
-
-
 @click.command("sales")
 @click.option("--by", type=click.Choice(["product", "day", "hour"]), help="One row for each. Default: all in one row.")
-@click.option("--from", "start", metavar="TIME", callback=_check_time, help="Only sales at this time or later.")
-@click.option("--until", "end", metavar="TIME", callback=_check_time, help="Only sales before this time.")
+@click.option("--from", "start", metavar="TIME", callback=check_time, help="Only sales at this time or later.")
+@click.option("--until", "end", metavar="TIME", callback=check_time, help="Only sales before this time.")
 @click.option(
     "--format",
     "sales_format",
     type=click.Choice(["table", "csv", "json"]),
     default="table",
     help="A table (default), CSV, or a JSON array.",
+)
+@click.option(
+    "--archive",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Also the orders in a file of `holdfast archive`. May be given several times.",
 )
 @click.pass_obj
 def command(
@@ -48,6 +45,7 @@ def command(
     start: Milliseconds | None,
     end: Milliseconds | None,
     sales_format: "SalesFormat",
+    files: tuple[Path, ...],
 ) -> int:
     """Print what was sold: orders, units, revenue, and what came back of them.
 
@@ -63,26 +61,23 @@ def command(
         raise click.UsageError("--until must be later than --from.")
 
     async def work(store: "Store") -> int:
+        from service.ops.archive_file import UnusableFile, read_archive
         from service.ops.sales import add_up_sales
 
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
-        with progress_bar(await _count_orders(store), " orders") as bar:
-            report = await add_up_sales(store, by or "total", start, end, bar.update)
+        with progress_bar(await estimate_orders(store), " orders") as bar:
+            archived = (order for file in files for order in read_archive(file, settings.shop))
+            try:
+                report = await add_up_sales(store, by or "total", start, end, bar.update, archived)
+            except UnusableFile as error:
+                return fail(str(error))
         _print(report, sales_format)
+        if (missing := await store.archive.count() - report.archived) > 0:
+            fail(f"not in the sums: {counted(missing, 'archived order')} (--archive FILE adds them)")
         return _report_damage(report)
 
     return run_on_shop(settings, work)
-
-
-async def _count_orders(store: "Store") -> int | None:
-    """Return about how many orders there are, for the progress bar. None: the counter of ids is damaged."""
-    from service.storage.sender import ErrorReply
-
-    try:
-        return await store.orders.last_id()
-    except (ErrorReply, ValueError):
-        return None
 
 
 def _print(report: "SalesReport", sales_format: "SalesFormat") -> None:

@@ -65,6 +65,16 @@ async def explain_missing_shop(store: "Store", shop: str) -> str | None:
     return f"there is no shop {shop!r} in this Redis (HOLDFAST_SHOP); {names}"
 
 
+async def estimate_orders(store: "Store") -> int | None:
+    """Return about how many orders there are, for a progress bar. None: the counter of ids is damaged."""
+    from service.storage.sender import ErrorReply
+
+    try:
+        return max(await store.orders.last_id() - await store.archive.count(), 0)
+    except (ErrorReply, ValueError):
+        return None
+
+
 @contextmanager
 def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""

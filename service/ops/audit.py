@@ -21,6 +21,7 @@ from typing import Final
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.event import event_position
 from service.domain.limits import MAX_ID
+from service.ops.audit_archive import ArchivedIds
 from service.ops.audit_checks import (
     Finding,
     check_counter,
@@ -39,9 +40,9 @@ from service.ops.audit_checks import (
     returned_of,
 )
 from service.ops.audit_customers import audit_customers, audit_references
-from service.ops.ledger import Ledger, order_change
+from service.ops.ledger import Ledger, order_changes
 from service.storage import keys
-from service.storage.inspection import OrderRow, Unreadable
+from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
 
@@ -68,6 +69,7 @@ class Report:
     products: int = 0
     orders: int = 0
     pending: int = 0
+    archived: int = 0
     events_followed: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -122,6 +124,9 @@ class _Audit:
             keys.customer_orders(shop, ""),
             keys.reference_orders(shop, ""),
         )
+        self.archived = ArchivedIds(shop, [])
+        self.counts_archived = False
+        """Whether a product counts units of archived orders."""
         self.findings: dict[Finding, None] = {}
         """A dict, because it keeps the order and has no duplicates: SCAN may return a key twice."""
 
@@ -138,18 +143,31 @@ class _Audit:
     async def read_all(self) -> None:
         start = self.position = await self.store.events.last_id()
         await self.check_events(start)
+        await self.read_archived()
         await self.read_orders()
         await self.read_indexes()
         if self.has_names:
             await self.read_names()
         await self.follow_events(await self.store.events.last_id())
         await self.read_products()
+        if self.counts_archived and not [found async for found in self.store.archive.ranges()]:
+            what = "has no id, but products count units of archived orders"
+            self.add_findings([Finding(keys.archived(self.shop), what)])
         newest = await self.store.events.last_id()
         if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
             raise AuditInconclusive(_EVENTS_MISSING)
 
     def add_findings(self, findings: Iterable[Finding]) -> None:
         self.findings.update(dict.fromkeys(findings))
+
+    async def read_archived(self) -> None:
+        """Read which orders were archived, and check it. Read before the orders: none of them may be among those."""
+        for _ in range(MAX_ATTEMPTS):  # because ranges may be joined while they are read
+            self.archived = ArchivedIds(self.shop, [found async for found in self.store.archive.ranges()])
+            if not self.archived.wrong:
+                break
+        self.add_findings(self.archived.check(await self.last_order_id()))
+        self.report.archived = len(self.archived)
 
     async def read_orders(self) -> None:
         """Read and check all orders, and count them. Remember which products there are."""
@@ -175,7 +193,8 @@ class _Audit:
                 if self.store.inspection.server_id != server_id:
                     raise AuditInconclusive("Redis was restarted or replaced")
                 for order_id, row in zip(batch, rows, strict=True):
-                    self.count_order(order_id, row)
+                    if not await self.was_archived(order_id, row):
+                        self.count_order(order_id, row)
                 await self.check_named(batch, rows)
                 self.progress(len(batch))
 
@@ -191,7 +210,16 @@ class _Audit:
             return
         self.has_names = True
         for (index, order_id), score in zip(entries, await self.store.inspection.scores(entries), strict=True):
-            self.add_findings(check_score(self.shop, index, order_id, score))
+            if found := check_score(self.shop, index, order_id, score):
+                _, [row] = await self.store.inspection.audit_orders([order_id])
+                if not await self.was_archived(order_id, row):
+                    self.add_findings(found)
+
+    async def was_archived(self, order_id: int, row: OrderRow | Unreadable) -> bool:
+        """Return whether an order was removed after its id was read."""
+        if isinstance(row, Unreadable) or row.exists:
+            return False
+        return await self.store.inspection.key_type(keys.order(self.shop, order_id)) == "none"
 
     async def read_names(self) -> None:
         """Check the counts of all customers, and the indexes of all customers and references."""
@@ -210,9 +238,17 @@ class _Audit:
             members = await self.store.inspection.index_members(indexes, 1) if indexes else []
             for customer, first in zip(counted, members, strict=True):
                 if not first:
-                    what = "counts units, but this customer has no orders"
-                    self.add_findings([Finding(keys.customer(self.shop, customer), what)])
+                    await self.check_customer_without_orders(customer)
             self.progress(len(batch))
+
+    async def check_customer_without_orders(self, customer: str) -> None:
+        """Find counts of a customer that no order explains: all orders of this customer may be archived."""
+        findings, complete = await audit_customers(self.store, self.shop, [customer])
+        if findings:
+            what = "counts units, but this customer has no orders"
+            self.add_findings([Finding(keys.customer(self.shop, customer), what)])
+        if not complete:
+            raise AuditInconclusive(_EVENTS_MISSING)
 
     async def last_order_id(self) -> int:
         try:
@@ -221,6 +257,7 @@ class _Audit:
             return MAX_ID  # there is a finding about it already
 
     def count_order(self, order_id: int, row: OrderRow | Unreadable) -> None:
+        self.add_findings(self.archived.check_order(order_id))
         lines = lines_of(row)
         if findings := check_order(self.shop, order_id, row, lines):
             self.add_findings(findings)
@@ -242,7 +279,9 @@ class _Audit:
                 for batch in _batches(order_ids):
                     _, rows = await self.store.inspection.audit_orders(batch)
                     for order_id, row in zip(batch, rows, strict=True):
-                        self.add_findings(check_indexed_order(index, order_id, row))
+                        found = check_indexed_order(index, order_id, row)
+                        if found and await self.store.inspection.scores([(index, order_id)]) != [None]:
+                            self.add_findings(found)
         index = keys.products(self.shop)
         async for members in self.store.inspection.scan_index(index):
             product_ids, findings = check_members(index, members)
@@ -257,6 +296,7 @@ class _Audit:
             for product_id, row in zip(batch, rows, strict=True):
                 if isinstance(row, Unreadable) or row.exists:
                     self.report.products += 1
+                self.counts_archived |= isinstance(row, ProductRow) and row.archived is not None
                 self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))
             self.progress(len(batch))
 
@@ -276,7 +316,7 @@ class _Audit:
                 break
             for event in events:
                 self.add_findings(check_event(self.shop, event))
-                if (change := order_change(event)) is not None:
+                for change in order_changes(event):
                     self.ledger.apply(change)
             self.report.events_followed += len(events)
             self.position = events[-1].id

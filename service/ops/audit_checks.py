@@ -14,7 +14,7 @@ from service.storage.inspection import OrderRow, ProductRow, Unreadable
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
 
-_is_id = re.compile("[1-9][0-9]{0,15}").fullmatch
+is_id = re.compile("[1-9][0-9]{0,15}").fullmatch
 _is_number = re.compile("[0-9]{1,18}").fullmatch
 
 
@@ -208,11 +208,25 @@ def _check_units(row: ProductRow, units: Units) -> list[str]:
         wrong.append(f"has received {received}, but stock {stock} + held {held} + sold {sold} is {stock + held + sold}")
     if held != units.held:
         wrong.append(f"has held {held}, but its orders add up to {units.held}")
-    if sold != units.sold:
-        wrong.append(f"has sold {sold}, but its orders add up to {units.sold}")
-    if (row.written_off or "0") != str(units.written_off):
-        wrong.append(f"has written_off {row.written_off or 0}, but its orders add up to {units.written_off}")
+    wrong += _check_with_archived("sold", str(sold), units.sold, "archived", row.archived)
+    wrong += _check_with_archived(
+        *("written_off", row.written_off or "0", units.written_off),
+        *("archived_written_off", row.archived_written_off),
+    )
     return wrong
+
+
+def _check_with_archived(
+    name: str, counted: str, of_orders: int, archived_name: str, of_archived: str | None
+) -> list[str]:
+    """Compare a counter with what the orders add up to, and with what it says of archived orders."""
+    if of_archived is None:
+        return [] if counted == str(of_orders) else [f"has {name} {counted}, but its orders add up to {of_orders}"]
+    if not _is_number(of_archived):
+        return [_not_expected(archived_name, of_archived, _WHOLE_NUMBER)]
+    if counted == str(of_orders + int(of_archived)):
+        return []
+    return [f"has {name} {counted}, but its orders add up to {of_orders}, and {archived_name} to {of_archived}"]
 
 
 def expected_types(shop: str) -> dict[str, str]:
@@ -221,6 +235,7 @@ def expected_types(shop: str) -> dict[str, str]:
         keys.products(shop): "zset",
         keys.holds(shop): "zset",
         keys.pending(shop): "zset",
+        keys.archived(shop): "zset",
         keys.events(shop): "stream",
         **dict.fromkeys(counters(shop), "string"),
     }
@@ -271,8 +286,8 @@ def check_indexed_order(index: str, order_id: int, row: OrderRow | Unreadable) -
 
 
 def _ids_in(texts: Sequence[str]) -> tuple[list[int], list[str]]:
-    ids = [int(text) for text in texts if _is_id(text)]
-    return ids, [] if len(ids) == len(texts) else [text for text in texts if not _is_id(text)]
+    ids = [int(text) for text in texts if is_id(text)]
+    return ids, [] if len(ids) == len(texts) else [text for text in texts if not is_id(text)]
 
 
 def _not_expected(field: str, value: str | None, expected: str) -> str:

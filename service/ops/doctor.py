@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from service.domain.errors.storage import UnsupportedRedis
 from service.settings import Settings
@@ -39,6 +39,13 @@ class Finding(NamedTuple):
 def unreachable(reason: str) -> Finding:
     """Return the finding about a Redis that cannot be asked."""
     return Finding("bad", "connection", f"Redis cannot be reached: {reason.rstrip('.')}. Check HOLDFAST_REDIS_URL.")
+
+
+MIN_ORDERS: Final = 10_000
+"""With fewer orders, most of the memory is not that of orders, so a forecast would be too early by far."""
+
+FORECAST_DAYS: Final = 14
+"""If the memory is full within so many days, something should be done."""
 
 
 def examine(found: Diagnosis, settings: Settings, redis_cli: str) -> list[Finding]:
@@ -166,10 +173,25 @@ def _memory(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Fi
     system = int(found.info.get("total_system_memory", 0))
     of = f" of maxmemory {_bytes(limit)}" if limit else f"; the machine has {_bytes(system)}" if system else ""
     yield Finding("ok", "memory", f"{_bytes(used)} are used{of}.")
+    yield from _forecast(found, used, limit or system, redis_cli)
     if evicted := int(found.info.get("evicted_keys", 0)):
         yield Finding(
             "bad", "evicted", f"{evicted:,} keys were deleted for memory since Redis started.", ("holdfast audit",)
         )
+
+
+def _forecast(found: Diagnosis, used: int, limit: int, redis_cli: str) -> Iterator[Finding]:
+    """Say when the memory is full if orders come as they do now, and each takes what orders took on average."""
+    growth = found.growth
+    if growth is None or growth.orders < MIN_ORDERS or growth.orders_per_day < 1 or limit <= used:
+        return
+    days = (limit - used) / (growth.orders_per_day * used / growth.orders)
+    sentence = f"At {growth.orders_per_day:,.0f} orders a day, as the events say, memory is full in {days:,.0f} days."
+    if days > FORECAST_DAYS:
+        yield Finding("ok", "growth", sentence)
+        return
+    commands = ("holdfast archive --before TIME --to FILE   # or more memory",)
+    yield Finding("note", "growth", sentence, commands)
 
 
 def _rights(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from service.domain.event import STATUS_AFTER_EVENT, Event
+from service.domain.event import STATUS_AFTER_EVENT, Event, parse_archived
+from service.domain.money import Cents
 from service.domain.order import UNITS_IN, OrderLine, parse_lines, parse_units
 
 _CHUNK = 65_536
@@ -18,6 +19,9 @@ _UNREAD, _NO_STATUS = 0, 1
 _CODES = {status: code for code, status in enumerate(UNITS_IN, 2)}
 _STATUS_OF = {code: status for status, code in _CODES.items()}
 
+
+ARCHIVED: Final = "archived"
+"""Instead of a status, for an order that is not in Redis any more. It counts nothing."""
 
 NOTHING: Final[Mapping[int, int]] = {}
 
@@ -51,6 +55,21 @@ def order_change(event: Event) -> OrderChange | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def order_changes(event: Event) -> list[OrderChange]:
+    """Return how an event changed orders: one of them, or all those that were archived together."""
+    if event.fields.get("event") != "orders_archived":
+        change = order_change(event)
+        return [] if change is None else [change]
+    try:
+        archived = parse_archived(event.fields["orders"])
+    except (KeyError, ValueError):
+        return []
+    return [
+        OrderChange(order_id, ARCHIVED, tuple([OrderLine(id_, number, Cents(0)) for id_, number in units.items()]))
+        for order_id, units in archived.items()
+    ]
 
 
 class Units(NamedTuple):
@@ -110,9 +129,22 @@ class Ledger:
         if returned or written_off:
             self._came_back[order_id] = returned, written_off
 
+    def set_archived(self, order_id: int, lines: Sequence[OrderLine]) -> None:
+        """Count an order no longer. `lines`: the units that it had sold, without those that came back."""
+        was_counted = self.knows(order_id)
+        self.set_order(order_id, ARCHIVED, lines)
+        returned, written_off = self._came_back.pop(order_id, (NOTHING, NOTHING))
+        if not was_counted:  # it was archived before it was read, and only the event of its return was counted
+            for product_id, quantity in returned.items():
+                self._sold[product_id] += quantity
+        for product_id, quantity in written_off.items():
+            self._written_off[product_id] -= quantity
+
     def apply(self, change: OrderChange) -> None:
         """Bring an order to its state after an event. In the end, all events since the order was read are applied."""
-        if change.lines is not None:
+        if change.lines is not None and change.status == ARCHIVED:
+            self.set_archived(change.order_id, change.lines)
+        elif change.lines is not None:
             self.set_order(change.order_id, change.status, change.lines)
         else:
             self.set_returned(change.order_id, change.returned, change.written_off)

@@ -1,12 +1,15 @@
 """Adds up what was sold, by product, day or hour, and what came back of it: `holdfast sales`."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
 
+from service.domain.money import parse_cents
 from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines, parse_units, with_returned
 from service.domain.times import Milliseconds, format_timestamp, parse_timestamp
+from service.ops.order_rows import BATCH, IdSet, read_rows, scan_batches
 from service.storage.records import HashValues
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
@@ -15,12 +18,6 @@ Grouping = Literal["total", "product", "day", "hour"]
 
 FIELDS: Final = ("status", "created_at", "completed_at", "products", "returned")
 """The fields that are read of every order. `read_sale` unpacks a row in the same order."""
-
-_BATCH = 500
-"""Keys that one script reads: Redis executes nothing else meanwhile."""
-
-_CHUNK = 65_536
-"""Order ids that are remembered in one bytearray: an unused range of ids then costs no memory."""
 
 _PERIOD_MS: Final = {"day": 86_400_000, "hour": 3_600_000}
 
@@ -63,6 +60,7 @@ class SalesReport:
     `groups`: by product id, or by the number of the period since 1970.
     `names`: of the products in `groups`.
     `unreadable`: how many orders are damaged, so that they are not in the sums.
+    `archived`: how many orders of archives were read.
     """
 
     by: Grouping
@@ -70,6 +68,7 @@ class SalesReport:
     groups: defaultdict[int, Sums] = field(default_factory=lambda: defaultdict(Sums))
     names: dict[int, str] = field(default_factory=dict)
     unreadable: int = 0
+    archived: int = 0
 
     @property
     def nameless(self) -> int:
@@ -109,28 +108,39 @@ async def add_up_sales(
     start: Milliseconds | None = None,
     end: Milliseconds | None = None,
     progress: Callable[[int], object] = lambda count: None,
+    archived: Iterable[Mapping[str, Any]] = (),
 ) -> SalesReport:
     """Read all orders, in bounded batches, and add up those that were completed from `start` on and before `end`.
 
     Call `progress` with the number of orders of each batch. An order that changes meanwhile counts as it was before or
-    after the change.
+    after the change. `archived`: the orders of archives, as `read_archive` yields them. Each order counts once.
     """
     first, last = start or 0, _LAST_MOMENT if end is None else end - 1
     report = SalesReport(by)
-    async for order_ids in _batches(store):
-        for row in await _read_rows(store, order_ids):
-            try:
-                sale = read_sale(row)
-            except ValueError:
-                report.unreadable += 1
-                continue
-            if sale is not None and first <= sale.moment <= last:
-                report.add(sale)
+    seen = IdSet()
+
+    def add(read: Callable[[], Sale | None]) -> None:
+        try:
+            sale = read()
+        except (KeyError, TypeError, ValueError):
+            report.unreadable += 1
+            return
+        if sale is not None and first <= sale.moment <= last:
+            report.add(sale)
+
+    async for order_ids in scan_batches(store, seen):
+        for row in await read_rows(store, order_ids, FIELDS):
+            add(partial(read_sale, row))
         progress(len(order_ids))
+    # After Redis: an order that is archived meanwhile is in the file then.
+    for order in archived:
+        if seen.add(order["id"]):
+            report.archived += 1
+            add(partial(read_archived_sale, order))
     if by == "product":
         product_ids = sorted(report.groups)
-        for begin in range(0, len(product_ids), _BATCH):
-            report.names.update(await _read_names(store, product_ids[begin : begin + _BATCH]))
+        for begin in range(0, len(product_ids), BATCH):
+            report.names.update(await _read_names(store, product_ids[begin : begin + BATCH]))
     return report
 
 
@@ -149,6 +159,17 @@ def read_sale(row: HashValues) -> Sale | None:
     return Sale(moment, lines if returned is None else _lines_with_returned(lines, returned))
 
 
+def read_archived_sale(order: Mapping[str, Any]) -> Sale | None:
+    """Return the sale of an order of an archive. None: the order was not completed. Raise an error if it is damaged."""
+    if order["status"] != OrderStatus.COMPLETED:
+        return None
+    lines = [
+        OrderLine(line["product_id"], line["quantity"], parse_cents(str(line["price"])), line.get("returned"))
+        for line in order["products"]
+    ]
+    return Sale(parse_timestamp(order.get("completed_at", order["created_at"])), lines)
+
+
 def _lines_with_returned(lines: tuple[OrderLine, ...], text: str) -> tuple[OrderLine, ...]:
     """Return the lines with the units that came back. Raise ValueError if more came back than was bought."""
     returned = parse_units(text)
@@ -156,38 +177,6 @@ def _lines_with_returned(lines: tuple[OrderLine, ...], text: str) -> tuple[Order
     if any(units > bought.get(product_id, 0) for product_id, units in returned.items()):
         raise ValueError(f"more came back than was bought: {text[:100]!r}")
     return with_returned(lines, returned)
-
-
-async def _batches(store: Store) -> AsyncIterator[list[int]]:
-    """Yield the ids of all orders in batches, each id once."""
-    # One bit per id, because a set of a million ids takes 60 MB. In chunks by id, because a shop may have large gaps.
-    seen: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_CHUNK // 8))
-    batch: list[int] = []
-    async for order_id in store.orders.scan_ids():
-        chunk, index, bit = seen[order_id // _CHUNK], order_id % _CHUNK // 8, 1 << order_id % 8
-        if chunk[index] & bit:
-            continue
-        chunk[index] |= bit
-        batch.append(order_id)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-async def _read_rows(store: Store, order_ids: Sequence[int]) -> Sequence[HashValues]:
-    """Return rows with FIELDS. The row of a key that is not a hash has no value."""
-    try:
-        return await store.orders.read_fields(order_ids, FIELDS)
-    except ErrorReply as error:
-        if error.code != "WRONGTYPE":
-            raise
-    if len(order_ids) == 1:
-        return [(None,) * len(FIELDS)]
-    # The error does not say which key it was.
-    middle = len(order_ids) // 2
-    return [*await _read_rows(store, order_ids[:middle]), *await _read_rows(store, order_ids[middle:])]
 
 
 async def _read_names(store: Store, product_ids: Sequence[int]) -> dict[int, str]:

@@ -22,6 +22,12 @@ ROUND_TRIPS: Final = 200
 
 WRITES: Final = 50
 
+RECENT_EVENTS: Final = 1000
+"""Of these it is counted how many are of new orders."""
+
+MIN_SECONDS: Final = 3600
+"""From a shorter time, it cannot be known how many orders come in a day."""
+
 
 class Sizes(NamedTuple):
     """How much there is of a shop. `overdue`: holds that should have ended."""
@@ -33,6 +39,13 @@ class Sizes(NamedTuple):
     events: int
     refusals: int
     keys_in_database: int
+
+
+class Growth(NamedTuple):
+    """How fast orders come, for a forecast of the memory. `orders`: about how many are in Redis now."""
+
+    orders: int
+    orders_per_day: float
 
 
 class Diagnosis(NamedTuple):
@@ -58,6 +71,7 @@ class Diagnosis(NamedTuple):
     sizes: Sizes | None
     groups: Mapping[str, int | None] | None
     """The events that each consumer group has not read. None: Redis cannot tell."""
+    growth: Growth | None = None
 
 
 async def diagnose(url: str, *, timeout_seconds: float, shop: str, write_test: bool = False) -> Diagnosis:
@@ -120,6 +134,7 @@ class _Reader:
             schema_version=schema_version,
             sizes=sizes,
             groups=groups,
+            growth=None if sizes is None else await self._growth(sizes.orders),
         )
 
     async def _send(self, *command: str | int) -> Any:
@@ -165,6 +180,25 @@ class _Reader:
         ]
         with suppress(ValueError):
             return Sizes(*[int(number or 0) for number in numbers])
+        return None
+
+    async def _growth(self, last_order_id: int) -> Growth | None:
+        """Return how many orders there are, and how fast they came since the oldest event of the stream."""
+        shop = self._shop
+        ranges = await self._send("ZRANGEBYSCORE", keys.archived(shop), "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1000)
+        newest = await self._send("XREVRANGE", keys.events(shop), "+", "-", "COUNT", RECENT_EVENTS)
+        oldest = await self._send("XRANGE", keys.events(shop), "-", "+", "COUNT", 1)
+        length = await self._send("XLEN", keys.events(shop))
+        clock = await self._send("TIME")
+        if not (newest and oldest and length and clock) or ranges is None:
+            return None
+        with suppress(ValueError):
+            pairs = zip(ranges[::2], ranges[1::2], strict=True)
+            archived = sum(int(float(last)) - int(first) + 1 for first, last in pairs)
+            placed = sum("order_placed" in fields for _, fields in newest) / len(newest)
+            seconds = int(clock[0]) - int(oldest[0][0].partition("-")[0]) / 1000
+            if seconds >= MIN_SECONDS:
+                return Growth(last_order_id - archived, length * placed / seconds * 86_400)
         return None
 
     async def _groups(self) -> dict[str, int | None] | None:

@@ -1,6 +1,7 @@
 """The event stream: one entry per change, written by the script that makes the change."""
 
 from service.domain.event import Event, event_position
+from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.records import read_event
@@ -33,6 +34,21 @@ class Events:
         """Return the id of the newest event, or `0-0` if there is none."""
         newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, safe_to_repeat=True)
         return str(newest[0][0]) if newest else "0-0"
+
+    async def trim(self, before: Milliseconds) -> int:
+        """Remove the events before this moment, in bounded steps, but not the newest one. Return how many they were.
+
+        Redis removes whole blocks of about 100 events, so some may stay.
+        """
+        newest, oldest_kept = await self.last_id(), f"{before}-0"
+        if event_position(newest) < event_position(oldest_kept):
+            oldest_kept = newest
+        total = 0
+        while removed := await self._client.send(
+            "XTRIM", self._key, "MINID", "~", oldest_kept, "LIMIT", 1000, safe_to_repeat=True
+        ):
+            total += removed
+        return total
 
     async def has_all_after(self, event_id: str) -> bool:
         """Return whether the stream surely has all events after this id: its oldest event must not be newer.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import chain
 
-from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired, OrderNotFound
+from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired
 from service.domain.limits import MAX_HOLD_SECONDS
 from service.domain.order import Order, OrderStatus
 from service.domain.requests import HoldExtension
@@ -27,7 +27,7 @@ class Holds:
     async def complete(self, order_id: int, by: str = "") -> Order:
         """Sell what a pending order holds. A completed order is returned unchanged.
 
-        Raise OrderNotFound, OrderCancelled and OrderExpired.
+        Raise OrderNotFound, OrderArchived, OrderCancelled and OrderExpired.
         """
         order, reply = await self._end("complete_order", order_id, by)
         match reply:
@@ -39,6 +39,8 @@ class Holds:
                     expires_at=None,
                     completed_at=Milliseconds(int(completed_at)) if completed_at else None,
                 )
+            case ["absent"]:  # archived after it was read
+                raise await self._orders.absence(order_id)
             case [word]:
                 raise _ended(order, word, "complete_order")
             case _:
@@ -47,7 +49,7 @@ class Holds:
     async def cancel(self, order_id: int, by: str = "") -> None:
         """Release what a pending order holds. For a cancelled order, do nothing.
 
-        Raise OrderNotFound, OrderCompleted and OrderExpired.
+        Raise OrderNotFound, OrderArchived, OrderCompleted and OrderExpired.
         """
         order, reply = await self._end("cancel_order", order_id, by)
         match reply:
@@ -59,6 +61,8 @@ class Holds:
                     raise _ended(order, word, "cancel_order")
             case ["completed"]:
                 raise OrderCompleted(order_id)
+            case ["absent"]:  # archived after it was read
+                raise await self._orders.absence(order_id)
             case [word]:
                 raise _ended(order, word, "cancel_order")
             case _:
@@ -67,7 +71,7 @@ class Holds:
     async def extend(self, order_id: int, extension: HoldExtension, by: str = "") -> Order:
         """Let the hold of a pending order end `hold_seconds` from now, and a day after its creation at the latest.
 
-        Raise OrderNotFound, OrderCompleted, OrderCancelled and OrderExpired.
+        Raise OrderNotFound, OrderArchived, OrderCompleted, OrderCancelled and OrderExpired.
         """
         client = self._client
         order = await self._orders.get_in_any_status(order_id)
@@ -88,13 +92,15 @@ class Holds:
                 return order._replace(expires_at=Milliseconds(int(expires_at)))
             case ["completed"]:
                 raise OrderCompleted(order_id)
+            case ["absent"]:  # archived after it was read
+                raise await self._orders.absence(order_id)
             case [word]:
                 raise _ended(order, word, "extend_hold")
             case _:
                 raise unknown_reply("extend_hold", reply)
 
     async def _end(self, script: str, order_id: int, by: str) -> tuple[Order, list[str]]:
-        """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound."""
+        """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound and OrderArchived."""
         client = self._client
         order = await self._orders.get_in_any_status(order_id)
         shop = client.shop
@@ -127,8 +133,6 @@ def _ended(order: Order, word: str, script: str) -> Exception:
             return OrderCancelled(order._replace(status=word))
         case "expired":
             return OrderExpired(order._replace(status=word))
-        case "absent":
-            return OrderNotFound(str(order.id))
         case _:
             return unknown_reply(script, [word])
 

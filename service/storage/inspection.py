@@ -50,6 +50,8 @@ class ProductRow(NamedTuple):
     sold: str | None
     received: str | None
     written_off: str | None
+    archived: str | None
+    archived_written_off: str | None
     withdrawn: str | None
     sale_rules: str | None
     index_score: str | None

@@ -51,6 +51,11 @@ def reference_orders(shop: str, reference: str) -> str:
     return f"{{{shop}}}:orders:reference:{reference}"
 
 
+def archived(shop: str) -> str:
+    """Return the key of the index of archived orders. Sorted set: the first id of each range, score = its last id."""
+    return f"{{{shop}}}:archived"
+
+
 def idempotency(shop: str, key: str, customer_id: str | None = None, by: str = "") -> str:
     """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product, return or refusal.
 

@@ -9,6 +9,7 @@ import structlog
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.storage import keys
+from service.storage.archive import Archive
 from service.storage.client import RedisClient
 from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
@@ -25,8 +26,9 @@ class OrderCounter:
     `ids`: the ids that this worker has reserved.
     """
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, archive: Archive) -> None:
         self._client = client
+        self._archive = archive
         self.ids = OrderIds(self._reserve_ids)
         self._data_id: str | None = None
         """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
@@ -86,23 +88,27 @@ class OrderCounter:
         """Reserve `count` order ids that no other worker gets, and return the first."""
         counter = keys.order_ids(self._client.shop)
         while True:
-            data_id = await self._read_data_id() if self._data_id is None else self._data_id
+            data_id, highest = self._data_id, self.ids.highest
+            if data_id is None:
+                data_id = await self._read_data_id()
             try:
+                if self._data_id is None:  # no script would notice that an archived order had the id of a new one
+                    highest = max(highest, await self._archive.highest_id())
                 if self._counter_is_wrong:
                     await self._correct_counter(counter, count)
                 last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
             except (ErrorReply, ValueError) as error:
                 raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
             # Not above the ids of this worker: the data were replaced, and no check of Redis has noticed it yet.
-            if not self.ids.highest + count <= last <= MAX_ID:
+            if not highest + count <= last <= MAX_ID:
                 self._counter_is_wrong = True
             if not self._counter_is_wrong:
                 self._data_id = data_id
                 return last - count + 1
 
     async def _correct_counter(self, counter: str, count: int) -> None:
-        """Move the counter to the highest id of all orders and of this worker."""
-        highest = self.ids.highest
+        """Move the counter to the highest id of all orders, of archived ones too, and of this worker."""
+        highest = max(self.ids.highest, await self._archive.highest_id())
         async for order_id in self.scan_ids():
             highest = max(highest, order_id)
         if highest + count > MAX_ID:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound, Refusal
+from service.domain.errors.refusals import OrderArchived, OrderCancelled, OrderExpired, OrderNotFound, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
@@ -14,6 +14,7 @@ from service.domain.requests import NewOrder, OrdersQuery
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.storage import keys
+from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
@@ -35,10 +36,11 @@ class PlacedOrder(NamedTuple):
 class Orders:
     """The orders of a shop. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, backlog: HoldsBacklog) -> None:
+    def __init__(self, client: RedisClient, backlog: HoldsBacklog, archive: Archive) -> None:
         self._client = client
         self._backlog = backlog
-        self._counter = OrderCounter(client)
+        self._archive = archive
+        self._counter = OrderCounter(client, archive)
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
 
@@ -49,8 +51,8 @@ class Orders:
 
         Raise an OrderPlacementRefusal of ORDER_REFUSALS, or IdempotencyKeyReused.
 
-        If an earlier request with this Idempotency-Key placed an order, return that order, or raise OrderCancelled or
-        OrderExpired. If it was refused, raise the same refusal.
+        If an earlier request with this Idempotency-Key placed an order, return that order, or raise OrderCancelled,
+        OrderExpired or OrderArchived. If it was refused, raise the same refusal.
         """
         self._client.admit()
         if new.status == "pending":
@@ -135,7 +137,7 @@ class Orders:
                     raise _counted(read_order_refusal(new, reply), metrics)
 
     async def get(self, order_id: int) -> Order:
-        """Return a pending or completed order. Raise OrderNotFound, OrderCancelled and OrderExpired."""
+        """Return a pending or completed order. Raise OrderNotFound, OrderArchived, OrderCancelled and OrderExpired."""
         order = await self.get_in_any_status(order_id)
         if order.status == OrderStatus.PENDING and _is_overdue(order, await self._client.now()):
             # The order may have been completed in time, after the first look at it and before the look at the clock.
@@ -157,7 +159,10 @@ class Orders:
         scanned, step = 0, query.limit + 1
         while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
             order_ids, before = await self._ids_before(before, step, query)
-            found += [order for order in await self._read_listed(order_ids, query.status, now) if _fits(order, query)]
+            listed = await self._read_listed(order_ids, query.status, now)
+            found += [order for order in listed if _fits(order, query)]
+            if not listed and before > 1:
+                before = await self._archive.range_below(before) or before  # so that they are not read one by one
             scanned, step = scanned + step, min(2 * step, MAX_SCAN_STEP)
         if len(found) > query.limit:
             return found[: query.limit], found[query.limit - 1].id
@@ -176,11 +181,15 @@ class Orders:
         return [order for order in orders if order is not None and not _is_overdue(order, now)]
 
     async def get_in_any_status(self, order_id: int) -> Order:
-        """Return an order in any status. Raise OrderNotFound."""
+        """Return an order in any status. Raise OrderNotFound and OrderArchived."""
         [order] = read_orders([order_id], await self._read_rows([order_id]))
         if order is None:
-            raise OrderNotFound(str(order_id))
+            raise await self.absence(order_id)
         return order
+
+    async def absence(self, order_id: int) -> OrderNotFound | OrderArchived:
+        """Return why there is no order with this id in Redis."""
+        return OrderArchived(order_id) if await self._archive.has(order_id) else OrderNotFound(str(order_id))
 
     async def read_fields(self, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
         """Return these fields of each order in any status. Raise ErrorReply if one of the keys is not a hash."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
 
-from service.domain.errors.refusals import OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.refusals import OrderCancelled, OrderExpired
 from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents, format_cents, parse_cents
 from service.domain.order import Order, OrderStatus, parse_units, with_returned
@@ -37,7 +37,8 @@ class Returns:
 
         `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
 
-        Raise OrderNotFound, OrderCancelled, OrderExpired, a ReturnRefusal of RETURN_REFUSALS, or IdempotencyKeyReused.
+        Raise OrderNotFound, OrderArchived, OrderCancelled, OrderExpired, a ReturnRefusal of RETURN_REFUSALS, or
+        IdempotencyKeyReused.
 
         If an earlier request with this Idempotency-Key made the return, change nothing and return the order. If it was
         refused, raise the same refusal.
@@ -92,7 +93,7 @@ class Returns:
             case ["expired"]:
                 raise OrderExpired(order._replace(status="expired"))
             case ["absent"]:
-                raise OrderNotFound(str(order_id))
+                raise await self._orders.absence(order_id)
             case _:
                 raise read_return_refusal(order_id, new, reply)
 

@@ -1,8 +1,8 @@
 """The Store: all data of a shop in Redis, and all its changes.
 
-It has one object each for products, stock, orders, holds, returns, events and inspection. A change that involves
-several keys is checked and made in one script, so it is atomic. The methods do not repeat the checks of their scripts:
-they turn the reply of a script into a value, or into an error of `service.domain.errors`.
+It has one object each for products, stock, orders, holds, returns, archived orders, events and inspection. A change
+that involves several keys is checked and made in one script, so it is atomic. The methods do not repeat the checks of
+their scripts: they turn the reply of a script into a value, or into an error of `service.domain.errors`.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.settings import Durability
+from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.board import Board
 from service.storage.client import RedisClient
@@ -60,7 +61,8 @@ class Store:
         self.products = Products(client)
         self.stock = Stock(client, self.products)
         backlog = HoldsBacklog()
-        self.orders = Orders(client, backlog)
+        self.archive = Archive(client)
+        self.orders = Orders(client, backlog, self.archive)
         self.holds = Holds(client, self.orders)
         self.expired_holds = ExpiredHolds(client, backlog)
         self.returns = Returns(client, self.orders)

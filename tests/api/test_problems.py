@@ -40,6 +40,7 @@ CAUSES: dict[str, tuple[int, str, str, dict[str, object]]] = {
     "not-on-sale": (409, "POST", "/orders", {"json": {"products": [{"product_id": 5, "quantity": 1}]}}),
     "order-pending": (409, "POST", "/orders/4/returns", {"json": BODY}),
     "return-exceeds-order": (409, "POST", "/orders/1/returns", {"json": LIMITED}),
+    "order-archived": (410, "GET", "/orders/3", {}),
     "order-completed": (409, "DELETE", "/orders/1", {}),
     "order-cancelled": (410, "GET", "/orders/2", {}),
     "order-expired": (410, "GET", "/orders/3", {}),
@@ -68,6 +69,9 @@ async def test_each_problem_is_explained_and_its_request_changes_nothing(
     await client.delete("/orders/2")
     await redis.send("HSET", f"{{{SHOP}}}:order:3", "expires_at", "1")
     status, method, path, options = CAUSES[name]
+    if name == "order-archived":
+        await redis.send("ZADD", f"{{{SHOP}}}:archived", 3, 2)
+        await redis.send("DEL", f"{{{SHOP}}}:order:3")
     async with nothing_changes(redis):
         response = await client.request(method, path, **options)  # type: ignore[arg-type]
     problem = assert_problem(response, status, name)

@@ -23,6 +23,7 @@ def test_the_audit_of_a_balanced_shop_exits_with_0(holdfast: SharedEngineCommand
         "products": 2,
         "orders": 0,
         "pending": 0,
+        "archived": 0,
         "events_followed": 0,
         "findings": [],
     }

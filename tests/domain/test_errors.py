@@ -33,6 +33,7 @@ from service.domain.errors.order_refusals import (
 )
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
+    OrderArchived,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -111,6 +112,7 @@ EXAMPLES: list[HoldfastError] = [
     ProductNotFound(LONG),
     ProductIdTaken(7),
     OrderNotFound(LONG),
+    OrderArchived(41),
     OrderCompleted(41),
     ProductHasChanged(7),
     SaleTimeEmpty(Milliseconds(2000), Milliseconds(1000)),

@@ -26,6 +26,7 @@ TEXTS = {
     "returned": "7: 2\n3: 1",
     "written_off": "3: 1",
     "sale_rules": "limit_per_customer: 2\non_sale_until: 1754000000123",
+    "orders": "41 7:2 3:1\n42",
 }
 """A value of each field as Redis has it. All values are text there."""
 
@@ -46,6 +47,7 @@ VALUES = {
     "refund": Decimal("19.99"),
     "returned": [{"product_id": 7, "quantity": 2}, {"product_id": 3, "quantity": 1}],
     "written_off": [{"product_id": 3, "quantity": 1}],
+    "orders": [41, 42],
     "sale_rules": {"limit_per_customer": 2, "on_sale_until": "2025-07-31T22:13:20.123Z"},
 }
 """The same values as JSON shows them."""

@@ -1,11 +1,14 @@
 """The state machine: the Stores of two workers make random calls, and the model must have the same results."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import strategies as st
@@ -26,6 +29,8 @@ from service.domain.requests import (
     StockCount,
 )
 from service.domain.times import Milliseconds, format_timestamp
+from service.ops.archive import archive
+from service.ops.archive_file import ArchiveFile
 from service.ops.audit import audit
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
@@ -94,6 +99,8 @@ class ShopMachine(RuleBasedStateMachine):
         """After a failed step, its error is shown, and not the wrong numbers that follow from it."""
         self.runner = asyncio.Runner()
         self.resources = AsyncExitStack()
+        self.folder = Path(self.resources.enter_context(TemporaryDirectory()))
+        self.keys_made = 0
         self.clock = Clock()
         self.model = Model(self.clock)
         self.redis = self.run(self.connect(url))
@@ -151,6 +158,7 @@ class ShopMachine(RuleBasedStateMachine):
             self.place(0, order_request(lines, hold, total), self.fresh_key())
         self.add(0, LIMITED, "Rare", 1000, 30, 2, None)
         self.add(0, EARLY, "Early", 1000, 30, None, 30)
+        self.change(0, EARLY, {"on_sale_until": 1}, "any")
         for lines, customer in (
             ([(LIMITED, 2)], None),
             ([(LIMITED, 2)], "anna"),
@@ -303,14 +311,14 @@ class ShopMachine(RuleBasedStateMachine):
     def return_products(
         self, worker: int, lines: Lines, restock: bool, reason: str | None, keyed: bool, data: st.DataObject
     ) -> None:
-        order_id = draw_evenly(data, [*self.model.orders, NEVER_PLACED], self.model.state)
+        order_id = draw_evenly(data, [*self.model.orders, *self.model.archived, NEVER_PLACED], self.model.state)
         order = self.model.orders.get(order_id)
         new = return_request(lines_of_return(() if order is None else order.lines, lines), restock, reason)
         self.send_return(worker, ReturnRequest(order_id, new), self.fresh_key() if keyed else None)
 
     @action(calls=calls, data=data)
     def read_or_end_an_order(self, calls: OrderCalls, data: st.DataObject) -> None:
-        self.call(calls, draw_evenly(data, [*self.model.orders, NEVER_PLACED], self.model.state))
+        self.call(calls, draw_evenly(data, [*self.model.orders, *self.model.archived, NEVER_PLACED], self.model.state))
 
     @action(before_deadline=calls | st.just([]), at_deadline=calls, data=data)
     def read_or_end_an_order_at_its_deadline(
@@ -356,6 +364,23 @@ class ShopMachine(RuleBasedStateMachine):
             assert due_in == min(((deadline - self.clock.now) / 1000 for deadline in deadlines), default=float("inf"))
         how = "all that are due" if expected == len(due) else "some of those that are due"
         self.outcomes[f"sweep: {how if due else 'none due' if held else 'none held'}"] += 1
+
+    @action(worker=workers, keep=st.sampled_from([0, 60, 900, 900]), age=st.sampled_from([0, 0, 60]))
+    def archive(self, worker: int, keep: int, age: int) -> None:
+        """Archive the orders that ended long enough ago, always into the same file."""
+        before = Milliseconds(self.clock.now - age * 1000)
+        limit = min(before, self.clock.now - keep * 1000)
+        ended = [id_ for id_, order in self.model.orders.items() if (order.ended_at or limit) < limit]
+        with ArchiveFile(self.folder / "orders.jsonl", SHOP) as file:
+            report = self.run(archive(self.stores[worker], SHOP, file, before, keep * 1000))
+        assert (report.archived, report.changed, report.damaged, report.events) == (len(ended), 0, 0, 0)
+        events = self.run(events_at(self.redis, keys.events(SHOP)))[len(self.model.events) :]
+        batches = [[int(row.split()[0]) for row in event["orders"].split("\n")] for event in events]
+        assert [order_id for batch in batches for order_id in batch] == sorted(ended)
+        for batch in batches:
+            self.model.archive(batch)
+        self.outcomes["archive: some orders"] += bool(ended)
+        self.outcomes["archive: no order"] += not ended
 
     # Repeats
 
@@ -460,13 +485,20 @@ class ShopMachine(RuleBasedStateMachine):
         assert contents.orders == {order.id: order.fields() for order in self.model.orders.values()}
         for customer, units in self.model.units_of.items():
             found = await hash_at(self.redis, keys.customer(SHOP, customer))
-            assert found == {str(product_id): str(number) for product_id, number in units.items()}
+            archived = self.model.archived_units_of.get(customer, {})
+            assert found == {
+                **{str(product_id): str(number) for product_id, number in units.items()},
+                **{f"archived:{product_id}": str(number) for product_id, number in archived.items() if number},
+            }
+        lines = path.read_text().splitlines() if (path := self.folder / "orders.jsonl").exists() else []
+        assert sorted(json.loads(line)["id"] for line in lines) == sorted(self.model.archived)
         report = await audit(self.stores[0], SHOP)
         assert report.findings == []
-        assert (report.products, report.orders, report.pending) == (
+        assert (report.products, report.orders, report.pending, report.archived) == (
             len(contents.products),
             len(contents.orders),
             contents.statuses()["pending"],
+            len(self.model.archived),
         )
         events = await events_at(self.redis, keys.events(SHOP))
         assert events == self.model.events
@@ -510,7 +542,8 @@ class ShopMachine(RuleBasedStateMachine):
         return "on sale" if self.model.products[known.outcome].on_sale else "withdrawn"
 
     def fresh_key(self) -> str:
-        return f"k-{len(self.model.keys) + 1}"
+        self.keys_made += 1
+        return f"k-{self.keys_made}"
 
     def place(self, worker: int, new: NewOrder, key: str | None) -> None:
         found = self.result_of(self.stores[worker].orders.place(new, key))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SEEDS = range(6)
 
-STATES = ("absent", "pending", "overdue", "completed", "cancelled", "expired")
+STATES = ("absent", "archived", "pending", "overdue", "completed", "cancelled", "expired")
 
 OF_ORDERS, OF_STOCK, OF_RETURNS = (
     [refusal.__name__ for refusal in refusals] for refusals in (ORDER_REFUSALS, STOCK_REFUSALS, RETURN_REFUSALS)
@@ -32,11 +32,14 @@ ALL_OUTCOMES = {
     "place: completed",
     *(f"place: {refusal}" for refusal in OF_ORDERS),
     *(f"place: key of {owner}" for owner in ("an order", "a stock change")),
-    *(f"place again: {outcome}" for outcome in (*STATES[1:], *OF_ORDERS)),
+    *(f"place again: {outcome}" for outcome in (*STATES[2:], *OF_ORDERS)),
     *(f"change stock: {outcome}" for outcome in ("on sale", *OF_STOCK)),
     *(f"change stock: key of {owner}" for owner in ("an order", "a stock change")),
     *(f"change stock again: {outcome}" for outcome in ("on sale", "withdrawn", *OF_STOCK)),
-    *(f"return: {outcome}" for outcome in ("returned", "OrderNotFound", "OrderCancelled", "OrderExpired", *OF_RETURNS)),
+    *(
+        f"return: {outcome}"
+        for outcome in ("returned", "OrderNotFound", "OrderArchived", "OrderCancelled", "OrderExpired", *OF_RETURNS)
+    ),
     *(f"return: key of {owner}" for owner in ("a stock change", "a return")),
     *(f"return again: {outcome}" for outcome in ("returned", *OF_RETURNS)),
     *(f"change: {outcome}" for outcome in ("Product", "ProductNotFound", "ProductHasChanged", "SaleTimeEmpty")),
@@ -46,6 +49,8 @@ ALL_OUTCOMES = {
     "change stock: StockLimitExceeded only because of held units",
     "stock returned to a withdrawn product",
     *(f"sweep: {outcome}" for outcome in ("none held", "none due", "all that are due", "some of those that are due")),
+    "archive: some orders",
+    "archive: no order",
     *(f"event: {event_type}" for event_type in EVENT_FIELDS),
     *(f"page of {status} orders" for status in ("all", "pending", "completed")),
     *(f"page of {status} orders: without overdue orders" for status in ("all", "pending")),

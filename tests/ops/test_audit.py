@@ -44,6 +44,7 @@ async def test_the_report_of_a_shop_without_orders(redis: CommandSender) -> None
         "products": 1,
         "orders": 0,
         "pending": 0,
+        "archived": 0,
         "events_followed": 0,
         "findings": [],
     }

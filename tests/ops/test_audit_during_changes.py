@@ -78,6 +78,26 @@ async def _buy_and_return(shop: AuditedShop) -> None:
     await shop.store.returns.make(order_id, new_return((1, 1), (2, 1)))
 
 
+async def _archive(shop: AuditedShop, order_id: int) -> None:
+    [ended] = await shop.store.archive.read([order_id])
+    assert ended is not None
+    assert await shop.store.archive.remove([ended], 0) == ["removed"]
+
+
+async def _return_and_archive(shop: AuditedShop, order_id: int) -> None:
+    await shop.store.returns.make(order_id, new_return((2, 1), restock=False))
+    await _archive(shop, order_id)
+
+
+async def _archive_all(shop: AuditedShop) -> int:
+    """Archive all orders that have ended, except carl's. Return how many there were."""
+    order_ids = sorted({order_id async for order_id in shop.store.orders.scan_ids()})
+    orders = [order for order in await shop.store.archive.read(order_ids) if order is not None]
+    ended = [order for order in orders if order.order.status != "pending" and order.order.customer != "carl"]
+    words = await shop.store.archive.remove(ended, 0) if ended else []
+    return words.count("removed")
+
+
 CHANGES: dict[str, tuple[int | None, Callable[[AuditedShop, int], Awaitable[object]]]] = {
     "a completed order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3))),
     "a pending order is placed": (None, lambda shop, _: shop.place((1, 1), (2, 3), hold=900)),
@@ -93,6 +113,10 @@ CHANGES: dict[str, tuple[int | None, Callable[[AuditedShop, int], Awaitable[obje
     "a customer's order is completed": (900, lambda shop, order_id: shop.store.holds.complete(order_id)),
     "a customer's order is cancelled": (900, lambda shop, order_id: shop.store.holds.cancel(order_id)),
     "a customer's order expires": (1, _expire),
+    "an order is archived": (0, _archive),
+    "a customer's order is archived": (0, _archive),
+    "a customer's order is returned and archived": (0, lambda shop, order_id: _return_and_archive(shop, order_id)),
+    "all orders that have ended are archived": (None, lambda shop, _: _archive_all(shop)),
     "a hold is extended": (
         900,
         lambda shop, order_id: shop.store.holds.extend(order_id, HoldExtension(hold_seconds=60)),
@@ -162,6 +186,8 @@ CORRUPTIONS: list[tuple[RedisCommand, RedisCommand, set[str]]] = [
     (("RENAME", CARL, "away"), ("RENAME", "away", CARL), {CARL}),
     (("ZREM", CARLS_ORDERS, "6"), ("ZADD", CARLS_ORDERS, "6", "6"), {CARLS_ORDER, CARL}),
     (("HINCRBY", POT, "written_off", 1), ("HINCRBY", POT, "written_off", -1), {POT}),
+    (("HINCRBY", MUG, "archived", 1), ("HINCRBY", MUG, "archived", -1), {MUG}),
+    (("HINCRBY", CARL, "archived:2", 1), ("HINCRBY", CARL, "archived:2", -1), {CARL}),
     (("HSET", CARLS_ORDER, "refunded", "5.01"), ("HSET", CARLS_ORDER, "refunded", "5.00"), {CARLS_ORDER}),
 ]
 """Commands that corrupt the shop and that repair it, and the keys of the findings between the two.
@@ -216,6 +242,7 @@ class RandomChanges:
             (1, self.expire),
             (2, self.extend),
             (3, self.give_back),
+            (1, self.archive),
             (3, self.change_stock),
             (1, self.add),
             (1, self.withdraw),
@@ -259,6 +286,14 @@ class RandomChanges:
     async def expire(self) -> None:
         self.clock.forward(1)
         await self.sweeper.expired_holds.expire_due(100)
+
+    async def archive(self) -> None:
+        # The orders that are corrupted must stay.
+        order_ids = sorted({order_id async for order_id in self.store.orders.scan_ids()} - {1, 2, 3, 4, 5, 6})
+        orders = [order for order in await self.store.archive.read(order_ids) if order is not None]
+        ended = [order for order in orders if order.order.status != "pending"][:20]
+        if ended:
+            await self.store.archive.remove(ended, 0)
 
     async def change_stock(self) -> None:
         await self.store.stock.change(self.rng.choice([1, 2]), stock_change(self.rng.choice([-1, 4, 10])))

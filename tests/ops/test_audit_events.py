@@ -140,6 +140,9 @@ async def test_every_event_that_holdfast_writes_is_known(shop: AuditedShop) -> N
         await shop.store.returns.make(bought, new)
     for rules in ({"limit_per_customer": 2}, {"limit_per_customer": None}):
         await shop.store.products.change(2, ProductChange.model_validate(rules))
+    [ended] = await shop.store.archive.read([order_id])
+    assert ended is not None
+    assert await shop.store.archive.remove([ended], 0) == ["removed"]
     events = await shop.store.events.read("0-0")
     assert {event.fields["event"] for event in events} == EVENT_FIELDS.keys()
     assert all(event.is_known() for event in events)

@@ -6,7 +6,7 @@ import pytest
 
 from service.ops.doctor import Finding, examine
 from service.settings import Settings
-from service.storage.diagnosis import Diagnosis, Sizes
+from service.storage.diagnosis import Diagnosis, Growth, Sizes
 
 GOOD = Diagnosis(
     info={
@@ -93,3 +93,19 @@ def test_a_fact_is_found(changes: dict[str, Any], name: str, mark: str, words: s
     assert words in found.sentence
     assert found.sentence.endswith(".")
     assert found.commands or mark != "bad"
+
+
+@pytest.mark.parametrize(
+    ("orders_per_day", "mark", "days"), [(100_000, "note", "in 9 days"), (10_000, "ok", "in 90 days")]
+)
+def test_the_forecast_says_when_the_memory_is_full(orders_per_day: float, mark: str, days: str) -> None:
+    info = {"used_memory": "100000000", "maxmemory": "1000000000"}
+    found = findings(info=info, growth=Growth(100_000, orders_per_day))["growth"]
+    assert found.mark == mark
+    assert days in found.sentence
+    assert bool(found.commands) == (mark == "note")
+
+
+@pytest.mark.parametrize("growth", [None, Growth(9_999, 1_000_000), Growth(100_000, 0)])
+def test_there_is_no_forecast_without_enough_orders(growth: Growth | None) -> None:
+    assert "growth" not in findings(info={"maxmemory": "1000000000"}, growth=growth)

@@ -150,7 +150,7 @@ async def test_the_report_changes_nothing(store: Store, redis: CommandSender) ->
 async def test_each_order_counts_once_though_its_id_comes_twice(
     fake_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.ops.sales._BATCH", 2)
+    monkeypatch.setattr("service.ops.order_rows.BATCH", 2)
     await add_mugs(fake_store, id=1)
     for _ in range(3):
         await fake_store.orders.place(new_order((1, 1)))

@@ -18,6 +18,7 @@ from tests.support.scripts import (
     NOW_MS,
     SCRIPTS,
     run_add_product,
+    run_archive_orders,
     run_cancel_order,
     run_change_product,
     run_complete_order,
@@ -34,7 +35,7 @@ from tests.support.shop import SHOP
 
 EVENTS, HOLDS, PENDING, PRODUCTS = keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP), keys.products(SHOP)
 MUG, POT = keys.product(SHOP, 7), keys.product(SHOP, 9)
-IDEMPOTENCY = keys.idempotency(SHOP, "k-1")
+IDEMPOTENCY, ARCHIVED = keys.idempotency(SHOP, "k-1"), keys.archived(SHOP)
 
 HOLD_MS = 900_000
 LINES = ((7, 1), (9, 1))
@@ -44,12 +45,27 @@ TO_RETURN = 35
 """A completed order of `fill`, with two units of each product."""
 NAMED_TO_CANCEL, NAMED_TO_EXPIRE, NAMED_TO_RETURN = 36, 37, 38
 """Orders of `fill` with LINES that have a customer: two pending ones, and a completed one."""
+SOLD = ((7, 2, 0), (9, 2, 0))
+"""The lines of TO_RETURN as an archive counts them."""
 NAMES: dict[str, Any] = {"customer": "anna", "reference": "cart 1"}
 ANNA, ANNAS_ORDERS, CART = (
     keys.customer(SHOP, "anna"),
     keys.customer_orders(SHOP, "anna"),
     keys.reference_orders(SHOP, "cart 1"),
 )
+
+
+def _filed(order_id: int, quantity: int, total: str, **names: str) -> dict[str, str]:
+    """Return the hash of a completed order of `fill`, as an archive has it."""
+    products = f"7: {quantity} x 19.99\n9: {quantity} x 19.99"
+    fields = {"id": str(order_id), "status": "completed", "total_price": total, "products": products}
+    return {**fields, "created_at": str(NOW_MS), **names}
+
+
+FILED = {
+    TO_RETURN: _filed(TO_RETURN, 2, "79.96"),
+    NAMED_TO_RETURN: _filed(NAMED_TO_RETURN, 1, "39.98", **NAMES),
+}
 
 
 async def fill(redis: CommandSender) -> None:
@@ -231,6 +247,20 @@ EXAMPLES = {
         ),
         (keys.order(SHOP, NAMED_TO_EXPIRE), EVENTS, HOLDS, PENDING, MUG, POT, ANNA),
     ),
+    "archive": ScriptExample(
+        "archive_orders",
+        lambda redis, **options: run_archive_orders(redis, [TO_RETURN], *SOLD, fields_of=FILED, **options),
+        (EVENTS, ARCHIVED, MUG, POT, keys.order(SHOP, TO_RETURN)),
+        tuple((product, "sold") for product in (MUG, POT)),
+    ),
+    "archive_of_a_customer": ScriptExample(
+        "archive_orders",
+        lambda redis, **options: run_archive_orders(
+            redis, [NAMED_TO_RETURN], (7, 1, 0), (9, 1, 0), fields_of=FILED, **NAMES, **options
+        ),
+        (EVENTS, ARCHIVED, MUG, POT, keys.order(SHOP, NAMED_TO_RETURN), ANNA, ANNAS_ORDERS, CART),
+        tuple((product, "sold") for product in (MUG, POT)),
+    ),
     "complete": ScriptExample(
         "complete_order",
         lambda redis, **options: run_complete_order(redis, TO_COMPLETE, *LINES, **options),
@@ -261,8 +291,8 @@ EXAMPLES = {
     ),
 }
 
-ALLOWED_WITHOUT_MEMORY = {"complete_order", "cancel_order", "expire_orders"}
-"""The scripts that must work with full memory: they write little, and end holds."""
+ALLOWED_WITHOUT_MEMORY = {"complete_order", "cancel_order", "expire_orders", "archive_orders"}
+"""The scripts that must work with full memory: they write little, and end holds, or make the memory emptier."""
 
 
 def flags_of(script: str) -> list[str]:
@@ -440,9 +470,11 @@ async def test_an_engine_out_of_memory_refuses_a_script_before_it_starts(
 @pytest.mark.parametrize(
     "name", [name for name, example in EXAMPLES.items() if example.script in ALLOWED_WITHOUT_MEMORY]
 )
-async def test_an_engine_out_of_memory_runs_a_script_that_ends_a_hold(engine: MultiplexedConnection, name: str) -> None:
+async def test_an_engine_out_of_memory_runs_a_script_that_ends_a_hold_or_archives(
+    engine: MultiplexedConnection, name: str
+) -> None:
     await fill(engine)
     before = await dump(engine)
     async with full_memory(engine):
-        assert (await EXAMPLES[name].run(engine))[0] in ("completed", "released", "ended")
+        assert (await EXAMPLES[name].run(engine))[0] in ("completed", "released", "ended", "removed")
         assert await dump(engine) != before

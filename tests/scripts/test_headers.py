@@ -8,13 +8,14 @@ from typing import NamedTuple
 import pytest
 
 from service.domain.order import OrderStatus
-from service.storage import client, expired_holds, holds, inspection, orders, products, returns, stock
+from service.storage import archive, client, expired_holds, holds, inspection, orders, products, returns, stock
 from service.storage.scripts import load_scripts
 
 SOURCES = {name: script.source for name, script in load_scripts().items()}
 
 ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "add_product": products.add_product_args,
+    "archive_orders": archive.archive_orders_args,
     "audit_indexes": inspection.audit_indexes_args,
     "audit_orders": inspection.audit_orders_args,
     "audit_products": inspection.audit_products_args,

@@ -29,6 +29,7 @@ from service.domain.errors.order_refusals import (
 )
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
+    OrderArchived,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -111,6 +112,10 @@ class Model:
     """By Idempotency-Key and customer."""
     units_of: dict[str, dict[int, int]] = field(default_factory=dict)
     """By customer: the units of each product that the customer holds and has bought."""
+    archived_units_of: dict[str, dict[int, int]] = field(default_factory=dict)
+    """By customer: those of these units that were bought with archived orders."""
+    archived: set[int] = field(default_factory=set)
+    """The ids of archived orders."""
     events: list[Event] = field(default_factory=list)
 
     # Products
@@ -300,6 +305,8 @@ class Model:
         match self.state(order_id):
             case "absent":
                 raise OrderNotFound(str(order_id))
+            case "archived":
+                raise OrderArchived(order_id)
             case "cancelled":
                 raise OrderCancelled(self.orders[order_id].returned())
             case "expired" | "overdue":
@@ -316,6 +323,8 @@ class Model:
         match self.state(order_id):
             case "absent":
                 raise OrderNotFound(str(order_id))
+            case "archived":
+                raise OrderArchived(order_id)
             case "completed":
                 raise OrderCompleted(order_id)
             case "overdue":
@@ -358,7 +367,7 @@ class Model:
 
     def return_products(self, order_id: int, new: NewReturn, key: str | None) -> ReturnedOrder:
         if order_id not in self.orders:
-            raise OrderNotFound(str(order_id))
+            self.get_order(order_id)
         order, request = self.orders[order_id], ReturnRequest(order_id, new)
         known = self.known(key, order.customer, request)
         if known is not None:
@@ -384,6 +393,8 @@ class Model:
             back.append(OrderLine(product_id, quantity, price))
         self.count_units(order, new.quantities(), -1)
         self.remember(key, order.customer, request, order_id)
+        order.returned_at = self.clock()
+        order.return_keys += [] if key is None else [key]
         written_off, reason = units_text(order.written_off), new.reason
         self.add_event(
             "order_returned",
@@ -417,6 +428,37 @@ class Model:
         ]
         return ReturnExceedsStockLimit(False, order.id, full) if new.restock and full else None
 
+    def archive(self, order_ids: list[int]) -> None:
+        """Archive these orders together."""
+        rows = []
+        for order_id in order_ids:
+            order = self.orders.pop(order_id)
+            self.archived.add(order_id)
+            sold = {line.product_id: line.quantity - order.came_back.get(line.product_id, 0) for line in order.lines}
+            sold = sold if order.status == "completed" else {}
+            rows.append(" ".join([str(order_id), *(f"{id_}:{units}" for id_, units in sold.items())]))
+            for product_id, units in sold.items():
+                product = self.products[product_id]
+                lost = order.written_off.get(product_id, 0)
+                if units or lost:
+                    product.archived = (product.archived or 0) + units
+                if lost:
+                    product.archived_written_off = (product.archived_written_off or 0) + lost
+                if order.customer is None:
+                    continue
+                if product.on_sale and product.rules.limit_per_customer is not None:
+                    archived = self.archived_units_of.setdefault(order.customer, {})
+                    archived[product_id] = archived.get(product_id, 0) + units
+                else:
+                    self.count_units(order, {product_id: units}, -1)
+            keys = {order.key, *order.return_keys}
+            self.keys = {
+                (key, customer): known
+                for (key, customer), known in self.keys.items()
+                if (key, customer) not in {(own, order.customer) for own in keys} or isinstance(known.outcome, Refusal)
+            }
+        self.add_event("orders_archived", orders="\n".join(rows))
+
     def list_orders(self, status: str | None, customer: str | None = None, reference: str | None = None) -> list[Order]:
         """Return all pages as one list."""
         return [
@@ -429,9 +471,9 @@ class Model:
         ]
 
     def state(self, order_id: int) -> str:
-        """Return the status, or `overdue` if the order is pending after its deadline, or `absent` if there is none."""
+        """Return the status, or `overdue` if the order is pending after its deadline, or `absent` or `archived`."""
         if order_id not in self.orders:
-            return "absent"
+            return "archived" if order_id in self.archived else "absent"
         order = self.orders[order_id]
         if order.status == "pending" and order.expires_at is not None and self.clock() >= order.expires_at:
             return "overdue"

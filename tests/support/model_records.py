@@ -23,6 +23,9 @@ class ModelProduct:
     held: int = 0
     sold: int = 0
     written_off: int | None = None
+    archived: int | None = None
+    """Of `sold`: the units that archived orders sold. None: no completed order was archived."""
+    archived_written_off: int | None = None
     on_sale: bool = True
 
     @property
@@ -46,6 +49,8 @@ class ModelProduct:
             "sold": self.sold,
             "received": self.received,
             "written_off": self.written_off,
+            "archived": self.archived,
+            "archived_written_off": self.archived_written_off,
         }
         return {
             "id": str(self.id),
@@ -72,6 +77,16 @@ class ModelOrder:
     came_back: dict[int, int] = field(default_factory=dict)
     """Units of each product that came back, in the sequence in which the products first came back."""
     written_off: dict[int, int] = field(default_factory=dict)
+    returned_at: Milliseconds | None = None
+    return_keys: list[str] = field(default_factory=list)
+
+    @property
+    def ended_at(self) -> Milliseconds | None:
+        """The moment of the last change, or later. None: the order is pending."""
+        if self.status == "pending":
+            return None
+        moments = (self.created_at, self.expires_at, self.completed_at, self.returned_at)
+        return max(moment for moment in moments if moment is not None)
 
     @property
     def total(self) -> Cents:
@@ -118,6 +133,8 @@ class ModelOrder:
             "returned": units_text(self.came_back) or None,
             "refunded": format_cents(self.refunded) if self.came_back else None,
             "written_off": units_text(self.written_off) or None,
+            "returned_at": self.returned_at,
+            "return_keys": "\n".join(self.return_keys) or None,
         }
         return {
             "id": str(self.id),

@@ -18,6 +18,7 @@ HASH_FIELDS = frozenset(
     {
         *("id", "status", "total_price", "products", "created_at", "expires_at", "completed_at"),
         *("reference", "customer", "by", "idempotency_key", "returned", "refunded", "written_off"),
+        *("returned_at", "return_keys"),
     }
 )
 """All fields that the hash of an order may have in Redis. Each test that uses assert_balanced() checks this."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from service.storage import keys
+from service.storage.archive import archive_orders_args
 from service.storage.client import move_counter_args
 from service.storage.expired_holds import expire_orders_args
 from service.storage.holds import end_hold_args, extend_hold_args
@@ -13,6 +14,7 @@ from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
 from service.storage.stock import move_stock_args
 from tests.support.products import REPLY_FIELDS, as_text
+from tests.support.redis_content import hash_at
 from tests.support.shop import SHOP, mug
 
 SCRIPTS = load_scripts()
@@ -273,6 +275,52 @@ async def run_expire_orders(
     names += [keys.customer(SHOP, customer)] if customer else []
     names += [keys.order(SHOP, order_id) for order_id in order_ids]
     return await run_script(sender, "expire_orders", names, args)
+
+
+async def run_archive_orders(
+    sender: CommandSender,
+    order_ids: Sequence[int],
+    *lines: tuple[int, int, int],
+    fields_of: dict[int, dict[str, str]] | None = None,
+    customer: str = "",
+    reference: str = "",
+    key: str = "",
+    keep_ms: int = 1000,
+    events_max: int = 1000,
+    now_ms: int | None = NOW_MS + 1000,
+) -> list[str]:
+    """Run lua/archive_orders.lua for orders of one customer and reference, each with these lines.
+
+    `lines`: product id, sold units, units that were written off. `fields_of`: the hashes as they are in the file; those
+    of Redis by default. `key`: the Idempotency-Key of each order.
+    """
+    names = [keys.events(SHOP), keys.archived(SHOP), *[keys.product(SHOP, line[0]) for line in lines]]
+    first_customer = len(names) + 1
+    names += [keys.customer(SHOP, customer), keys.customer_orders(SHOP, customer)] if customer else []
+    first_reference = len(names) + 1
+    names += [keys.reference_orders(SHOP, reference)] if reference else []
+    first_order = len(names) + 1
+    names += [keys.order(SHOP, order_id) for order_id in order_ids]
+    names += [keys.idempotency(SHOP, key, customer or None) for _ in order_ids if key]
+    args: list[str | int] = []
+    for order_id in order_ids:
+        stored = await hash_at(sender, keys.order(SHOP, order_id)) if fields_of is None else fields_of[order_id]
+        where = (first_customer if customer else 0, first_reference if reference else 0)
+        args += (order_id, *where, int(bool(key)), len(stored), len(lines))
+        args += [part for pair in stored.items() for part in pair]
+        args += [part for number, line in enumerate(lines) for part in (number + 3, *line)]
+    args = list(
+        archive_orders_args(
+            events_max=events_max,
+            keep_ms=keep_ms,
+            now_ms="" if now_ms is None else now_ms,
+            first_customer=first_customer,
+            first_reference=first_reference,
+            first_order=first_order,
+            orders=args,
+        )
+    )
+    return await run_script(sender, "archive_orders", names, args)
 
 
 def _keys_of_hold(order_id: int, lines: Sequence[tuple[int, int]]) -> list[str]:

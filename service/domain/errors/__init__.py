@@ -24,6 +24,7 @@ HoldfastError                     base.py
  │    ├── ProductHasChanged
  │    ├── SaleTimeEmpty
  │    ├── OrderNotFound
+ │    ├── OrderArchived
  │    ├── OrderCompleted
  │    ├── EndedOrder
  │    │    ├── OrderCancelled

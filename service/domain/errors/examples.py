@@ -27,6 +27,7 @@ from service.domain.errors.order_refusals import (
 )
 from service.domain.errors.refusals import (
     IdempotencyKeyReused,
+    OrderArchived,
     OrderCancelled,
     OrderCompleted,
     OrderExpired,
@@ -91,6 +92,7 @@ _EXAMPLES: Final[tuple[HoldfastError, ...]] = (
     ProductHasChanged(1),
     SaleTimeEmpty(_END, _OPENING),
     OrderNotFound("41"),
+    OrderArchived(41),
     OrderCompleted(41),
     OrderCancelled(_ORDER),
     OrderExpired(_ORDER._replace(status=OrderStatus.EXPIRED.value)),

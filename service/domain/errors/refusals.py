@@ -120,6 +120,26 @@ class OrderNotFound(Refusal):
 
 
 @dataclass(eq=False)
+class OrderArchived(Refusal):
+    """The order had ended long ago. It is in a file of `holdfast archive`, and not in Redis any more."""
+
+    order_id: int
+
+    problem = Problem(
+        "order-archived",
+        410,
+        "The order is archived",
+        "The order ended long ago. It is in a file that `holdfast archive` wrote, and Holdfast cannot show or change "
+        "it any more. Nothing was changed.",
+        "Find the order in the archive of the shop. A return of its products is a matter for your own books; put the "
+        "units into stock with `POST /products/{id}/stock`.",
+    )
+
+    def detail(self) -> str:
+        return f"The order {self.order_id} is archived."
+
+
+@dataclass(eq=False)
 class OrderCompleted(Refusal):
     """A completed order cannot be cancelled, and has no hold to extend."""
 

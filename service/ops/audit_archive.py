@@ -1,0 +1,52 @@
+"""The part of the audit about archived orders: which ids they have. Pure functions: nothing is read here.
+
+How many units they sold is checked with each product: audit_checks.py.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from service.ops.audit_checks import Finding, is_id
+from service.storage import keys
+from service.storage.archive import Range
+
+
+class ArchivedIds:
+    """The ids of archived orders, from the ranges in Redis.
+
+    `wrong`: what is wrong with damaged ranges, which are left out.
+    """
+
+    def __init__(self, shop: str, ranges: Sequence[Range]) -> None:
+        """`ranges`: sorted by their last id, as Redis has them."""
+        self._shop = shop
+        self.wrong: list[str] = []
+        self._first: list[int] = []
+        self._last: list[int] = []
+        for first, last in ranges:
+            if not (is_id(first) and is_id(last) and int(first) <= int(last)):
+                self.wrong.append(f"has the range {first!r} to {last}, which is no range of ids")
+            elif self._last and int(first) <= self._last[-1]:
+                self.wrong.append(f"has the range {first} to {last}, but also one up to {self._last[-1]}")
+            else:
+                self._first.append(int(first))
+                self._last.append(int(last))
+
+    def __len__(self) -> int:
+        return sum(self._last) - sum(self._first) + len(self._first)
+
+    def check(self, last_id: int) -> list[Finding]:
+        """Return what is wrong with the ranges. `last_id`: the counter of order ids, read after the ranges."""
+        key = keys.archived(self._shop)
+        findings = [Finding(key, what) for what in self.wrong]
+        if self._last and self._last[-1] > last_id:
+            counter = keys.order_ids(self._shop)
+            findings.append(Finding(key, f"has ids up to {self._last[-1]}, but {counter} is only {last_id}"))
+        return findings
+
+    def check_order(self, order_id: int) -> list[Finding]:
+        """Return a finding if an order that is in Redis has the id of an archived order: it would count twice."""
+        at = bisect_left(self._last, order_id)
+        if at == len(self._last) or self._first[at] > order_id:
+            return []
+        return [Finding(keys.order(self._shop, order_id), f"is here, but {keys.archived(self._shop)} has its id")]
