@@ -35,6 +35,17 @@ test-e2e: .venv/e2e ## Build the containers and test how they survive failures u
 fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the description of the API (5 minutes)
 	.venv/bin/python -m tests.fuzz
 
+.PHONY: vulnerabilities
+vulnerabilities: | $(UV) ## Look up all locked packages in the database of known vulnerabilities (needs the internet)
+	@mkdir -p dist
+	$(UV) export --frozen --no-dev --all-extras --no-emit-project --quiet --output-file dist/requirements.txt
+	$(UV) tool run pip-audit --strict --disable-pip --requirement dist/requirements.txt
+
+.PHONY: sbom
+sbom: | $(UV) ## Write the list of all packages of the program to dist/sbom.json (CycloneDX 1.5)
+	@mkdir -p dist
+	$(UV) export --frozen --no-dev --quiet --preview-features sbom-export --format cyclonedx1.5 --output-file dist/sbom.json
+
 .PHONY: check
 check: .venv/bench ## Check style, format, types and imports; also Lua, if luacheck is installed
 	.venv/bin/ruff check

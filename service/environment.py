@@ -4,7 +4,7 @@ import os
 
 PREFIX = "HOLDFAST_"
 
-_OTHER_NAMES = {"api_key", "bind", "redis_password", "test_redis_url"}
+_OTHER_NAMES = {"api_key", "bind", "redis_password", "test_engine"}
 """Variables that are no settings: `holdfast load` reads the first, docker-compose.yml two, the tests the last."""
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from httpx2 import AsyncClient
 
-from service.engine.launcher import run_engine
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.clock import Clock
+from tests.support.engines import TestConnection, engine_of_the_tests, make_user
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
 
@@ -49,22 +49,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real engine, one per xdist worker. Where none can run, tests fail rather than skip.
+    """A real engine, one per xdist worker. Where none can run, tests fail rather than skip."""
+    with engine_of_the_tests(tmp_path_factory.mktemp("engine")) as url:
+        yield url
 
-    HOLDFAST_TEST_REDIS_URL names another Redis to test on. Every test empties it, so tests run one after another.
-    """
-    if url := os.environ.get("HOLDFAST_TEST_REDIS_URL"):
-        assert "PYTEST_XDIST_WORKER" not in os.environ, "HOLDFAST_TEST_REDIS_URL is one Redis: leave out --numprocesses"
-        yield url
-        return
-    with run_engine(tmp_path_factory.mktemp("engine"), "none") as url:
-        yield url
+
+@pytest.fixture(scope="session")
+def url_of_holdfast(engine_url: str) -> str:
+    """The URL of the engine for the user that has only the rights in docker-compose.yml."""
+    return make_user(engine_url)
 
 
 @pytest.fixture
-async def engine(engine_url: str) -> AsyncIterator[MultiplexedConnection]:
-    """A connection to an empty real engine."""
-    async with MultiplexedConnection(engine_url, timeout=10, max_in_flight=100_000) as engine:
+async def engine(engine_url: str, url_of_holdfast: str) -> AsyncIterator[TestConnection]:
+    """A connection to an empty real engine. The Store of the test has another one, as a user with fewer rights."""
+    async with (
+        TestConnection(engine_url, timeout=10, max_in_flight=100_000) as engine,
+        MultiplexedConnection(url_of_holdfast, timeout=10, max_in_flight=100_000) as engine.of_holdfast,
+    ):
         await engine.send("FLUSHALL")
         yield engine
 
@@ -74,7 +76,7 @@ def redis(request: pytest.FixtureRequest) -> CommandSender:
     """An empty Redis: once fakeredis, which is fast, and once a real engine."""
     if request.param == "fakeredis":
         return FakeRedis()
-    engine: MultiplexedConnection = request.getfixturevalue("engine")
+    engine: TestConnection = request.getfixturevalue("engine")
     return engine
 
 

@@ -1,11 +1,13 @@
 """The command line: the options for all commands, and the list of commands."""
 
 import platform
+import re
 from importlib import import_module
 from typing import Final
 
 import click
 
+from service.cli.terminal import fail
 from service.settings import SETTINGS, Setting
 
 COMMANDS: Final = {
@@ -57,6 +59,15 @@ def _option(setting: Setting) -> click.Option:
 @click.pass_context
 def _keep_options(ctx: click.Context, /, **options: str | bool | None) -> None:
     ctx.obj = {name: str(value) for name, value in options.items() if value is not None}
+    if _has_password(ctx.obj.get("redis_url", "")):
+        fail(
+            "--redis-url shows its password in the list of processes: use HOLDFAST_REDIS_URL or HOLDFAST_REDIS_URL_FILE"
+        )
+
+
+def _has_password(url: str) -> bool:
+    """Return whether a URL of Redis has a password, in one of the two places of redis-py."""
+    return bool(re.match(r"[a-z+]+://[^/@]*:[^/@]+@", url)) or "password=" in url
 
 
 holdfast = LazyGroup(

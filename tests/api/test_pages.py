@@ -122,3 +122,12 @@ async def test_a_file_is_compressed_if_the_client_can_read_that_and_not_sent_aga
     assert again.headers["vary"] == "accept-encoding"
     refused = await client.get("/docs/swagger-ui.js", headers={"Accept-Encoding": "gzip;q=0, x-nogzip"})
     assert "content-encoding" not in refused.headers
+
+
+@pytest.mark.parametrize("path", ["/products", "/orders/1", "/board", "/events", "/docs"])
+async def test_a_page_of_another_site_may_not_read_anything(client: AsyncClient, path: str) -> None:
+    """No CORS (https://fetch.spec.whatwg.org/#http-cors-protocol): browsers let only the pages of the service read."""
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    response = await client.request("OPTIONS", path, headers=headers)
+    assert response.status_code == 405
+    assert not [name for name in response.headers if name.startswith("access-control-")]

@@ -1,5 +1,7 @@
 """The help texts, and the report of a wrong call."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.command_line import HoldfastCommand
@@ -60,3 +62,21 @@ def test_an_option_after_its_command_is_refused_and_the_right_place_is_shown(
     result = embedded_holdfast("serve", "--port", "9000")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.endswith("Write --port before the command: holdfast --port ...\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_shown"),
+    [
+        ("redis://:secret@127.0.0.1:1", True),
+        ("rediss://user:secret@127.0.0.1:1/0", True),
+        ("unix://user@/nowhere.sock?password=secret", True),
+        ("redis://127.0.0.1:1", False),
+        ("redis://user@127.0.0.1:1", False),
+    ],
+)
+def test_a_password_on_the_command_line_is_warned_about_and_not_repeated(
+    tmp_path: Path, url: str, is_shown: bool
+) -> None:
+    done = HoldfastCommand(tmp_path)("--redis-url", url, "audit")
+    assert ("shows its password in the list of processes" in done.stderr) == is_shown
+    assert "secret" not in done.stderr

@@ -92,7 +92,7 @@ def test_the_table_of_events_has_the_fields_of_each_event() -> None:
 def test_each_setting_that_a_document_names_exists() -> None:
     known = {setting.variable for setting in contract.settings()}
     known |= set(re.findall(r"^#? ?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
-    known |= {"HOLDFAST_API_KEY", "HOLDFAST_REDIS_URL_FILE", "HOLDFAST_TEST_REDIS_URL"}
+    known |= {"HOLDFAST_API_KEY", "HOLDFAST_REDIS_URL_FILE", "HOLDFAST_TEST_ENGINE"}
     for path in documents():
         assert set(re.findall(r"\bHOLDFAST_[A-Z_]+[A-Z]\b", path.read_text())) <= known, path
 

@@ -1,6 +1,7 @@
 """Three replicas behind nginx, as started by `docker compose up --scale api=3` with both compose files."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from typing import Any
@@ -163,3 +164,48 @@ async def test_no_order_is_lost_when_one_replica_is_killed(stack: Stack) -> None
     measurements.append(
         f"kill -9 one of three: next 100 orders in {seconds:.1f} s ({answers}; {load.replayed} replayed)"
     )
+
+
+SMUGGLED = {
+    "CL.TE": "Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
+    "TE.CL": "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n{hidden}\r\n0\r\n\r\n",
+    "TE with a tab": "Content-Length: {length}\r\nTransfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n{hidden}",
+    "TE with a space before the colon": "Content-Length: {length}\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n{hidden}",
+    "two TE": "Content-Length: {length}\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n{hidden}",
+    "TE of another name": "Content-Length: {length}\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}",
+    "TE on a folded line": "Content-Length: {length}\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n{hidden}",
+    "two lengths": "Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{hidden}",
+    "a signed length": "Content-Length: +0\r\n\r\n{hidden}",
+    "a length in two numbers": "Content-Length: 0, {length}\r\n\r\n{hidden}",
+    "a line feed alone": "Content-Length: 0\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
+    "a size with an extension": "Transfer-Encoding: chunked\r\n\r\n0;x=\n{hidden}\r\n\r\n",
+    "a GET with a body": "Content-Length: {length}\r\n\r\n{hidden}",
+}
+"""Requests of which a proxy and a server could see a different end (CWE-444). `hidden` is what would come after it."""
+
+
+@pytest.mark.parametrize("shape", SMUGGLED)
+async def test_no_request_can_be_hidden_in_another_one(stack: Stack, shape: str) -> None:
+    """The hidden request has the key of an administrator, so that only its place in the stream keeps it from effect."""
+    key = stack.key()["Authorization"]
+    body = json.dumps({"id": 666, "name": "Hidden", "description": "", "price": 1, "stock": 1})
+    hidden = (
+        f"POST /products HTTP/1.1\r\nHost: h\r\nAuthorization: {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+    # All in one body: nginx itself would answer a second request on the connection, which nobody has hidden.
+    text = SMUGGLED[shape].format(hidden=hidden, length=len(hidden) + 5, size=f"{len(hidden):x}")
+    method = "GET /livez" if shape == "a GET with a body" else "POST /orders"
+    if shape in ("two lengths", "a signed length", "a length in two numbers", "a line feed alone"):
+        text = text.replace(hidden, hidden.replace(key, "Bearer none"))  # nginx may see a second request: not hidden
+    request = f"{method} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n{text}".encode()
+    for _ in range(3):  # the connections of nginx to the replicas are used again
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.environment["HOLDFAST_PORT"]))
+        writer.write(request)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(), 0.5)
+        writer.close()
+    async with stack.client() as client:
+        answers = [await client.get(path) for path in ("/products/666", "/livez", "/products/666") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [404] * 3 + [200] * 3 + [404] * 3
+    assert all("alive" in answer.text for answer in answers[3:6])

@@ -21,9 +21,14 @@ SHOP = "test"
 
 
 def make_store(sender: CommandSender, **options: Any) -> Store:
-    """Return a Store of the shop SHOP. `options` replace the defaults of the tests."""
+    """Return a Store of the shop SHOP. `options` replace the defaults of the tests.
+
+    On a real engine, it has only the rights that Holdfast needs.
+    """
+    of_holdfast: CommandSender = getattr(sender, "of_holdfast", sender)
     return Store(
-        sender, **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, "metrics": new_metrics(), **options}
+        of_holdfast,
+        **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, "metrics": new_metrics(), **options},
     )
 
 
