@@ -77,6 +77,6 @@ def test_an_option_after_its_command_is_refused_and_the_right_place_is_shown(
 def test_a_password_on_the_command_line_is_warned_about_and_not_repeated(
     tmp_path: Path, url: str, is_shown: bool
 ) -> None:
-    done = HoldfastCommand(tmp_path)("--redis-url", url, "audit")
+    done = HoldfastCommand(tmp_path, HOLDFAST_REDIS_TIMEOUT="0.01")("--redis-url", url, "audit")
     assert ("shows its password in the list of processes" in done.stderr) == is_shown
     assert "secret" not in done.stderr
