@@ -30,6 +30,8 @@ from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUna
 from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
 from service.storage.dial import Dialer, Verify
+from service.storage.pending_command import PendingCommand
+from service.storage.replication import Replication
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
@@ -57,22 +59,6 @@ class _ProtocolError(Exception):
     """Redis sent bytes that are not a reply, or a reply although no command was waiting."""
 
 
-class _PendingCommand:
-    """A command that waits for its reply.
-
-    `times_out_at` in event-loop time, of which uvloop knows only whole milliseconds; `began_at` by time.perf_counter().
-    """
-
-    __slots__ = ("began_at", "future", "packed", "safe_to_repeat", "times_out_at")
-
-    def __init__(self, packed: bytes, safe_to_repeat: bool, times_out_at: float, future: asyncio.Future[Any]) -> None:
-        self.began_at = perf_counter()
-        self.packed = packed
-        self.safe_to_repeat = safe_to_repeat
-        self.times_out_at = times_out_at
-        self.future = future
-
-
 class MultiplexedConnection:
     """A shared connection. `async with` opens it; it reopens when it breaks, and closes at the end."""
 
@@ -84,22 +70,25 @@ class MultiplexedConnection:
         max_in_flight: int,
         verify: Verify | None = None,
         metrics: Metrics | None = None,
+        replication: Replication | None = None,
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
         `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
-        raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies.
+        raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
+        holds back the replies to changes until replicas have them; None: no reply is held back.
         """
         self._metrics = metrics or Metrics()
         self._verify = verify
+        self._replication = replication
         self._unsupported: UnsupportedRedis | None = None
         self._must_reconnect = False
         self._dialer = Dialer(url, timeout=timeout)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
-        self._unsent: deque[_PendingCommand] = deque()
-        self._unanswered: deque[_PendingCommand] = deque()
+        self._unsent: deque[PendingCommand] = deque()
+        self._unanswered: deque[PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._lost_at: float | None = None
         self._last_reply_at = 0.0
@@ -139,7 +128,7 @@ class MultiplexedConnection:
         now = self._loop.time()
         future = self._loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples with one part
-        pending = _PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
+        pending = PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
         if self._unsupported is not None:
             self._fail(pending, type(self._unsupported)(self._unsupported.reason))
             return future
@@ -179,9 +168,13 @@ class MultiplexedConnection:
     def _flush(self) -> None:
         if self._writer is None or self._must_reconnect or self._writer.transport.is_closing() or not self._unsent:
             return  # commands that are not sent now are sent over the next connection
+        if self._replication is not None and self._replication.is_waiting:
+            return
         # Cancelled commands are not sent: nobody waits for their replies.
         sent = [pending for pending in self._unsent if not pending.future.done()]
         self._unsent.clear()
+        if self._replication is not None:
+            self._replication.cover(sent, hiredis.pack_command)
         self._unanswered.extend(sent)
         self._writer.write(b"".join([pending.packed for pending in sent]))
 
@@ -214,7 +207,7 @@ class MultiplexedConnection:
         self._check_at = moment
         self._loop.call_at(moment, self._check_timeouts)
 
-    def _fail_timed_out(self, pending: _PendingCommand) -> None:
+    def _fail_timed_out(self, pending: PendingCommand) -> None:
         reason = f"no reply within {self._timeout} s"
         self._fail(pending, StorageUnavailable(reason) if pending.safe_to_repeat else OutcomeUnknown(reason))
 
@@ -238,7 +231,7 @@ class MultiplexedConnection:
                 self._unsent.appendleft(pending)
         self._unanswered.clear()
 
-    def _fail(self, pending: _PendingCommand, error: Exception) -> None:
+    def _fail(self, pending: PendingCommand, error: Exception) -> None:
         if not pending.future.done():
             pending.future.set_exception(error)
 
@@ -285,6 +278,8 @@ class MultiplexedConnection:
         )
         self._lost_at = None
         self._last_reply_at = self._loop.time()
+        if self._replication is not None:
+            self._replication.is_waiting = False
         metrics = self._metrics
         round_trips = metrics.round_trips
         self._flush()
@@ -308,6 +303,8 @@ class MultiplexedConnection:
                     future.set_result(reply)
             if len(round_trips) >= MAX_NOTED:
                 metrics.add_up()
+            if self._replication is not None:
+                self._flush()  # what has waited for the reply to WAIT
             if self._must_reconnect and not self._unanswered:
                 raise ConnectionError("this Redis has become a replica")
         if self._writer is not None:  # otherwise Holdfast closed it, and has said why
