@@ -19,6 +19,7 @@ is never sent again, unless the caller says that it is safe to repeat.
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
@@ -48,6 +49,9 @@ _BATCH: Final = 32
 _FIRST_BACKOFF_SECONDS: Final = 0.01
 _MAX_BACKOFF_SECONDS: Final = 1.0
 """Pauses between attempts to connect: short at first, because Redis may only have restarted; then longer."""
+
+_FOLLOW_SECONDS: Final = 1.0
+"""Pause between two questions to sentinels whether the primary is still the same."""
 
 _MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
 """Pause between two checks of the timeouts, so that many commands share one. So a timeout can be noticed 50 ms late."""
@@ -98,23 +102,28 @@ class MultiplexedConnection:
         self._check_at = 0.0
         self._check_was_late = False
         self._reconnect_task: asyncio.Task[None] | None = None
+        self._follow_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._lost_at = self._loop.time()
         self._reconnect_task = asyncio.create_task(self._keep_connected(), name="redis-connection")
+        if self._dialer.asks_sentinels:
+            self._follow_task = asyncio.create_task(self._follow_primary(), name="redis-primary")
         return self
 
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._reconnect_task = self._reconnect_task, None
-        assert task is not None
-        while not task.done():
+        tasks = [task for task in (self._follow_task, self._reconnect_task) if task is not None]
+        self._follow_task = self._reconnect_task = None
+        while tasks:
             # Repeated: before Python 3.12, wait_for(), which redis-py connects with, can lose a cancellation
             # (https://github.com/python/cpython/issues/86296).
-            task.cancel()
-            await asyncio.wait([task], timeout=0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.1)
+            tasks = [task for task in tasks if not task.done()]
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
@@ -265,6 +274,15 @@ class MultiplexedConnection:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
 
+    async def _follow_primary(self) -> None:
+        """Leave a Redis that is not the primary any more, although it still takes commands: it may be cut off."""
+        while True:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            with suppress(OSError):
+                if self._writer is not None and await self._dialer.has_moved():
+                    log.warning("redis_primary_moved")
+                    self.reconnect()
+
     async def _read_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give each reply of one connection to its command, until the connection ends."""
         self._writer = writer
@@ -306,6 +324,6 @@ class MultiplexedConnection:
             if self._replication is not None:
                 self._flush()  # what has waited for the reply to WAIT
             if self._must_reconnect and not self._unanswered:
-                raise ConnectionError("this Redis has become a replica")
+                raise ConnectionError("this Redis is not the primary any more")
         if self._writer is not None:  # otherwise Holdfast closed it, and has said why
             raise ConnectionError("Redis closed the connection")

@@ -92,7 +92,7 @@ async def test_what_another_worker_has_changed_is_not_told_before_the_replica_ha
         bought = (await other.orders.place(new_order((1, 3)))).order.id
         new_return = NewReturn.model_validate({"products": [{"product_id": 1, "quantity": 1}]})
         change = StockChange.model_validate({"change": 5, "reason": "found"})
-        await store.orders.last_id()
+        await store.orders.place(new_order((1, 1)))  # now its connection has ids, and its replica everything
         engines.engines[1].freeze()
         await other.orders.place(new_order((1, 1)), "order")
         await other.holds.cancel(to_cancel)

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 SENTINEL_NAME = "main"
 
-PASSWORD = "a p@ss/word:#?%"  # noqa: S105
+PASSWORD = "a p@ss/word:#?%"
 """With every character that a URL must escape."""
 
 
