@@ -37,7 +37,7 @@ def read_sentinel_url(url: str) -> SentinelUrl | None:
     scheme = parts.scheme.removesuffix("+sentinel")
     user, at, hosts = parts.netloc.rpartition("@")
     path = re.fullmatch(r"/([A-Za-z0-9._-]+)(/[0-9]*)?", parts.path)
-    if path is None:
+    if path is None or scheme not in ("redis", "rediss"):
         raise ValueError("no name of a primary")
     options = parse_qsl(parts.query, keep_blank_values=True)
     query = dict(options)
