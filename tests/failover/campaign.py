@@ -4,9 +4,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -18,9 +17,12 @@ PRODUCTS: Final = 20
 
 @dataclass
 class History:
-    """What clients were told. `placed`: the Idempotency-Key of each order; `completed`: the orders that are sold."""
+    """What clients were told. `completed`: the orders that are sold."""
 
-    placed: dict[int, str] = field(default_factory=dict)
+    fault: str = "start"
+    """The last fault."""
+    placed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """The Idempotency-Key of each order, and the last fault when it was confirmed."""
     completed: set[int] = field(default_factory=set)
     answers: Counter[str] = field(default_factory=Counter)
     reissued: int = 0
@@ -30,7 +32,7 @@ class History:
 
 
 class Clients:
-    """Clients that order without a pause. Each repeats a request that failed, with the same key, until it is answered."""
+    """Clients that order without a pause. Each repeats a request that failed, with the same key, until an answer."""
 
     def __init__(self, port: int, count: int = 24, seed: int = 1) -> None:
         self.history = History()
@@ -64,14 +66,16 @@ class Clients:
             key = f"{client}-{number}"
             pending = rng.random() < 0.1
             body = {
-                "products": [{"product_id": product, "quantity": 1} for product in rng.sample(range(1, PRODUCTS + 1), 2)],
+                "products": [
+                    {"product_id": product, "quantity": 1} for product in rng.sample(range(1, PRODUCTS + 1), 2)
+                ],
                 "status": "pending" if pending else "completed",
             }
             status, answer = await self._until_answered("POST", "/orders", {"Idempotency-Key": key}, body)
             assert status == 201, answer
             history, order_id = self.history, int(answer["id"])
             history.reissued += order_id in history.placed
-            history.placed[order_id] = key
+            history.placed[order_id] = (key, history.fault)
             now = time.monotonic()
             history.longest_pause, self._last_at = max(history.longest_pause, now - self._last_at), now
             if pending:
@@ -83,7 +87,7 @@ class Clients:
 
     async def _until_answered(
         self, method: str, path: str, headers: dict[str, str], body: object
-    ) -> tuple[int, dict[str, object]]:
+    ) -> tuple[int, dict[str, Any]]:
         while True:
             try:
                 async with self._session.request(method, path, headers=headers, json=body) as response:
@@ -109,14 +113,17 @@ class Verdict:
     """Completed orders that are not completed."""
     doubled: int
     """Idempotency-Keys with several orders."""
+    lost_after: dict[str, int]
+    """The lost orders by the last fault when they were confirmed."""
 
 
 def compare(history: History, primary: ReplicatedEngine, shop: str) -> Verdict:
     """Compare what clients were told with the data."""
     keys: Counter[str] = Counter()
-    lost = undone = 0
+    lost: Counter[str] = Counter()
+    undone = 0
     with primary.client() as redis:
-        found = {}
+        found: dict[int, Any] = {}
         for name in redis.scan_iter(f"{{{shop}}}:order:*", count=5000):
             found[int(name.rpartition(":")[2])] = None
         ids = list(found)
@@ -127,22 +134,23 @@ def compare(history: History, primary: ReplicatedEngine, shop: str) -> Verdict:
             found.update(zip(ids[start : start + 1000], pipeline.execute(), strict=True))
     for key, _ in found.values():
         keys[key] += 1
-    for order_id, key in history.placed.items():
+    for order_id, (key, fault) in history.placed.items():
         row = found.get(order_id)
         if row is None or row[0] != key:
-            lost += 1
+            lost[fault] += 1
         elif order_id in history.completed and row[1] != "completed":
             undone += 1
     doubled = sum(count > 1 for count in keys.values())
-    return Verdict(len(history.placed) + history.reissued, lost + history.reissued, undone, doubled)
+    return Verdict(len(history.placed) + history.reissued, lost.total() + history.reissued, undone, doubled, dict(lost))
 
 
 class Faults:
     """What happens to the primary. Each method returns when another one is the primary, and the old one its replica."""
 
-    def __init__(self, engines: ReplicatedEngines) -> None:
+    def __init__(self, engines: ReplicatedEngines, rest_seconds: float = 0) -> None:
+        """`rest_seconds`: between the end of one failover and the next."""
         self._engines = engines
-        self.all: tuple[Callable[[], object], ...] = (self.kill, self.freeze, self.lag, self.cut_off)
+        self._rest_seconds = rest_seconds
 
     async def kill(self) -> None:
         """Kill the primary, and start it again as what it was: sentinels make it a replica."""
@@ -151,6 +159,12 @@ class Faults:
         await self._another(old)
         old.start()
         await self._healed()
+
+    async def kill_for_good(self) -> None:
+        """Kill the primary, and do not start it again."""
+        old = await self._primary()
+        old.kill()
+        await self._another(old)
 
     async def freeze(self) -> None:
         """Freeze the primary, and let it go on when another has replaced it: it does not know that."""
@@ -211,12 +225,10 @@ class Faults:
         async def is_healed() -> bool:
             primary = await asyncio.to_thread(self._engines.primary)
             count = len(self._engines.engines) - 1
-            return primary is not None and await asyncio.to_thread(primary.has_replicas, count)
+            return primary is not None and await asyncio.to_thread(primary.replicas_follow, count)
 
-        for _ in range(3):  # sentinels wait for 8 seconds before they make a returned primary a replica
-            try:
-                await eventually(is_healed, "the replicas")
-            except AssertionError:
-                continue
-            return
-        await eventually(is_healed, "the replicas")
+        # Sentinels wait for 8 seconds before they make a returned primary a replica.
+        async with asyncio.timeout(60):
+            while not await is_healed():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(self._rest_seconds)

@@ -85,14 +85,6 @@ class ReplicatedEngine:
         return False
 
 
-    def has_replicas(self, count: int) -> bool:
-        """Return whether so many replicas are connected and up to date, as the primary says."""
-        info = self.replies("INFO", "replication")
-        if info is None:
-            return False
-        return sum(isinstance(row, dict) and row.get("state") == "online" for row in info.values()) >= count
-
-
 class ReplicatedEngines:
     """A primary, its replicas and its sentinels."""
 
