@@ -26,7 +26,7 @@ FILES_DIR: Final = "appendonlydir"
 """The directory in the data directory where the engine keeps all data."""
 
 
-NO_REPLICAS: Final = "HOLDFAST_WAIT_REPLICAS needs HOLDFAST_REDIS_URL: the embedded engine has no replicas, so it could confirm no change"
+NO_REPLICAS: Final = "HOLDFAST_WAIT_REPLICAS needs HOLDFAST_REDIS_URL: the embedded engine has no replicas"
 
 
 class EngineError(Exception):
