@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable, UnsupportedRedis
+from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable, UnsupportedRedis
 from service.domain.requests import HoldExtension, NewReturn, StockChange
 from service.settings import Settings
 from service.storage.opening import open_store
@@ -75,7 +75,7 @@ async def answers(verb: Any) -> bool:
     """Return whether a verb of the Store returns."""
     try:
         await verb
-    except OutcomeUnknown:
+    except StorageError:
         return False
     return True
 
@@ -199,3 +199,36 @@ async def test_a_user_who_may_not_wait_is_refused(engines: ReplicatedEngines) ->
             await store.check()
     async with opened(engines, redis_url=url, wait_replicas=0) as store:
         await store.check()
+
+
+async def test_changes_are_answered_again_after_the_primary_was_frozen_during_a_wait(
+    engines: ReplicatedEngines,
+) -> None:
+    primary, replica = engines.engines
+    async with opened(engines) as store:
+        await store.products.add(new_mug(id=1, stock=1000))
+        await store.orders.place(new_order((1, 1)))
+        replica.freeze()
+        orders = [asyncio.create_task(store.orders.place(new_order((1, 1)), f"key-{n}")) for n in range(100)]
+        await eventually(lambda: primary.replies("HGET", f"{{{SHOP}}}:product:1", "sold") == "101", "the orders")
+        primary.freeze()
+        outcomes = await asyncio.gather(*orders, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {OutcomeUnknown}
+        replica.unfreeze()
+        primary.unfreeze()
+        await eventually(lambda: answers(store.orders.place(new_order((1, 1)), "key-0")), "an answer")
+        repeated = await asyncio.gather(*(store.orders.place(new_order((1, 1)), f"key-{n}") for n in range(100)))
+        assert all(each.replayed for each in repeated)
+
+
+async def test_a_caller_who_goes_away_during_a_wait_does_not_harm_the_others(engines: ReplicatedEngines) -> None:
+    primary, replica = engines.engines
+    async with opened(engines, redis_timeout=20) as store:
+        await store.products.add(new_mug(id=1, stock=1000))
+        await store.orders.place(new_order((1, 1)))
+        replica.freeze()
+        orders = [asyncio.create_task(store.orders.place(new_order((1, 1)))) for _ in range(10)]
+        await eventually(lambda: primary.replies("HGET", f"{{{SHOP}}}:product:1", "sold") == "11", "the orders")
+        orders[0].cancel()
+        replica.unfreeze()
+        assert len({(await order).order.id for order in orders[1:]}) == 9
