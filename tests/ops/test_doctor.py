@@ -93,3 +93,18 @@ def test_a_fact_is_found(changes: dict[str, Any], name: str, mark: str, words: s
     assert words in found.sentence
     assert found.sentence.endswith(".")
     assert found.commands or mark != "bad"
+
+
+@pytest.mark.parametrize(
+    ("connected", "mark", "words"),
+    [
+        ("1", "bad", "HOLDFAST_WAIT_REPLICAS is 2, but connected replicas: 1"),
+        ("2", "ok", "Holdfast waits for 2 of them."),
+    ],
+)
+def test_too_few_replicas_are_found(connected: str, mark: str, words: str) -> None:
+    assert GOOD.info is not None
+    found = GOOD._replace(info={**GOOD.info, "connected_slaves": connected})
+    [role] = [each for each in examine(found, Settings(wait_replicas=2), "redis-cli") if each.name == "role"]
+    assert role.mark == mark
+    assert words in role.sentence
