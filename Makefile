@@ -35,6 +35,10 @@ test-e2e: .venv/e2e ## Build the containers and test how they survive failures u
 fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the description of the API (5 minutes)
 	.venv/bin/python -m tests.fuzz
 
+.PHONY: failover
+failover: .venv/dev ## Kill, freeze and cut off primaries with replicas and sentinels under load, and count lost orders (20 minutes)
+	.venv/bin/python -m tests.failover
+
 .PHONY: vulnerabilities
 vulnerabilities: | $(UV) ## Look up all locked packages in the database of known vulnerabilities (needs the internet)
 	@mkdir -p dist

@@ -177,10 +177,18 @@ class EngineSettings:
     redis_url: str | None = setting(
         None,
         text_matching(
-            r"(redis|rediss|unix)://(?s:.*)", "a URL that begins with redis://, rediss:// or unix://", "URL", True
+            r"(rediss?(\+sentinel)?|unix)://(?s:.*)",
+            "a URL that begins with redis://, rediss://, redis+sentinel://, rediss+sentinel:// or unix://",
+            "URL",
+            True,
         ),
-        "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://; without it, Holdfast starts "
-        "the embedded engine",
+        "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://, or of the sentinels that know it, as "
+        "redis+sentinel://host1,host2/name; without it, Holdfast starts the embedded engine",
+    )
+    wait_replicas: int = setting(
+        0,
+        whole_number(0, 100),
+        "number of replicas that must have a change before it is answered; 0: no replica is waited for",
     )
     data_dir: Path = setting(Path("data"), directory(), "directory where the embedded engine keeps its data")
     durability: Durability = setting(

@@ -76,6 +76,8 @@ def _redis_cli(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return f"redis-cli -s {quote(unquote(parts.path))}"
+    if parts.scheme.endswith("+sentinel"):
+        return f"redis-cli{' --tls' if parts.scheme == 'rediss+sentinel' else ''} -h PRIMARY"
     with suppress(ValueError):
         tls = " --tls" if parts.scheme == "rediss" else ""
         where = "" if parts.hostname in (None, "localhost", "127.0.0.1") else f" -h {parts.hostname}"

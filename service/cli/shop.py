@@ -78,12 +78,15 @@ async def estimate_orders(store: "Store") -> int | None:
 @contextmanager
 def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
-    from service.engine.data_dir import EngineError, missing_data, running_engine
+    from service.engine.data_dir import NO_REPLICAS, EngineError, missing_data, running_engine
     from service.engine.launcher import run_engine
 
     if settings.redis_url is not None:
         yield settings.redis_url
-    elif url := running_engine(settings.data_dir):
+        return
+    if settings.wait_replicas:
+        raise EngineError(NO_REPLICAS)
+    if url := running_engine(settings.data_dir):
         yield url
     else:
         if not creates_data and (what := missing_data(settings.data_dir)):

@@ -26,6 +26,9 @@ FILES_DIR: Final = "appendonlydir"
 """The directory in the data directory where the engine keeps all data."""
 
 
+NO_REPLICAS: Final = "HOLDFAST_WAIT_REPLICAS needs HOLDFAST_REDIS_URL: the embedded engine has no replicas"
+
+
 class EngineError(Exception):
     """The engine cannot be started. The message is for the operator."""
 

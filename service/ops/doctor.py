@@ -92,6 +92,13 @@ def _role(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Find
         yield Finding("bad", "role", _sentence(error.reason), (f"{redis_cli} REPLICAOF NO ONE   # or use the primary",))
         return
     replicas = int(found.info.get("connected_slaves", 0))
+    needed = settings.wait_replicas
+    if replicas < needed:
+        sentence = (
+            f"HOLDFAST_WAIT_REPLICAS is {needed}, but connected replicas: {replicas}. No change can be confirmed."
+        )
+        yield Finding("bad", "role", sentence, (f"{redis_cli} INFO replication   # connect the replicas",))
+        return
     if replicas == 0:
         sentence = (
             "This is a primary without replicas: if its machine is lost, so are the orders since the last backup."
@@ -100,7 +107,8 @@ def _role(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Find
         lags = [value for key, value in found.info.items() if key.startswith("slave") and "lag=" in value]
         worst = max((int(value.rpartition("lag=")[2].split(",")[0]) for value in lags), default=0)
         sentence = (
-            f"This is a primary; replicas: {replicas}, the slowest {worst} s behind. Holdfast does not wait for them."
+            f"This is a primary; replicas: {replicas}, the slowest {worst} s behind. "
+            f"Holdfast waits for {needed or 'none'} of them."
         )
     yield Finding("ok", "role", sentence)
 

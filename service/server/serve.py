@@ -16,7 +16,7 @@ import uvicorn
 from service.api.api_keys import ApiKeys
 from service.app import api_keys, create_app, new_metrics
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
-from service.engine.data_dir import EngineError, EngineStopped
+from service.engine.data_dir import NO_REPLICAS, EngineError, EngineStopped
 from service.engine.launcher import run_engine
 from service.logs import configure_logging
 from service.metrics.shared_rows import SharedRows
@@ -94,6 +94,8 @@ def serve(settings: Settings) -> None:
         raise CannotStart("HOLDFAST_OTLP_ENDPOINT needs more packages: pip install 'holdfast[otel]'")
     with ExitStack() as stack:
         if settings.redis_url is None:
+            if settings.wait_replicas:
+                raise CannotStart(NO_REPLICAS)
             try:
                 url = stack.enter_context(run_engine(settings.data_dir, settings.durability, stop.is_requested))
             except EngineError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from service.domain.errors.storage import Overloaded, StorageUnavailable
+from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
@@ -101,10 +101,15 @@ class RedisClient:
     async def check_writable(self) -> None:
         """Raise StorageUnavailable if Redis refuses scripts that write: memory or disk are full, for example.
 
-        Redis then refuses to start any script that may write. This one finds no product 0, and writes nothing.
+        Redis then refuses to start any script that may write. This one finds no product 0, and writes nothing. If
+        replicas are waited for, it is sent like a change: then also raise StorageUnavailable if they are too few.
         """
         names = (keys.product(self.shop, 0), keys.products(self.shop), keys.events(self.shop))
-        await self.run("withdraw_product", names, (0, self.events_max, ""), safe_to_repeat=True)
+        waits = self._engine_check.waits_for_replicas
+        try:
+            await self.run("withdraw_product", names, (0, self.events_max, ""), safe_to_repeat=not waits)
+        except OutcomeUnknown as error:
+            raise StorageUnavailable(error.reason) from error
 
     async def now(self) -> Milliseconds:
         """Return the time by the only clock that decides: the clock of Redis."""

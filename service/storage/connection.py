@@ -19,6 +19,7 @@ is never sent again, unless the caller says that it is safe to repeat.
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +32,8 @@ from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
 from service.storage.admission import AdmissionLimit
 from service.storage.dial import Dialer, Verify
+from service.storage.pending_command import PendingCommand
+from service.storage.replication import Replication
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
@@ -48,6 +51,9 @@ _FIRST_BACKOFF_SECONDS: Final = 0.01
 _MAX_BACKOFF_SECONDS: Final = 1.0
 """Pauses between attempts to connect: short at first, because Redis may only have restarted; then longer."""
 
+_FOLLOW_SECONDS: Final = 1.0
+"""Pause between two questions to sentinels whether the primary is still the same."""
+
 _MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
 """Pause between two checks of the timeouts, so that many commands share one. So a timeout can be noticed 50 ms late."""
 
@@ -56,22 +62,6 @@ _INCOMPLETE: Final = object()
 
 class _ProtocolError(Exception):
     """Redis sent bytes that are not a reply, or a reply although no command was waiting."""
-
-
-class _PendingCommand:
-    """A command that waits for its reply.
-
-    `times_out_at` in event-loop time, of which uvloop knows only whole milliseconds; `began_at` by time.perf_counter().
-    """
-
-    __slots__ = ("began_at", "future", "packed", "safe_to_repeat", "times_out_at")
-
-    def __init__(self, packed: bytes, safe_to_repeat: bool, times_out_at: float, future: asyncio.Future[Any]) -> None:
-        self.began_at = perf_counter()
-        self.packed = packed
-        self.safe_to_repeat = safe_to_repeat
-        self.times_out_at = times_out_at
-        self.future = future
 
 
 class MultiplexedConnection:
@@ -85,23 +75,26 @@ class MultiplexedConnection:
         max_in_flight: int,
         verify: Verify | None = None,
         metrics: Metrics | None = None,
+        replication: Replication | None = None,
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
         `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
-        raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies.
+        raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
+        holds back the replies to changes until replicas have them; None: no reply is held back.
         """
         self._metrics = metrics or Metrics()
         self._verify = verify
+        self._replication = replication
         self._unsupported: UnsupportedRedis | None = None
         self._must_reconnect = False
         self._dialer = Dialer(url, timeout=timeout)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._admission = AdmissionLimit(max_in_flight)
-        self._unsent: deque[_PendingCommand] = deque()
-        self._unanswered: deque[_PendingCommand] = deque()
+        self._unsent: deque[PendingCommand] = deque()
+        self._unanswered: deque[PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._lost_at: float | None = None
         self._last_reply_at = 0.0
@@ -111,23 +104,28 @@ class MultiplexedConnection:
         self._check_at = 0.0
         self._check_was_late = False
         self._reconnect_task: asyncio.Task[None] | None = None
+        self._follow_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._lost_at = self._loop.time()
         self._reconnect_task = asyncio.create_task(self._keep_connected(), name="redis-connection")
+        if self._dialer.asks_sentinels:
+            self._follow_task = asyncio.create_task(self._follow_primary(), name="redis-primary")
         return self
 
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._reconnect_task = self._reconnect_task, None
-        assert task is not None
-        while not task.done():
+        tasks = [task for task in (self._follow_task, self._reconnect_task) if task is not None]
+        self._follow_task = self._reconnect_task = None
+        while tasks:
             # Repeated: before Python 3.12, wait_for(), which redis-py connects with, can lose a cancellation
             # (https://github.com/python/cpython/issues/86296).
-            task.cancel()
-            await asyncio.wait([task], timeout=0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.1)
+            tasks = [task for task in tasks if not task.done()]
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
@@ -141,7 +139,7 @@ class MultiplexedConnection:
         now = self._loop.time()
         future = self._loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples with one part
-        pending = _PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
+        pending = PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
         if self._unsupported is not None:
             self._fail(pending, type(self._unsupported)(self._unsupported.reason))
             return future
@@ -185,9 +183,13 @@ class MultiplexedConnection:
     def _flush(self) -> None:
         if self._writer is None or self._must_reconnect or self._writer.transport.is_closing() or not self._unsent:
             return  # commands that are not sent now are sent over the next connection
+        if self._replication is not None and self._replication.is_waiting:
+            return
         # Cancelled commands are not sent: nobody waits for their replies.
         sent = [pending for pending in self._unsent if not pending.future.done()]
         self._unsent.clear()
+        if self._replication is not None:
+            self._replication.cover(sent, hiredis.pack_command)
         self._unanswered.extend(sent)
         self._writer.write(b"".join([pending.packed for pending in sent]))
 
@@ -220,7 +222,7 @@ class MultiplexedConnection:
         self._check_at = moment
         self._loop.call_at(moment, self._check_timeouts)
 
-    def _fail_timed_out(self, pending: _PendingCommand) -> None:
+    def _fail_timed_out(self, pending: PendingCommand) -> None:
         reason = f"no reply within {self._timeout} s"
         self._fail(pending, StorageUnavailable(reason) if pending.safe_to_repeat else OutcomeUnknown(reason))
 
@@ -244,7 +246,7 @@ class MultiplexedConnection:
                 self._unsent.appendleft(pending)
         self._unanswered.clear()
 
-    def _fail(self, pending: _PendingCommand, error: Exception) -> None:
+    def _fail(self, pending: PendingCommand, error: Exception) -> None:
         if not pending.future.done():
             pending.future.set_exception(error)
 
@@ -278,6 +280,15 @@ class MultiplexedConnection:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
 
+    async def _follow_primary(self) -> None:
+        """Leave a Redis that is not the primary any more, although it still takes commands: it may be cut off."""
+        while True:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            with suppress(OSError):
+                if self._writer is not None and await self._dialer.has_moved():
+                    log.warning("redis_primary_moved")
+                    self.reconnect()
+
     async def _read_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give each reply of one connection to its command, until the connection ends."""
         self._writer = writer
@@ -291,6 +302,8 @@ class MultiplexedConnection:
         )
         self._lost_at = None
         self._last_reply_at = self._loop.time()
+        if self._replication is not None:
+            self._replication.is_waiting = False
         metrics = self._metrics
         round_trips = metrics.round_trips
         admission = self._admission = AdmissionLimit(self._max_in_flight)
@@ -320,7 +333,9 @@ class MultiplexedConnection:
                 admission.note(waited - waiting, waiting + len(self._unsent), took, arrived_at)
             if len(round_trips) >= MAX_NOTED:
                 metrics.add_up()
+            if self._replication is not None:
+                self._flush()  # what has waited for the reply to WAIT
             if self._must_reconnect and not self._unanswered:
-                raise ConnectionError("this Redis has become a replica")
+                raise ConnectionError("this Redis is not the primary any more")
         if self._writer is not None:  # otherwise Holdfast closed it, and has said why
             raise ConnectionError("Redis closed the connection")

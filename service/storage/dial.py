@@ -1,6 +1,7 @@
 """Opens connections to Redis (to dial: to open a connection). The only importer of redis-py.
 
-redis-py handles TLS, users and passwords, Unix sockets and database numbers.
+redis-py handles TLS, users and passwords, Unix sockets and database numbers. Sentinels are asked here where the primary
+is: redis-py believes the first sentinel that answers, also if a failover has taken place without it.
 """
 
 import asyncio
@@ -15,12 +16,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from service.domain.errors.storage import UnsupportedRedis
+from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
 from service.storage.sender import ErrorReply
+from service.storage.sentinel import Address, current_primary, read_sentinel_url
 
 _WRONG_URL: Final = (
-    "the Redis URL cannot be used. Its form is redis://user:password@host:6379/0 or unix:///path?db=0. In user and "
-    "password, write %23 for #, %2F for /, %3F for ?, %40 for @, %3A for : and %25 for %"
+    "the Redis URL cannot be used. Its form is redis://user:password@host:6379/0, unix:///path?db=0 or "
+    "redis+sentinel://user:password@host1,host2,host3/name?sentinel_password=password. In user and password, write "
+    "%23 for #, %2F for /, %3F for ?, %40 for @, %3A for : and %25 for %"
 )
 """Without the reason of redis-py, which may quote a part of the password."""
 
@@ -34,28 +37,39 @@ class Execute(Protocol):
 Verify = Callable[[Execute], Awaitable[None]]
 
 
+_MAX_SENTINEL_SECONDS: Final = 0.5
+"""How long a sentinel may take to answer. Often the machine of the primary, which is gone, has one, too."""
+
+
 class Dialer:
-    """Opens connections to one address."""
+    """Opens connections to one address, or to the primary that sentinels name."""
 
     def __init__(self, url: str, *, timeout: float) -> None:
-        """Read a URL in the form of redis-py. Raise UnsupportedRedis if it is wrong.
+        """Read a URL in the form of redis-py, or one of sentinels. Raise UnsupportedRedis if it is wrong.
 
         `timeout`: the seconds for connecting.
         """
-        _check_url(url)
         try:
-            self._pool = ConnectionPool.from_url(
-                url,
-                protocol=2,  # RESP2: replies come in the order of the commands, and Redis sends nothing else
-                retry=Retry(NoBackoff(), 0),  # redis-py would execute a command up to 11 times
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                decode_responses=True,
-                driver_info=None,  # CLIENT SETINFO needs a permission that no other command here needs
-            )
-            self._pool.make_connection()  # type: ignore[no-untyped-call]  # checks the parts of the URL
+            _check_url(url)
+            sentinels = read_sentinel_url(url)
+            self._pool = _pool(url if sentinels is None else sentinels.primary, timeout)
+            self._sentinels = [
+                _pool(each, min(timeout, _MAX_SENTINEL_SECONDS)) for each in (sentinels.sentinels if sentinels else ())
+            ]
         except (ValueError, TypeError, RedisError):
             raise UnsupportedRedis(_WRONG_URL) from None
+        self._primary_name = sentinels.name if sentinels else ""
+        self._address: Address | None = None
+        """Of the primary, at the last connection."""
+
+    @property
+    def asks_sentinels(self) -> bool:
+        """Whether the address is to be asked for."""
+        return bool(self._sentinels)
+
+    async def has_moved(self) -> bool:
+        """Return whether sentinels name another primary than at the last connection. Raise OSError."""
+        return await self._find_primary() != self._address
 
     @asynccontextmanager
     async def connect(
@@ -67,46 +81,99 @@ class Dialer:
 
         Raise OSError, and what `verify` raises.
         """
-        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-
-        async def execute(*command: str | int) -> Any:
-            await connection.send_command(*command)
-            try:
-                return await connection.read_response()
-            except NoPermissionError as error:  # redis-py removes the code from the text
-                raise ErrorReply(f"NOPERM {error}") from None
-            except ResponseError as error:
-                raise ErrorReply(str(error)) from None
-
-        try:
-            try:
-                await connection.connect()
-                # A Redis that hangs still accepts connections, and a Redis that loads its data replies LOADING.
-                await connection.send_command("PING")
-                with suppress(NoPermissionError):  # this is a reply, too
-                    await connection.read_response()
-                if verify is not None:
-                    await verify(execute)
-            except RedisError as error:
-                raise ConnectionError(str(error)) from error
-            except ErrorReply as error:
-                raise ConnectionError(str(error)) from error
+        if self._sentinels:
+            self._address = await self._find_primary()
+        async with _opened(self._pool, self._address, verify, is_found=bool(self._sentinels)) as connection:
             # redis-py has no public way to its streams; Holdfast uses only these two private names.
             reader, writer = connection._reader, connection._writer
             assert reader is not None
             assert writer is not None
             yield reader, writer
-        finally:
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+
+    async def _find_primary(self) -> Address:
+        """Ask all sentinels at once. Raise OSError if none knows the primary."""
+        answers = await asyncio.gather(*[self._ask(sentinel) for sentinel in self._sentinels])
+        address = current_primary([answer for answer in answers if not isinstance(answer, str)])
+        if address is None:
+            reasons = "; ".join(dict.fromkeys(map(str, answers)))
+            raise ConnectionError(f"no sentinel knows the primary {self._primary_name!r}: {reasons}")
+        return address
+
+    async def _ask(self, sentinel: ConnectionPool) -> list[str] | str:
+        """Return what a sentinel says about the primary, or why it says nothing."""
+        reply: list[str] = []
+
+        async def ask(execute: Execute) -> None:
+            reply.extend(await execute("SENTINEL", "MASTER", self._primary_name))
+
+        try:
+            async with _opened(sentinel, None, ask):
+                return reply
+        except OSError as error:
+            return str(error)
+
+
+def _pool(url: str, timeout: float) -> ConnectionPool:
+    """Return what makes connections to a URL. Raise ValueError, TypeError and RedisError if it is wrong."""
+    pool = ConnectionPool.from_url(
+        url,
+        protocol=2,  # RESP2: replies come in the order of the commands, and Redis sends nothing else
+        retry=Retry(NoBackoff(), 0),  # redis-py would execute a command up to 11 times
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        decode_responses=True,
+        driver_info=None,  # CLIENT SETINFO needs a permission that no other command here needs
+    )
+    pool.make_connection()  # type: ignore[no-untyped-call]  # checks the parts of the URL
+    return pool
+
+
+@asynccontextmanager
+async def _opened(
+    pool: ConnectionPool, address: Address | None, verify: Verify | None, *, is_found: bool = False
+) -> AsyncIterator[Any]:
+    """Yield a connection of redis-py to a server that replies. Raise OSError, and what `verify` raises.
+
+    `address`: instead of the one in the URL. `is_found`: sentinels named it, so if it is a replica, a failover goes on.
+    """
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    if address is not None:
+        connection.host, connection.port = address
+
+    async def execute(*command: str | int) -> Any:
+        await connection.send_command(*command)
+        try:
+            return await connection.read_response()
+        except NoPermissionError as error:  # redis-py removes the code from the text
+            raise ErrorReply(f"NOPERM {error}") from None
+        except ResponseError as error:
+            raise ErrorReply(str(error)) from None
+
+    try:
+        try:
+            await connection.connect()
+            # A Redis that hangs still accepts connections, and a Redis that loads its data replies LOADING.
+            await connection.send_command("PING")
+            with suppress(NoPermissionError):  # this is a reply, too
+                await connection.read_response()
+            if verify is not None:
+                await verify(execute)
+        except (RedisError, ErrorReply) as error:
+            raise ConnectionError(str(error)) from error
+        except ReplicaRedis as error:
+            if is_found:
+                raise ConnectionError(error.reason) from error
+            raise
+        yield connection
+    finally:
+        with suppress(RedisError, OSError):
+            await connection.disconnect(nowait=True)
 
 
 def _check_url(url: str) -> None:
-    """Raise UnsupportedRedis for a URL that redis-py would understand in another way than its author."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise UnsupportedRedis(_WRONG_URL) from None
+    """Raise ValueError for a URL that redis-py would understand in another way than its author."""
+    parts = urlsplit(url)
     # In a password, `#` begins a fragment, `/` begins the path, and `?` the query, which then contains the `@`.
-    if "#" in url or "@" in parts.query or (parts.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", parts.path)):
-        raise UnsupportedRedis(_WRONG_URL)
+    has_path = parts.scheme == "unix" or parts.scheme.endswith("+sentinel")
+    if "#" in url or "@" in parts.query or (not has_path and not re.fullmatch(r"(/[0-9]*)?", parts.path)):
+        raise ValueError

@@ -43,8 +43,15 @@ class _Execute(Protocol):
 class EngineCheck:
     """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
-    def __init__(self, shop: str, durability: Durability, *, creates_shop: bool = True) -> None:
-        """`creates_shop`: whether a shop without data gets its schema version. Otherwise nothing is written."""
+    def __init__(
+        self, shop: str, durability: Durability, *, creates_shop: bool = True, waits_for_replicas: bool = False
+    ) -> None:
+        """Prepare the check.
+
+        `creates_shop`: whether a shop without data gets its schema version. Otherwise nothing is written.
+        `waits_for_replicas`: whether WAIT is needed, too.
+        """
+        self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
         self._connections = 0
         self.server_id = ""
@@ -125,6 +132,11 @@ class EngineCheck:
                 raise UnsupportedRedis(f"the Redis user cannot run scripts on the keys of the shop: {error}") from None
             raise
         check_rights(reply)
+        if self.waits_for_replicas:
+            try:
+                await execute("WAIT", 0, 1)
+            except ErrorReply as error:
+                raise UnsupportedRedis(f"HOLDFAST_WAIT_REPLICAS needs the command WAIT: {error}") from None
 
     async def _check_schema(self, execute: _Execute) -> None:
         try:

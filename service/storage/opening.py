@@ -10,6 +10,7 @@ from service.metrics.families import IN_FLIGHT
 from service.settings import Settings
 from service.storage.connection import MultiplexedConnection
 from service.storage.engine_check import EngineCheck
+from service.storage.replication import Replication
 from service.storage.store import Store
 from service.storage.traced_sender import TracedSender
 
@@ -28,13 +29,17 @@ async def open_store(
     `metrics`: of a service that shows them. They count what the Store does, and its gauges are published.
     """
     assert settings.redis_url is not None
-    check = EngineCheck(settings.shop, settings.durability, creates_shop=creates_shop)
+    replicas = settings.wait_replicas
+    check = EngineCheck(
+        settings.shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=bool(replicas)
+    )
     connection = MultiplexedConnection(
         settings.redis_url,
         timeout=settings.redis_timeout,
         max_in_flight=settings.max_in_flight,
         verify=check.verify_connection,
         metrics=metrics,
+        replication=Replication(replicas, settings.shop, timeout=settings.redis_timeout) if replicas else None,
     )
     check.on_replica = connection.reconnect
     async with connection:

@@ -109,3 +109,18 @@ def test_the_forecast_says_when_the_memory_is_full(orders_per_day: float, mark: 
 @pytest.mark.parametrize("growth", [None, Growth(9_999, 1_000_000), Growth(100_000, 0)])
 def test_there_is_no_forecast_without_enough_orders(growth: Growth | None) -> None:
     assert "growth" not in findings(info={"maxmemory": "1000000000"}, growth=growth)
+
+
+@pytest.mark.parametrize(
+    ("connected", "mark", "words"),
+    [
+        ("1", "bad", "HOLDFAST_WAIT_REPLICAS is 2, but connected replicas: 1"),
+        ("2", "ok", "Holdfast waits for 2 of them."),
+    ],
+)
+def test_too_few_replicas_are_found(connected: str, mark: str, words: str) -> None:
+    assert GOOD.info is not None
+    found = GOOD._replace(info={**GOOD.info, "connected_slaves": connected})
+    [role] = [each for each in examine(found, Settings(wait_replicas=2), "redis-cli") if each.name == "role"]
+    assert role.mark == mark
+    assert words in role.sentence

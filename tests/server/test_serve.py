@@ -125,6 +125,13 @@ def test_an_invalid_setting_is_reported_in_one_line(start_service: StartService,
     assert not service.data_dir.exists()
 
 
+def test_the_embedded_engine_is_refused_if_replicas_must_confirm_each_change(start_service: StartService) -> None:
+    service = start_service(wait_replicas=1)
+    assert service.wait_for_exit() == 1
+    assert re.fullmatch(r"holdfast: HOLDFAST_WAIT_REPLICAS needs HOLDFAST_REDIS_URL: [^\n]+\n", service.stderr)
+    assert not service.data_dir.exists()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_port_in_use_is_reported_and_all_processes_end(start_service: StartService, workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -108,6 +108,11 @@ async def run_place_order(
     return await run_script(sender, "place_order", names, args)
 
 
+async def run_mark_batch(sender: CommandSender) -> list[str]:
+    """Run lua/mark_batch.lua."""
+    return await run_script(sender, "mark_batch", [keys.meta(SHOP)], [])
+
+
 async def run_move_counter(sender: CommandSender, *, expected: str, step: int) -> list[str]:
     """Run lua/move_counter.lua on the counter of product ids."""
     args = move_counter_args(expected=expected, step=step)

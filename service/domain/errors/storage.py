@@ -57,6 +57,7 @@ class StorageUnavailable(StorageError):
 class OutcomeUnknown(StorageError):
     """The command was sent to Redis, but no reply came: it may have been executed.
 
+    Or: it was executed, but too few replicas have it, so that a failover may lose it.
     Or: an earlier request with the same Idempotency-Key was executed, but its result could not be read now.
     """
 
@@ -64,7 +65,8 @@ class OutcomeUnknown(StorageError):
         "outcome-unknown",
         503,
         "The outcome is not known",
-        "Holdfast did not get the result from Redis, so the request may have been carried out, or not.",
+        "Holdfast did not get the result from Redis, or too few replicas of Redis have it. So the request may have "
+        "been carried out, or not.",
         "If the request had an Idempotency-Key, repeat it with the same key: it takes effect only once. Without a "
         "key, look at the orders or the stock before you repeat it: it might take effect twice.",
     )

@@ -1,0 +1,104 @@
+"""Runs the long form: ten failovers, with and without HOLDFAST_WAIT_REPLICAS."""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.failover.campaign import Clients, Faults, compare
+from tests.support.command_line import HoldfastCommand
+from tests.support.replicas import replicated_engines
+from tests.support.service_process import HOLDFAST, ServiceProcess
+
+FAULTS = ("kill", "freeze", "lag", "cut_off")
+
+REST_SECONDS = 11.0
+"""Between failovers. Sentinels ask replicas every 10 seconds how much they have, and promote the one that had most."""
+
+
+async def run(
+    folder: Path, *, failovers: int, orders: int, wait: int, minimum: int, clients: int, names: list[str], rest: float
+) -> bool:
+    """Run one campaign and print what became of the orders. Return whether nothing is lost."""
+    options = ("--min-replicas-to-write", str(minimum), "--min-replicas-max-lag", "2")
+    with replicated_engines(folder / "engines", replicas=2, sentinels=3, options=options) as engines:
+        settings: dict[str, Any] = {
+            "redis_url": engines.url(),
+            "durability": "everysec",
+            "redis_timeout": 1,
+            "wait_replicas": wait,
+        }
+        service = ServiceProcess(folder, HOLDFAST, workers=2, log_format="json", **settings)
+        try:
+            service.wait_until_ready()
+            started = time.monotonic()
+            async with Clients(service.port, clients) as load:
+                history, faults = load.history, Faults(engines, rest)
+                for number in range(failovers):
+                    target = orders * (number + 1) // (failovers + 1)
+                    while len(history.placed) < target:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+                    fault = getattr(faults, names[number % len(names)])
+                    began = time.monotonic()
+                    history.fault = f"{number + 1} {fault.__name__}"
+                    await fault()
+                    print(
+                        f"  {number + 1:2} {fault.__name__:8} {time.monotonic() - began:5.1f} s,"
+                        f" {len(history.placed):,} orders confirmed",
+                        flush=True,
+                    )
+                while len(history.placed) < orders:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            seconds = time.monotonic() - started
+            primary = engines.primary()
+            assert primary is not None
+            verdict = compare(history, primary, "shop")
+            audit = HoldfastCommand(folder, HOLDFAST_REDIS_URL=engines.url())("audit")
+            print(f"  {verdict}")
+            print(
+                f"  {failovers} failovers in {seconds:.0f} s; longest pause {history.longest_pause:.1f} s; "
+                f"answers {dict(history.answers)}; audit: exit code {audit.returncode}",
+                flush=True,
+            )
+            if audit.returncode:
+                print(audit.stdout[-2000:], audit.stderr[-500:])
+            return not (verdict.lost or verdict.undone or verdict.doubled or audit.returncode)
+        finally:
+            service.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.failover", description=__doc__)
+    parser.add_argument("--failovers", type=int, default=10)
+    parser.add_argument("--orders", type=int, default=50_000)
+    parser.add_argument("--clients", type=int, default=24)
+    parser.add_argument("--only", choices=["wait-2", "wait-1", "min-replicas", "nothing"], action="append")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, help="which, in which order; all by default")
+    parser.add_argument("--rest", type=float, default=REST_SECONDS)
+    options = parser.parse_args()
+    cases = {"wait-2": (2, 1), "wait-1": (1, 1), "min-replicas": (0, 1), "nothing": (0, 0)}
+    ok = True
+    for name in options.only or cases:
+        wait, minimum = cases[name]
+        print(f"HOLDFAST_WAIT_REPLICAS={wait}, min-replicas-to-write {minimum}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="holdfast-failover-") as folder:
+            safe = asyncio.run(
+                run(
+                    Path(folder),
+                    failovers=options.failovers,
+                    orders=options.orders,
+                    wait=wait,
+                    minimum=minimum,
+                    clients=options.clients,
+                    rest=options.rest,
+                    names=options.faults or list(FAULTS),
+                )
+            )
+        ok = ok and (safe or not wait)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
