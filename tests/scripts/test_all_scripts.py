@@ -294,7 +294,7 @@ EXAMPLES = {
 }
 
 ALLOWED_WITHOUT_MEMORY = {"complete_order", "cancel_order", "expire_orders", "archive_orders", "mark_batch"}
-"""The scripts that must work with full memory: they write little, and end holds, make it emptier, or come after those."""
+"""The scripts that must work with full memory: they write little, and end holds or empty it, or come after those."""
 
 
 def flags_of(script: str) -> list[str]:
