@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 _DEFAULT_PORT: Final = 26379
 
@@ -31,15 +31,17 @@ class Address(NamedTuple):
 
 def read_sentinel_url(url: str) -> SentinelUrl | None:
     """Return what a URL says about sentinels, None if it is the URL of a Redis. Raise ValueError if it is wrong."""
-    parts = urlsplit(url)
-    if not parts.scheme.endswith("+sentinel"):
+    scheme, separator, rest = url.partition("+sentinel://")
+    if not separator:
         return None
-    scheme = parts.scheme.removesuffix("+sentinel")
-    user, at, hosts = parts.netloc.rpartition("@")
-    path = re.fullmatch(r"/([A-Za-z0-9._-]+)(/[0-9]*)?", parts.path)
+    # Not urlsplit(): since Python 3.12 it refuses several hosts if the first is an IPv6 address.
+    authority, _, rest = rest.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    path_text, _, query_text = rest.partition("?")
+    path = re.fullmatch(r"([A-Za-z0-9._-]+)(/[0-9]*)?", path_text)
     if path is None or scheme not in ("redis", "rediss"):
         raise ValueError("no name of a primary")
-    options = parse_qsl(parts.query, keep_blank_values=True)
+    options = parse_qsl(query_text, keep_blank_values=True)
     query = dict(options)
     sentinel_user, sentinel_password = query.get("sentinel_username", ""), query.get("sentinel_password", "")
     login = f"{quote(sentinel_user, safe='')}:{quote(sentinel_password, safe='')}@" if sentinel_password else ""
