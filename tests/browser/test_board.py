@@ -107,3 +107,24 @@ def test_many_products_are_a_map_and_fit_a_phone(start_service: StartService, pa
     page.locator("#map").hover(position={"x": 3, "y": 3})
     expect(page.locator("#hint")).to_contain_text("Ticket 1 (1): 2 left")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_service_with_keys_asks_for_one_and_keeps_it_in_the_tab(
+    start_service: StartService, page: Page, tmp_path: Path
+) -> None:
+    made = HoldfastCommand(tmp_path)("key", "new", "board", "--scopes", "ops:read")
+    service = start_service(api_keys=made.stderr.strip())
+    page.goto(f"http://127.0.0.1:{service.port}/board")
+    expect(page.locator("#state")).to_have_text("needs a key")
+    page.locator("#key").fill("hf_wrong")
+    page.locator("#access button").click()
+    expect(page.locator("#access-reason")).to_have_text("The key is not known.")
+    page.locator("#key").fill(made.stdout.strip())
+    page.locator("#access button").click()
+    expect(page.locator("#state")).to_have_text("live")
+    expect(page.locator("#access")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#state")).to_have_text("live")
+    errors = page_errors(page)
+    assert all("401" in error for error in errors)  # the browser names each refused request
+    errors.clear()
