@@ -13,13 +13,25 @@ def main() -> None:
         from service.cli.health import check_health
         from service.environment import read_environment
 
-        sys.exit(check_health(read_environment(), live="--live" in arguments))
+        _exit(check_health(read_environment(), live="--live" in arguments))
     if arguments[-1:] == ["serve"] and "import" not in arguments:
         _end_on_signals()
     from service.cli.main import holdfast
     from service.cli.terminal import run
 
-    sys.exit(run(holdfast, arguments))
+    _exit(run(holdfast, arguments))
+
+
+def _exit(code: int) -> None:
+    """End with this code, also if nobody reads what is still to be written: Python itself would end with 120 then."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):  # the disk is full, for example
+                code = code or 1
+    sys.exit(code)
 
 
 def _open_standard_streams() -> None:

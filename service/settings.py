@@ -4,13 +4,22 @@ The options of the command line and the `HOLDFAST_*` variables are made from the
 table in docs/operations.md with them.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from service.environment import PREFIX, kubernetes_variables, read_environment, unknown_variables
+from service.setting_types import (
+    SettingType,
+    boolean,
+    choice,
+    directory,
+    file_path,
+    seconds,
+    text_matching,
+    whole_number,
+)
 
 Durability = Literal["always", "everysec", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -30,18 +39,6 @@ API_PATHS: Final = (
     "problems",
 )
 """The first parts of all paths of the API."""
-
-
-class SettingType(NamedTuple):
-    """The values that a setting may have."""
-
-    parse: Callable[[str], Any]
-    """Return the value of a text. Raise ValueError if it is not allowed."""
-    values: str
-    """The allowed values, as text for messages: "must be ..."."""
-    metavar: str
-    secret: bool = False
-    """Whether a value may contain a password, so that no message may show it."""
 
 
 class Setting(NamedTuple):
@@ -67,77 +64,6 @@ class InvalidSettings(Exception):
     def __init__(self, reasons: dict[str, str]) -> None:
         super().__init__("\n".join(f"{variable}: {reason}" for variable, reason in reasons.items()))
         self.reasons = reasons
-
-
-def text_matching(pattern: str, values: str, metavar: str, secret: bool = False) -> SettingType:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return text
-
-    return SettingType(parse, values, metavar, secret)
-
-
-def whole_number(minimum: int, maximum: int) -> SettingType:
-    def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,20}", text):  # int() also accepts 1_000, spaces and the digits of all alphabets
-            raise ValueError
-        number = int(text)
-        if not minimum <= number <= maximum:
-            raise ValueError
-        return number
-
-    return SettingType(parse, f"a whole number from {minimum} to {maximum}", "NUMBER")
-
-
-def seconds(minimum: float, maximum: float) -> SettingType:
-    def parse(text: str) -> float:
-        if not re.fullmatch(r"[0-9]*\.?[0-9]*", text):  # float() also accepts 1_0, nan and the digits of all alphabets
-            raise ValueError
-        number = float(text)
-        if not minimum <= number <= maximum:
-            raise ValueError
-        return number
-
-    return SettingType(parse, f"a number of seconds from {minimum:g} to {maximum:g}", "SECONDS")
-
-
-def choice(names: tuple[str, ...]) -> SettingType:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise ValueError
-        return text
-
-    return SettingType(parse, f"{', '.join(names[:-1])} or {names[-1]}", f"[{'|'.join(names)}]")
-
-
-def boolean() -> SettingType:
-    words = {"1": True, "true": True, "t": True, "yes": True, "y": True, "on": True}
-    words |= {"0": False, "false": False, "f": False, "no": False, "n": False, "off": False}
-
-    def parse(text: str) -> bool:
-        if text.lower() not in words:
-            raise ValueError
-        return words[text.lower()]
-
-    return SettingType(parse, "true or false", "")
-
-
-def directory() -> SettingType:
-    def parse(text: str) -> Path:
-        if not text:  # `--data-dir "$UNSET"` must not fill the current directory
-            raise ValueError
-        try:
-            return Path(text).expanduser()  # only a shell expands ~: compose, systemd and Kubernetes pass it on
-        except RuntimeError:  # there is no such user
-            raise ValueError from None
-
-    return SettingType(parse, "a directory; ~ is your home, and ~name that of an existing user", "DIRECTORY")
-
-
-def file_path() -> SettingType:
-    parse = directory().parse
-    return SettingType(parse, "a file; ~ is your home, and ~name that of an existing user", "FILE")
 
 
 def setting(default: Any, value_type: SettingType, help_text: str) -> Any:

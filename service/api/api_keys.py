@@ -14,7 +14,8 @@ from typing import Final
 import structlog
 
 from service.domain.api_key import ApiKey, Rate, digest_of, parse_keys
-from service.domain.errors.access import MissingScope, NotAuthenticated
+from service.domain.errors.access import NotAuthenticated
+from service.key_file import read_key_file
 
 log = structlog.get_logger()
 
@@ -51,8 +52,8 @@ class ApiKeys:
         self._known: dict[bytes, KnownKey] = {}
         self._use("" if file is None else read_key_file(file))
 
-    def check(self, headers: Headers, scope: str) -> "KnownKey":
-        """Return the key of a request. Raise NotAuthenticated and MissingScope."""
+    def find(self, headers: Headers) -> "KnownKey":
+        """Return the key of a request. Raise NotAuthenticated."""
         given = None
         for name, value in headers:
             if name == b"authorization":
@@ -72,8 +73,6 @@ class ApiKeys:
         key = known.key
         if key.expires_at is not None and self._clock() * 1000 >= key.expires_at:
             raise NotAuthenticated(f"The key {key.name} has expired.", has_key=True)
-        if scope not in key.scopes:
-            raise MissingScope(scope, key.name)
         return known
 
     async def reread(self) -> None:
@@ -111,14 +110,6 @@ async def reread_regularly(keys: ApiKeys) -> None:
     while True:
         await asyncio.sleep(REREAD_SECONDS)
         await keys.reread()
-
-
-def read_key_file(file: Path) -> str:
-    """Return the text of a file of keys. Raise OSError, and ValueError if it is not a text."""
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not a text file") from None
 
 
 class KnownKey:

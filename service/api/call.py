@@ -19,7 +19,7 @@ from service.api.request import (
     refuse_parameters,
 )
 from service.api.responses import EventStream, send_events, send_response
-from service.domain.errors.access import RateLimited
+from service.domain.errors.access import MissingScope, RateLimited
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
@@ -218,10 +218,13 @@ class GuardedEndpoint(Endpoint):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         info: RequestInfo = scope["request_info"]
         info.route = self.call.path
-        known = self._keys.check(scope["headers"], self.call.scope)
-        info.key = known.key.name
-        if known.bucket is not None:
-            info.headers, wait = known.bucket.take()
+        known = self._keys.find(scope["headers"])
+        key, bucket = known.key, known.bucket
+        info.key = key.name
+        if bucket is not None:  # also requests that the scopes do not allow count
+            info.headers, wait = bucket.take()
             if wait:
-                raise RateLimited(known.key.name, known.bucket.limit, wait)
+                raise RateLimited(key.name, bucket.limit, wait)
+        if self.call.scope not in key.scopes:
+            raise MissingScope(self.call.scope, key.name)
         await super().__call__(scope, receive, send)

@@ -101,7 +101,7 @@ def new(
     def work() -> int:
         from service.domain.api_key import ApiKey, digest_of, new_secret
         from service.domain.times import Milliseconds
-        from service.ops.key_files import add_key
+        from service.key_file import add_key
 
         ends_at = Milliseconds(int(time.time() + days * 86_400) * 1000) if days is not None else expires
         secret = new_secret()
@@ -130,11 +130,12 @@ def list_keys(options: dict[str, str], file: Path | None) -> int:
         return fail("give --file, or set HOLDFAST_API_KEYS_FILE")
 
     def work() -> int:
+        from service.domain.api_key import parse_keys
         from service.domain.times import format_timestamp
-        from service.ops.key_files import read_keys
+        from service.key_file import read_key_file
 
         try:
-            keys = read_keys(file)
+            keys = parse_keys(read_key_file(file))
         except (OSError, ValueError) as error:
             return fail(f"{file}: {getattr(error, 'strerror', None) or error}")
         width = max((len(key.name) for key in keys), default=0)

@@ -161,7 +161,7 @@ async def test_several_keys_are_valid_at_once_and_one_ends_at_its_time(store: St
     keys = ApiKeys(parse_keys("\n".join(lines)), clock=lambda: now)
 
     def name_of(secret: str) -> str:
-        return keys.check([(b"authorization", f"Bearer {secret}".encode())], "ops:read").key.name
+        return keys.find([(b"authorization", f"Bearer {secret}".encode())]).key.name
 
     assert (name_of("new"), name_of("third")) == ("shop", "other")
     with pytest.raises(NotAuthenticated) as raised:
@@ -261,6 +261,16 @@ async def test_requests_above_the_rate_get_429_and_do_nothing(store: Store, redi
     assert "ratelimit" not in unlimited.headers
 
 
+async def test_requests_that_the_scopes_do_not_allow_count_and_are_logged_with_the_key(store: Store) -> None:
+    lines = line("till", SECRET, "orders:write", rate="1/h")
+    app = create_app(Settings(api_keys=lines, access_log=True), store.metrics)
+    client = AsyncClient(transport=DocumentedTransport(with_state(store, app=app)), base_url="http://holdfast")
+    with structlog.testing.capture_logs() as logs:
+        assert_problem(await client.get("/orders", headers=bearer(SECRET)), 403, "missing-scope")
+        assert_problem(await client.get("/orders", headers=bearer(SECRET)), 429, "rate-limited")
+    assert [entry["key"] for entry in logs if entry["event"] == "request"] == ["till", "till"]
+
+
 # The file of keys
 
 
@@ -296,10 +306,22 @@ async def test_a_changed_file_counts_without_a_restart_and_a_wrong_one_changes_n
     assert names(keys) == ["b"]
 
 
+@pytest.mark.parametrize("file", ["/dev/zero", "/dev/full", "/proc"])
+def test_a_file_without_an_end_is_refused_and_not_read(file: str) -> None:
+    with pytest.raises(ValueError, match="regular file"):
+        ApiKeys([], Path(file))
+
+
+def test_a_file_that_is_too_long_for_keys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("#" * 1024 * 1024 + "#")
+    with pytest.raises(ValueError, match="more than 1,048,576 bytes"):
+        ApiKeys([], tmp_path / "keys")
+
+
 async def test_an_empty_file_lets_nobody_in(tmp_path: Path) -> None:
     keys, _ = key_file(tmp_path)
     with pytest.raises(NotAuthenticated):
-        keys.check([(b"authorization", b"Bearer x")], "ops:read")
+        keys.find([(b"authorization", b"Bearer x")])
 
 
 async def test_the_keys_are_read_again_regularly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

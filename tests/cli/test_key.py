@@ -69,6 +69,7 @@ def test_a_key_that_has_ended_is_marked(holdfast: HoldfastCommand, tmp_path: Pat
         (["a", "--scopes", "all", "--expires", "soon"], 2, "expires is a date and time"),
         (["a", "--scopes", "all", "--days", "1", "--expires", "2030-01-01T00:00:00Z"], 1, "give either"),
         (["a", "--scopes", "all", "--file", "wrong"], 1, "wrong: line 1: a key is NAME"),
+        (["a", "--scopes", "all", "--file", "/dev/full"], 1, "/dev/full: it is not a regular file"),
         (["a", "--scopes", "all", "--file", "missing/keys"], 1, "missing/keys: No such file or directory"),
     ],
 )

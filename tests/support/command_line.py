@@ -25,8 +25,15 @@ PYTHONPATH = f"{Path(__file__).with_name('production')}:{CHECKOUT}"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a command: that of the tests without its HOLDFAST_ variables, and `variables`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    """Return the environment of a command: that of the tests without its HOLDFAST_ variables, and `variables`.
+
+    Also without PYTHONUNBUFFERED, which some machines set and most do not: it hides errors at the end of a program.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HOLDFAST_") and name != "PYTHONUNBUFFERED"
+    }
     return {**inherited, "PYTHONPATH": PYTHONPATH, "HOLDFAST_DURABILITY": "none", **variables}
 
 
