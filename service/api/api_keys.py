@@ -19,10 +19,15 @@ from service.key_file import read_key_file
 
 log = structlog.get_logger()
 
-Headers = Iterable[tuple[bytes, bytes]]
-
 REREAD_SECONDS: Final = 1.0
 """How often the file of keys is read again: a changed key counts after this time."""
+
+_MAX_SEEN: Final = 1000
+"""Valid values of Authorization that are remembered: otherwise each request would cost 1 us more, for the SHA-256.
+
+Only in memory, where each request has its key for a moment anyway. They are searched by Python's secret, random hash, so
+how long a search takes tells nothing about them.
+"""
 
 _SCHEME: Final = b"bearer "
 
@@ -50,18 +55,26 @@ class ApiKeys:
         self._tick = tick
         self._text = self._failure = ""
         self._known: dict[bytes, KnownKey] = {}
+        self._seen: dict[bytes, KnownKey] = {}
         self._use("" if file is None else read_key_file(file))
 
-    def find(self, headers: Headers) -> "KnownKey":
-        """Return the key of a request. Raise NotAuthenticated."""
-        given = None
-        for name, value in headers:
-            if name == b"authorization":
-                if given is not None:
-                    raise NotAuthenticated("Authorization is given more than once.", has_key=True)
-                given = value
+    def find(self, given: bytes | None, *, is_repeated: bool = False) -> "KnownKey":
+        """Return the key in a value of the header Authorization; None: there is no such header. Raise NotAuthenticated.
+
+        `is_repeated`: the request has several of these headers.
+        """
         if given is None:
             raise NotAuthenticated(_SEND_KEY, has_key=False)
+        if is_repeated:
+            raise NotAuthenticated("Authorization is given more than once.", has_key=True)
+        known = self._seen.get(given) or self._look_up(given)
+        expires_at = known.key.expires_at
+        if expires_at is not None and self._clock() * 1000 >= expires_at:
+            raise NotAuthenticated(f"The key {known.key.name} has expired.", has_key=True)
+        return known
+
+    def _look_up(self, given: bytes) -> "KnownKey":
+        """Return the key of a value of Authorization, and remember the value. Raise NotAuthenticated."""
         if given[:7].lower() != _SCHEME:
             raise NotAuthenticated(_SEND_KEY, has_key=False)
         digest = digest_of(given[7:].strip())
@@ -70,9 +83,8 @@ class ApiKeys:
         known = self._known.get(digest)
         if known is None or not hmac.compare_digest(known.key.digest, digest):
             raise NotAuthenticated("The key is not known.", has_key=True)
-        key = known.key
-        if key.expires_at is not None and self._clock() * 1000 >= key.expires_at:
-            raise NotAuthenticated(f"The key {key.name} has expired.", has_key=True)
+        if len(self._seen) < _MAX_SEEN:
+            self._seen[given] = known
         return known
 
     async def reread(self) -> None:
@@ -102,6 +114,7 @@ class ApiKeys:
             else KnownKey(key, self._tick)
             for key in keys
         }
+        self._seen.clear()
         self._text, self._failure = text, ""
 
 

@@ -4,7 +4,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -42,7 +42,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        info = scope["request_info"] = RequestInfo(self._request_id(scope["headers"]))
+        fields = dict(scope["headers"])
+        info = scope["request_info"] = RequestInfo(self._request_id(fields), fields)
         path: str = scope["path"]
         if scope["root_path"]:
             path = scope["path"] = _without_prefix(path, scope["root_path"])
@@ -70,8 +71,8 @@ class RequestMiddleware:
                 reason = {"reason": info.reason} if info.reason else {}
                 log.info("request", **request_facts(scope), path=path, status=info.status, **reason, ms=ms)
 
-    def _request_id(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        given = dict(headers).get(b"x-request-id")
+    def _request_id(self, fields: Mapping[bytes, bytes]) -> str:
+        given = fields.get(b"x-request-id")
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode()
         return f"{self._prefix}-{next(self._numbers):x}"

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl
@@ -61,13 +61,15 @@ class RequestInfo:
 
     `route`: the path of its row in the table of calls, such as `/orders/{id}`; an empty text if no row fits.
     `reason`: the name of the problem that it was answered with, or an empty text.
-    `key`: the name of its API key; an empty text if there are no keys. `headers`: further header fields of the answer.
+    `fields`: its header fields; of a field that is given twice, the last one. `key`: the name of its API key; an empty
+    text if there are no keys. `headers`: further header fields of the answer.
     """
 
-    __slots__ = ("headers", "id", "key", "reason", "route", "status")
+    __slots__ = ("fields", "headers", "id", "key", "reason", "route", "status")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, fields: Mapping[bytes, bytes]) -> None:
         self.id = request_id
+        self.fields = fields
         self.reason = ""
         self.route = ""
         self.status = 0
@@ -118,18 +120,26 @@ def read_id(text: str) -> int | None:
     return None
 
 
-def read_idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def is_repeated(name: bytes, scope: Scope) -> bool:
+    """Return whether a request has a header field more than once."""
+    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+    if len(headers) == len(scope["request_info"].fields):
+        return False
+    return sum(field == name for field, _ in headers) > 1
+
+
+def read_idempotency_key(scope: Scope) -> str | None:
     """Return the Idempotency-Key, or None. Raise InvalidIdempotencyKey.
 
     The header is a quoted string (RFC 9651), as draft-ietf-httpapi-idempotency-key-header says, or the bare text, as
     most clients send it: `"k-1"` and `k-1` are the same key.
     """
-    values = [value for name, value in headers if name == b"idempotency-key"]
-    if not values:
+    value: bytes | None = scope["request_info"].fields.get(b"idempotency-key")
+    if value is None:
         return None
-    if len(values) > 1:
+    if is_repeated(b"idempotency-key", scope):
         raise InvalidIdempotencyKey("Idempotency-Key is given more than once.")
-    key = values[0].decode("latin-1").strip(" \t")  # white space around the value of a header is not part of it
+    key = value.decode("latin-1").strip(" \t")  # white space around the value of a header is not part of it
     if key.startswith('"'):
         if not re.fullmatch(r'"(?:[^"\\]|\\["\\])*"', key):
             raise InvalidIdempotencyKey("Idempotency-Key begins with a quote, but is no quoted string (RFC 9651).")
@@ -149,7 +159,7 @@ async def read_body(
 
     Raise UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest.
     """
-    headers = dict(request.scope["headers"])
+    headers: Mapping[bytes, bytes] = request.scope["request_info"].fields
     _check_media_type(headers, media_types)
     document = read_json(await _read_bytes(request, headers))
     for member, other_model in model_with.items():

@@ -161,7 +161,7 @@ async def test_several_keys_are_valid_at_once_and_one_ends_at_its_time(store: St
     keys = ApiKeys(parse_keys("\n".join(lines)), clock=lambda: now)
 
     def name_of(secret: str) -> str:
-        return keys.find([(b"authorization", f"Bearer {secret}".encode())]).key.name
+        return keys.find(f"Bearer {secret}".encode()).key.name
 
     assert (name_of("new"), name_of("third")) == ("shop", "other")
     with pytest.raises(NotAuthenticated) as raised:
@@ -321,7 +321,7 @@ def test_a_file_that_is_too_long_for_keys_is_refused(tmp_path: Path) -> None:
 async def test_an_empty_file_lets_nobody_in(tmp_path: Path) -> None:
     keys, _ = key_file(tmp_path)
     with pytest.raises(NotAuthenticated):
-        keys.find([(b"authorization", b"Bearer x")])
+        keys.find(b"Bearer x")
 
 
 async def test_the_keys_are_read_again_regularly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

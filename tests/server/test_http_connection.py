@@ -412,7 +412,7 @@ async def test_an_application_that_fails_is_answered_with_500() -> None:
 
 async def test_the_failure_of_a_response_that_has_begun_is_logged_with_the_request_id() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["request_info"] = RequestInfo("k-1")
+        scope["request_info"] = RequestInfo("k-1", {})
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError
 
