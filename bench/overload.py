@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 
 class Service:
-    """A service whose Redis is slow: between the two, a thread lets pass only so many bytes per second."""
+    """A service whose Redis is slow: a process between them passes on `bytes_per_second` bytes of commands at most."""
 
     def __init__(self, checkout: Path, port: int, folder: Path, engine: Path, bytes_per_second: float) -> None:
         self.port = port

@@ -9,10 +9,12 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from bench.data import DESCRIPTION, LARGE_STOCK, PRICE, product_name
+from service.domain.errors.order_refusals import ProductsNotFound
 from service.domain.requests import NewOrder, NewProduct, NewReturn
 from service.domain.times import Milliseconds
 from service.engine.launcher import run_engine
@@ -83,6 +85,12 @@ class Sizes:
         new = NewOrder.model_validate({"products": products, **named})
         return await self.store.orders.place(new, f"{number:036x}" if key else None)
 
+    async def refuse(self, number: int) -> None:
+        """Send an order of a product that does not exist, with an Idempotency-Key."""
+        new = NewOrder.model_validate({"products": [{"product_id": 10 * PRODUCTS, "quantity": 1}]})
+        with suppress(ProductsNotFound):
+            await self.store.orders.place(new, f"{number:036x}")
+
     async def give_back(self, number: int) -> object:
         """Return all units of an order of one product."""
         lines = [{"product_id": number % PRODUCTS + 1, "quantity": 1}]
@@ -120,6 +128,8 @@ async def measure(count: int, folder: Path) -> dict[str, float]:
             found["order of 3 products"] = await sizes.growth_of_orders(3)
             found["pending order of 1 product"] = await sizes.growth_of_orders(status="pending")
             found["Idempotency-Key"] = await sizes.growth_of_orders(key=True) - plain
+            await sizes.empty()
+            found["remembered refusal"] = await sizes.growth(sizes.refuse)
             found["reference"] = await sizes.growth_of_orders(reference=True) - plain
             found["first order of a customer"] = await sizes.growth_of_orders(customer=True) - plain
             found["next order of a customer"] = await sizes.growth(lambda n: sizes.place(n, customer=True)) - plain

@@ -11,9 +11,9 @@
 --                                  {shop}:orders:customer:<customer>, zset, ids of orders, score = id;
 --                                  then {shop}:orders:reference:<reference>, zset, ids of orders, score = id, each once;
 --                                  then {shop}:order:<id>, hash, one per order;
---                                  then {shop}:idempotency:<key>, hash, those of each order in turn
+--                                  then {shop}:idempotency:<key>, hash, the keys of the first order, then those of the second, and so on
 -- ARGV 1    events_max        approximate number of entries to keep in the stream
---      2    keep_ms           ms since the last change of an order before which it is not removed
+--      2    keep_ms           an order stays until its last change is this many ms ago
 --      3    now_ms            ms since 1970; empty: use the clock of Redis
 --      4    first_customer    position of the first customer in KEYS
 --      5    first_reference   position of the first reference in KEYS

@@ -5,7 +5,9 @@ import os
 PREFIX = "HOLDFAST_"
 
 _OTHER_NAMES = {"api_key", "bind", "redis_password", "test_engine"}
-"""Variables that are no settings: `holdfast load` reads the first, docker-compose.yml two, the tests the last."""
+"""Variables that are not settings, and that no warning names. `api_key`: read by `holdfast load`. `bind`: by
+docker-compose.yml. `redis_password`: by docker-compose.yml of older versions. `test_engine`: by the tests.
+"""
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 

@@ -196,8 +196,8 @@ class AccessSettings:
     open: bool = setting(
         False,
         boolean(),
-        "let everybody call the service who can reach it, although it listens on other addresses "
-        "than loopback and has no API keys",
+        "start without API keys also on an address that other machines reach: then every program that can connect may "
+        "call the service. Without effect if there are API keys",
     )
 
 

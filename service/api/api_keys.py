@@ -1,4 +1,4 @@
-"""Checks the API key of a request: is it known, does it allow this call, does it not come too often?
+"""Finds the API key of a request, and counts the requests of keys that have a rate.
 
 `Authorization: Bearer <key>` (RFC 6750, section 2.1).
 """
@@ -25,8 +25,8 @@ REREAD_SECONDS: Final = 1.0
 _MAX_SEEN: Final = 1000
 """Valid values of Authorization that are remembered: otherwise each request would cost 1 us more, for the SHA-256.
 
-Only in memory, where each request has its key for a moment anyway. They are searched by Python's secret, random hash, so
-how long a search takes tells nothing about them.
+Only in memory, where each request has its key for a moment anyway. A search uses a hash that is secret and different in
+each process (PEP 456), so its time reveals nothing about the values.
 """
 
 _SCHEME: Final = b"bearer "
@@ -78,8 +78,8 @@ class ApiKeys:
         if given[:7].lower() != _SCHEME:
             raise NotAuthenticated(_SEND_KEY, has_key=False)
         digest = digest_of(given[7:].strip())
-        # Nobody can choose the SHA-256 of a guess so that the time of a search in a dictionary tells anything. Whether
-        # the digests are equal is decided in constant time.
+        # The time of this search reveals nothing about valid keys: an attacker cannot choose the SHA-256 of a guessed
+        # key. Whether the digests are equal is decided in constant time.
         known = self._known.get(digest)
         if known is None or not hmac.compare_digest(known.key.digest, digest):
             raise NotAuthenticated("The key is not known.", has_key=True)

@@ -68,7 +68,7 @@ EVENTS: Final = """retry: 1000
 
 id: 1795684200123-0
 event: order_placed
-data: {"id":"1795684200123-0","event":"order_placed","order":41,"products":"1:2:1999","total_price":"39.98","status":"completed"}
+data: {"id":"1795684200123-0","event":"order_placed","order":41,"status":"completed","total_price":39.98,"products":[{"product_id":1,"quantity":2,"price":19.99}]}
 
 """  # noqa: E501 - an event is one line
 """What a client of /events receives."""

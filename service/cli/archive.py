@@ -34,12 +34,13 @@ def command(options: dict[str, str], before: Milliseconds, file: Path, keep_days
     """Move orders that ended long ago from Redis to a file.
 
     Completed, cancelled and expired orders are added to FILE, one JSON object per line, and then removed from Redis
-    with their Idempotency-Keys. The stock numbers stay as they are, and the audit still proves them. Then the events
-    from before that time are removed. TIME is a date (2026-11-26: its first moment in UTC), or a date and time
-    (2026-11-26T09:30:00Z).
+    with their Idempotency-Keys. The stock numbers stay as they are, and the audit still proves them. Then events are
+    removed if they are from before TIME and more than --keep-days old. TIME is a date (2026-11-26: its first moment in
+    UTC), or a date and time (2026-11-26T09:30:00Z).
 
     The service may run meanwhile. If the command is stopped, repeat it with the same FILE: nothing is lost, and nothing
-    is in the file twice. Do not run it twice at the same time. Exit code 1: it failed, or some orders are damaged and
+    is in the file twice. Never run it twice at the same time for one shop: with the same file, the second command
+    refuses to start; with different files, nothing stops it. Exit code 1: it failed, or some orders are damaged and
     stay.
     """
     settings = read_settings(options)

@@ -62,7 +62,13 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
     from service.storage.diagnosis import diagnose
 
     try:
-        found = await diagnose(url, timeout_seconds=settings.redis_timeout, shop=settings.shop, write_test=write_test)
+        found = await diagnose(
+            url,
+            timeout_seconds=settings.redis_timeout,
+            shop=settings.shop,
+            write_test=write_test,
+            waits_for_replicas=settings.wait_replicas > 0,
+        )
     except UnsupportedRedis as error:
         return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
     except OSError as error:

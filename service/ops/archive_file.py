@@ -57,8 +57,8 @@ class ArchiveFile:
         """Open the file, or create it. Raise UnusableFile, and OSError."""
         self.path = path
         self.unfinished: dict[int, str] = {}
-        self._outdated: dict[int, str] = {}
-        """For orders that are in the file twice: the line that counts."""
+        self._newest_line: dict[int, str] = {}
+        """The newest line of each order that is in the file twice. All other lines of this order are removed."""
         self._start = f'{{"shop":{quoted(shop)},"id":'.encode()
         if path.exists() and not path.is_file():
             raise UnusableFile(f"{path} is not a file")
@@ -97,7 +97,7 @@ class ArchiveFile:
             order_id = int(match[1])
             if order_id in live:
                 if order_id in self.unfinished:
-                    self._outdated[order_id] = line.decode()
+                    self._newest_line[order_id] = line.decode()
                 self.unfinished[order_id] = line.decode()
         self._file.truncate(end)
 
@@ -108,7 +108,7 @@ class ArchiveFile:
             if known == line:
                 continue
             if known is not None:
-                self._outdated[order_id] = line
+                self._newest_line[order_id] = line
             self.unfinished[order_id] = line
             self._file.write(line.encode())
         self._file.flush()
@@ -123,7 +123,7 @@ class ArchiveFile:
 
         The new file takes the place of the old one in one step.
         """
-        if not (self.unfinished or self._outdated):
+        if not (self.unfinished or self._newest_line):
             return
         temporary = self.path.with_name(f"{self.path.name}.new")
         kept: set[int] = set()
@@ -135,8 +135,8 @@ class ArchiveFile:
                 order_id = int(match[1])
                 if order_id in self.unfinished or order_id in kept:
                     continue
-                if order_id in self._outdated:
-                    if line.decode() != self._outdated[order_id]:
+                if order_id in self._newest_line:
+                    if line.decode() != self._newest_line[order_id]:
                         continue
                     kept.add(order_id)
                 new.write(line)

@@ -27,7 +27,9 @@ class ArchivedIds:
             if not (is_id(first) and is_id(last) and int(first) <= int(last)):
                 self.wrong.append(f"has the range {first!r} to {last}, which is no range of ids")
             elif self._last and int(first) <= self._last[-1]:
-                self.wrong.append(f"has the range {first} to {last}, but also one up to {self._last[-1]}")
+                self.wrong.append(
+                    f"has the range {first} to {last}, which overlaps the range that ends at {self._last[-1]}"
+                )
             else:
                 self._first.append(int(first))
                 self._last.append(int(last))
@@ -49,4 +51,9 @@ class ArchivedIds:
         at = bisect_left(self._last, order_id)
         if at == len(self._last) or self._first[at] > order_id:
             return []
-        return [Finding(keys.order(self._shop, order_id), f"is here, but {keys.archived(self._shop)} has its id")]
+        return [
+            Finding(
+                keys.order(self._shop, order_id),
+                f"exists, but {keys.archived(self._shop)} says that this order was archived",
+            )
+        ]

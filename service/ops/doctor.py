@@ -27,6 +27,13 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 2.0
 """More confuses people who compare logs. Holds do not care: only the clock of Redis decides."""
 
 
+MIN_ORDERS: Final = 10_000
+"""With fewer orders, most of the memory holds other data, and the forecast would name a day that is much too early."""
+
+FORECAST_DAYS: Final = 14
+"""If the memory is full within so many days, something should be done."""
+
+
 class Finding(NamedTuple):
     """The result of a check. `commands`: how to mend it."""
 
@@ -39,13 +46,6 @@ class Finding(NamedTuple):
 def unreachable(reason: str) -> Finding:
     """Return the finding about a Redis that cannot be asked."""
     return Finding("bad", "connection", f"Redis cannot be reached: {reason.rstrip('.')}. Check HOLDFAST_REDIS_URL.")
-
-
-MIN_ORDERS: Final = 10_000
-"""With fewer orders, most of the memory is not that of orders, so a forecast would be too early by far."""
-
-FORECAST_DAYS: Final = 14
-"""If the memory is full within so many days, something should be done."""
 
 
 def examine(found: Diagnosis, settings: Settings, redis_cli: str) -> list[Finding]:

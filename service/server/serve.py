@@ -117,7 +117,7 @@ def serve(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> ApiKeys | None:
-    """Return the API keys. Raise CannotStart if everybody could call the service, and nobody has said that they may."""
+    """Return the API keys. Raise CannotStart if there are none, although others reach the address."""
     try:
         keys = api_keys(settings)
     except OSError as error:
@@ -126,9 +126,10 @@ def _check_access(settings: Settings) -> ApiKeys | None:
         raise CannotStart(f"the API keys are not valid: {error}") from None
     if keys is None and not settings.open and not _is_loopback(settings.host):
         raise CannotStart(
-            f"whoever reaches {settings.host} could change the shop, because there are no API keys. Make one with "
-            "`holdfast key new NAME --scopes all --file FILE`, and set HOLDFAST_API_KEYS_FILE=FILE. Or set "
-            "HOLDFAST_OPEN=true, if something else decides who may call the service"
+            f"no API keys are set, and the service would listen on {settings.host}: every program that can connect "
+            "could change the shop. Make a key with `holdfast key new NAME --scopes all --file FILE`, and set "
+            "HOLDFAST_API_KEYS_FILE=FILE. Or set HOLDFAST_OPEN=true, if a proxy or a firewall decides which programs "
+            "may connect"
         )
     return keys
 
@@ -140,7 +141,7 @@ def _log_access(settings: Settings, keys: ApiKeys | None) -> None:
     elif _is_loopback(settings.host):
         log.info("no_api_keys", reason="every program on this machine may call the service")
     else:
-        log.warning("no_api_keys", reason="HOLDFAST_OPEN: whoever reaches the service may call it")
+        log.warning("no_api_keys", reason="HOLDFAST_OPEN: every program that can connect may call the service")
 
 
 def _is_loopback(host: str) -> bool:

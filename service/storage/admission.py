@@ -1,4 +1,4 @@
-"""Decides how many commands may wait for Redis: as many as it answers in time, measured by what it has answered.
+"""Decides how many commands may wait for Redis: as many as Redis can answer in time, by how fast it answered before.
 
 A queue that empties, or becomes shorter, is a burst, and may be long for a moment. A queue that does neither only makes
 every order slow: then it is kept short, and further work is refused while its client still waits. The idea is that of
@@ -15,7 +15,7 @@ until it has synced it again.
 """
 
 BURST_WAIT: Final = 0.5
-"""Seconds that it may wait behind others otherwise."""
+"""Seconds that a command may wait behind others in a queue that becomes shorter."""
 
 STANDING_AFTER: Final = 0.1
 """Seconds without a short queue after which a queue stands, unless it becomes shorter: CoDel's interval.
@@ -24,10 +24,10 @@ A pause of Redis, to sync its file for example, is mostly shorter.
 """
 
 _SHRINKS: Final = 0.25
-"""A queue becomes shorter if it loses this share of what Redis has answered."""
+"""A queue counts as becoming shorter if it lost at least this many commands for each that Redis answered."""
 
 MIN_LIMIT: Final = 16
-"""So many may always wait: with fewer, Redis would sync its file for each order instead of for groups of orders."""
+"""This many commands may always wait: with fewer, Redis would sync its file for each order, not for groups of them."""
 
 _BUSY: Final = 8
 """Length of the queue from which on the speed of Redis is measured: with fewer, it has pauses."""

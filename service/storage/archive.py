@@ -21,7 +21,7 @@ ENDED: Final = frozenset({OrderStatus.COMPLETED, OrderStatus.CANCELLED, OrderSta
 """The statuses that an order never leaves. Only such orders are archived."""
 
 MOMENT_FIELDS: Final = ("status", "created_at", "completed_at", "expires_at", "returned_at")
-"""The fields that say when an order changed for the last time. `ended_at` unpacks a row."""
+"""The fields that say when an order changed for the last time. `ended_at` reads them in this sequence."""
 
 _RANGES_PER_STEP: Final = 1000
 
@@ -158,7 +158,7 @@ class Archive:
         return await self.range_below(order_id + 1) is not None
 
     async def range_below(self, before: int) -> int | None:
-        """Return the first id of the range that has the id below `before`. None: no order with this id was archived."""
+        """Return the first id of the range of archived ids that contains `before - 1`. None: it was not archived."""
         for first, _ in await self._first_ranges(before - 1, 1):
             if int(first) < before:
                 return int(first)

@@ -90,10 +90,10 @@ class RedisClient:
         await self._engine_check.run(self.send)
 
     def admit(self) -> None:
-        """Raise Overloaded if new work would wait too long. What ends old work never asks: it goes first.
+        """Raise Overloaded if new work would wait too long.
 
-        Placing an order and reading products are new work. Completing and cancelling an order, moving its hold,
-        returns, changes of the stock, the health checks and the metrics are not.
+        New work is placing an order, and reading a product, its stock, or a list. All other calls do not use this
+        method, so that completing and cancelling orders go first.
         """
         if self._has_room is not None and not self._has_room():
             raise Overloaded("Redis answers more slowly than requests come")

@@ -23,10 +23,10 @@ ROUND_TRIPS: Final = 200
 WRITES: Final = 50
 
 RECENT_EVENTS: Final = 1000
-"""Of these it is counted how many are of new orders."""
+"""The number of newest events in which those of placed orders are counted."""
 
 MIN_SECONDS: Final = 3600
-"""From a shorter time, it cannot be known how many orders come in a day."""
+"""The events must cover this many seconds: otherwise the orders per day cannot be estimated."""
 
 
 class Sizes(NamedTuple):
@@ -74,15 +74,19 @@ class Diagnosis(NamedTuple):
     growth: Growth | None = None
 
 
-async def diagnose(url: str, *, timeout_seconds: float, shop: str, write_test: bool = False) -> Diagnosis:
+async def diagnose(
+    url: str, *, timeout_seconds: float, shop: str, write_test: bool = False, waits_for_replicas: bool = False
+) -> Diagnosis:
     """Return what a Redis says about itself. Nothing is written, but one key with `write_test`, which is removed.
+
+    `waits_for_replicas`: whether WAIT is needed, too.
 
     Raise UnsupportedRedis for a wrong URL, and OSError if Redis cannot be reached, or refuses the user.
     """
     found: list[Diagnosis] = []
 
     async def read(execute: Execute) -> None:
-        found.append(await _Reader(execute, shop).read(write_test=write_test))
+        found.append(await _Reader(execute, shop).read(write_test=write_test, waits_for_replicas=waits_for_replicas))
 
     async with Dialer(url, timeout=timeout_seconds).connect(read):
         pass
@@ -97,7 +101,7 @@ class _Reader:
         self._shop = shop
         self._forbidden: list[str] = []
 
-    async def read(self, *, write_test: bool) -> Diagnosis:
+    async def read(self, *, write_test: bool, waits_for_replicas: bool) -> Diagnosis:
         """Return everything."""
         shop = self._shop
         info = await self._send("INFO", "everything")
@@ -109,6 +113,8 @@ class _Reader:
         schema_version = await self._send("HGET", keys.meta(shop), "layout")
         sizes = await self._sizes()
         groups = await self._groups()
+        if waits_for_replicas:
+            await self._send("WAIT", 0, 1)
         for command in (("SCAN", 0, "COUNT", 1), ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$")):
             await self._send(*command)
         for name in (keys.products(shop), keys.pending(shop)):

@@ -38,7 +38,7 @@ Verify = Callable[[Execute], Awaitable[None]]
 
 
 _MAX_SENTINEL_SECONDS: Final = 0.5
-"""How long a sentinel may take to answer. Often the machine of the primary, which is gone, has one, too."""
+"""Seconds that a sentinel may take to answer. Often, a sentinel was on the machine of the primary, and is lost, too."""
 
 
 class Dialer:
@@ -60,15 +60,15 @@ class Dialer:
             raise UnsupportedRedis(_WRONG_URL) from None
         self._primary_name = sentinels.name if sentinels else ""
         self._address: Address | None = None
-        """Of the primary, at the last connection."""
+        """The address of the primary when the last connection was opened."""
 
     @property
     def asks_sentinels(self) -> bool:
-        """Whether the address is to be asked for."""
+        """Whether sentinels must be asked for the address of the primary."""
         return bool(self._sentinels)
 
     async def has_moved(self) -> bool:
-        """Return whether sentinels name another primary than at the last connection. Raise OSError."""
+        """Return whether sentinels name another primary than at the last connection. Raise OSError if none knows."""
         return await self._find_primary() != self._address
 
     @asynccontextmanager

@@ -60,7 +60,7 @@ def idempotency(shop: str, key: str, customer_id: str | None = None, by: str = "
     """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product, return or refusal.
 
     Each customer has keys of its own, and so has each API key, whose name is `by`. An Idempotency-Key contains no
-    space, so the customer begins after the first.
+    space, so the customer begins after the first space.
     """
     start = f"{{{shop}}}:idempotency@{by}" if by else f"{{{shop}}}:idempotency"
     return f"{start}:{key}" if customer_id is None else f"{start}:{key} {customer_id}"

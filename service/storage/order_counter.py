@@ -92,7 +92,7 @@ class OrderCounter:
             if data_id is None:
                 data_id = await self._read_data_id()
             try:
-                if self._data_id is None:  # no script would notice that an archived order had the id of a new one
+                if self._data_id is None:  # a new order could get the id of an archived one: no script checks that
                     highest = max(highest, await self._archive.highest_id())
                 if self._counter_is_wrong:
                     await self._correct_counter(counter, count)

@@ -28,7 +28,7 @@ A command may wait for two: for that of the batch before its own, and for its ow
 """
 
 _HOPELESS_WAIT_MS: Final = 20
-"""How long WAIT lasts after one that has failed: Redis executes nothing else on its connection meanwhile."""
+"""Timeout of WAIT after a WAIT that failed: Redis executes nothing else on its connection meanwhile."""
 
 _RETRY_SECONDS: Final = 1.0
 """After this time, one WAIT lasts long again. Replicas may be further away than the short time."""
@@ -80,7 +80,11 @@ class Replication:
     def note_too_few(self, reason: str) -> None:
         """Note that too few replicas had a batch in time."""
         if self._retry_at is None:
-            log.error("too_few_replicas", reason=reason, then="changes get 503 outcome-unknown until they suffice")
+            log.error(
+                "too_few_replicas",
+                reason=reason,
+                then="changes get 503 outcome-unknown until enough replicas confirm again",
+            )
             self._retry_at = monotonic() + _RETRY_SECONDS
 
 

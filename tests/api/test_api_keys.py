@@ -135,7 +135,7 @@ async def test_the_scheme_has_no_case_and_white_space_does_not_count(store: Stor
     "path",
     ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/docs.js", "/problems", "/problems/not-found", "/board"],
 )
-async def test_what_says_nothing_about_the_shop_needs_no_key(store: Store, path: str) -> None:
+async def test_public_paths_need_no_key(store: Store, path: str) -> None:
     client = client_with_keys(store, line("shop", SECRET, "catalog:read"))
     assert (await client.get(path)).status_code == 200
 
@@ -261,7 +261,7 @@ async def test_requests_above_the_rate_get_429_and_do_nothing(store: Store, redi
     assert "ratelimit" not in unlimited.headers
 
 
-async def test_requests_that_the_scopes_do_not_allow_count_and_are_logged_with_the_key(store: Store) -> None:
+async def test_requests_with_a_missing_scope_use_up_the_rate_and_are_logged_with_the_key_name(store: Store) -> None:
     lines = line("till", SECRET, "orders:write", rate="1/h")
     app = create_app(Settings(api_keys=lines, access_log=True), store.metrics)
     client = AsyncClient(transport=DocumentedTransport(with_state(store, app=app)), base_url="http://holdfast")
@@ -307,7 +307,7 @@ async def test_a_changed_file_counts_without_a_restart_and_a_wrong_one_changes_n
 
 
 @pytest.mark.parametrize("file", ["/dev/zero", "/dev/full", "/proc"])
-def test_a_file_without_an_end_is_refused_and_not_read(file: str) -> None:
+def test_a_key_file_that_is_not_a_regular_file_is_refused(file: str) -> None:
     with pytest.raises(ValueError, match="regular file"):
         ApiKeys([], Path(file))
 
@@ -333,7 +333,7 @@ async def test_the_keys_are_read_again_regularly(tmp_path: Path, monkeypatch: py
     task.cancel()
 
 
-def test_a_key_is_written_as_it_is_read() -> None:
+def test_parsing_the_line_of_a_key_returns_the_same_key() -> None:
     text = line("a.b_c-D", "1", "catalog:read,ops:read", expires="2027-01-01T00:00:00.000Z", rate="600/min")
     [key] = parse_keys(text)
     assert key.line() == text

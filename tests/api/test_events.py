@@ -256,7 +256,7 @@ async def test_without_clients_nothing_reads_the_stream(listeners: Listeners) ->
 
 
 @pytest.mark.parametrize("way", ["header", "query"])
-async def test_an_event_of_the_future_does_not_hold_up_the_client_or_the_others(
+async def test_an_event_id_from_the_future_does_not_block_this_or_other_clients(
     store: Store, listeners: Listeners, way: str
 ) -> None:
     await add_mugs(store)
@@ -282,7 +282,7 @@ async def test_clients_that_come_at_the_same_time_do_not_exceed_the_limit(
     await (await feed.open(frozenset(), None)).aclose()
 
 
-async def test_a_request_for_the_head_alone_takes_no_place(
+async def test_a_head_request_does_not_count_as_a_listener(
     listeners: Listeners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_feed, "MAX_LISTENERS", 1)

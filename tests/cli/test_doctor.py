@@ -99,6 +99,17 @@ def test_missing_rights_are_named_and_the_advice_gives_them(on_engine: SharedEng
     assert on_engine("export", "products").returncode == 0
 
 
+def test_the_right_to_wait_for_replicas_is_needed_only_if_they_are_waited_for(
+    on_engine: SharedEngineCommand, engine_url: str
+) -> None:
+    redis: Any = on_engine.redis
+    redis.execute_command("ACL", "SETUSER", "clerk", "on", ">s3cret", "~{cli}:*", "+@all", "-wait")
+    on_engine.env["HOLDFAST_REDIS_URL"] = engine_url.replace("unix://", "unix://clerk:s3cret@")
+    assert "+wait" not in on_engine("doctor").stdout
+    on_engine.env["HOLDFAST_WAIT_REPLICAS"] = "1"
+    assert any(line[-1] == "+wait" for line in advice(on_engine("doctor").stdout))
+
+
 def test_what_may_not_be_read_is_a_note(on_engine: SharedEngineCommand, engine_url: str) -> None:
     redis: Any = on_engine.redis
     redis.execute_command(

@@ -36,7 +36,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | int, ...], str, str]] = {
     "an archived order is back": (
         ("HSET", order_key(4), "id", 4, "status", "expired"),
         order_key(4),
-        f"is here, but {ARCHIVED} has its id",
+        f"exists, but {ARCHIVED} says that this order was archived",
     ),
     "a range is too high": (
         ("ZADD", ARCHIVED, 9000, 9000),
@@ -46,7 +46,7 @@ TAMPERINGS: dict[str, tuple[tuple[str | int, ...], str, str]] = {
     "ranges overlap": (
         ("ZADD", ARCHIVED, 9, 4),
         ARCHIVED,
-        "has the range 4 to 9, but also one up to 5",
+        "has the range 4 to 9, which overlaps the range that ends at 5",
     ),
     "a range has no id": (
         ("ZADD", ARCHIVED, 9, "first"),

@@ -60,7 +60,7 @@ def test_three_times_the_capacity_is_served_at_full_speed_and_the_rest_is_refuse
 
 
 @pytest.mark.parametrize("per_ms", [0.2, 1, 15])
-def test_what_redis_answers_in_time_is_never_refused(per_ms: float) -> None:
+def test_load_within_the_capacity_is_never_refused(per_ms: float) -> None:
     run = simulate(steady(per_ms), steady(0.95 * per_ms), 5)
     assert run.refused == 0
 

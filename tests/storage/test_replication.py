@@ -80,7 +80,7 @@ async def answers(verb: Any) -> bool:
     return True
 
 
-async def test_what_another_worker_has_changed_is_not_told_before_the_replica_has_it(
+async def test_a_replayed_order_of_another_worker_is_answered_only_when_the_replica_has_it(
     engines: ReplicatedEngines,
 ) -> None:
     """WAIT covers only what its own connection wrote, and these calls find that everything is done already."""
@@ -180,7 +180,7 @@ async def test_without_the_setting_nothing_is_sent_for_replicas(engines: Replica
     assert primary.replies("HGET", f"{{{SHOP}}}:meta", "mark") is None
 
 
-async def test_what_only_reads_does_not_wait(engines: ReplicatedEngines) -> None:
+async def test_reads_do_not_wait_for_replicas(engines: ReplicatedEngines) -> None:
     primary = engines.engines[0]
     async with opened(engines) as store:
         await store.products.add(new_mug(id=1, stock=1000))

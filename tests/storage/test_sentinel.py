@@ -41,7 +41,7 @@ from tests.support.waiting import eventually
         ("unix:///run/redis.sock", None),
     ],
 )
-def test_a_url_of_sentinels_means_sentinels_a_name_and_how_to_log_in(url: str, expected: SentinelUrl | None) -> None:
+def test_a_url_of_sentinels_is_read(url: str, expected: SentinelUrl | None) -> None:
     assert read_sentinel_url(url) == expected
 
 
@@ -59,7 +59,7 @@ def test_a_wrong_url_of_sentinels_is_refused_without_showing_it(url: str) -> Non
         MultiplexedConnection(url, timeout=1, max_in_flight=1)
 
 
-def test_of_sentinels_that_disagree_the_one_that_saw_the_last_failover_is_right() -> None:
+def test_the_sentinel_with_the_highest_config_epoch_decides() -> None:
     old, new = ["ip", "one", "port", "1", "config-epoch", "9"], ["ip", "two", "port", "2", "config-epoch", "10"]
     assert current_primary([old, new, old]) == Address("two", 2)
     assert current_primary([]) is None
@@ -88,7 +88,7 @@ async def test_the_primary_is_found_with_the_passwords_of_the_url(engines: Repli
         (("a%20p", "wrong"), "WRONGPASS|invalid username-password"),
     ],
 )
-async def test_what_is_wrong_with_passwords_or_name_is_said(
+async def test_the_error_names_a_wrong_password_or_primary_name(
     engines: ReplicatedEngines, change: tuple[str, str], reason: str
 ) -> None:
     url = engines.url().replace(*change)

@@ -32,7 +32,7 @@ class StorageError(HoldfastError):
 
 
 class Overloaded(StorageError):
-    """Too much waits already: commands for Redis, pages, or holds to release. Nothing was done."""
+    """Too many commands, pages or overdue holds wait already. Nothing was done."""
 
     problem = Problem(
         "overloaded",
@@ -44,7 +44,7 @@ class Overloaded(StorageError):
     )
 
     def headers(self) -> dict[str, str]:
-        # Not all clients at the same moment again.
+        # A random time, so that not all clients come back at the same moment.
         return {"Retry-After": str(random.randint(1, _MAX_RETRY_SECONDS))}  # noqa: S311
 
 
