@@ -1,10 +1,12 @@
 """The documentation of the API in a browser."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.command_line import HoldfastCommand
 from tests.support.service_process import StartService
 
 
@@ -45,3 +47,19 @@ def test_the_explanations_of_problems_are_pages(start_service: StartService, pag
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_role("link", name="API").click()
     expect(page.get_by_text("/orders/{id}/complete")).to_be_visible()
+
+
+def test_a_key_can_be_given_to_the_documentation(start_service: StartService, page: Page, tmp_path: Path) -> None:
+    made = HoldfastCommand(tmp_path)("key", "new", "shop", "--scopes", "catalog:read")
+    service = start_service(api_keys=made.stderr.strip())
+    page.goto(f"http://127.0.0.1:{service.port}/docs")
+    page.get_by_role("button", name="Authorize").first.click()
+    dialog = page.locator(".dialog-ux")
+    dialog.locator("input").fill(made.stdout.strip())
+    dialog.get_by_role("button", name=re.compile("Apply|Authorize")).click()
+    dialog.get_by_role("button", name="Close", exact=True).click()
+    call = page.locator("#operations-products-list_products")
+    call.locator(".opblock-summary-control").click()
+    call.get_by_role("button", name="Try it out").click()
+    call.get_by_role("button", name="Execute").click()
+    expect(call.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
