@@ -99,6 +99,7 @@ def test_a_second_service_on_the_same_data_directory_does_not_start(
     start_ready_service: StartService, start_service: StartService
 ) -> None:
     service = start_ready_service()
+    wait_until(lambda: len(service.logged("redis_connected")) == 2, "the last line of the start: a thread writes it")
     before = len(service.stderr)
     second = start_service()
     assert second.wait_for_exit() == 1
