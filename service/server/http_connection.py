@@ -59,6 +59,10 @@ _SHUTDOWN_BODY_TICKS: Final = 3
 
 _SHUTDOWN_LINGER_SECONDS: Final = 0.2
 
+_SHUTDOWN_IDLE_SECONDS: Final = 0.25
+"""How long an idle connection stays open after the server has begun to stop. A request that the client was already
+sending is answered, with `Connection: close`. Without this pause, the client would lose it."""
+
 
 class HttpConnection(asyncio.Protocol):
     """One connection. asyncio calls its methods, and httptools those that begin with `on_`."""
@@ -174,7 +178,14 @@ class HttpConnection(asyncio.Protocol):
             self._closed.set_result(None)  # such a response can be endless: tell the application
         if self._task is not None:
             self._is_last = True  # requests that come after those in the queue are not answered
-        elif self._exchange is None or self._is_last:
+        else:
+            asyncio.get_running_loop().call_later(_SHUTDOWN_IDLE_SECONDS, self._end_reading)
+
+    def _end_reading(self) -> None:
+        """End a connection that is not answering a request. Wait only for a body."""
+        if self._task is not None:
+            return  # its response will be the last one
+        if self._exchange is None or self._is_last:
             self.transport.close()  # nothing was asked: a part of a head is no request
         else:
             self.deadline = min(self.deadline, self.server.now + _SHUTDOWN_BODY_TICKS)
