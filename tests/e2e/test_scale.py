@@ -166,6 +166,15 @@ async def test_no_order_is_lost_when_one_replica_is_killed(stack: Stack) -> None
     )
 
 
+async def test_no_request_fails_when_one_replica_is_stopped_and_started(stack: Stack) -> None:
+    victim = stack.containers("api")[1]
+    async with under_load(stack) as load:
+        await in_thread(docker, "stop", victim)
+        await load.wait_for_more_orders()
+        await in_thread(docker, "start", victim)
+    assert_only(load, 201)
+
+
 SMUGGLED = {
     "CL.TE": "Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
     "TE.CL": "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n{hidden}\r\n0\r\n\r\n",
