@@ -103,7 +103,7 @@ class EngineSettings:
     redis_url: str | None = setting(
         None,
         text_matching(
-            r"(rediss?(\+sentinel)?|unix)://(?s:.*)",
+            r"(rediss?(\+sentinel|\+cluster)?|unix)://(?s:.*)",
             "a URL that begins with redis://, rediss://, redis+sentinel://, rediss+sentinel:// or unix://",
             "URL",
             True,

@@ -53,6 +53,7 @@ class EngineCheck:
         """
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
+        self._rights_are_due = False
         self._connections = 0
         self.server_id = ""
         """Of the running server. After a restart or a failover it is another one."""
@@ -71,11 +72,17 @@ class EngineCheck:
 
         Raise UnsupportedRedis, and what `execute` raises.
         """
-        self.passed = False  # the next command checks the data
+        self.begin_anew()
+        await self.verify_engine(execute)
+        await self._check_rights(execute)
+        self._rights_are_due = False
+
+    def begin_anew(self) -> None:
+        """Note that there is another Redis, or the same after a restart: the next command checks it and its data."""
+        self.passed = False
+        self._rights_are_due = True
         self._connections += 1
         self.server_id = f"connection {self._connections}"  # if INFO is forbidden
-        await self._check_engine(execute)
-        await self._check_rights(execute)
 
     async def run(self, send: _Send) -> None:
         """Check Redis and its data. Raise UnsupportedRedis, and what `send` raises."""
@@ -84,7 +91,10 @@ class EngineCheck:
             return await send(*command, safe_to_repeat=True, skip_check=True)
 
         try:
-            await self._check_engine(execute)
+            await self.verify_engine(execute)
+            if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
+                await self._check_rights(execute)
+                self._rights_are_due = False
             await self._check_schema(execute)
         except UnsupportedRedis as error:
             self.passed = False
@@ -95,7 +105,7 @@ class EngineCheck:
         for callback in self.after_check:
             await callback()
 
-    async def _check_engine(self, execute: _Execute) -> None:
+    async def verify_engine(self, execute: _Execute) -> None:
         """Check version, settings and role. If the ACL forbids to read them, warn once instead."""
         checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
             (("INFO", "server"), self._check_server),

@@ -41,11 +41,15 @@ class Replication:
     waits here, it becomes one batch, and it is certain that it was not executed.
     """
 
-    def __init__(self, replicas: int, shop: str, *, timeout: float) -> None:
-        """`replicas`: the number that must have a change. `timeout`: of a command, in seconds."""
+    def __init__(self, replicas: int, shop: str = "", *, timeout: float) -> None:
+        """`replicas`: the number that must have a change. `timeout`: of a command, in seconds.
+
+        `shop`: into whose keys the mark is written; without it, it is the shop of the route of each command.
+        """
         self.replicas = replicas
         self.is_waiting = False
-        self._mark: Final = ("EVAL", load_scripts()["mark_batch"].source, 1, keys.meta(shop))
+        self._mark: Final = ("EVAL", load_scripts()["mark_batch"].source, 1)
+        self._shop = shop
         self._wait_ms = max(1, int(timeout * _WAIT_SHARE * 1000))
         self._retry_at: float | None = None
         """When a WAIT may last long again. None: the last WAIT did not fail."""
@@ -56,11 +60,14 @@ class Replication:
         for pending in sent:
             if not pending.safe_to_repeat:
                 pending.future = batch.hold(pending.future)
+                if pending.route is not None:
+                    batch.shop = pending.route.shop
         if not batch.held:
             return
         self.is_waiting = True
         times_out_at = sent[-1].times_out_at
-        sent.append(PendingCommand(pack(self._mark), False, times_out_at, _Mark(batch)))
+        mark = (*self._mark, keys.meta(self._shop or batch.shop))
+        sent.append(PendingCommand(pack(mark), False, times_out_at, _Mark(batch)))
         sent.append(PendingCommand(pack(("WAIT", self.replicas, self._next_wait_ms())), False, times_out_at, batch))
 
     def _next_wait_ms(self) -> int:
@@ -88,6 +95,11 @@ class Replication:
             self._retry_at = monotonic() + _RETRY_SECONDS
 
 
+def caller_of(target: ReplyTarget) -> ReplyTarget:
+    """Return what waits for a reply that was to be held back. It is not held back any more: Redis refused the command."""
+    return target.future if isinstance(target, _HeldReply) else target
+
+
 class _HeldReply:
     """Keeps the reply to a change. An error is not kept back: it says that nothing was done, or that nobody knows."""
 
@@ -111,9 +123,10 @@ class _HeldReply:
 class _Batch:
     """The held replies of one batch. It gets the reply to WAIT."""
 
-    __slots__ = ("_is_marked", "_replication", "held")
+    __slots__ = ("_is_marked", "_replication", "held", "shop")
 
     def __init__(self, replication: Replication) -> None:
+        self.shop = ""
         self.held: list[_HeldReply] = []
         self._is_marked = False
         self._replication = replication
