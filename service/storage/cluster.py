@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import structlog
@@ -19,7 +20,7 @@ import structlog
 from service.domain.errors.storage import Overloaded, StorageUnavailable
 from service.metrics.counters import Metrics
 from service.storage.addresses import Address
-from service.storage.cluster_topology import Topology, read_cluster_url, read_redirection, slot_of
+from service.storage.cluster_topology import Topology, read_redirection, slot_of
 from service.storage.connection import MultiplexedConnection, pack
 from service.storage.dial import ClusterExplorer, Execute
 from service.storage.engine_check import EngineCheck
@@ -37,6 +38,9 @@ _MIN_REFRESH_SECONDS: Final = 0.05
 
 _RESEND_SECONDS: Final = (0.02, 0.06)
 """After this time, at random, a command is sent again that a node has refused."""
+
+_KEEP_SECONDS: Final = 10.0
+"""For so long, the connection to a node stays open that has no shop, but was asked for keys that are on their way."""
 
 _SENT_AGAIN: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING"})
 """Codes of errors that say: not executed, but later or elsewhere it may be."""
@@ -95,6 +99,8 @@ class Cluster:
         self._metrics = metrics
         self._nodes: dict[Address, MultiplexedConnection] = {}
         self._routes: list[Route] = []
+        self._asked_at: dict[Address, float] = {}
+        """When a node got the last command for a slot that is on its way to it."""
         self._topology: Topology | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._must_refresh = asyncio.Event()
@@ -147,10 +153,8 @@ class Cluster:
                 self._use(topology, began_at)
             await asyncio.sleep(random.uniform(_MIN_REFRESH_SECONDS, 2 * _MIN_REFRESH_SECONDS))  # noqa: S311
             has_homeless = any(route.connection is None for route in self._routes)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._must_refresh.wait(), 0.1 if has_homeless else _REFRESH_SECONDS)
-            except TimeoutError:
-                pass
 
     def _note_unreachable(self, reason: str) -> None:
         for route in self._routes:
@@ -211,14 +215,14 @@ class Cluster:
         return verify
 
     def _close_unused(self) -> None:
-        """Close the connections to nodes that have no shop any more, when all their commands are answered."""
+        """Close the connections to nodes that have no shop any more."""
         used = {route.address for route in self._routes}
+        used |= {each for each, at in self._asked_at.items() if at > self._loop.time() - _KEEP_SECONDS}
         for address in [address for address in self._nodes if address not in used]:
             self._start(self._close(self._nodes.pop(address)), "cluster-node")
 
     async def _close(self, node: MultiplexedConnection) -> None:
-        while node.in_flight:
-            await asyncio.sleep(_MIN_REFRESH_SECONDS)
+        await asyncio.sleep(self._timeout)  # after this time, each command has its reply or has failed
         await node.close()
 
     def _start(self, work: Any, name: str) -> None:
@@ -228,7 +232,9 @@ class Cluster:
 
     # Commands that were not executed.
 
-    def wait(self, route: Route, command: tuple[bytes | str | int, ...], *, safe_to_repeat: bool) -> asyncio.Future[Any]:
+    def wait(
+        self, route: Route, command: tuple[bytes | str | int, ...], *, safe_to_repeat: bool
+    ) -> asyncio.Future[Any]:
         """Send a command when the node of its slot is known. Raise Overloaded."""
         if len(route.waiting) >= self._max_in_flight:
             raise Overloaded(f"{self._max_in_flight} commands wait for Redis already")
@@ -246,8 +252,11 @@ class Cluster:
         route.reason = str(error)
         if error.code == "ASK":
             # The keys of the slot are on their way to another node, and those of this command have arrived there.
-            target = self._node(read_redirection(str(error), asked))
-            target.send_again([PendingCommand(pack(("ASKING",)), True, pending.times_out_at, NobodyWaits()), pending])
+            address = read_redirection(str(error), asked)
+            self._asked_at[address] = self._loop.time()
+            self._node(address).send_again(
+                [PendingCommand(pack(("ASKING",)), True, pending.times_out_at, NobodyWaits()), pending]
+            )
             return True
         if error.code == "MOVED" and self._follow(route, read_redirection(str(error), asked)):
             assert route.connection is not None

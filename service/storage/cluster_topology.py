@@ -155,7 +155,7 @@ def read_slots(reply: Sequence[Sequence[Any]], asked: Address) -> list[Shard]:
 
 
 def read_redirection(text: str, asked: Address) -> Address:
-    """Return the address in `MOVED 3999 127.0.0.1:6381` or `ASK ...`. Raise ValueError. An empty host: the one asked."""
+    """Return the address in `MOVED 3999 127.0.0.1:6381` or `ASK ...`. Without a host, it is that of `asked`."""
     host, _, port = text.split(" ")[2].rpartition(":")
     return Address(_known(host) or asked.host, int(port))
 

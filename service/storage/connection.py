@@ -150,9 +150,7 @@ class MultiplexedConnection:
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
-    def send(
-        self, *command: bytes | str | int, safe_to_repeat: bool = False, route: Any = None
-    ) -> asyncio.Future[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False, route: Any = None) -> asyncio.Future[Any]:
         """Send a command, together with the others of this round of the event loop. The future gets its reply.
 
         `safe_to_repeat`: if the command is executed twice, that does no harm. `route`: of its slot in a cluster. Raise
@@ -182,7 +180,7 @@ class MultiplexedConnection:
         return future
 
     def send_again(self, commands: Sequence[PendingCommand]) -> None:
-        """Send commands that another node of the cluster has not executed. They go before all others: they are older."""
+        """Send commands that another node has not executed. They go before all others, because they are older."""
         self._unsent.extendleft(reversed(commands))
         if self._unsupported is not None:
             self._fail_unsent(self._unsupported)

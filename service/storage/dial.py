@@ -148,9 +148,7 @@ class ClusterExplorer:
         answers = await asyncio.gather(*[self._ask(address) for address in asked])
         found = newest(answer for answer in answers if isinstance(answer, Topology))
         if found is None:
-            reasons = dict.fromkeys(
-                f"{address}: {answer}" for address, answer in zip(asked, answers, strict=True)
-            )
+            reasons = dict.fromkeys(f"{address}: {answer}" for address, answer in zip(asked, answers, strict=True))
             raise ConnectionError(f"no node of the cluster says where its slots are: {'; '.join(reasons)}")
         return found
 

@@ -96,7 +96,7 @@ class Replication:
 
 
 def caller_of(target: ReplyTarget) -> ReplyTarget:
-    """Return what waits for a reply that was to be held back. It is not held back any more: Redis refused the command."""
+    """Return what waits for a reply that was to be held back. Redis has refused the command, so there is no change."""
     return target.future if isinstance(target, _HeldReply) else target
 
 

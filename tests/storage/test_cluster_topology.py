@@ -52,7 +52,12 @@ def test_a_url_of_a_cluster_is_read(url: str, expected: ClusterUrl) -> None:
     "url",
     [
         *("redis+cluster://", "redis+cluster://one,,two", "redis+cluster://one/3", "redis+cluster://one:port"),
-        *("redis+cluster://one:99999", "redis+cluster://u:p#w@one", "redis+cluster://u:p?w@one", "redis+cluster://one two"),
+        *(
+            "redis+cluster://one:99999",
+            "redis+cluster://u:p#w@one",
+            "redis+cluster://u:p?w@one",
+            "redis+cluster://one two",
+        ),
         "redis+cluster://one?socket_timeout=abc",
     ],
 )
@@ -88,13 +93,15 @@ def test_the_reply_to_cluster_shards_is_read() -> None:
         *(Address("10.0.0.1", 7001), Address("db2.example.com", 7102), Address("10.0.0.2", 7003))
     ]
     assert shard.primary == shard.nodes[1]
-    assert [(node.is_primary, node.health, node.offset) for node in shard.nodes][0] == (True, "failed", 7)
+    assert (shard.nodes[0].is_primary, shard.nodes[0].health, shard.nodes[0].offset) == (True, "failed", 7)
     assert (shard.has(99), shard.has(100), shard.has(299)) == (True, False, True)
 
 
 def test_the_reply_to_cluster_slots_is_read() -> None:
     primary, replica = ["10.0.0.1", 7001, "id1"], ["", 7002, "id2", ["hostname", "x"]]
-    shards = read_slots([[0, 99, primary, replica], [100, 16_383, ["10.0.0.3", 7003]], [200, 299, primary, replica]], TWO)
+    shards = read_slots(
+        [[0, 99, primary, replica], [100, 16_383, ["10.0.0.3", 7003]], [200, 299, primary, replica]], TWO
+    )
     assert [shard.slots for shard in shards] == [((0, 99), (200, 299)), ((100, 16_383),)]
     assert [node.address for node in shards[0].nodes] == [ONE, TWO]
     assert shards[0].primary == Node(ONE, "id1", is_primary=True)

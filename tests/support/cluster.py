@@ -29,7 +29,13 @@ class EngineCluster:
     """Primaries that share all slots evenly, and replicas of them: `replicas` for each primary."""
 
     def __init__(
-        self, folder: Path, *, primaries: int = 3, replicas: int = 0, timeout_ms: int = 1000, options: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        primaries: int = 3,
+        replicas: int = 0,
+        timeout_ms: int = 1000,
+        options: tuple[str, ...] = (),
     ) -> None:
         self.nodes: list[ClusterNode] = []
         options = ("--cluster-node-timeout", str(timeout_ms), *options)
@@ -42,7 +48,9 @@ class EngineCluster:
         for number, node in enumerate(self.nodes[:primaries]):
             last = min(SLOTS, share * (number + 1)) - 1
             assert node.replies("CLUSTER", "ADDSLOTSRANGE", share * number, last) == "OK"
-        wait_until(lambda: all(self.knows(node, len(self.nodes)) for node in self.nodes), "the nodes to know each other")
+        wait_until(
+            lambda: all(self.knows(node, len(self.nodes)) for node in self.nodes), "the nodes to know each other"
+        )
         for number, node in enumerate(self.nodes[primaries:]):
             assert node.replies("CLUSTER", "REPLICATE", self.nodes[number % primaries].id) == "OK"
         wait_until(self.is_complete, "the cluster")
@@ -65,7 +73,8 @@ class EngineCluster:
         roles = [node.role() for node in self.nodes]
         replicas = sum(role == "slave" for role in roles)
         links = [node.replies("INFO", "replication") for node in self.nodes]
-        return sum(isinstance(link, dict) and link.get("master_link_status") == "up" for link in links) == replicas
+        following = sum(isinstance(link, dict) and link.get("master_link_status") == "up" for link in links)
+        return bool(following == replicas)
 
     def owner(self, shop: str) -> ClusterNode:
         """Return the primary with the slot of a shop, as most nodes see it."""
@@ -82,9 +91,7 @@ class EngineCluster:
     def shop_at(self, number: int, name: str = "shop") -> str:
         """Return the name of a shop whose slot belongs to one of the first nodes."""
         return next(
-            shop
-            for shop in (f"{name}{suffix}" for suffix in range(1000))
-            if self.owner(shop) is self.nodes[number]
+            shop for shop in (f"{name}{suffix}" for suffix in range(1000)) if self.owner(shop) is self.nodes[number]
         )
 
     @property
