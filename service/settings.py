@@ -16,6 +16,7 @@ from service.setting_types import (
     choice,
     directory,
     file_path,
+    names,
     seconds,
     text_matching,
     whole_number,
@@ -37,6 +38,7 @@ API_PATHS: Final = (
     "docs",
     "openapi.json",
     "problems",
+    "shops",
 )
 """The first parts of all paths of the API."""
 
@@ -135,6 +137,12 @@ class ShopSettings:
         text_matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
         "first part of every key in Redis",
     )
+    shops: tuple[str, ...] | None = setting(
+        None,
+        names(r"[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
+        "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
+        "is one of them",
+    )
     events_max: int = setting(
         1_000_000,
         whole_number(1, 1_000_000_000),  # about 200 GB of events
@@ -223,6 +231,16 @@ class LogSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings(ListenSettings, AccessSettings, EngineSettings, ShopSettings, LimitSettings, LogSettings):
     """All settings, with flat names. `Settings()` has the defaults; `read_settings()` knows the environment."""
+
+    @property
+    def all_shops(self) -> tuple[str, ...]:
+        """The shops that the service works for."""
+        return (self.shop,) if self.shops is None else self.shops
+
+    @property
+    def root_shop(self) -> str:
+        """The shop of the paths that name none; an empty text: there is no such shop."""
+        return self.shop if self.shop in self.all_shops else ""
 
 
 SETTINGS: Final = tuple(

@@ -20,7 +20,7 @@ from service.api.request import (
     refuse_parameters,
 )
 from service.api.responses import EventStream, send_events, send_response
-from service.domain.errors.access import MissingScope, RateLimited
+from service.domain.errors.access import MissingScope, MissingShop, RateLimited
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
@@ -229,4 +229,6 @@ class GuardedEndpoint(Endpoint):
                 raise RateLimited(key.name, bucket.limit, wait)
         if self.call.scope not in key.scopes:
             raise MissingScope(self.call.scope, key.name)
+        if key.shops is not None and (info.shop or self._keys.shop) not in key.shops:
+            raise MissingShop(sorted(key.shops), key.name)
         return super().__call__(scope, receive, send)
