@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.storage.cluster_topology import slot_of
 from service.storage.opening import open_stores
 from service.storage.store import Store
-from tests.support.cluster import ClusterNode, EngineCluster, engine_cluster
+from tests.support.cluster import ClusterNode, EngineCluster, engine_cluster, move_at_once, move_key_by_key
 from tests.support.processes import free_port
 from tests.support.replicas import ReplicatedEngine
 from tests.support.shop import new_mug, new_order
@@ -109,28 +109,6 @@ async def test_each_shop_is_on_the_node_with_its_slot_and_nowhere_else(cluster: 
             assert client.hget(f"{{{shop}}}:product:1", "stock") == "4"
             others = tuple(f"{{{other}}}" for other in shops if other != shop)
             assert not [key for key in client.scan_iter() if key.startswith(others)]
-
-
-def move_key_by_key(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-    """Move a slot as all versions can: meanwhile, some of its keys are at one node and some at the other."""
-    with source.client() as giving, target.client() as taking:
-        taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
-        giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
-        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-    for node in (target, source, *cluster.nodes):
-        with node.client() as client:
-            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
-
-
-def move_at_once(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-    """Move a slot as Valkey 9 can: all of its keys change their node at one moment."""
-    with source.client() as client:
-        client.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
-        states = ""
-        while "success" not in states:
-            states = str(client.execute_command("CLUSTER", "GETSLOTMIGRATIONS")[0])
-            assert "failed" not in states, states
 
 
 @pytest.mark.parametrize("move", [move_key_by_key, move_at_once])

@@ -24,6 +24,17 @@ class ClusterNode(ReplicatedEngine):
         super().__init__(folder, *_OPTIONS, "--cluster-port", str(self.bus_port), *options)
         self.id = str(self.replies("CLUSTER", "MYID"))
 
+    def primary_id(self) -> str:
+        """Return the id of the node whose replica this is, or `-`."""
+        fields = str(self.replies("CLUSTER", "NODES") or "")
+        return next((line.split()[3] for line in fields.splitlines() if "myself" in line), "-")
+
+    def replicas_follow(self, count: int) -> bool:
+        """Return whether so many replicas get each change."""
+        info = self.replies("INFO", "replication") or {}
+        replicas = [info[name] for name in (f"slave{number}" for number in range(count)) if name in info]
+        return len(replicas) == count and all(each["state"] == "online" for each in replicas)
+
 
 class EngineCluster:
     """Primaries that share all slots evenly, and replicas of them: `replicas` for each primary."""
@@ -80,13 +91,19 @@ class EngineCluster:
         """Return the primary with the slot of a shop, as most nodes see it."""
         slot = slot_of(shop)
         for node in self.nodes:
-            for first, last, primary in self._slots(node):
+            for first, last, primary in self.slots(node):
                 if first <= slot <= last:
                     return next(each for each in self.nodes if each.port == primary)
         raise AssertionError(f"no node has the slot of {shop}")
 
-    def _slots(self, node: ClusterNode) -> list[tuple[int, int, int]]:
+    @staticmethod
+    def slots(node: ClusterNode) -> list[tuple[int, int, int]]:
+        """Return the ranges of slots that a node knows: first, last, port of the primary."""
         return [(int(row[0]), int(row[1]), int(row[2][1])) for row in node.replies("CLUSTER", "SLOTS") or ()]
+
+    def shard_of(self, shop: str) -> "Shard":
+        """Return the nodes that have a shop."""
+        return Shard(self, shop)
 
     def shop_at(self, number: int, name: str = "shop") -> str:
         """Return the name of a shop whose slot belongs to one of the first nodes."""
@@ -101,6 +118,49 @@ class EngineCluster:
     def close(self) -> None:
         for node in self.nodes:
             node.kill()
+
+
+class Shard:
+    """The nodes that have a shop, and all others, which decide about failovers as sentinels do."""
+
+    def __init__(self, cluster: EngineCluster, shop: str) -> None:
+        owner = cluster.owner(shop)
+        self._cluster, self._shop = cluster, shop
+        self.engines = [node for node in cluster.nodes if node is owner or node.primary_id() == owner.id]
+        self.sentinels = [node for node in cluster.nodes if node not in self.engines]
+
+    def primary(self) -> ClusterNode | None:
+        """Return the node that most others call the primary, if it says so itself."""
+        slot = slot_of(self._shop)
+        ports = [
+            port for node in self.sentinels for first, last, port in self._cluster.slots(node) if first <= slot <= last
+        ]
+        for engine in self.engines:
+            if 2 * ports.count(engine.port) > len(self.sentinels) and engine.role() == "master":
+                return engine
+        return None
+
+
+def move_key_by_key(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    """Move a slot as all versions can: meanwhile, some of its keys are at one node and some at the other."""
+    with source.client() as giving, target.client() as taking:
+        taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    for node in (target, source, *cluster.nodes):
+        with node.client() as client:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+
+def move_at_once(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    """Move a slot as Valkey 9 can: all of its keys change their node at one moment."""
+    with source.client() as client:
+        client.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+        states = ""
+        while "success" not in states:
+            states = str(client.execute_command("CLUSTER", "GETSLOTMIGRATIONS")[0])
+            assert "failed" not in states, states
 
 
 @contextmanager
