@@ -94,12 +94,11 @@ def _replicas(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
         reachable = [node for node in replicas if not found.nodes[node.address].failure]
         where = shard.primary.address
         if len(reachable) < needed:
+            what = "If it is lost, its shops stop until it is back."
             if settings.wait_replicas:
-                mark, what = "bad", f"HOLDFAST_WAIT_REPLICAS is {needed}: no change of its shops can be confirmed."
-            else:
-                mark, what = "note", "If it is lost, its shops stop until it is back."
+                what = f"HOLDFAST_WAIT_REPLICAS is {needed}: no change of its shops can be confirmed."
             yield Finding(
-                "bad" if mark == "bad" else "note",
+                "bad" if settings.wait_replicas else "note",
                 "replicas",
                 f"{where} has {len(reachable)} replicas. {what}",
                 ("redis-cli --cluster add-node NEW:PORT HOST:PORT --cluster-slave",),
@@ -144,7 +143,7 @@ def _cut_off(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "note",
             "failover",
-            f"A failover may lose orders: {_names(careless)} takes changes that no replica has. Set "
+            f"A failover may lose orders: changes that no replica has are taken by {_names(careless)}. Set "
             "HOLDFAST_WAIT_REPLICAS=1, or at least min-replicas-to-write.",
             tuple(_config_set(address, "min-replicas-to-write 1") for address in careless),
         )
