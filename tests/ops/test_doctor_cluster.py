@@ -14,8 +14,12 @@ from service.storage.cluster_diagnosis import ClusterDiagnosis, NodeFacts
 from service.storage.cluster_topology import Node, Shard, Topology, slot_of
 
 CONFIG = {
-    "appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "maxmemory": "0",
-    "min-replicas-to-write": "1", "cluster-require-full-coverage": "no",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory": "0",
+    "min-replicas-to-write": "1",
+    "cluster-require-full-coverage": "no",
 }
 SETTINGS = replace(Settings(), shops=("berlin", "paris"), redis_url="redis+cluster://x")
 
@@ -81,7 +85,13 @@ def test_a_good_cluster_is_drawn_with_its_shops_and_has_nothing_to_mend() -> Non
         ({3: facts(master_repl_offset="5000000")}, {}, "note", "replicas", "7004 is 4,999,500 bytes behind"),
         ({4: facts(master_link_status="down")}, {}, "note", "replicas", "7004 is not connected to its primary"),
         ({1: facts({"cluster-require-full-coverage": "yes"})}, {}, "note", "coverage", "all shops stop.*7001"),
-        ({1: facts({"min-replicas-to-write": "0"})}, {}, "note", "failover", "no replica has are taken by 10.0.0.1:7001"),
+        (
+            {1: facts({"min-replicas-to-write": "0"})},
+            {},
+            "note",
+            "failover",
+            "no replica has are taken by 10.0.0.1:7001",
+        ),
         ({1: facts({"min-replicas-to-write": "0"})}, {"wait_replicas": 1}, "", "failover", ""),
         ({4: facts({"appendfsync": "no"})}, {}, "bad", "durability", "10.0.0.1:7004: HOLDFAST_DURABILITY is 'always'"),
         ({4: facts({"appendfsync": "no"})}, {"durability": "none"}, "ok", "durability", "All 4 nodes"),
