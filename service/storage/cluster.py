@@ -102,6 +102,7 @@ class Cluster:
         self._asked_at: dict[Address, float] = {}
         """When a node got the last command for a slot that is on its way to it."""
         self._topology: Topology | None = None
+        self._unreachable = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._must_refresh = asyncio.Event()
 
@@ -150,6 +151,7 @@ class Cluster:
             except OSError as error:
                 self._note_unreachable(str(error))
             else:
+                self._unreachable = ""
                 self._use(topology, began_at)
             await asyncio.sleep(random.uniform(_MIN_REFRESH_SECONDS, 2 * _MIN_REFRESH_SECONDS))  # noqa: S311
             has_homeless = any(route.connection is None for route in self._routes)
@@ -157,9 +159,11 @@ class Cluster:
                 await asyncio.wait_for(self._must_refresh.wait(), 0.1 if has_homeless else _REFRESH_SECONDS)
 
     def _note_unreachable(self, reason: str) -> None:
+        if reason != self._unreachable:
+            log.warning("cluster_unreachable", reason=reason)
+        self._unreachable = reason
         for route in self._routes:
-            if route.connection is None and route.reason != reason:
-                log.warning("cluster_unreachable", reason=reason, shop=route.shop)
+            if route.connection is None:
                 route.reason = reason
 
     def _use(self, topology: Topology, began_at: float) -> None:
