@@ -90,6 +90,15 @@ class EngineCheck:
         async def execute(*command: str | int) -> Any:
             return await send(*command, safe_to_repeat=True, skip_check=True)
 
+        checked = -1
+        while checked != self._connections:  # otherwise a part of the check was about the Redis before
+            checked = self._connections
+            await self._run(execute)
+        self.passed = True
+        for callback in self.after_check:
+            await callback()
+
+    async def _run(self, execute: _Execute) -> None:
         try:
             await self.verify_engine(execute)
             if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
@@ -101,9 +110,6 @@ class EngineCheck:
             if isinstance(error, ReplicaRedis) and self.on_replica is not None:
                 self.on_replica()
             raise
-        self.passed = True
-        for callback in self.after_check:
-            await callback()
 
     async def verify_engine(self, execute: _Execute) -> None:
         """Check version, settings and role. If the ACL forbids to read them, warn once instead."""
