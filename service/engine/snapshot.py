@@ -1,0 +1,121 @@
+"""Lets a running engine write all its data, as they are at one moment, into a file (RDB), and makes data of such a file.
+
+The engine forks: its child writes the file, and the engine goes on serving requests.
+"""
+
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from service.engine.data_dir import FILES_DIR, EngineError, sync
+
+_FILE: Final = "backup.rdb"
+"""In the data directory. It is moved away at once; a later snapshot overwrites what a killed command has left."""
+
+_REPLY_SECONDS: Final = 60.0
+"""A slow disk may stop the engine for a while."""
+
+_POLL_SECONDS: Final = 0.05
+
+
+class Snapshot(NamedTuple):
+    """When a snapshot was begun, by the clock of the engine, in ms since 1970; and which engine wrote it."""
+
+    time_ms: int
+    engine: str
+
+
+def take_snapshot(url: str, data_dir: Path, file: Path, progress: Callable[[int], object]) -> Snapshot:
+    """Write all data of an engine into a file that does not exist, and sync it to the disk. Raise EngineError, OSError.
+
+    All changes that were confirmed before the call are in the file. Call `progress` with numbers of keys.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_REPLY_SECONDS)
+        try:
+            connection.connect(unquote(url.removeprefix("unix://")))
+            snapshot = _save(_Commands(connection), progress)
+        except (OSError, EOFError) as error:
+            raise EngineError(f"the engine on {data_dir} does not answer: {error}. Repeat the command") from None
+    written = data_dir / _FILE
+    try:
+        written.rename(file)
+    except FileNotFoundError:
+        raise EngineError(f"{written} is gone: another backup has taken it. Repeat the command") from None
+    except OSError:  # another file system
+        shutil.copyfile(written, file)
+        written.unlink()
+    sync(file)
+    return snapshot
+
+
+def make_data(snapshot: Path, data_dir: Path) -> None:
+    """Make the data of an engine from a snapshot, which stays as it is. The directory must not exist. Raise OSError.
+
+    If the file system allows it, the snapshot is not copied: an engine never changes this file, but replaces it.
+    """
+    files_dir = data_dir / FILES_DIR
+    files_dir.mkdir(mode=0o700, parents=True)
+    base = files_dir / "appendonly.aof.1.base.rdb"
+    try:
+        base.hardlink_to(snapshot)
+    except OSError:
+        shutil.copyfile(snapshot, base)
+    (files_dir / "appendonly.aof.manifest").write_text(f"file {base.name} seq 1 type b\n")
+
+
+class _Commands:
+    """Sends commands to the engine, and reads its replies. redis-py is not needed for four commands."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._replies = connection.makefile("rb")
+
+    def send(self, *commands: str) -> list[str]:
+        """Send commands in one write, so that the engine runs them without a pause. Raise EngineError."""
+        self._connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
+        return [self._read() for _ in commands]
+
+    def _read(self) -> str:
+        line = self._replies.readline().decode().rstrip("\r\n")
+        if not line:
+            raise EOFError("the connection was closed")
+        kind, text = line[0], line[1:]
+        if kind == "-":
+            raise EngineError(f"the engine refused a command: {text}")
+        if kind == "$":
+            return self._replies.read(int(text) + 2)[:-2].decode()
+        if kind == "*":
+            return "\n".join(self._read() for _ in range(int(text)))
+        return text
+
+
+def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
+    """Let the engine write the file, and wait until it is done."""
+    facts = _facts(commands, "server")
+    engine = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts['redis_version']}"
+    [clock] = commands.send("TIME")
+    seconds, microseconds = clock.split("\n")
+    while _facts(commands, "persistence").get("aof_rewrite_in_progress") == "1":
+        time.sleep(_POLL_SECONDS)  # the engine has one child at a time
+    commands.send(f"CONFIG SET dbfilename {_FILE}", "BGSAVE")
+    saved = 0
+    while (facts := _facts(commands, "persistence")).get("rdb_bgsave_in_progress") == "1":
+        keys = int(facts.get("current_save_keys_processed", "0"))
+        progress(keys - saved)
+        saved = keys
+        time.sleep(_POLL_SECONDS)
+    if facts.get("rdb_last_bgsave_status") != "ok":
+        raise EngineError(
+            "the engine could not write a snapshot: is the disk of the data directory full? See engine.log"
+        )
+    return Snapshot(int(seconds) * 1000 + int(microseconds) // 1000, engine)
+
+
+def _facts(commands: _Commands, section: str) -> dict[str, str]:
+    [text] = commands.send(f"INFO {section}")
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
