@@ -51,6 +51,8 @@ def _run(settings: Settings, folder: Path) -> int:
             manifest = asyncio.run(back_up(patient, url, partial, progress_bar))
     except (UnusableBackup, EngineError) as error:
         return fail(str(error))
+    except OSError as error:  # the disk is full, or there is no permission
+        return fail(f"no backup was made: {error}")
     except StorageError as error:
         return fail(f"the copy cannot be verified: {error.reason}")
     except (AuditInconclusive, ErrorReply) as error:

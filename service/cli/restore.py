@@ -75,6 +75,8 @@ def _run(settings: Settings, folder: Path, *, move_aside: bool, after_order: int
         )
     except (UnusableBackup, EngineError) as error:
         return fail(str(error))
+    except OSError as error:  # the disk is full, or there is no permission
+        return fail(f"not restored, the data are as before: {error}")
     except StorageError as error:
         return fail(f"not restored: {error.reason}")
     except (AuditInconclusive, ErrorReply) as error:

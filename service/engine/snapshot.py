@@ -1,4 +1,4 @@
-"""Lets a running engine write all its data, as they are at one moment, into a file (RDB), and makes data of such a file.
+"""Lets a running engine write a snapshot of all its data into a file (RDB), and makes data of such a file.
 
 The engine forks: its child writes the file, and the engine goes on serving requests.
 """
@@ -7,14 +7,12 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from service.engine.data_dir import FILES_DIR, EngineError, sync
-
-_FILE: Final = "backup.rdb"
-"""In the data directory. It is moved away at once; a later snapshot overwrites what a killed command has left."""
 
 _REPLY_SECONDS: Final = 60.0
 """A slow disk may stop the engine for a while."""
@@ -38,32 +36,37 @@ def take_snapshot(url: str, data_dir: Path, file: Path, progress: Callable[[int]
         connection.settimeout(_REPLY_SECONDS)
         try:
             connection.connect(unquote(url.removeprefix("unix://")))
-            snapshot = _save(_Commands(connection), progress)
+            commands = _Commands(connection)
+            snapshot = _save(commands, progress)
+            # A later snapshot overwrites what a killed command has left there.
+            written = data_dir / commands.send("CONFIG GET dbfilename").split("\n")[1]
         except (OSError, EOFError) as error:
             raise EngineError(f"the engine on {data_dir} does not answer: {error}. Repeat the command") from None
-    written = data_dir / _FILE
     try:
         written.rename(file)
     except FileNotFoundError:
         raise EngineError(f"{written} is gone: another backup has taken it. Repeat the command") from None
     except OSError:  # another file system
-        shutil.copyfile(written, file)
-        written.unlink()
+        try:
+            shutil.copyfile(written, file)
+        finally:
+            written.unlink(missing_ok=True)
     sync(file)
     return snapshot
 
 
-def make_data(snapshot: Path, data_dir: Path) -> None:
+def make_data(snapshot: Path, data_dir: Path, *, for_a_moment: bool = False) -> None:
     """Make the data of an engine from a snapshot, which stays as it is. The directory must not exist. Raise OSError.
 
-    If the file system allows it, the snapshot is not copied: an engine never changes this file, but replaces it.
+    `for_a_moment`: the snapshot is not copied, if the file system allows it. An engine does not change this file.
     """
     files_dir = data_dir / FILES_DIR
     files_dir.mkdir(mode=0o700, parents=True)
     base = files_dir / "appendonly.aof.1.base.rdb"
-    try:
-        base.hardlink_to(snapshot)
-    except OSError:
+    if for_a_moment:
+        with suppress(OSError):
+            base.hardlink_to(snapshot)
+    if not base.exists():
         shutil.copyfile(snapshot, base)
     (files_dir / "appendonly.aof.manifest").write_text(f"file {base.name} seq 1 type b\n")
 
@@ -75,10 +78,10 @@ class _Commands:
         self._connection = connection
         self._replies = connection.makefile("rb")
 
-    def send(self, *commands: str) -> list[str]:
-        """Send commands in one write, so that the engine runs them without a pause. Raise EngineError."""
-        self._connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
-        return [self._read() for _ in commands]
+    def send(self, command: str) -> str:
+        """Return the reply to a command, a list as lines. Raise EngineError if it is an error, OSError and EOFError."""
+        self._connection.sendall(f"{command}\r\n".encode())
+        return self._read()
 
     def _read(self) -> str:
         line = self._replies.readline().decode().rstrip("\r\n")
@@ -98,11 +101,16 @@ def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
     """Let the engine write the file, and wait until it is done."""
     facts = _facts(commands, "server")
     engine = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts['redis_version']}"
-    [clock] = commands.send("TIME")
-    seconds, microseconds = clock.split("\n")
-    while _facts(commands, "persistence").get("aof_rewrite_in_progress") == "1":
-        time.sleep(_POLL_SECONDS)  # the engine has one child at a time
-    commands.send(f"CONFIG SET dbfilename {_FILE}", "BGSAVE")
+    seconds, microseconds = commands.send("TIME").split("\n")
+    while True:
+        try:
+            commands.send("BGSAVE")
+            break
+        except EngineError as error:
+            # The engine has one child at a time, and is just writing its append-only file anew.
+            if "SCHEDULE" not in str(error):
+                raise
+        time.sleep(_POLL_SECONDS)
     saved = 0
     while (facts := _facts(commands, "persistence")).get("rdb_bgsave_in_progress") == "1":
         keys = int(facts.get("current_save_keys_processed", "0"))
@@ -117,5 +125,5 @@ def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
 
 
 def _facts(commands: _Commands, section: str) -> dict[str, str]:
-    [text] = commands.send(f"INFO {section}")
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    lines = commands.send(f"INFO {section}").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -50,7 +50,7 @@ class UnusedIds:
         return findings
 
     def check_order(self, order_id: int) -> list[Finding]:
-        """Return a finding if an order that is in Redis has one of these ids: it would count twice, or is another one."""
+        """Return a finding if an order that is in Redis has one of these ids: it would count twice."""
         at = bisect_left(self._last, order_id)
         if at == len(self._last) or self._first[at] > order_id:
             return []

@@ -4,11 +4,11 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from service.domain.times import Milliseconds, format_timestamp
 from service.engine.data_dir import sync
@@ -21,16 +21,7 @@ from service.settings import Settings
 from service.storage.opening import open_store
 from service.storage.store import Store
 
-
-class Bar(Protocol):
-    """A progress bar."""
-
-    def __enter__(self) -> Any: ...
-    def __exit__(self, *args: object) -> Any: ...
-    def update(self, count: int) -> object: ...
-
-
-NewBar = Callable[[int | None, str], Bar]
+NewBar = Callable[[int | None, str], AbstractContextManager[Any]]
 """Makes a progress bar, from the expected number and the unit."""
 
 
@@ -43,8 +34,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UnusableBackup(f"{folder} exists already: choose a new directory for each backup")
     partial = folder.with_name(f"{folder.name}.partial")
-    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UnusableBackup(f"cannot write {partial}: {error.strerror}. Choose another directory") from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,9 +47,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         except OSError:
             pass  # a network file system that cannot lock
         _remove_leftovers(partial)
-        yield partial
-        sync(partial)
-        partial.rename(folder)
+        try:
+            yield partial
+            sync(partial)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         sync(folder.parent)
     finally:
         os.close(fd)
@@ -83,7 +81,7 @@ async def back_up(settings: Settings, url: str, folder: Path, new_bar: NewBar) -
     with new_bar(size, " bytes") as bar:
         sha256 = hash_file(file, bar.update)
     copy = folder / "check"
-    make_data(file, copy)
+    make_data(file, copy, for_a_moment=True)
     try:
         with run_engine(copy, "none") as copy_url:
             shops = await _verify(replace(settings, redis_url=copy_url, durability="none"), new_bar)
@@ -104,7 +102,8 @@ async def _verify(settings: Settings, new_bar: NewBar) -> dict[str, ShopCounts]:
     for name in await shops_of(settings):
         async with open_store(replace(settings, shop=name), creates_shop=False, upgrades=True) as store:
             layout = await store.layout.version()
-            report = await upgrade_and_audit(store, name, new_bar)
+            await upgrade_shop(store, new_bar)
+            report = await audit_shop(store, name, new_bar)
             counts = (report.products, report.orders, report.pending, report.archived, len(report.findings))
             shops[name] = ShopCounts(layout or 0, *counts)
     return shops
@@ -116,10 +115,14 @@ async def shops_of(settings: Settings) -> list[str]:
         return await store.inspection.shops()
 
 
-async def upgrade_and_audit(store: Store, shop: str, new_bar: NewBar) -> Report:
-    """Upgrade a shop on a copy, if it needs that, and audit it."""
+async def upgrade_shop(store: Store, new_bar: NewBar) -> None:
+    """Upgrade a shop, if it needs that."""
     with new_bar(await store.events.count(), " events") as bar:
         await upgrade(store, bar.update)
+
+
+async def audit_shop(store: Store, shop: str, new_bar: NewBar) -> Report:
+    """Audit a shop, which may be empty."""
     with new_bar(await store.inspection.count_keys(), " keys") as bar:
         try:
             return await audit(store, shop, bar.update)

@@ -20,7 +20,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 
 
 class UnusableBackup(Exception):
-    """A directory is no backup that can be restored, or no backup can be made there. The message is for the operator."""
+    """A directory is no usable backup, or no backup can be made there. The message is for the operator."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def read_manifest(folder: Path) -> Manifest:
         shops = {name: ShopCounts(**counts) for name, counts in document["shops"].items()}
         layouts = [int(counts.layout) for counts in shops.values()]
         file = document["files"][SNAPSHOT]
-        texts = (str(document[name]) for name in ("holdfast", "engine", "created_at"))
-        manifest = Manifest(*texts, shops, int(file["size"]), str(file["sha256"]))
+        holdfast, engine, created_at = [str(document[name]) for name in ("holdfast", "engine", "created_at")]
+        manifest = Manifest(holdfast, engine, created_at, shops, int(file["size"]), str(file["sha256"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UnusableBackup(f"{folder / MANIFEST} is damaged: use another backup") from None
     if max(layouts, default=0) > SCHEMA_VERSION:

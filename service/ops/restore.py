@@ -1,10 +1,9 @@
 """Puts a backup in the place of the data of an embedded engine: `holdfast restore`.
 
-All work is done on a copy beside the data. One rename makes the copy the new data; whoever locks the directory next
-puts them into their place (`finish_restore` in engine/data_dir.py). So a restore that is killed has done all or nothing.
+All work is done on a copy beside the data. One rename makes the copy the new data: then each process that locks
+the directory first puts them into their place. So a restore that is killed has done all or nothing.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from service.engine.data_dir import (
 )
 from service.engine.launcher import run_engine
 from service.engine.snapshot import make_data
-from service.ops.backup import NewBar, shops_of, upgrade_and_audit
+from service.ops.backup import NewBar, audit_shop, shops_of, upgrade_shop
 from service.ops.backup_folder import SNAPSHOT, Manifest, UnusableBackup, check_snapshot, read_manifest
 from service.settings import Settings
 from service.storage.opening import open_store
@@ -81,8 +80,8 @@ async def restore(
     with lock_data_dir(data_dir, lambda: False):
         if has_data(data_dir) and not move_aside:
             raise UnusableBackup(
-                f"{data_dir} has data already: with --move-aside they are moved to a directory in it, or choose another "
-                "one with HOLDFAST_DATA_DIR"
+                f"{data_dir} has data already: with --move-aside they are moved to another directory in it, or choose "
+                "another one with HOLDFAST_DATA_DIR"
             )
         copy = prepare_restore(data_dir)
         make_data(folder / SNAPSHOT, copy)
@@ -91,8 +90,9 @@ async def restore(
             on_copy = replace(settings, redis_url=url)
             for name in await shops_of(on_copy):
                 async with open_store(replace(on_copy, shop=name), creates_shop=False, upgrades=True) as store:
-                    first = await upgrade_and_audit(store, name, new_bar)
+                    await upgrade_shop(store, new_bar)
                     marks[name] = await store.restored.mark(after_order, after_event)
-                    findings[name] = [f"{finding.key} {finding.what}" for finding in first.findings]
+                    report = await audit_shop(store, name, new_bar)
+                    findings[name] = [f"{finding.key} {finding.what}" for finding in report.findings]
         commit_restore(data_dir)
         return RestoreReport(manifest, marks, findings, finish_restore(data_dir))

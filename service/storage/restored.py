@@ -13,7 +13,6 @@ from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.events import Events
 from service.storage.id_ranges import IdRanges
-from service.storage.sender import ErrorReply
 
 CLOCK_ERROR_MS: Final = 24 * 60 * 60 * 1000
 """By so much the clock may have been set back between the backup and the restore.
