@@ -16,17 +16,17 @@ assert(2 * (#KEYS - fixed_keys) == #ARGV - fixed_args, 'each moment needs an ord
 redis.call('HGET', meta_key, 'upgrade')
 local writes = {}
 for i = 1, #KEYS - fixed_keys do
-  local order_key, field, moment = KEYS[fixed_keys + i], ARGV[fixed_args + 2 * i - 1], ARGV[fixed_args + 2 * i]
-  local found = redis.pcall('HMGET', order_key, 'status', 'returned', field)
+  local field, moment = ARGV[fixed_args + 2 * i - 1], ARGV[fixed_args + 2 * i]
+  local found = redis.pcall('HMGET', KEYS[fixed_keys + i], 'status', 'returned', field)
   if not found.err and found[1] == 'completed' and not (field == 'returned_at' and not found[2]) then
     local known = tonumber(found[3])
     if not known or field == 'returned_at' and known < tonumber(moment) then
-      writes[#writes + 1] = {order_key, field, moment}
+      writes[#writes + 1] = {at = fixed_keys + i, field = field, moment = moment}
     end
   end
 end
 
 -- Write. Nothing below can fail: the types of all Redis keys are known.
-for _, write in ipairs(writes) do redis.call('HSET', unpack(write)) end
+for _, write in ipairs(writes) do redis.call('HSET', KEYS[write.at], write.field, write.moment) end
 redis.call('HSET', meta_key, 'upgrade', position)
 return {'upgraded', tostring(#writes)}

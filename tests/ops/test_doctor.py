@@ -39,7 +39,7 @@ GOOD = Diagnosis(
     slow_writes={},
     clock_ahead=0.001,
     clock_error=0.0001,
-    schema_version="1",
+    schema_version=str(SCHEMA_VERSION),
     sizes=Sizes(3, 10, 2, 0, 20, 0, 30),
     groups={},
 )
