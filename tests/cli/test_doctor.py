@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.storage.requirements import SCHEMA_VERSION
 from tests.support.command_line import HoldfastCommand, SharedEngineCommand, assert_failed
 
 SAFE = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "maxmemory": "0"}

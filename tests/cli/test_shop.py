@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.storage.requirements import SCHEMA_VERSION
 from tests.support.command_line import HoldfastCommand, SharedEngineCommand, assert_failed, next_line
 from tests.support.processes import free_port
 from tests.support.waiting import PATIENCE

@@ -128,7 +128,7 @@ EXAMPLES = {
     "mark_restored": ScriptExample(
         "mark_restored",
         run_mark_restored,
-        (keys.order_ids(SHOP), keys.product_ids(SHOP), keys.skipped(SHOP), keys.meta(SHOP), EVENTS),
+        (keys.skipped(SHOP), keys.meta(SHOP), EVENTS),
     ),
     "upgrade": ScriptExample(
         "upgrade_orders",

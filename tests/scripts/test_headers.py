@@ -8,8 +8,19 @@ from typing import NamedTuple
 import pytest
 
 from service.domain.order import OrderStatus
-from service.storage import archive, client, expired_holds, holds, inspection, layout, orders, products, restored
-from service.storage import returns, stock
+from service.storage import (
+    archive,
+    client,
+    expired_holds,
+    holds,
+    inspection,
+    layout,
+    orders,
+    products,
+    restored,
+    returns,
+    stock,
+)
 from service.storage.scripts import load_scripts
 
 SOURCES = {name: script.source for name, script in load_scripts().items()}

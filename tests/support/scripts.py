@@ -146,13 +146,13 @@ async def run_mark_restored(
     return await run_script(sender, "mark_restored", names, args)
 
 
-async def run_upgrade_orders(
-    sender: CommandSender, *moments: tuple[int, str, int], position: str = "1-1"
-) -> list[str]:
+async def run_upgrade_orders(sender: CommandSender, *moments: tuple[int, str, int], position: str = "1-1") -> list[str]:
     """Run lua/upgrade_orders.lua. A moment: the id of an order, a field, and its value."""
     names = [keys.meta(SHOP), *[keys.order(SHOP, order_id) for order_id, _, _ in moments]]
     pairs = [part for _, field, value in moments for part in (field, value)]
-    return await run_script(sender, "upgrade_orders", names, upgrade_orders_args(position=position, fields_and_moments=pairs))
+    return await run_script(
+        sender, "upgrade_orders", names, upgrade_orders_args(position=position, fields_and_moments=pairs)
+    )
 
 
 async def run_move_stock(
