@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -36,10 +37,11 @@ def take_snapshot(url: str, data_dir: Path, file: Path, progress: Callable[[int]
         connection.settimeout(_REPLY_SECONDS)
         try:
             connection.connect(unquote(url.removeprefix("unix://")))
-            commands = _Commands(connection)
-            snapshot = _save(commands, progress)
-            # A later snapshot overwrites what a killed command has left there.
-            written = data_dir / commands.send("CONFIG GET dbfilename").split("\n")[1]
+            with connection.makefile("rb") as replies:
+                commands = _Commands(connection, replies)
+                snapshot = _save(commands, progress)
+                # A later snapshot overwrites what a killed command has left there.
+                written = data_dir / commands.send("CONFIG GET dbfilename").split("\n")[1]
         except (OSError, EOFError) as error:
             raise EngineError(f"the engine on {data_dir} does not answer: {error}. Repeat the command") from None
     try:
@@ -74,9 +76,9 @@ def make_data(snapshot: Path, data_dir: Path, *, for_a_moment: bool = False) -> 
 class _Commands:
     """Sends commands to the engine, and reads its replies. redis-py is not needed for four commands."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, replies: BufferedIOBase) -> None:
         self._connection = connection
-        self._replies = connection.makefile("rb")
+        self._replies = replies
 
     def send(self, command: str) -> str:
         """Return the reply to a command, a list as lines. Raise EngineError if it is an error, OSError and EOFError."""

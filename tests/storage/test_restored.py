@@ -139,8 +139,8 @@ async def test_a_lost_counter_does_not_bring_skipped_ids_back(redis: CommandSend
 async def test_nothing_changes_if_a_service_counts_ids_up_meanwhile(redis: CommandSender) -> None:
     await shop_with_orders(make_store(redis))
     before = await dump(redis)
-    for counters in ({"expected_order": "255"}, {"expected_order": "256", "expected_product": "2"}):
-        assert await run_mark_restored(redis, **counters) == ["changed"]
+    for order, product in (("255", "1"), ("256", "2"), ("", "1"), ("256", "")):
+        assert await run_mark_restored(redis, expected_order=order, expected_product=product) == ["changed"]
     assert await dump(redis) == before
     assert await run_mark_restored(redis, expected_order="256", expected_product="1") == ["marked"]
     assert (await events_at(redis, keys.events(SHOP)))[-1]["event"] == "shop_restored"
