@@ -54,19 +54,21 @@ def test_old_data_are_refused_until_they_are_upgraded(old: HoldfastCommand) -> N
 async def test_after_the_upgrade_every_order_is_answered_as_before(old: HoldfastCommand) -> None:
     assert old("upgrade").returncode == 0
     with run_engine(old.folder / "data", "none") as url:
-        async with MultiplexedConnection(url, timeout=10, max_in_flight=1000) as connection:
-            async with http_client(make_store(connection, shop="shop", clock=Clock(THEN))) as client:
-                for row in [row for row in ANSWERS if row["method"] == "GET"]:
-                    response = await client.get(row["path"])
-                    expected = row["answer"]
-                    if row["status"] == 200 and PLACED.get(expected["id"], expected)["status"] != expected["status"]:
-                        # It was completed while it was pending: now it has the moment.
-                        assert response.json().pop("completed_at") >= expected["created_at"]
-                        expected = {**expected, "completed_at": response.json()["completed_at"]}
-                    elif row["status"] != 200:  # a problem has an id of its request, and may have the order
-                        expected = {**expected, "instance": response.json()["instance"]}
-                    assert response.status_code == row["status"]
-                    assert expected.items() <= response.json().items()
+        async with (
+            MultiplexedConnection(url, timeout=10, max_in_flight=1000) as connection,
+            http_client(make_store(connection, shop="shop", clock=Clock(THEN))) as client,
+        ):
+            for row in [row for row in ANSWERS if row["method"] == "GET"]:
+                response = await client.get(row["path"])
+                expected = row["answer"]
+                if row["status"] == 200 and PLACED.get(expected["id"], expected)["status"] != expected["status"]:
+                    # It was completed while it was pending: now it has the moment.
+                    assert response.json().pop("completed_at") >= expected["created_at"]
+                    expected = {**expected, "completed_at": response.json()["completed_at"]}
+                elif row["status"] != 200:  # a problem has an id of its request, and may have the order
+                    expected = {**expected, "instance": response.json()["instance"]}
+                assert response.status_code == row["status"]
+                assert expected.items() <= response.json().items()
 
 
 async def test_after_the_upgrade_old_keys_do_nothing_a_second_time(old: HoldfastCommand) -> None:
