@@ -60,7 +60,7 @@ def _run(settings: Settings, folder: Path) -> int:
     for name, counts in manifest.shops.items():
         orders = f"{counted(counts.orders, 'order')}, {counts.pending:,} of them pending"
         print(f"{name}: {counted(counts.products, 'product')}, {orders}.")
-    print(f"Backup in {folder}: {counted(manifest.size, 'byte')}, as of {manifest.created_at}.")
+    print(f"Backup in {folder}: the data as of {manifest.created_at}.")
     if findings := sum(counts.findings for counts in manifest.shops.values()):
         return fail(f"{counted(findings, 'finding')} of the audit: `holdfast audit` names them", WITH_FINDINGS)
     print("Verified: stock numbers and orders agree.")
