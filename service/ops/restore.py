@@ -84,15 +84,19 @@ async def restore(
                 "another one with HOLDFAST_DATA_DIR"
             )
         copy = prepare_restore(data_dir)
-        make_data(folder / SNAPSHOT, copy)
-        marks, findings = {}, {}
-        with run_engine(copy, settings.durability) as url:
-            on_copy = replace(settings, redis_url=url)
-            for name in await shops_of(on_copy):
-                async with open_store(replace(on_copy, shop=name), creates_shop=False, upgrades=True) as store:
-                    await upgrade_shop(store, new_bar)
-                    marks[name] = await store.restored.mark(after_order, after_event)
-                    report = await audit_shop(store, name, new_bar)
-                    findings[name] = [f"{finding.key} {finding.what}" for finding in report.findings]
-        commit_restore(data_dir)
+        try:
+            make_data(folder / SNAPSHOT, copy)
+            marks, findings = {}, {}
+            with run_engine(copy, settings.durability) as url:
+                on_copy = replace(settings, redis_url=url, wait_replicas=0)
+                for name in await shops_of(on_copy):
+                    async with open_store(replace(on_copy, shop=name), creates_shop=False, upgrades=True) as store:
+                        await upgrade_shop(store, new_bar)
+                        marks[name] = await store.restored.mark(after_order, after_event)
+                        report = await audit_shop(store, name, new_bar)
+                        findings[name] = [f"{finding.key} {finding.what}" for finding in report.findings]
+            commit_restore(data_dir)
+        except BaseException:
+            prepare_restore(data_dir)  # removes the copy, which may be large
+            raise
         return RestoreReport(manifest, marks, findings, finish_restore(data_dir))
