@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "import": ("import_", "Add the products of a .jsonl or .csv file."),
     "export": ("export", "Print all products on sale, or all pending and completed orders."),
     "archive": ("archive", "Move orders that ended long ago from Redis to a file."),
-    "backup": ("backup", "Copy all data of the embedded engine to a directory, and verify the copy."),
+    "backup": ("backup", "Copy all data of the embedded engine into a new directory, and verify the copy."),
     "restore": ("restore", "Put a backup in the place of the data of the embedded engine."),
     "mark-restored": ("mark_restored", "Finish a restore of your own Redis."),
     "upgrade": ("upgrade", "Bring the data of an older version to the form that this version needs."),

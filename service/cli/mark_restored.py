@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 @AFTER_EVENT
 @click.pass_obj
 def command(options: dict[str, str], after_order: int, after_event: str) -> int:
-    """Finish a restore of your own Redis, before the services start again.
+    """Finish a restore of your own Redis.
 
-    It does what `holdfast restore` does for the embedded engine: orders, products and events get ids far above all that
-    may have been given away after the backup, and the event `shop_restored` is written. To do it twice does no harm.
+    Run it before the services start again. It does what `holdfast restore` does for the embedded engine: orders,
+    products and events get ids far above all that may have been given away after the backup, and the event
+    `shop_restored` is written. To do it twice does no harm.
     """
     settings = read_settings(options)
 

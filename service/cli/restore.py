@@ -39,12 +39,13 @@ AFTER_EVENT = click.option(
 @AFTER_EVENT
 @click.pass_obj
 def command(options: dict[str, str], folder: Path, move_aside: bool, after_order: int, after_event: str) -> int:
-    """Put a backup in the place of the data of the embedded engine. The service must be stopped.
+    """Put a backup in the place of the data of the embedded engine.
 
-    Orders, products and events get ids far above all that may have been given away after the backup, and the event
-    `shop_restored` says so to those who read events. If a log or a consumer has a still higher id, name it with --after
-    or --after-event. Nothing is deleted, and if the command is stopped, the data are those from before or the restored
-    ones: repeat it. Exit code 0: restored; 1: not restored; 3: restored, but the audit has findings, which are printed.
+    The service must be stopped. Orders, products and events get ids far above all that may have been given away after
+    the backup, and the event `shop_restored` says so to those who read events. If a log or a consumer has a still
+    higher id, name it with --after or --after-event. Nothing is deleted, and if the command is stopped, the data are
+    those from before or the restored ones: repeat it. Exit code 0: restored; 1: not restored; 3: restored, but the
+    audit has findings, which are printed.
     """
     settings = read_settings(options)
     if settings.redis_url is not None:

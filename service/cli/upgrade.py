@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("upgrade")
 @click.pass_obj
 def command(options: dict[str, str]) -> int:
-    """Bring the data of an older version of Holdfast to the form that this version needs.
+    """Bring the data of an older version to the form that this version needs.
 
     First stop all services of the shop, and make a backup. Without need, nothing is changed. If the command is stopped,
     repeat it: it continues where it was, and until then no service uses the data. Afterwards, older versions refuse
