@@ -39,7 +39,8 @@ def command(options: dict[str, str]) -> int:
             print(f"Nothing to do: the data have layout {SCHEMA_VERSION}.")
         else:
             moments = counted(report.moments, "moment")
-            print(f"Upgraded from layout {report.before} to {SCHEMA_VERSION}: {moments} added to orders.")
+            began = f" from layout {report.before}" if report.before < SCHEMA_VERSION else ""
+            print(f"Upgraded{began} to layout {SCHEMA_VERSION}: {moments} added to orders.")
         return OK
 
     return run_on_shop(settings, work, upgrades=True)

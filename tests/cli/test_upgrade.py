@@ -44,7 +44,7 @@ def test_old_data_are_refused_until_they_are_upgraded(old: HoldfastCommand) -> N
     done = old("upgrade")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "Upgraded from layout 1 to 2: 1 moment added to orders.\n",
+        "Upgraded from layout 1 to layout 2: 1 moment added to orders.\n",
         "",
     )
     assert old("audit").stdout == "5 products, 8 orders, 2 of them pending.\nStock numbers and orders agree.\n"

@@ -85,6 +85,15 @@ async def test_a_stopped_upgrade_continues_and_no_service_runs_meanwhile(
     await make_store(redis).check()
 
 
+async def test_no_service_runs_between_the_beginning_and_the_first_step(redis: CommandSender) -> None:
+    await make_old_shop(redis)
+    await upgrading_store(redis).layout.begin_upgrade()
+    with pytest.raises(UnsupportedRedis, match="run `holdfast upgrade` again"):
+        await make_store(redis).check()
+    assert await upgrade(upgrading_store(redis)) == UpgradeReport(before=SCHEMA_VERSION, moments=5)
+    await make_store(redis).check()
+
+
 async def test_a_service_refuses_older_data_and_names_the_command(redis: CommandSender) -> None:
     await make_old_shop(redis)
     before = await dump(redis)
