@@ -20,18 +20,28 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_store(
-    settings: Settings, *, creates_shop: bool = True, metrics: Metrics | None = None, tracer: "Tracer | None" = None
+    settings: Settings,
+    *,
+    creates_shop: bool = True,
+    upgrades: bool = False,
+    metrics: Metrics | None = None,
+    tracer: "Tracer | None" = None,
 ) -> AsyncIterator[Store]:
     """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
+    `upgrades`: whether data of an older schema version may be opened.
     `tracer`: makes a span of each command of a request; None: there are none.
     `metrics`: of a service that shows them. They count what the Store does, and its gauges are published.
     """
     assert settings.redis_url is not None
     replicas = settings.wait_replicas
     check = EngineCheck(
-        settings.shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=bool(replicas)
+        settings.shop,
+        settings.durability,
+        creates_shop=creates_shop,
+        waits_for_replicas=bool(replicas),
+        upgrades=upgrades,
     )
     connection = MultiplexedConnection(
         settings.redis_url,
