@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, fail, progress_bar
 from service.settings import read_settings
 
@@ -37,7 +37,7 @@ def command(options: dict[str, str], what: Literal["products", "orders"], file_f
 
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
-        total = await (store.inspection.count_products() if what == "products" else store.orders.last_id())
+        total = await (store.inspection.count_products() if what == "products" else estimate_orders(store))
         with progress_bar(total, f" {what}") as bar:
             if file_format == "csv":
                 print(csv_header(what), end=LINE_END[file_format])

@@ -20,11 +20,13 @@ def run_on_shop(
     work: Callable[["Store"], Awaitable[int]],
     *,
     creates_data: bool = False,
+    upgrades: bool = False,
     failed: Callable[[str], int] = fail,
 ) -> int:
     """Run work that needs a Store and prints its result, and return its exit code.
 
     `creates_data`: the work writes, so it also makes sense if there is no data directory or no shop yet.
+    `upgrades`: the work may use data of an older schema version.
     `failed`: reports a reason why the work could not be done, and returns the exit code.
     """
     from service.domain.errors.storage import StorageError
@@ -43,7 +45,7 @@ def run_on_shop(
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.
         unlimited = replace(settings, max_in_flight=100_000)
-        async with open_store(unlimited, creates_shop=creates_data) as store:
+        async with open_store(unlimited, creates_shop=creates_data, upgrades=upgrades) as store:
             return await work(store)
 
     def on_engine() -> int:
@@ -74,7 +76,8 @@ async def estimate_orders(store: "Store") -> int | None:
     from service.storage.sender import ErrorReply
 
     try:
-        return max(await store.orders.last_id() - await store.archive.count(), 0)
+        unused = await store.archive.count() + await store.skipped.count()
+        return max(await store.orders.last_id() - unused, 0)
     except (ErrorReply, ValueError):
         return None
 

@@ -41,6 +41,8 @@ EVENT_FIELDS: Final[Mapping[str, EventFields]] = {
     ),
     # Many orders in one event: otherwise an archive would push the events of sales out of the stream.
     "orders_archived": EventFields(("orders",)),
+    # Of the shop, not of a change: what happened after `last_event`, and before this event, is lost.
+    "shop_restored": EventFields(("last_event", "last_order", "next_order")),
 }
 """The event types, and the fields of each."""
 
@@ -64,7 +66,8 @@ _RULE: Final = "(limit_per_customer|on_sale_from|on_sale_until): [0-9]+"
 _HAS_FORM: Final = {
     name: re.compile(form).fullmatch
     for name, form in {
-        **dict.fromkeys(("order", "product", "stock", "expires_at"), "[0-9]+"),
+        **dict.fromkeys(("order", "product", "stock", "expires_at", "last_order", "next_order"), "[0-9]+"),
+        "last_event": "[0-9]+-[0-9]+",
         **dict.fromkeys(("price", "total_price", "refund"), _AMOUNT),
         **dict.fromkeys(("returned", "written_off"), rf"{_UNITS}(\n{_UNITS})*"),
         "change": "-?[0-9]+",
@@ -122,7 +125,7 @@ def _json_value(name: str, text: str) -> str:
             return f"[{','.join(units)}]"
         case "price" | "total_price" | "refund":
             return format_cents(parse_cents(text))
-        case "order" | "product" | "change" | "stock":
+        case "order" | "product" | "change" | "stock" | "last_order" | "next_order":
             return str(int(text))
         case "expires_at":
             return f'"{format_timestamp(Milliseconds(int(text)))}"'

@@ -69,7 +69,7 @@ def run_engine(
             *("--port", "0", "--unixsocket", path, "--unixsocketperm", "700"),
             *("--dir", data_dir, "--logfile", log_file, "--daemonize", "no"),
             *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
-            *("--save", "", "--maxmemory-policy", "noeviction"),
+            *("--save", "", "--dbfilename", "backup.rdb", "--maxmemory-policy", "noeviction"),
             *("--latency-monitor-threshold", "10"),  # in ms: slower writes of the file are shown by /metrics
         ]
         try:

@@ -21,7 +21,7 @@ from typing import Final
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.event import event_position
 from service.domain.limits import MAX_ID
-from service.ops.audit_archive import ArchivedIds
+from service.ops.audit_archive import archived_ids, skipped_ids
 from service.ops.audit_checks import (
     Finding,
     check_counter,
@@ -62,6 +62,10 @@ class AuditInconclusive(Exception):
     """The audit could not finish, so its findings cannot be trusted, and are not reported."""
 
 
+class ShopIsEmpty(AuditInconclusive):
+    """There is nothing to audit."""
+
+
 @dataclass
 class Report:
     """What the audit read, and what is wrong in it."""
@@ -100,7 +104,7 @@ async def audit(store: Store, shop: str, progress: Callable[[int], object] = lam
         if store.inspection.server_id != server_id:
             continue
         if not (report.products or report.orders or report.findings):
-            raise AuditInconclusive(f"the shop {shop!r} is empty: it has no product and no order")
+            raise ShopIsEmpty(f"the shop {shop!r} is empty: it has no product and no order")
         return report
     raise AuditInconclusive(f"Redis was restarted or replaced during each of {MAX_ATTEMPTS} attempts")
 
@@ -124,7 +128,8 @@ class _Audit:
             keys.customer_orders(shop, ""),
             keys.reference_orders(shop, ""),
         )
-        self.archived = ArchivedIds(shop, [])
+        self.archived = archived_ids(shop, [])
+        self.skipped = skipped_ids(shop, [])
         self.counts_archived = False
         """Whether a product counts units of archived orders."""
         self.findings: dict[Finding, None] = {}
@@ -161,12 +166,18 @@ class _Audit:
         self.findings.update(dict.fromkeys(findings))
 
     async def read_archived(self) -> None:
-        """Read which orders were archived, and check it. Read before the orders: none of them may be among those."""
+        """Read and check the ids that no order in Redis may have: those of archived orders, and skipped ones.
+
+        They are read before the orders.
+        """
         for _ in range(MAX_ATTEMPTS):  # because ranges may be joined while they are read
-            self.archived = ArchivedIds(self.shop, [found async for found in self.store.archive.ranges()])
+            self.archived = archived_ids(self.shop, [found async for found in self.store.archive.ranges()])
             if not self.archived.wrong:
                 break
-        self.add_findings(self.archived.check(await self.last_order_id()))
+        self.skipped = skipped_ids(self.shop, [found async for found in self.store.skipped.ranges()])
+        last_id = await self.last_order_id()
+        self.add_findings(self.archived.check(last_id))
+        self.add_findings(self.skipped.check(last_id))
         self.report.archived = len(self.archived)
 
     async def read_orders(self) -> None:
@@ -258,6 +269,7 @@ class _Audit:
 
     def count_order(self, order_id: int, row: OrderRow | Unreadable) -> None:
         self.add_findings(self.archived.check_order(order_id))
+        self.add_findings(self.skipped.check_order(order_id))
         lines = lines_of(row)
         if findings := check_order(self.shop, order_id, row, lines):
             self.add_findings(findings)

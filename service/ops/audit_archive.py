@@ -1,4 +1,6 @@
-"""The part of the audit about archived orders: which ids they have. Pure functions: nothing is read here.
+"""The part of the audit about ids without an order in Redis: archived orders, and ids that a restore has skipped.
+
+Pure functions: nothing is read here.
 
 How many units they sold is checked with each product: audit_checks.py.
 """
@@ -8,18 +10,20 @@ from collections.abc import Sequence
 
 from service.ops.audit_checks import Finding, is_id
 from service.storage import keys
-from service.storage.archive import Range
+from service.storage.id_ranges import Range
 
 
-class ArchivedIds:
-    """The ids of archived orders, from the ranges in Redis.
+class UnusedIds:
+    """Ids that no order in Redis may have, from the ranges in a key.
 
     `wrong`: what is wrong with damaged ranges, which are left out.
     """
 
-    def __init__(self, shop: str, ranges: Sequence[Range]) -> None:
-        """`ranges`: sorted by their last id, as Redis has them."""
+    def __init__(self, shop: str, key: str, reason: str, ranges: Sequence[Range]) -> None:
+        """`reason`: what the key says about its ids. `ranges`: sorted by their last id, as Redis has them."""
         self._shop = shop
+        self._key = key
+        self._reason = reason
         self.wrong: list[str] = []
         self._first: list[int] = []
         self._last: list[int] = []
@@ -39,21 +43,25 @@ class ArchivedIds:
 
     def check(self, last_id: int) -> list[Finding]:
         """Return what is wrong with the ranges. `last_id`: the counter of order ids, read after the ranges."""
-        key = keys.archived(self._shop)
-        findings = [Finding(key, what) for what in self.wrong]
+        findings = [Finding(self._key, what) for what in self.wrong]
         if self._last and self._last[-1] > last_id:
             counter = keys.order_ids(self._shop)
-            findings.append(Finding(key, f"has ids up to {self._last[-1]}, but {counter} is only {last_id}"))
+            findings.append(Finding(self._key, f"has ids up to {self._last[-1]}, but {counter} is only {last_id}"))
         return findings
 
     def check_order(self, order_id: int) -> list[Finding]:
-        """Return a finding if an order that is in Redis has the id of an archived order: it would count twice."""
+        """Return a finding if an order that is in Redis has one of these ids: it would count twice."""
         at = bisect_left(self._last, order_id)
         if at == len(self._last) or self._first[at] > order_id:
             return []
-        return [
-            Finding(
-                keys.order(self._shop, order_id),
-                f"exists, but {keys.archived(self._shop)} says that this order was archived",
-            )
-        ]
+        return [Finding(keys.order(self._shop, order_id), f"exists, but {self._key} says that {self._reason}")]
+
+
+def archived_ids(shop: str, ranges: Sequence[Range]) -> UnusedIds:
+    """Return the ids of archived orders."""
+    return UnusedIds(shop, keys.archived(shop), "this order was archived", ranges)
+
+
+def skipped_ids(shop: str, ranges: Sequence[Range]) -> UnusedIds:
+    """Return the ids that a restore has skipped, because they may have been given away after the backup."""
+    return UnusedIds(shop, keys.skipped(shop), "no order has this id", ranges)

@@ -236,6 +236,7 @@ def expected_types(shop: str) -> dict[str, str]:
         keys.holds(shop): "zset",
         keys.pending(shop): "zset",
         keys.archived(shop): "zset",
+        keys.skipped(shop): "zset",
         keys.events(shop): "stream",
         **dict.fromkeys(counters(shop), "string"),
     }

@@ -282,9 +282,10 @@ def _layout(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Fi
         yield Finding("note", "layout", f"There is no shop {settings.shop!r} in this Redis yet.")
         return
     try:
-        check_schema_version(found.schema_version)
+        check_schema_version(found.schema_version, found.unfinished_upgrade)
     except UnsupportedRedis as error:
-        yield Finding("bad", "layout", _sentence(error.reason), ("install the newer Holdfast",))
+        what = "holdfast upgrade" if "holdfast upgrade" in error.reason else "install the newer Holdfast"
+        yield Finding("bad", "layout", _sentence(error.reason), (what,))
     else:
         yield Finding(
             "ok",

@@ -1,13 +1,14 @@
 """Removes orders that are in a file already, and knows which orders were removed: `holdfast archive`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from service.domain.order import Order, OrderStatus, parse_units
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
+from service.storage.id_ranges import IdRanges
 from service.storage.records import ORDER_FIELDS, read_orders
 from service.storage.refusals import unknown_reply
 from service.storage.sender import ErrorReply
@@ -22,15 +23,6 @@ ENDED: Final = frozenset({OrderStatus.COMPLETED, OrderStatus.CANCELLED, OrderSta
 
 MOMENT_FIELDS: Final = ("status", "created_at", "completed_at", "expires_at", "returned_at")
 """The fields that say when an order changed for the last time. `ended_at` reads them in this sequence."""
-
-_RANGES_PER_STEP: Final = 1000
-
-
-class Range(NamedTuple):
-    """Archived orders with consecutive ids, from the first to the last. The numbers are texts if they are damaged."""
-
-    first: str
-    last: str
 
 
 class EndedOrder(NamedTuple):
@@ -69,12 +61,11 @@ def ended_at(row: Sequence[str | None]) -> Milliseconds | None:
     return Milliseconds(max([int(moment) for moment in moments if moment is not None]))
 
 
-class Archive:
-    """The archived orders of a shop. Each method also raises what RedisClient raises."""
+class Archive(IdRanges):
+    """The archived orders of a shop, whose ids are ranges. Each method also raises what RedisClient raises."""
 
     def __init__(self, client: RedisClient) -> None:
-        self._client = client
-        self._key = keys.archived(client.shop)
+        super().__init__(client, keys.archived(client.shop))
         self.now = client.now
 
     async def read(self, order_ids: Sequence[int]) -> list[EndedOrder | None]:
@@ -152,43 +143,6 @@ class Archive:
                 return words
             case _:
                 raise unknown_reply("archive_orders", reply)
-
-    async def has(self, order_id: int) -> bool:
-        """Return whether an order with this id was archived."""
-        return await self.range_below(order_id + 1) is not None
-
-    async def range_below(self, before: int) -> int | None:
-        """Return the first id of the range of archived ids that contains `before - 1`. None: it was not archived."""
-        for first, _ in await self._first_ranges(before - 1, 1):
-            if int(first) < before:
-                return int(first)
-        return None
-
-    async def highest_id(self) -> int:
-        """Return the highest id of an archived order, or 0. A new order must not get such an id again."""
-        reply = await self._client.send(
-            "ZREVRANGEBYSCORE", self._key, "+inf", "-inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
-        )
-        return int(float(reply[1])) if reply else 0
-
-    async def count(self) -> int:
-        """Return how many orders were archived. Damaged ranges do not count: the audit names them."""
-        return sum([int(float(last)) - int(first) + 1 async for first, last in self.ranges() if first.isdecimal()])
-
-    async def ranges(self) -> AsyncIterator[Range]:
-        """Yield all ranges, lowest first. If there are many, two may have been joined between two reads."""
-        after, ranges = "-inf", None
-        while ranges is None or len(ranges) == _RANGES_PER_STEP:
-            ranges = await self._first_ranges(after, _RANGES_PER_STEP)
-            for found in ranges:
-                yield found
-                after = f"({found.last}"
-
-    async def _first_ranges(self, lowest: int | str, limit: int) -> list[Range]:
-        reply = await self._client.send(
-            "ZRANGEBYSCORE", self._key, lowest, "+inf", "WITHSCORES", "LIMIT", 0, limit, safe_to_repeat=True
-        )
-        return [Range(first, last) for first, last in zip(reply[::2], reply[1::2], strict=True)]
 
 
 def _read(order_id: int, reply: Sequence[str]) -> EndedOrder | None:

@@ -9,7 +9,7 @@ from service.storage import keys
 from service.storage.addresses import Address
 from service.storage.dial import Dialer, Execute
 from service.storage.engine_status import parse_info
-from service.storage.requirements import rights_to_try
+from service.storage.requirements import LAYOUT_FIELD, UPGRADE_FIELD, rights_to_try
 from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
 
@@ -73,6 +73,7 @@ class Diagnosis(NamedTuple):
     groups: Mapping[str, int | None] | None
     """The events that each consumer group has not read. None: Redis cannot tell."""
     growth: Growth | None = None
+    unfinished_upgrade: str | None = None
 
 
 async def diagnose(
@@ -117,7 +118,8 @@ class _Reader:
         rights, rights_error = await self._rights()
         clock_ahead, clock_error = await self._clock()
         latency = await self._send("LATENCY", "LATEST")
-        schema_version = await self._send("HGET", keys.meta(shop), "layout")
+        schema_version = await self._send("HGET", keys.meta(shop), LAYOUT_FIELD)
+        unfinished_upgrade = await self._send("HGET", keys.meta(shop), UPGRADE_FIELD)
         sizes = await self._sizes()
         groups = await self._groups()
         if waits_for_replicas:
@@ -145,6 +147,7 @@ class _Reader:
             clock_ahead=clock_ahead,
             clock_error=clock_error,
             schema_version=schema_version,
+            unfinished_upgrade=unfinished_upgrade,
             sizes=sizes,
             groups=groups,
             growth=None if sizes is None else await self._growth(sizes.orders),
@@ -198,20 +201,23 @@ class _Reader:
     async def _growth(self, last_order_id: int) -> Growth | None:
         """Return how many orders there are, and how fast they came since the oldest event of the stream."""
         shop = self._shop
-        ranges = await self._send("ZRANGEBYSCORE", keys.archived(shop), "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1000)
+        limits = ("-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1000)
+        ranges = await self._send("ZRANGEBYSCORE", keys.archived(shop), *limits)
+        skipped = await self._send("ZRANGEBYSCORE", keys.skipped(shop), *limits)
         newest = await self._send("XREVRANGE", keys.events(shop), "+", "-", "COUNT", RECENT_EVENTS)
         oldest = await self._send("XRANGE", keys.events(shop), "-", "+", "COUNT", 1)
         length = await self._send("XLEN", keys.events(shop))
         clock = await self._send("TIME")
-        if not (newest and oldest and length and clock) or ranges is None:
+        if not (newest and oldest and length and clock) or ranges is None or skipped is None:
             return None
         with suppress(ValueError):
-            pairs = zip(ranges[::2], ranges[1::2], strict=True)
-            archived = sum(int(float(last)) - int(first) + 1 for first, last in pairs)
+            both = [*ranges, *skipped]
+            pairs = zip(both[::2], both[1::2], strict=True)
+            unused = sum(int(float(last)) - int(first) + 1 for first, last in pairs)
             placed = sum("order_placed" in fields for _, fields in newest) / len(newest)
             seconds = int(clock[0]) - int(oldest[0][0].partition("-")[0]) / 1000
             if seconds >= MIN_SECONDS:
-                return Growth(last_order_id - archived, length * placed / seconds * 86_400)
+                return Growth(last_order_id - unused, length * placed / seconds * 86_400)
         return None
 
     async def _groups(self) -> dict[str, int | None] | None:

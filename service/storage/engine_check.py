@@ -11,7 +11,9 @@ from service.settings import Durability
 from service.storage import keys
 from service.storage.requirements import (
     ENGINE_SETTINGS,
+    LAYOUT_FIELD,
     SCHEMA_VERSION,
+    UPGRADE_FIELD,
     check_rights,
     check_role,
     check_schema_version,
@@ -28,9 +30,6 @@ log = structlog.get_logger()
 CHECK_INTERVAL_SECONDS: Final = 1.0
 """Pause between two checks of a running service: for so long, a change of Redis can stay unnoticed."""
 
-_SCHEMA_FIELD: Final = "layout"
-"""The field of `{shop}:meta` that has the schema version."""
-
 
 class _Send(Protocol):
     async def __call__(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any: ...
@@ -44,13 +43,21 @@ class EngineCheck:
     """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
     def __init__(
-        self, shop: str, durability: Durability, *, creates_shop: bool = True, waits_for_replicas: bool = False
+        self,
+        shop: str,
+        durability: Durability,
+        *,
+        creates_shop: bool = True,
+        waits_for_replicas: bool = False,
+        upgrades: bool = False,
     ) -> None:
         """Prepare the check.
 
         `creates_shop`: whether a shop without data gets its schema version. Otherwise nothing is written.
         `waits_for_replicas`: whether WAIT is needed, too.
+        `upgrades`: whether data of an older schema version may be used.
         """
+        self._upgrades = upgrades
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
         self._rights_are_due = False
@@ -156,7 +163,7 @@ class EngineCheck:
 
     async def _check_schema(self, execute: _Execute) -> None:
         try:
-            version = await execute("HGET", self._key, _SCHEMA_FIELD)
+            version, unfinished = await execute("HMGET", self._key, LAYOUT_FIELD, UPGRADE_FIELD)
         except ErrorReply as error:
             if error.code != "WRONGTYPE":
                 raise
@@ -166,9 +173,9 @@ class EngineCheck:
                 return
             # Write only if the shop is new. Otherwise a full Redis would refuse this write, and not even the audit
             # could read.
-            await execute("HSETNX", self._key, _SCHEMA_FIELD, SCHEMA_VERSION)
+            await execute("HSETNX", self._key, LAYOUT_FIELD, SCHEMA_VERSION)
         else:
-            check_schema_version(version)
+            check_schema_version(version, unfinished, older_is_usable=self._upgrades)
 
 
 async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:

@@ -35,6 +35,10 @@ class Events:
         newest = await self._client.send("XREVRANGE", self._key, "+", "-", "COUNT", 1, safe_to_repeat=True)
         return str(newest[0][0]) if newest else "0-0"
 
+    async def count(self) -> int:
+        """Return how many events the stream has."""
+        return int(await self._client.send("XLEN", self._key, safe_to_repeat=True))
+
     async def trim(self, before: Milliseconds) -> int:
         """Remove the events before this moment, in bounded steps, but not the newest one. Return how many they were.
 

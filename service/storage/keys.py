@@ -56,6 +56,11 @@ def archived(shop: str) -> str:
     return f"{{{shop}}}:archived"
 
 
+def skipped(shop: str) -> str:
+    """Return the key of the order ids that were skipped after a restore. Sorted set: as that of archived orders."""
+    return f"{{{shop}}}:skipped"
+
+
 def idempotency(shop: str, key: str, customer_id: str | None = None, by: str = "") -> str:
     """Return the Redis key of an Idempotency-Key. Hash: fingerprint; order, product, return or refusal.
 
@@ -87,5 +92,5 @@ def order_ids(shop: str) -> str:
 
 
 def meta(shop: str) -> str:
-    """Return the key of the facts about the shop. Hash: layout, the schema version; data_id, a random text."""
+    """Return the key of the facts about the shop. Hash: layout, the schema version; data_id, a random text; ..."""
     return f"{{{shop}}}:meta"

@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_store(
-    settings: Settings, *, creates_shop: bool = True, metrics: Metrics | None = None, tracer: "Tracer | None" = None
-) -> AsyncIterator[Store]:
+async def open_store(settings: Settings, *, creates_shop: bool = True, upgrades: bool = False) -> AsyncIterator[Store]:
     """Yield the Store of HOLDFAST_SHOP, see `open_stores`."""
-    async with open_stores(
-        settings, [settings.shop], creates_shop=creates_shop, metrics=metrics, tracer=tracer
-    ) as stores:
+    async with open_stores(settings, [settings.shop], creates_shop=creates_shop, upgrades=upgrades) as stores:
         yield stores[settings.shop]
 
 
@@ -38,6 +34,7 @@ async def open_stores(
     shops: Sequence[str],
     *,
     creates_shop: bool = True,
+    upgrades: bool = False,
     metrics: Metrics | None = None,
     tracer: "Tracer | None" = None,
 ) -> AsyncIterator[dict[str, Store]]:
@@ -46,12 +43,16 @@ async def open_stores(
     Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
+    `upgrades`: whether data of an older schema version may be opened.
+    `upgrades`: whether data of an older schema version may be opened.
     `tracer`: makes a span of each command of a request; None: there are none.
     `metrics`: of a service that shows them. They count what the Stores do, and their gauges are published.
     """
     waits = bool(settings.wait_replicas)
     checks = {
-        shop: EngineCheck(shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=waits)
+        shop: EngineCheck(
+            shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=waits, upgrades=upgrades
+        )
         for shop in shops
     }
     async with _connected(settings, checks, metrics) as (connections, senders):

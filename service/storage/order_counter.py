@@ -11,6 +11,7 @@ from service.domain.limits import MAX_ID
 from service.storage import keys
 from service.storage.archive import Archive
 from service.storage.client import RedisClient
+from service.storage.id_ranges import IdRanges
 from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
 from service.storage.sender import ErrorReply
@@ -26,9 +27,10 @@ class OrderCounter:
     `ids`: the ids that this worker has reserved.
     """
 
-    def __init__(self, client: RedisClient, archive: Archive) -> None:
+    def __init__(self, client: RedisClient, archive: Archive, skipped: IdRanges) -> None:
         self._client = client
         self._archive = archive
+        self._skipped = skipped
         self.ids = OrderIds(self._reserve_ids)
         self._data_id: str | None = None
         """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
@@ -43,6 +45,10 @@ class OrderCounter:
     async def last_id(self) -> int:
         """Return the last id that a worker reserved, or 0 if there is none. Lower if the counter was set back."""
         return int(await self._client.send("GET", keys.order_ids(self._client.shop), safe_to_repeat=True) or 0)
+
+    async def highest_used_id(self) -> int:
+        """Return the highest id that has no order in Redis, but must not be given to one: archived or skipped."""
+        return max(await self._archive.highest_id(), await self._skipped.highest_id())
 
     async def scan_ids(self) -> AsyncIterator[int]:
         """Yield the ids of all orders in any status, in no order. An id may come twice. The counter is not used."""
@@ -93,7 +99,7 @@ class OrderCounter:
                 data_id = await self._read_data_id()
             try:
                 if self._data_id is None:  # a new order could get the id of an archived one: no script checks that
-                    highest = max(highest, await self._archive.highest_id())
+                    highest = max(highest, await self.highest_used_id())
                 if self._counter_is_wrong:
                     await self._correct_counter(counter, count)
                 last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
@@ -108,7 +114,7 @@ class OrderCounter:
 
     async def _correct_counter(self, counter: str, count: int) -> None:
         """Move the counter to the highest id of all orders, of archived ones too, and of this worker."""
-        highest = max(self.ids.highest, await self._archive.highest_id())
+        highest = max(self.ids.highest, await self.highest_used_id())
         async for order_id in self.scan_ids():
             highest = max(highest, order_id)
         if highest + count > MAX_ID:

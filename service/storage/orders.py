@@ -17,6 +17,7 @@ from service.storage import keys
 from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
+from service.storage.id_ranges import IdRanges
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.order_counter import OrderCounter
 from service.storage.records import ORDER_FIELDS, HashValues, read_orders
@@ -36,13 +37,15 @@ class PlacedOrder(NamedTuple):
 class Orders:
     """The orders of a shop. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, backlog: HoldsBacklog, archive: Archive) -> None:
+    def __init__(self, client: RedisClient, backlog: HoldsBacklog, archive: Archive, skipped: IdRanges) -> None:
         self._client = client
         self._backlog = backlog
         self._archive = archive
-        self._counter = OrderCounter(client, archive)
+        self._skipped = skipped
+        self._counter = OrderCounter(client, archive, skipped)
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
+        self.highest_used_id = self._counter.highest_used_id
 
     async def place(self, new: NewOrder, idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
@@ -162,7 +165,9 @@ class Orders:
             listed = await self._read_listed(order_ids, query.status, now)
             found += [order for order in listed if _fits(order, query)]
             if not listed and before > 1:
-                before = await self._archive.range_below(before) or before  # so that they are not read one by one
+                # Ranges of ids without an order: not read one by one.
+                first = await self._archive.range_below(before) or await self._skipped.range_below(before)
+                before = first or before
             scanned, step = scanned + step, min(2 * step, MAX_SCAN_STEP)
         if len(found) > query.limit:
             return found[: query.limit], found[query.limit - 1].id

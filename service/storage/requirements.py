@@ -10,8 +10,19 @@ from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
 from service.settings import Durability
 from service.storage import keys
 
-SCHEMA_VERSION: Final = 1
-"""Version of the keys in keys.py and of their content, stored in the field `layout` of `{shop}:meta`."""
+SCHEMA_VERSION: Final = 2
+"""Version of the keys in keys.py and of their content.
+
+1: from the beginning. Programs of that time do not know customers, rules about the sale, returns, archived orders and
+   skipped ids: they would sell more than a limit, and would damage counts.
+2: each order has the moments of its completion and its returns. Older programs refuse such data.
+"""
+
+LAYOUT_FIELD: Final = "layout"
+"""The field of `{shop}:meta` that has the schema version."""
+
+UPGRADE_FIELD: Final = "upgrade"
+"""The field of `{shop}:meta` that is there as long as an upgrade is not finished."""
 
 ENGINE_SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 
@@ -109,8 +120,11 @@ def check_rights(reply: list[str]) -> None:
     )
 
 
-def check_schema_version(text: str) -> None:
-    """Raise UnsupportedRedis if a newer Holdfast wrote the data, or another program. `text`: their schema version."""
+def check_schema_version(text: str, unfinished: str | None = None, *, older_is_usable: bool = False) -> None:
+    """Raise UnsupportedRedis if another version of Holdfast wrote the data, or another program.
+
+    `text`: their schema version. `unfinished`: what UPGRADE_FIELD has. `older_is_usable`: for what upgrades the data.
+    """
     try:
         version = int(text)
     except ValueError:
@@ -120,3 +134,12 @@ def check_schema_version(text: str) -> None:
             f"the data in Redis have schema version {version}, but this Holdfast knows only {SCHEMA_VERSION}: "
             "use the newer Holdfast that wrote them"
         )
+    if older_is_usable:
+        return
+    if version < SCHEMA_VERSION:
+        raise UnsupportedRedis(
+            f"the data in Redis have schema version {version}, but this Holdfast needs {SCHEMA_VERSION}: "
+            "stop all services of the shop, make a backup, and run `holdfast upgrade`"
+        )
+    if unfinished is not None:
+        raise UnsupportedRedis("an upgrade of the data in Redis is not finished: run `holdfast upgrade` again")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.settings import Durability
+from service.storage import keys
 from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.board import Board
@@ -19,9 +20,12 @@ from service.storage.engine_status import EngineStatusReader
 from service.storage.events import Events
 from service.storage.expired_holds import ExpiredHolds
 from service.storage.holds import Holds
+from service.storage.id_ranges import IdRanges
 from service.storage.inspection import Inspection
+from service.storage.layout import Layout
 from service.storage.orders import Orders
 from service.storage.products import Products
+from service.storage.restored import RestoredShop
 from service.storage.returns import Returns
 from service.storage.sender import CommandSender
 from service.storage.stock import Stock
@@ -62,11 +66,14 @@ class Store:
         self.stock = Stock(client, self.products)
         backlog = HoldsBacklog()
         self.archive = Archive(client)
-        self.orders = Orders(client, backlog, self.archive)
+        self.skipped = IdRanges(client, keys.skipped(shop))
+        self.orders = Orders(client, backlog, self.archive, self.skipped)
         self.holds = Holds(client, self.orders)
         self.expired_holds = ExpiredHolds(client, backlog)
         self.returns = Returns(client, self.orders)
         self.events = Events(client)
+        self.restored = RestoredShop(client, self.events, self.archive, self.skipped)
+        self.layout = Layout(client)
         self.inspection = Inspection(client)
         self.board = Board(client)
         self.engine_status = EngineStatusReader(client)

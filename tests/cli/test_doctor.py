@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.storage.requirements import SCHEMA_VERSION
 from tests.support.command_line import HoldfastCommand, SharedEngineCommand, assert_failed
 
 SAFE = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no", "maxmemory": "0"}
@@ -22,7 +23,7 @@ def on_engine(tmp_path: Path, engine_url: str) -> Iterator[SharedEngineCommand]:
     before = {name: value for wanted in names for name, value in redis.config_get(wanted).items()}
     for name, value in SAFE.items():
         redis.config_set(name, value)
-    redis.hset("{cli}:meta", "layout", 1)
+    redis.hset("{cli}:meta", "layout", SCHEMA_VERSION)
     yield command
     for name, value in before.items():
         redis.config_set(name.decode() if isinstance(name, bytes) else name, value)

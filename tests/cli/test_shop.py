@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.storage.requirements import SCHEMA_VERSION
 from tests.support.command_line import HoldfastCommand, SharedEngineCommand, assert_failed, next_line
 from tests.support.processes import free_port
 from tests.support.waiting import PATIENCE
@@ -83,7 +84,7 @@ def test_a_command_that_reads_writes_nothing_into_an_empty_redis(holdfast: Share
 
 
 def test_a_shop_without_products_and_orders_is_said_to_be_empty(holdfast: SharedEngineCommand) -> None:
-    holdfast.redis.hset("{cli}:meta", "layout", 1)
+    holdfast.redis.hset("{cli}:meta", "layout", SCHEMA_VERSION)
     assert_refused(holdfast("audit", "--json"), 3, "the shop 'cli' is empty")
     assert holdfast("export", "products").returncode == 0
 
@@ -161,5 +162,5 @@ def test_a_redis_with_too_little_durability_is_reported_in_one_line(holdfast: Sh
 
 
 def test_data_of_a_newer_version_is_reported_in_one_line(holdfast: SharedEngineCommand) -> None:
-    holdfast.redis.hset("{cli}:meta", "layout", 2)
-    assert_failed(holdfast("export", "products"), 1, "schema version 2")
+    holdfast.redis.hset("{cli}:meta", "layout", 3)
+    assert_failed(holdfast("export", "products"), 1, "schema version 3")

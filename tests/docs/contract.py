@@ -26,7 +26,7 @@ from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.orders import HASH_FIELDS
 from tests.support.redis_content import dump
-from tests.support.scripts import run_mark_batch
+from tests.support.scripts import run_mark_batch, run_upgrade_orders
 from tests.support.shop import SHOP, expire_all_due, make_store, new_mug, new_order
 
 
@@ -126,6 +126,7 @@ async def hash_fields() -> dict[str, set[str]]:
     clock.forward(DEFAULT_HOLD_SECONDS)
     await expire_all_due(store)
     await run_mark_batch(redis)
+    await run_upgrade_orders(redis)
     # The fields that an archive adds to a product and a customer, and before, the fields of what it removes.
     [ended] = await store.archive.read([bought.id])
     before = await dump(redis)

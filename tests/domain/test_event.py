@@ -11,6 +11,9 @@ from service.domain.order import OrderStatus
 TEXTS = {
     "product": "7",
     "order": "41",
+    "last_order": "41",
+    "next_order": "9000000001",
+    "last_event": "1754000000123-0",
     "name": 'Mug "blue" ☕',
     "description": "",
     "price": "19.99",
@@ -34,6 +37,8 @@ VALUES = {
     **TEXTS,
     "product": 7,
     "order": 41,
+    "last_order": 41,
+    "next_order": 9_000_000_001,
     "price": Decimal("19.99"),
     "stock": 10,
     "change": -3,

@@ -169,7 +169,7 @@ async def test_a_script_has_the_permissions_of_the_user_of_the_api(stack: Stack,
 
 
 async def test_the_user_of_the_api_can_read_the_shop_but_no_password(stack: Stack) -> None:
-    assert stack.redis_as_api("HGET", "{shop}:meta", "layout") == "1"
+    assert stack.redis_as_api("HGET", "{shop}:meta", "layout") == "2"
     settings = stack.redis_as_api("CONFIG", "GET", "*")
     assert "appendfsync" in settings
     assert not [password for password in stack.passwords() if password in settings]

@@ -143,6 +143,7 @@ async def test_every_event_that_holdfast_writes_is_known(shop: AuditedShop) -> N
     [ended] = await shop.store.archive.read([order_id])
     assert ended is not None
     assert await shop.store.archive.remove([ended], 0) == ["removed"]
+    await shop.store.restored.mark()
     events = await shop.store.events.read("0-0")
     assert {event.fields["event"] for event in events} == EVENT_FIELDS.keys()
     assert all(event.is_known() for event in events)

@@ -7,6 +7,7 @@ import pytest
 from service.ops.doctor import Finding, examine
 from service.settings import Settings
 from service.storage.diagnosis import Diagnosis, Growth, Sizes
+from service.storage.requirements import SCHEMA_VERSION
 
 GOOD = Diagnosis(
     info={
@@ -39,7 +40,7 @@ GOOD = Diagnosis(
     slow_writes={},
     clock_ahead=0.001,
     clock_error=0.0001,
-    schema_version="1",
+    schema_version=str(SCHEMA_VERSION),
     sizes=Sizes(3, 10, 2, 0, 20, 0, 30),
     groups={},
 )
@@ -77,6 +78,8 @@ def test_all_is_well() -> None:
         ({"clock_ahead": None}, "clock", "note", "time"),
         ({"schema_version": None}, "layout", "note", "no shop 'shop'"),
         ({"schema_version": "9"}, "layout", "bad", "newer Holdfast"),
+        ({"schema_version": "1"}, "layout", "bad", "holdfast upgrade"),
+        ({"unfinished_upgrade": "5-1"}, "layout", "bad", "holdfast upgrade"),
         ({"sizes": Sizes(1, 1, 1, 1, 1, 1, 1)}, "holds", "bad", "Overdue holds: 1."),
         ({"groups": {"shipping": None}}, "group", "note", "unknown number"),
         ({"groups": {"shipping": 7}}, "group", "ok", "7 events"),

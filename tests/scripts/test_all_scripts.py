@@ -25,11 +25,13 @@ from tests.support.scripts import (
     run_expire_orders,
     run_extend_hold,
     run_mark_batch,
+    run_mark_restored,
     run_move_counter,
     run_move_stock,
     run_place_order,
     run_return_order,
     run_script,
+    run_upgrade_orders,
     run_withdraw_product,
 )
 from tests.support.shop import SHOP
@@ -123,6 +125,17 @@ EXAMPLES = {
         events=0,
     ),
     "mark": ScriptExample("mark_batch", run_mark_batch, (keys.meta(SHOP),), events=0),
+    "mark_restored": ScriptExample(
+        "mark_restored",
+        run_mark_restored,
+        (keys.skipped(SHOP), keys.meta(SHOP), EVENTS),
+    ),
+    "upgrade": ScriptExample(
+        "upgrade_orders",
+        lambda redis, **options: run_upgrade_orders(redis, (TO_RETURN, "completed_at", NOW_MS), **options),
+        (keys.meta(SHOP),),
+        events=0,
+    ),
     "add": ScriptExample(
         "add_product",
         lambda redis, **options: run_add_product(redis, 8, **options),

@@ -8,7 +8,19 @@ from typing import NamedTuple
 import pytest
 
 from service.domain.order import OrderStatus
-from service.storage import archive, client, expired_holds, holds, inspection, orders, products, returns, stock
+from service.storage import (
+    archive,
+    client,
+    expired_holds,
+    holds,
+    inspection,
+    layout,
+    orders,
+    products,
+    restored,
+    returns,
+    stock,
+)
 from service.storage.scripts import load_scripts
 
 SOURCES = {name: script.source for name, script in load_scripts().items()}
@@ -25,10 +37,12 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "expire_orders": expired_holds.expire_orders_args,
     "extend_hold": holds.extend_hold_args,
     "find_due_holds": expired_holds.find_due_holds_args,
+    "mark_restored": restored.mark_restored_args,
     "move_counter": client.move_counter_args,
     "move_stock": stock.move_stock_args,
     "place_order": orders.place_order_args,
     "return_order": returns.return_order_args,
+    "upgrade_orders": layout.upgrade_orders_args,
     "withdraw_product": products.withdraw_product_args,
 }
 """The function that returns the ARGV of each script. The others have none: their arguments are only a list."""

@@ -196,12 +196,12 @@ def test_a_service_does_not_start_and_changes_nothing_on_data_of_a_newer_version
     start_service: StartService, redis_dir: Path
 ) -> None:
     with run_engine(redis_dir, "none") as url, redis_client(url) as redis:
-        redis.hset("{shop}:meta", "layout", "2")
+        redis.hset("{shop}:meta", "layout", "3")
         service = start_service(**external(url))
         assert service.wait_for_exit() == 1
-        assert "schema version 2" in service.stderr
+        assert "schema version 3" in service.stderr
         assert "Traceback" not in service.stderr
-        assert redis.hgetall("{shop}:meta") == {"layout": "2"}
+        assert redis.hgetall("{shop}:meta") == {"layout": "3"}
         assert redis.keys() == ["{shop}:meta"]
 
 

@@ -30,7 +30,7 @@ INFO = "redis_version:8.0.0"
 CHECKS = {
     "INFO": INFO,
     "CONFIG": ["maxmemory", "0"],
-    "HGET": str(SCHEMA_VERSION),
+    "HMGET": [str(SCHEMA_VERSION), None],
 }
 """The replies to the check of the engine."""
 

@@ -7,8 +7,10 @@ from service.storage.archive import archive_orders_args
 from service.storage.client import move_counter_args
 from service.storage.expired_holds import expire_orders_args
 from service.storage.holds import end_hold_args, extend_hold_args
+from service.storage.layout import upgrade_orders_args
 from service.storage.orders import place_order_args
 from service.storage.products import add_product_args, change_product_args, withdraw_product_args
+from service.storage.restored import mark_restored_args
 from service.storage.returns import return_order_args
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
@@ -117,6 +119,40 @@ async def run_move_counter(sender: CommandSender, *, expected: str, step: int) -
     """Run lua/move_counter.lua on the counter of product ids."""
     args = move_counter_args(expected=expected, step=step)
     return await run_script(sender, "move_counter", [keys.product_ids(SHOP)], args)
+
+
+async def run_mark_restored(
+    sender: CommandSender,
+    *,
+    expected_order: str = "",
+    expected_product: str = "",
+    event_id: str = f"{2 * NOW_MS}-0",
+    events_max: int = 1000,
+) -> list[str]:
+    """Run lua/mark_restored.lua: the ids 41 to 1000 are skipped."""
+    names = [keys.order_ids(SHOP), keys.product_ids(SHOP), keys.skipped(SHOP), keys.meta(SHOP), keys.events(SHOP)]
+    args = mark_restored_args(
+        expected_order=expected_order,
+        expected_product=expected_product,
+        order_step=1000 - int(expected_order or 0),
+        product_step=1000 - int(expected_product or 0),
+        first_skipped=41,
+        last_skipped=1000,
+        data_id="other",
+        last_event="1-1",
+        event_id=event_id,
+        events_max=events_max,
+    )
+    return await run_script(sender, "mark_restored", names, args)
+
+
+async def run_upgrade_orders(sender: CommandSender, *moments: tuple[int, str, int], position: str = "1-1") -> list[str]:
+    """Run lua/upgrade_orders.lua. A moment: the id of an order, a field, and its value."""
+    names = [keys.meta(SHOP), *[keys.order(SHOP, order_id) for order_id, _, _ in moments]]
+    pairs = [part for _, field, value in moments for part in (field, value)]
+    return await run_script(
+        sender, "upgrade_orders", names, upgrade_orders_args(position=position, fields_and_moments=pairs)
+    )
 
 
 async def run_move_stock(
