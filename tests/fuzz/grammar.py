@@ -61,7 +61,7 @@ _ID_TEXTS: Final = (b"0", b"-1", b"01", b"1e3", b"9007199254740991", b"900719925
 _FILES: Final = (b"pages.css", b"docs.js", b"swagger-ui.css", b"..%2fpages.css", b"%2e%2e", b"a" * 300)
 _NAMES: Final = (b"not-found", b"overloaded", b"nothing", b"%3cscript%3e", b"%c3%a9")
 
-_PARAMETERS: Final = (
+PARAMETERS: Final = (
     *(b"limit=5", b"limit=1", b"limit=0", b"limit=1001", b"limit=05", b"limit=", b"limit", b"limit=1&limit=2"),
     *(b"after=3", b"after=9007199254740991", b"after=9007199254740992", b"after=-1", b"after=1_0", b"after=%D9%A3"),
     *(b"before=9", b"before=0", b"before=%20", b"in_stock=true", b"in_stock=TRUE", b"status=pending", b"status=x"),
@@ -70,7 +70,7 @@ _PARAMETERS: Final = (
     *(b"&".join([b"p%d=1" % number for number in range(25)]), b"x=" + b"y" * 2000),
 )
 
-_FIELDS: Final = (
+FIELDS_OF_HEADS: Final = (
     *(b"Accept: text/html, */*;q=0.1", b"Accept: */*;q=9, ;;;q=1.", b"accept: ," + b"a/b;q=0.1," * 200, b"Accept:"),
     *(b"Accept-Encoding: gzip;q=0.5, br", b"Accept-Encoding: gzip;q=0", b"Content-Encoding: gzip", b"Cookie: a=b; c"),
     *(b"Idempotency-Key: k-%d", b'Idempotency-Key: "k-%d"', b'Idempotency-Key: "a\\"b"', b'Idempotency-Key: "', b"Idempotency-Key:"),
@@ -166,7 +166,7 @@ def _target(rng: Random, call: Call, method: str) -> tuple[bytes, bool]:
     if call.path == "/events":  # no answer may be without end
         query = b"?type=nothing"
     elif rng.random() < (0.7 if call.query else 0.03):
-        query = b"?" + b"&".join(rng.choices(_PARAMETERS, k=rng.choice((1, 1, 1, 2, 4))))
+        query = b"?" + b"&".join(rng.choices(PARAMETERS, k=rng.choice((1, 1, 1, 2, 4))))
     match rng.randrange(40):
         case 0:
             path, belongs = path + b"/", belongs and path != b"/"
@@ -181,7 +181,7 @@ def _fields(rng: Random, request_id: bytes) -> list[bytes]:
     key = b"Authorization: Bearer " + KEY if rng.random() < 0.97 else rng.choice(_KEYS)
     fields = [b"Host: x", b"X-Request-Id: " + request_id, *([key] if key else [])]
     while rng.random() < 0.25:
-        field = rng.choice(_FIELDS)
+        field = rng.choice(FIELDS_OF_HEADS)
         if b"%d" in field or b"%0" in field:
             field = field.replace(b"%d", b"%d" % rng.randrange(300)).replace(b"%032x", b"a" * 32).replace(b"%016x", b"b" * 16)
             field = field.replace(b"%032d", b"0" * 32)
