@@ -17,9 +17,9 @@ from typing import Final
 import uvloop
 
 from service.domain.api_key import digest_of
+from tests.fuzz.checks import errors_in_log, findings_of_audit
 from tests.fuzz.grammar import KEY, LIMITED_KEY, Conversation, make_conversation
 from tests.fuzz.oracle import WrongAnswer, judge
-from tests.support.command_line import HoldfastCommand
 from tests.support.service_process import ServiceProcess, redis_client
 
 CONNECTIONS: Final = 48
@@ -150,8 +150,7 @@ def _check_service(service: ServiceProcess, report: Report) -> None:
     answers = [service.order(product).status_code, service.order(product).status_code, service.answers("/readyz")]
     if answers != [201, 409, 200]:
         report.findings.append(f"after connection {report.connections}, good requests are answered with {answers}")
-    errors = [line for line in service.stderr.splitlines() if not line.startswith("{") or '"level":"error"' in line.replace(" ", "")]
-    if errors:
+    if errors := errors_in_log(service):
         report.findings.append(f"the service logged: {errors[0][:3000]}")
     if sys.platform == "linux":
         [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{service.process.pid}/status").read_text())
@@ -166,9 +165,8 @@ def _check_memory(report: Report) -> None:
 
 def _check_shop(service: ServiceProcess, report: Report) -> None:
     """Check that each placed order is in Redis, that no refused one has left anything there, and that all is balanced."""
-    audit = HoldfastCommand(service.folder, HOLDFAST_REDIS_URL=service.engine_url)("audit")
-    if audit.returncode != 0:
-        report.findings.append(f"the audit says {audit.returncode}: {audit.stdout[-2000:]}{audit.stderr[-2000:]}")
+    if found_by_audit := findings_of_audit(service):
+        report.findings.append(found_by_audit)
     with redis_client(service.engine_url) as redis:
         keys = list(redis.scan_iter("{shop}:order:*", count=10_000))
         report.orders = len(keys)

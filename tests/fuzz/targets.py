@@ -59,7 +59,7 @@ def read_body(data: bytes) -> None:
         assert any(limit in error.explanation for limit in _LIMITS) or not _is_json(body), f"refused: {error.explanation}"
         return
     assert _is_json(body) or "\\u" in body.decode(), "accepted, although it is not JSON"  # lone surrogates
-    assert document == json.loads(body, parse_float=Decimal), "read as something else"
+    assert document == json.loads(body, parse_float=Decimal, object_pairs_hook=_pairs), "read as something else"
     try:
         request = validate(model, document)
     except InvalidRequest as error:
@@ -77,6 +77,11 @@ def _is_json(body: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    assert len(dict(pairs)) == len(pairs), "a field that is given twice is accepted"
+    return dict(pairs)
 
 
 def _encode(document: object) -> str:
