@@ -14,7 +14,11 @@ FUZZERS = ("description", "targets", "sockets")
 
 def run_description(seed: int, examples: int) -> tuple[int, bool]:
     """Run schemathesis. Return the number of its cases, and whether it has found nothing."""
-    done, _ = from_description.run(f"--max-examples={examples}", f"--seed={seed}")
+    try:
+        done, _ = from_description.run(f"--max-examples={examples}", f"--seed={seed}")
+    except AssertionError as error:
+        print(f"description: seed {seed}: {error}")
+        return 0, False
     found = re.findall(r"(\d+) generated", done.stdout)
     cases = int(found[0]) if found else 0
     stateful = "".join(re.findall(r"API Links: +(.*)", done.stdout))

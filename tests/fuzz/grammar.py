@@ -88,7 +88,7 @@ _KEYS: Final = (b"", b"Authorization: Bearer nobody", b"Authorization: Basic YTp
                 b"Authorization: Bearer " + LIMITED_KEY, b"Authorization: Bearer \xff\xfe",
                 b"Authorization: Bearer " + KEY + b"\r\nAuthorization: Bearer " + KEY)  # fmt: skip
 
-_BAD_FIELDS: Final = (
+BAD_FIELDS: Final = (
     *(b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: +5", b"Content-Length: 5, 5", b"Content-Length: 0x5"),
     *(b"Content-Length: " + b"9" * 30, b"Content-Length: 70000", b"Content-Length:", b"Content-Length : 5", b"Content-Length: 1e1"),
     *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, chunked", b"Transfer-Encoding:"),
@@ -262,6 +262,6 @@ def _damaged(rng: Random, call: Call, request_id: bytes) -> Item:
         case 3:
             body = body[: rng.randrange(len(body) + 1)] if rng.random() < 0.5 else body + rng.choice(ODD_VALUES)
         case 4 | 5:
-            fields.insert(rng.randrange(len(fields) + 1), rng.choice(_BAD_FIELDS))
+            fields.insert(rng.randrange(len(fields) + 1), rng.choice(BAD_FIELDS))
     data = newline.join([line, *fields, b"", body])
     return Item(request_id, mutate(rng, data) if damage > 5 else data)
