@@ -74,7 +74,10 @@ def main() -> int:
     started = time.monotonic()
     results = [fuzzers[name]() for name in options.only or FUZZERS]
     cases, is_clean = sum(cases for cases, _ in results), all(clean for _, clean in results)
-    print(f"{cases:,} cases in {time.monotonic() - started:.0f} s, seed {options.seed}:", "nothing found" if is_clean else "FOUND")
+    print(
+        f"{cases:,} cases in {time.monotonic() - started:.0f} s, seed {options.seed}:",
+        "nothing found" if is_clean else "FOUND",
+    )
     return 0 if is_clean else 1
 
 

@@ -43,7 +43,13 @@ def run(name: str, seed: int, cases: int) -> Run:
         for number, data in enumerate(inputs(name)):
             (corpus / f"{number}").write_bytes(data[:_MAX_BYTES])
         # libFuzzer takes the seed 0 for "choose one".
-        options = (f"-runs={cases}", f"-seed={seed or 1}", f"-max_len={_MAX_BYTES}", "-timeout=20", "-rss_limit_mb=4096")
+        options = (
+            f"-runs={cases}",
+            f"-seed={seed or 1}",
+            f"-max_len={_MAX_BYTES}",
+            "-timeout=20",
+            "-rss_limit_mb=4096",
+        )
         done = subprocess.run(
             [sys.executable, "-m", "tests.fuzz.coverage_guided", name, *options, f"-artifact_prefix={folder}/", corpus],
             stdout=subprocess.PIPE,

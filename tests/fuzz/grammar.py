@@ -56,61 +56,83 @@ _STATUSES: Final = {
     call: frozenset(map(int, document()["paths"][call.path][call.method.lower()]["responses"])) for call in CALLS
 }
 
-_ID_TEXTS: Final = (b"0", b"-1", b"01", b"1e3", b"9007199254740991", b"9007199254740992", b"9" * 40, b"%31%30", b"1%0a",
-                    b"%00", b"%ff", b"%f0%9f%98%80", b"a", b"1;x", b"%2e%2e", b"1%2f2", b"%", b"%zz", b"*")  # fmt: skip
-_FILES: Final = (b"pages.css", b"docs.js", b"swagger-ui.css", b"..%2fpages.css", b"%2e%2e", b"a" * 300)
-_NAMES: Final = (b"not-found", b"overloaded", b"nothing", b"%3cscript%3e", b"%c3%a9")
+_ID_TEXTS: Final = (
+    b"0", b"-1", b"01", b"1e3", b"9007199254740991", b"9007199254740992", b"9" * 40, b"%31%30", b"1%0a", b"%00",
+    b"%ff", b"%f0%9f%98%80", b"a", b"1;x", b"%2e%2e", b"1%2f2", b"%", b"%zz", b"*",
+)  # fmt: skip
+_FILES: Final = (
+    b"pages.css", b"docs.js", b"swagger-ui.css", b"..%2fpages.css", b"%2e%2e", b"a" * 300,
+)  # fmt: skip
+_NAMES: Final = (
+    b"not-found", b"overloaded", b"nothing", b"%3cscript%3e", b"%c3%a9",
+)  # fmt: skip
 
 PARAMETERS: Final = (
-    *(b"limit=5", b"limit=1", b"limit=0", b"limit=1001", b"limit=05", b"limit=", b"limit", b"limit=1&limit=2"),
-    *(b"after=3", b"after=9007199254740991", b"after=9007199254740992", b"after=-1", b"after=1_0", b"after=%D9%A3"),
-    *(b"before=9", b"before=0", b"before=%20", b"in_stock=true", b"in_stock=TRUE", b"status=pending", b"status=x"),
-    *(b"customer=mug", b"customer=%F0%9F%98%80", b"customer=%ff", b"customer=%00", b"customer=" + b"c" * 300),
-    *(b"reference=r", b"reference=%22%3E%0d%0a", b"type=order_placed,nothing", b"type=", b"unknown=1", b"&&;=&=", b"%zz"),
-    *(b"&".join([b"p%d=1" % number for number in range(25)]), b"x=" + b"y" * 2000),
-)
+    b"limit=5", b"limit=1", b"limit=0", b"limit=1001", b"limit=05", b"limit=", b"limit", b"limit=1&limit=2",
+    b"after=3", b"after=9007199254740991", b"after=9007199254740992", b"after=-1", b"after=1_0", b"after=%D9%A3",
+    b"before=9", b"before=0", b"before=%20", b"in_stock=true", b"in_stock=TRUE", b"status=pending", b"status=x",
+    b"customer=mug", b"customer=%F0%9F%98%80", b"customer=%ff", b"customer=%00", b"customer=" + b"c" * 300,
+    b"reference=r", b"reference=%22%3E%0d%0a", b"type=order_placed,nothing", b"type=", b"unknown=1", b"&&;=&=", b"%zz",
+    b"&".join([b"p%d=1" % number for number in range(25)]), b"x=" + b"y" * 2000,
+)  # fmt: skip
 
 FIELDS_OF_HEADS: Final = (
-    *(b"Accept: text/html, */*;q=0.1", b"Accept: */*;q=9, ;;;q=1.", b"accept: ," + b"a/b;q=0.1," * 200, b"Accept:"),
-    *(b"Accept-Encoding: gzip;q=0.5, br", b"Accept-Encoding: gzip;q=0", b"Content-Encoding: gzip", b"Cookie: a=b; c"),
-    *(b"Idempotency-Key: k-%d", b'Idempotency-Key: "k-%d"', b'Idempotency-Key: "a\\"b"', b'Idempotency-Key: "', b"Idempotency-Key:"),
-    *(b"Idempotency-Key: " + b"k" * 256, b"Idempotency-Key: a b", b"Idempotency-Key: \xe9", b"Idempotency-Key: 1\r\nIdempotency-Key: 2"),
-    *(b"If-Match: *", b'If-Match: "%032d-9"', b'If-Match: W/"a", "b', b"If-Match: ,,", b'If-Match: "' + b"0" * 32 + b"-" + b"9" * 10 + b'"'),
-    *(b'If-None-Match: *', b'If-None-Match: "x", W/"y"', b"If-None-Match: \xff", b"Range: bytes=0-1", b"Upgrade-Insecure-Requests: 1"),
-    *(b"traceparent: 00-%032x-%016x-01", b"traceparent: ff-1", b"traceparent: \xff", b"Last-Event-ID: 1-1", b"Last-Event-ID: x"),
-    *(b"Connection: keep-alive", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA", b"Upgrade: websocket"),
-    *(b"X: \t y \t", b"X:", b"X: \x80\xff", b"x-empty: ", b"!#$%&'*+-.^_`|~: 1", b"X: " + b"v" * 5000, b"Origin: null"),
-    *(b"Transfer: chunked", b"Content-Lengths: 5", b"Forwarded: for=_x", b"X-Forwarded-Host: evil", b"Max-Forwards: 0"),
+    b"Accept: text/html, */*;q=0.1", b"Accept: */*;q=9, ;;;q=1.", b"accept: ," + b"a/b;q=0.1," * 200, b"Accept:",
+    b"Accept-Encoding: gzip;q=0.5, br", b"Accept-Encoding: gzip;q=0", b"Content-Encoding: gzip", b"Cookie: a=b; c",
+    b"Idempotency-Key: k-%d", b'Idempotency-Key: "k-%d"', b'Idempotency-Key: "a\\"b"', b'Idempotency-Key: "',
+    b"Idempotency-Key:", b"Idempotency-Key: " + b"k" * 256, b"Idempotency-Key: a b", b"Idempotency-Key: \xe9",
+    b"Idempotency-Key: 1\r\nIdempotency-Key: 2", b"If-Match: *", b'If-Match: "%032d-9"', b'If-Match: W/"a", "b',
+    b"If-Match: ,,", b'If-Match: "' + b"0" * 32 + b"-" + b"9" * 10 + b'"', b'If-None-Match: *',
+    b'If-None-Match: "x", W/"y"', b"If-None-Match: \xff", b"Range: bytes=0-1", b"Upgrade-Insecure-Requests: 1",
+    b"traceparent: 00-%032x-%016x-01", b"traceparent: ff-1", b"traceparent: \xff", b"Last-Event-ID: 1-1",
+    b"Last-Event-ID: x", b"Connection: keep-alive",
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA", b"Upgrade: websocket", b"X: \t y \t",
+    b"X:", b"X: \x80\xff", b"x-empty: ", b"!#$%&'*+-.^_`|~: 1", b"X: " + b"v" * 5000, b"Origin: null",
+    b"Transfer: chunked", b"Content-Lengths: 5", b"Forwarded: for=_x", b"X-Forwarded-Host: evil", b"Max-Forwards: 0",
 )  # fmt: skip
 """Fields that do not change where a request ends."""
 
-_KEYS: Final = (b"", b"Authorization: Bearer nobody", b"Authorization: Basic YTpi", b"Authorization:", b"authorization: Bearer",
-                b"Authorization: Bearer " + LIMITED_KEY, b"Authorization: Bearer \xff\xfe",
-                b"Authorization: Bearer " + KEY + b"\r\nAuthorization: Bearer " + KEY)  # fmt: skip
+_KEYS: Final = (
+    b"", b"Authorization: Bearer nobody", b"Authorization: Basic YTpi", b"Authorization:", b"authorization: Bearer",
+    b"Authorization: Bearer " + LIMITED_KEY, b"Authorization: Bearer \xff\xfe",
+    b"Authorization: Bearer " + KEY + b"\r\nAuthorization: Bearer " + KEY,
+)  # fmt: skip
 
 BAD_FIELDS: Final = (
-    *(b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: +5", b"Content-Length: 5, 5", b"Content-Length: 0x5"),
-    *(b"Content-Length: " + b"9" * 30, b"Content-Length: 70000", b"Content-Length:", b"Content-Length : 5", b"Content-Length: 1e1"),
-    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, chunked", b"Transfer-Encoding:"),
-    *(b"Transfer-Encoding: identity", b"Transfer-Encoding: xchunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\x0bchunked"),
-    *(b"Transfer-Encoding: Chunked\r\nContent-Length: 3", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x", b"TE: trailers"),
-    *(b"Host: evil", b"Host:", b"X: a\r\n folded", b" X: begins with a space", b"X: a\nY: b", b"X: a\rY: b", b"X: \x00", b"X\x00: 1"),
-    *(b"X y: 1", b": 1", b"X", b"\x7f: 1", b"X\xe9: 1", b"X: \x01\x02", b"Connection: close", b"Connection: \xff, close", b"Connection:"),
-    *(b"Expect: 100-continue", b"Expect: x", b"Connection: close, upgrade\r\nUpgrade: x", b"X: " + b"h" * MAX_HEAD_BYTES),
-    *(b"\r\n".join([b"X-%d: 1" % number for number in range(MAX_HEADER_FIELDS)]), b"\r\n\r\nGET /livez HTTP/1.1\r\nHost: x"),
+    b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: +5", b"Content-Length: 5, 5",
+    b"Content-Length: 0x5", b"Content-Length: " + b"9" * 30, b"Content-Length: 70000", b"Content-Length:",
+    b"Content-Length : 5", b"Content-Length: 1e1", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: chunked, chunked", b"Transfer-Encoding:", b"Transfer-Encoding: identity",
+    b"Transfer-Encoding: xchunked", b"Transfer-Encoding : chunked", b"Transfer-Encoding:\x0bchunked",
+    b"Transfer-Encoding: Chunked\r\nContent-Length: 3", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
+    b"TE: trailers", b"Host: evil", b"Host:", b"X: a\r\n folded", b" X: begins with a space", b"X: a\nY: b",
+    b"X: a\rY: b", b"X: \x00", b"X\x00: 1", b"X y: 1", b": 1", b"X", b"\x7f: 1", b"X\xe9: 1", b"X: \x01\x02",
+    b"Connection: close", b"Connection: \xff, close", b"Connection:", b"Expect: 100-continue", b"Expect: x",
+    b"Connection: close, upgrade\r\nUpgrade: x", b"X: " + b"h" * MAX_HEAD_BYTES,
+    b"\r\n".join([b"X-%d: 1" % number for number in range(MAX_HEADER_FIELDS)]),
+    b"\r\n\r\nGET /livez HTTP/1.1\r\nHost: x",
 )  # fmt: skip
-_BAD_LINES: Final = (b"GET", b"GET /livez", b"GET /livez HTTP/0.9", b"GET /livez HTTP/2.0", b"GET /livez HTTP/1.2", b"GET  /livez HTTP/1.1",
-                     b"get /livez HTTP/1.1", b"GET /livez http/1.1", b"GET /a b HTTP/1.1", b"GET /\xff HTTP/1.1", b"GET * HTTP/1.1",
-                     b"CONNECT x:1 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"PRI * HTTP/2.0", b"GET livez HTTP/1.1", b" GET / HTTP/1.1",
-                     b"GET http:// HTTP/1.1", b"GET /" + b"p" * 70_000 + b" HTTP/1.1", b"M-SEARCH /livez HTTP/1.1", b"GET /#f HTTP/1.1",
-                     b"GET ?limit=1 HTTP/1.1", b"GET //x/livez HTTP/1.1", b"GET\t/livez HTTP/1.1", b"TRACE / HTTP/1.1",
-                     b"GET /livez HTTP/1.10", b"GET /livez HTTP/11", b"\r\n\r\nGET /livez HTTP/1.1")  # fmt: skip
-_BAD_CHUNKS: Final = (b"5\r\nabc\r\n0\r\n\r\n", b"g\r\n", b"-1\r\n", b"0x1\r\na\r\n0\r\n\r\n", b"F" * 17 + b"\r\n", b"\r\n", b"1\na\n0\n\n",
-                      b"1;\x00\r\na\r\n0\r\n\r\n", b"1 \r\na\r\n0\r\n\r\n", b"1\r\na0\r\n\r\n", b"0\r\nX: a\r\n b\r\n\r\n", b"0\r\n" + b"T: 1\r\n" * 200 + b"\r\n",
-                      b"1;" + b"e" * 70_000 + b"\r\na\r\n0\r\n\r\n", b"1\r\na\r\n" * 5000 + b"0\r\n\r\n", b"2\r\na", b"0\r\nContent-Length: 5\r\n\r\n",
-                      b"ffff\r\n" + b"b" * 65535 + b"\r\n2\r\nbb\r\n0\r\n\r\n", b"7fffffffffffffff\r\n", b"1\r\na\r\n0\r\n")  # fmt: skip
-_NOT_HTTP: Final = (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 2000, b"\x00" * 100, b"{}",
-                    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"G", b"*1\r\n$4\r\nPING\r\n", b"\xff" * 70_000)  # fmt: skip
+_BAD_LINES: Final = (
+    b"GET", b"GET /livez", b"GET /livez HTTP/0.9", b"GET /livez HTTP/2.0", b"GET /livez HTTP/1.2",
+    b"GET  /livez HTTP/1.1", b"get /livez HTTP/1.1", b"GET /livez http/1.1", b"GET /a b HTTP/1.1",
+    b"GET /\xff HTTP/1.1", b"GET * HTTP/1.1", b"CONNECT x:1 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"PRI * HTTP/2.0",
+    b"GET livez HTTP/1.1", b" GET / HTTP/1.1", b"GET http:// HTTP/1.1", b"GET /" + b"p" * 70_000 + b" HTTP/1.1",
+    b"M-SEARCH /livez HTTP/1.1", b"GET /#f HTTP/1.1", b"GET ?limit=1 HTTP/1.1", b"GET //x/livez HTTP/1.1",
+    b"GET\t/livez HTTP/1.1", b"TRACE / HTTP/1.1", b"GET /livez HTTP/1.10", b"GET /livez HTTP/11",
+    b"\r\n\r\nGET /livez HTTP/1.1",
+)  # fmt: skip
+_BAD_CHUNKS: Final = (
+    b"5\r\nabc\r\n0\r\n\r\n", b"g\r\n", b"-1\r\n", b"0x1\r\na\r\n0\r\n\r\n", b"F" * 17 + b"\r\n", b"\r\n",
+    b"1\na\n0\n\n", b"1;\x00\r\na\r\n0\r\n\r\n", b"1 \r\na\r\n0\r\n\r\n", b"1\r\na0\r\n\r\n",
+    b"0\r\nX: a\r\n b\r\n\r\n", b"0\r\n" + b"T: 1\r\n" * 200 + b"\r\n", b"1;" + b"e" * 70_000 + b"\r\na\r\n0\r\n\r\n",
+    b"1\r\na\r\n" * 5000 + b"0\r\n\r\n", b"2\r\na", b"0\r\nContent-Length: 5\r\n\r\n",
+    b"ffff\r\n" + b"b" * 65535 + b"\r\n2\r\nbb\r\n0\r\n\r\n", b"7fffffffffffffff\r\n", b"1\r\na\r\n0\r\n",
+)  # fmt: skip
+_NOT_HTTP: Final = (
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 2000,
+    b"\x00" * 100, b"{}", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"G", b"*1\r\n$4\r\nPING\r\n",
+    b"\xff" * 70_000,
+)  # fmt: skip
 
 
 def make_conversation(seed: int, number: int) -> Conversation:
@@ -143,7 +165,9 @@ def _item(rng: Random, request_id: bytes) -> Item:
     if kind < 0.005:
         return Item(request_id, rng.choice((*_NOT_HTTP, rng.randbytes(rng.randint(1, 300)))))
     if kind < 0.01:
-        head = b"POST /orders HTTP/1.1\r\nHost: x\r\nX-Request-Id: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % request_id
+        head = (
+            b"POST /orders HTTP/1.1\r\nHost: x\r\nX-Request-Id: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % request_id
+        )
         return Item(request_id, head + rng.choice(_BAD_CHUNKS))
     call = rng.choices(CALLS, _CALL_WEIGHTS)[0]
     return _damaged(rng, call, request_id) if kind < 0.08 else _clear(rng, call, request_id)
@@ -183,7 +207,11 @@ def _fields(rng: Random, request_id: bytes) -> list[bytes]:
     while rng.random() < 0.25:
         field = rng.choice(FIELDS_OF_HEADS)
         if b"%d" in field or b"%0" in field:
-            field = field.replace(b"%d", b"%d" % rng.randrange(300)).replace(b"%032x", b"a" * 32).replace(b"%016x", b"b" * 16)
+            field = (
+                field.replace(b"%d", b"%d" % rng.randrange(300))
+                .replace(b"%032x", b"a" * 32)
+                .replace(b"%016x", b"b" * 16)
+            )
             field = field.replace(b"%032d", b"0" * 32)
         fields.append(field)
     return fields
@@ -208,7 +236,9 @@ def _clear(rng: Random, call: Call, request_id: bytes) -> Item:
     if rng.random() < 0.02:
         fields.append(b"Connection: close")
         is_last = True
-    elif rng.random() < 0.01 and not any(field.lower().startswith((b"transfer-", b"expect", b"connection")) for field in fields):
+    elif rng.random() < 0.01 and not any(
+        field.lower().startswith((b"transfer-", b"expect", b"connection")) for field in fields
+    ):
         version, is_last = b"1.0", True
     rng.shuffle(fields)
     head = b"%b %b HTTP/%b\r\n" % (method.encode(), target, version) + b"\r\n".join(fields) + b"\r\n\r\n"
@@ -238,7 +268,9 @@ def _framed(rng: Random, body: bytes, fields: list[bytes]) -> bytes:
         extension = b"" if rng.random() < 0.9 else rng.choice((b";a", b";a=b", b';a="b"', b";a=b;c=d"))
         sent.append(rng.choice((b"%x", b"%X", b"000%x")) % len(chunk) + extension + b"\r\n" + chunk + b"\r\n")
         at += len(chunk)
-    trailer = b"" if rng.random() < 0.9 else rng.choice((b"X-T: 1\r\n", b"Cookie: 1\r\nCookie: 2\r\n", b"Host: evil\r\n"))
+    trailer = (
+        b"" if rng.random() < 0.9 else rng.choice((b"X-T: 1\r\n", b"Cookie: 1\r\nCookie: 2\r\n", b"Host: evil\r\n"))
+    )
     return b"".join(sent) + b"0\r\n" + trailer + b"\r\n"
 
 

@@ -58,11 +58,12 @@ class Report:
     """References of orders that were refused: they must not be in Redis."""
 
     def __str__(self) -> str:
+        memory = self.memory[:: len(self.memory) // 10 + 1]
         statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(self.statuses.items()))
         return (
             f"sockets: {self.cases:,} cases on {self.connections:,} connections in {self.seconds:.0f} s "
             f"({self.cases / (self.seconds or 1):,.0f}/s), seed {self.seed}, {len(self.findings)} findings\n"
-            f"  answers: {statuses}\n  {self.orders:,} orders in the shop; memory in MiB: {self.memory[:: len(self.memory) // 10 + 1]}"
+            f"  answers: {statuses}\n  {self.orders:,} orders in the shop; memory in MiB: {memory}"
         )
 
 
@@ -169,7 +170,7 @@ def _check_memory(report: Report) -> None:
 
 
 def _check_shop(service: ServiceProcess, report: Report) -> None:
-    """Check that each placed order is in Redis, that no refused one has left anything there, and that all is balanced."""
+    """Check that placed orders are in Redis, that refused ones have left nothing there, and that all is balanced."""
     if found_by_audit := findings_of_audit(service):
         report.findings.append(found_by_audit)
     with redis_client(service.engine_url) as redis:

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -49,24 +50,32 @@ MODELS: Final = tuple(model for call in CALLS if call.body for model in (call.bo
 _QUERIES: Final[tuple[type[RequestModel], ...]] = (ProductsQuery, OrdersQuery, EventsQuery)
 
 
+def _attempt(
+    refusal: type[HoldfastError], function: Callable[..., Any], *args: Any
+) -> tuple[Any, HoldfastError | None]:
+    """Return the result of a function, or its refusal, of which a client must be able to read the problem."""
+    try:
+        return function(*args), None
+    except refusal as error:
+        problem = json.loads(problem_document(error, "f-1", ""))
+        assert problem["detail"]
+        assert all(entry["pointer"].startswith("#") and entry["detail"] for entry in problem.get("errors", ()))
+        return None, error
+
+
 def read_body(data: bytes) -> None:
     """Read a body. The first byte says for which call."""
     model, body = MODELS[data[0] % len(MODELS) if data else 0], data[1:]
-    try:
-        document = read_json(body)
-    except MalformedJson as error:
-        _check_problem(error)
-        assert any(limit in error.explanation for limit in _LIMITS) or not _is_json(body), f"refused: {error.explanation}"
+    document, refusal = _attempt(MalformedJson, read_json, body)
+    if refusal is not None:
+        is_known = any(limit in refusal.detail() for limit in _LIMITS)
+        assert is_known or not _is_json(body), f"refused: {refusal.detail()}"
         return
     assert _is_json(body) or "\\u" in body.decode(), "accepted, although it is not JSON"  # lone surrogates
     assert document == json.loads(body, parse_float=Decimal, object_pairs_hook=_pairs), "read as something else"
-    try:
-        request = validate(model, document)
-    except InvalidRequest as error:
-        _check_problem(error)
-        assert error.field_errors
-        return
-    assert validate(model, read_json(_encode(document).encode())) == request, "the same JSON is read differently"
+    request, refusal = _attempt(InvalidRequest, validate, model, document)
+    again = None if refusal else validate(model, read_json(_encode(document).encode()))
+    assert again == request, "the same JSON is read differently"
 
 
 def _is_json(body: bytes) -> bool:
@@ -86,41 +95,29 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _encode(document: object) -> str:
     if isinstance(document, dict):
-        return "{%s}" % ",".join([f"{json.dumps(name)}:{_encode(value)}" for name, value in document.items()])
+        return "{" + ",".join([f"{json.dumps(name)}:{_encode(value)}" for name, value in document.items()]) + "}"
     if isinstance(document, list):
-        return "[%s]" % ",".join(map(_encode, document))
+        return "[" + ",".join(map(_encode, document)) + "]"
     return str(document) if isinstance(document, Decimal) else json.dumps(document)
-
-
-def _check_problem(error: HoldfastError) -> None:
-    """Assert that the client can read the problem."""
-    problem = json.loads(problem_document(error, "f-1", ""))
-    assert problem["detail"]
-    assert all(entry["pointer"].startswith("#") and entry["detail"] for entry in problem.get("errors", ()))
 
 
 def read_parameters(data: bytes) -> None:
     """Read a query. The first byte says for which call."""
     model, query = _QUERIES[data[0] % len(_QUERIES) if data else 0], data[1:]
-    try:
-        found = read_query(query, model)
-    except InvalidRequest as error:
-        _check_problem(error)
-    else:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        assert len(given) == len(found.model_fields_set), "a parameter is ignored"
-        for name, text in given:
-            value = getattr(found, name)
-            if isinstance(value, bool):
-                assert text == str(value).lower()
-            elif isinstance(value, int):
-                assert str(value) == (text.lstrip("0") or "0"), "a number is read as another one"
-            else:
-                assert value == (frozenset(text.split(",")) if name == "type" else text)
-    try:
-        refuse_parameters(query)
-    except InvalidRequest as error:
-        _check_problem(error)
+    _attempt(InvalidRequest, refuse_parameters, query)
+    found, refusal = _attempt(InvalidRequest, read_query, query, model)
+    if refusal is not None:
+        return
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    assert len(given) == len(found.model_fields_set), "a parameter is ignored"
+    for name, text in given:
+        value = getattr(found, name)
+        if isinstance(value, bool):
+            assert text == str(value).lower()
+        elif isinstance(value, int):
+            assert str(value) == (text.lstrip("0") or "0"), "a number is read as another one"
+        else:
+            assert value == (frozenset(text.split(",")) if name == "type" else text)
 
 
 _KEYS: Final = ApiKeys(parse_keys(f"fuzz sha256:{'0' * 64} scopes=all"))
@@ -135,18 +132,16 @@ def read_fields(data: bytes) -> None:
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": headers}
     info = scope["request_info"] = RequestInfo("f-1", dict(headers))
     request = Request(scope)
-    try:
-        key = read_idempotency_key(scope)
-        assert key is None or (0 < len(key) < 256 and all("!" <= character <= "~" for character in key))
-    except InvalidIdempotencyKey as error:
-        _check_problem(error)
-    try:
-        _KEYS.find(info.fields.get(b"authorization"), is_repeated=is_repeated(b"authorization", scope))
-        raise AssertionError("an unknown key is accepted")
-    except NotAuthenticated as error:
-        _check_problem(error)
-    facts = request_facts(scope)
-    assert len(facts.get("trace_id", "a" * 32)) == 32 and int(facts.get("trace_id", "a"), 16)
+    key, _ = _attempt(InvalidIdempotencyKey, read_idempotency_key, scope)
+    assert key is None or (0 < len(key) < 256 and all("!" <= character <= "~" for character in key))
+    given = info.fields.get(b"authorization")
+    _, refusal = _attempt(
+        NotAuthenticated, partial(_KEYS.find, is_repeated=is_repeated(b"authorization", scope)), given
+    )
+    assert refusal is not None, "an unknown key is accepted"
+    trace_id = request_facts(scope).get("trace_id", "a" * 32)
+    assert len(trace_id) == 32
+    assert int(trace_id, 16) > 0
     assert prefers_html(headers) in (True, False)
     assert all(0 <= weight <= 1.9 for weight in weights(headers, b"accept-encoding").values())
     versions, stocks = expected_versions(request), expected_stocks(request)
@@ -163,7 +158,7 @@ def read_requests(data: bytes) -> None:
     assert (whole, is_refused) == divided, f"divided, it is {divided}, and not {whole, is_refused}"
     found, refusal = _requests_of_h11(data)
     for mine, other in zip(whole, found, strict=False):
-        assert mine[0] == other[0] and mine[2] == other[2], f"h11 reads {other}, and not {mine}"
+        assert (mine[0], mine[2]) == (other[0], other[2]), f"h11 reads {other}, and not {mine}"
         # A client may send a whole URL, of which the service takes path and query. The end of an empty query is lost.
         assert other[1].rstrip(b"?").endswith(mine[1].lstrip(b"/")), f"h11 reads {other[1]!r}, and not {mine[1]!r}"
         assert mine[3] == other[3] or mine[0] == "CONNECT", f"h11 reads {other}, and not {mine}"
@@ -181,7 +176,7 @@ def _comparable(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
 
 
 _STRICTER: Final = ("no request line received", "illegal request line")
-"""What h11 refuses, and the service need not (RFC 9112): empty lines before a request, and two spaces in its first line."""
+"""What h11 refuses, and RFC 9112 allows: empty lines before a request, and two spaces in its first line."""
 
 _LOOP: Final = asyncio.new_event_loop()
 _Found = tuple[str, bytes, list[tuple[bytes, bytes]], bytes]
