@@ -36,8 +36,8 @@ PROBLEM = {
 }
 
 
-BUG = {"type": "/problems/internal-error", "title": "Holdfast has a bug", "status": 500}
-MALFORMED = {"type": "/problems/malformed-request", "title": "This is not an HTTP request", "status": 400}
+BUG: dict[str, Any] = {"type": "/problems/internal-error", "title": "Holdfast has a bug", "status": 500}
+MALFORMED: dict[str, Any] = {"type": "/problems/malformed-request", "title": "This is not an HTTP request", "status": 400}
 
 
 def problem(name: bytes = b"a", line: bytes = b"404 Not Found", **members: object) -> bytes:
