@@ -1,7 +1,7 @@
 """The fuzzers notice wrong answers and wrong readings: otherwise a run that finds nothing would tell nothing."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -36,8 +36,12 @@ PROBLEM = {
 }
 
 
-BUG: dict[str, Any] = {"type": "/problems/internal-error", "title": "Holdfast has a bug", "status": 500}
-MALFORMED: dict[str, Any] = {"type": "/problems/malformed-request", "title": "This is not an HTTP request", "status": 400}
+BUG: Mapping[str, Any] = {"type": "/problems/internal-error", "title": "Holdfast has a bug", "status": 500}
+MALFORMED: Mapping[str, Any] = {
+    "type": "/problems/malformed-request",
+    "title": "This is not an HTTP request",
+    "status": 400,
+}
 
 
 def problem(name: bytes = b"a", line: bytes = b"404 Not Found", **members: object) -> bytes:
