@@ -140,7 +140,8 @@ def make_conversation(seed: int, number: int) -> Conversation:
     rng = Random(f"{seed}-{number}")
     items = []
     for place in range(rng.choice((1, 2, 3, 5, 8, 13, 21, 34))):
-        items.append(_item(rng, b"f-%d-%d" % (number, place)))
+        # With random digits, so that a mutated id is not the id of another request.
+        items.append(_item(rng, b"f-%d-%d-%08x" % (number, place, rng.getrandbits(32))))
         ends = items[-1].is_last or not items[-1].is_clear
         if ends and rng.random() < 0.7:
             break  # otherwise the client sends more, although the service will probably not read it
@@ -222,7 +223,7 @@ def _clear(rng: Random, call: Call, request_id: bytes) -> Item:
     method = call.method if rng.random() < 0.97 else rng.choice(("PUT", "OPTIONS", "DELETE", "HEAD", "PATCH", "GET"))
     target, belongs = _target(rng, call, method)
     fields = _fields(rng, request_id)
-    reference = f"{request_id.decode()}-{rng.getrandbits(40):x}" if (method, call.path) == ("POST", "/orders") else ""
+    reference = request_id.decode() if (method, call.path) == ("POST", "/orders") else ""
     body, framed = Body(b"", is_whole=True), b""
     declared = FIELDS.get((method, call.path))
     if declared is not None or rng.random() < 0.02:

@@ -41,8 +41,8 @@ class Verdict(NamedTuple):
 def judge(conversation: Conversation, received: bytes) -> Verdict:
     """Return what became of the requests. Raise WrongAnswer if anything is wrong."""
     by_id = {item.id: (place, item) for place, item in enumerate(conversation.items)}
-    answers = _read_answers(received, by_id, is_cut=conversation.is_cut)
     clear, is_open = _clear_items(conversation.items)
+    answers = _read_answers(received, by_id, len(clear), is_cut=conversation.is_cut)
     last_place = -1
     answered = []
     for answer in answers:
@@ -87,20 +87,24 @@ def _check_clear(item: Item, answer: Answer) -> None:
         raise WrongAnswer(f"{answer.status} {answer.problem} for {item.id!r} is not documented")
 
 
-def _read_answers(received: bytes, by_id: dict[bytes, tuple[int, Item]], *, is_cut: bool) -> list[Answer]:
+def _read_answers(received: bytes, by_id: dict[bytes, tuple[int, Item]], clear: int, *, is_cut: bool) -> list[Answer]:
+    """Return the answers. `clear`: how many of them are for well-formed requests."""
     answers: list[Answer] = []
     rest = received
     while rest:
         if answers and answers[-1].is_last:
             raise WrongAnswer(f"bytes behind the last answer: {rest[:100]!r}")
-        head = rest.partition(b"\r\n\r\n")[0]
+        head, _, behind = rest.partition(b"\r\n\r\n")
         while head.startswith(b"HTTP/1.1 100 "):
-            rest = rest[len(head) + 4 :]
-            head = rest.partition(b"\r\n\r\n")[0]
+            rest = behind
+            head, _, behind = rest.partition(b"\r\n\r\n")
         found = _ID.search(head)
         _, item = by_id.get(found[1], (0, None)) if found else (0, None)
+        # Behind a request that is cut off, a HEAD can be a part of that request, which has another method.
+        has_no_body = len(answers) < clear or not behind or behind.startswith(b"HTTP/")
+        is_head = item is not None and item.method == "HEAD" and has_no_body
         try:
-            read = _read_answer(rest, "HEAD" if item is not None and item.method == "HEAD" else "GET")
+            read = _read_answer(rest, "HEAD" if is_head else "GET")
         except h11.RemoteProtocolError as error:
             raise WrongAnswer(f"h11 cannot read the answer: {error}: {rest[:200]!r}") from None
         if read is None:
