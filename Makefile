@@ -32,7 +32,7 @@ test-e2e: .venv/e2e ## Build the containers and test how they survive failures u
 	.venv/bin/pytest -m e2e tests/e2e tests/browser tests/clients tests/prometheus
 
 .PHONY: fuzz
-fuzz: .venv/dev | $(UV) ## Send more than a million bad, odd and good requests, and look for a wrong answer (20 minutes)
+fuzz: .venv/dev | $(UV) ## Send more than a million bad, odd and good requests, and look for a wrong answer (10 minutes)
 	$(SYNC) --inexact --group fuzz
 	.venv/bin/python -m tests.fuzz
 
