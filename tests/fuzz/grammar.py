@@ -4,6 +4,7 @@
 """
 
 import re
+from itertools import pairwise
 from random import Random
 from typing import Final, NamedTuple
 
@@ -155,8 +156,11 @@ def make_conversation(seed: int, number: int) -> Conversation:
 def _pieces(rng: Random, data: bytes) -> tuple[bytes, ...]:
     if rng.random() < 0.6:
         return (data,)
-    if len(data) < 300 and rng.random() < 0.1:
-        return tuple(data[at : at + 1] for at in range(len(data)))
+    if rng.random() < 0.1:
+        # Not more bytes one by one: a busy client would need seconds, and the service waits for two after a refusal.
+        start = rng.randrange(len(data) + 1)
+        ends = [*range(start, min(start + 30, len(data))), len(data)]
+        return (data[:start], *[data[at:end] for at, end in pairwise(ends)])
     ends = sorted({rng.randrange(len(data) + 1) for _ in range(rng.randint(1, 6))} | {len(data)})
     return tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
@@ -188,8 +192,10 @@ def _target(rng: Random, call: Call, method: str) -> tuple[bytes, bool]:
         path = re.sub(rb"{.*}", rng.choice(_FILES if "{file}" in call.path else _NAMES), path)
         belongs = b"%2f" not in path
     query = b""
-    if call.path == "/events":  # no answer may be without end
-        query = b"?type=nothing"
+    if call.path == "/events":
+        query = rng.choice(
+            (b"", b"?type=nothing", b"?type=order_placed,order_completed", b"?after=1-1", b"?type=summary")
+        )
     elif rng.random() < (0.7 if call.query else 0.03):
         query = b"?" + b"&".join(rng.choices(PARAMETERS, k=rng.choice((1, 1, 1, 2, 4))))
     match rng.randrange(40):
@@ -234,7 +240,7 @@ def _clear(rng: Random, call: Call, request_id: bytes) -> Item:
             fields.append(rng.choice((b"Content-Type: text/plain", b"Content-Type:", b"Content-Type: \xff", b"X: y")))
         framed = _framed(rng, body.data, fields)
     version, is_last = b"1.1", False
-    if rng.random() < 0.02:
+    if rng.random() < 0.02 or call.path == "/events":  # a stream of events is always the last answer
         fields.append(b"Connection: close")
         is_last = True
     elif rng.random() < 0.01 and not any(

@@ -42,7 +42,7 @@ def judge(conversation: Conversation, received: bytes) -> Verdict:
     """Return what became of the requests. Raise WrongAnswer if anything is wrong."""
     by_id = {item.id: (place, item) for place, item in enumerate(conversation.items)}
     clear, is_open = _clear_items(conversation.items)
-    answers = _read_answers(received, by_id, len(clear), is_cut=conversation.is_cut)
+    answers = _read_answers(received, by_id, len(clear))
     last_place = -1
     answered = []
     for answer in answers:
@@ -87,7 +87,7 @@ def _check_clear(item: Item, answer: Answer) -> None:
         raise WrongAnswer(f"{answer.status} {answer.problem} for {item.id!r} is not documented")
 
 
-def _read_answers(received: bytes, by_id: dict[bytes, tuple[int, Item]], clear: int, *, is_cut: bool) -> list[Answer]:
+def _read_answers(received: bytes, by_id: dict[bytes, tuple[int, Item]], clear: int) -> list[Answer]:
     """Return the answers. `clear`: how many of them are for well-formed requests."""
     answers: list[Answer] = []
     rest = received
@@ -107,10 +107,10 @@ def _read_answers(received: bytes, by_id: dict[bytes, tuple[int, Item]], clear: 
             read = _read_answer(rest, "HEAD" if is_head else "GET")
         except h11.RemoteProtocolError as error:
             raise WrongAnswer(f"h11 cannot read the answer: {error}: {rest[:200]!r}") from None
+        if read is None and b"content-type: text/event-stream" in head:  # has no end
+            return [*answers, Answer(200, found[1] if found else b"", "", is_replayed=False, is_last=True)]
         if read is None:
-            if not is_cut and b"text/event-stream" not in head:
-                raise WrongAnswer(f"the answer is not complete: {rest[:200]!r}")
-            return answers
+            raise WrongAnswer(f"the answer is not complete: {rest[:200]!r}")
         answer, rest = read
         answers.append(answer)
     return answers

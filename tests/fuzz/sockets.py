@@ -35,6 +35,9 @@ _PATIENCE: Final = 30.0
 _MAX_GROWTH: Final = 48
 """MiB by which the memory of the service may grow after the first quarter of a run: caches have their limits."""
 
+_STREAM: Final = b"content-type: text/event-stream"
+"""Of the answers that have no end."""
+
 _MAX_FINDINGS: Final = 10
 """After so many, more of them tell nothing new."""
 
@@ -106,7 +109,7 @@ async def _send_batch(port: int, report: Report, first: int, cases: int) -> None
             try:
                 received = await asyncio.wait_for(_converse(port, conversation), _PATIENCE)
                 _note(report, conversation, received)
-            except (WrongAnswer, OSError, TimeoutError) as error:
+            except (WrongAnswer, OSError, RuntimeError) as error:  # uvloop raises the latter if the service resets
                 sent = b"".join(conversation.pieces)
                 report.findings.append(
                     f"connection {number}: {error!r}\n  sent: {sent[:3000]!r}\n  received: {received[:3000]!r}"
@@ -116,7 +119,7 @@ async def _send_batch(port: int, report: Report, first: int, cases: int) -> None
 
 
 async def _converse(port: int, conversation: Conversation) -> bytes:
-    """Send everything, then the end of the client's side. Return all that comes until the service closes, too."""
+    """Send everything, then the client's end. Return what comes until the service closes, or a stream begins."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**26)
     try:
         for place, piece in enumerate(conversation.pieces):
@@ -126,12 +129,12 @@ async def _converse(port: int, conversation: Conversation) -> bytes:
         if conversation.is_cut:
             return b""
         writer.write_eof()
-        received = []
+        received = bytearray()
         while part := await reader.read(2**20):
-            received.append(part)
-            if b"content-type: text/event-stream" in part:  # has no end
+            received += part
+            if _STREAM in received[-len(part) - len(_STREAM) :]:
                 break
-        return b"".join(received)
+        return bytes(received)
     finally:
         writer.close()
 
