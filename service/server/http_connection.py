@@ -301,7 +301,7 @@ class HttpConnection(asyncio.Protocol):
             elif name == b"expect":
                 expects = value.lower() == b"100-continue"
             elif name == b"transfer-encoding":
-                codings += value.lower()
+                codings += value.lower() or b"none"
         if version not in ("1.1", "1.0"):
             self._refuse(UnsupportedHttpVersion(f"Use HTTP/1.1, not HTTP/{version}."))
         elif hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112, section 3.2
