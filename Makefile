@@ -32,7 +32,8 @@ test-e2e: .venv/e2e ## Build the containers and test how they survive failures u
 	.venv/bin/pytest -m e2e tests/e2e tests/browser tests/clients tests/prometheus
 
 .PHONY: fuzz
-fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the description of the API (5 minutes)
+fuzz: .venv/dev | $(UV) ## Send more than a million bad, odd and good requests, and look for a wrong answer (10 minutes)
+	$(SYNC) --inexact --group fuzz
 	.venv/bin/python -m tests.fuzz
 
 .PHONY: failover

@@ -292,7 +292,7 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange = Exchange(
             method.decode(), self._target, self._headers, http_1_0=version == "1.0", keep_alive=keep_alive
         )
-        hosts, length, expects, is_chunked = 0, 0, False, False
+        hosts, length, expects, codings = 0, 0, False, b""
         for name, value in self._headers:
             if name == b"host":
                 hosts += 1
@@ -301,13 +301,14 @@ class HttpConnection(asyncio.Protocol):
             elif name == b"expect":
                 expects = value.lower() == b"100-continue"
             elif name == b"transfer-encoding":
-                is_chunked = True
+                codings += value.lower() or b"none"
         if version not in ("1.1", "1.0"):
             self._refuse(UnsupportedHttpVersion(f"Use HTTP/1.1, not HTTP/{version}."))
         elif hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112, section 3.2
             self._refuse(MalformedRequest("Send one Host header."))
-        elif is_chunked and version == "1.0":  # RFC 9112, section 6.1
-            self._refuse(MalformedRequest("HTTP/1.0 has no Transfer-Encoding: send a Content-Length."))
+        elif codings and (codings != b"chunked" or version == "1.0"):  # RFC 9112, section 6.1
+            # The parser takes `gzip, chunked`, too: the compressed bytes would be read as JSON.
+            self._refuse(MalformedRequest("Send no Transfer-Encoding but chunked, and none at all in HTTP/1.0."))
         elif len(self._headers) > MAX_HEADER_FIELDS:
             self._refuse(HeadTooLarge(f"The request has more than {MAX_HEADER_FIELDS} header fields."))
         elif length > MAX_BODY_BYTES:

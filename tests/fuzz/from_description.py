@@ -1,4 +1,4 @@
-"""Starts a service on an empty shop, and lets schemathesis send requests to it."""
+"""Starts a service on an empty shop, and lets schemathesis send requests to it: also in sequences, along links."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fuzz.checks import errors_in_log, findings_of_audit
 from tests.support.service_process import ServiceProcess
 
 HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ def run(*options: str) -> tuple[subprocess.CompletedProcess[str], set[tuple[str,
     Also return the calls that were made: method and path.
     """
     with tempfile.TemporaryDirectory() as folder:
-        service = ServiceProcess(Path(folder), durability="none", log_level="error")
+        service = ServiceProcess(Path(folder), durability="none", log_format="json")
         try:
             service.wait_until_ready()
             for stock in (10, 1000):  # 1 and 2: the ids of the examples
@@ -44,7 +45,8 @@ def run(*options: str) -> tuple[subprocess.CompletedProcess[str], set[tuple[str,
                 text=True,
                 check=False,
             )
-            assert service.stderr == "", f"the service logged an error: {service.stderr[:2000]}"
+            assert not errors_in_log(service), f"the service logged an error: {errors_in_log(service)[0][:3000]}"
+            assert not findings_of_audit(service)
             calls = re.findall(r'http_requests_total{method="(.+?)",route="(.+?)"', service.client.get("/metrics").text)
             return done, set(calls)
         finally:
