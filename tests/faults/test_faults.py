@@ -20,9 +20,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 async def test_nothing_is_lost_or_done_twice_under_faults(
     tmp_path: Path, setup: Setup, workers: int, names: tuple[str, ...]
 ) -> None:
-    result = await run(
-        tmp_path, seed=1, setup=setup, workers=workers, faults=len(names), only=names, longest=0.4
-    )
+    result = await run(tmp_path, seed=1, setup=setup, workers=workers, faults=len(names), only=names, longest=0.4)
     assert not result.violations, result.violations
     assert result.summary["faults"] == len(names) + 1
     assert result.summary["outcomes"]["done"] > 100, result.summary
