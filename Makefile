@@ -39,6 +39,14 @@ fuzz: .venv/dev ## Send thousands of requests that schemathesis makes from the d
 failover: .venv/dev ## Kill, freeze and cut off primaries with replicas and sentinels under load, and count lost orders (20 minutes)
 	.venv/bin/python -m tests.failover
 
+.PHONY: faults
+faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (20 minutes)
+	.venv/bin/python -m tests.faults
+
+.PHONY: mutants
+mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign finds it (5 minutes)
+	.venv/bin/python -m tests.faults.mutants
+
 .PHONY: vulnerabilities
 vulnerabilities: | $(UV) ## Look up all locked packages in the database of known vulnerabilities (needs the internet)
 	@mkdir -p dist

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -56,7 +57,9 @@ def main() -> int:
         )
         print_result(result, time.monotonic() - began)
         ok = ok and not result.violations
-    if not ok or options.folder:
+    if ok and not options.folder:
+        shutil.rmtree(folder)
+    else:
         print(f"the histories are in {folder}")
     return 0 if ok else 1
 

@@ -15,7 +15,7 @@ from tests.faults.checker import State, summary, violations
 from tests.faults.faults import ALL, faults_for, plan
 from tests.faults.history import History
 from tests.faults.workload import Clients
-from tests.faults.world import Setup, World
+from tests.faults.world import HEALTHY_SECONDS, Setup, World
 from tests.support.command_line import HoldfastCommand
 from tests.support.waiting import eventually
 
@@ -54,19 +54,24 @@ async def run(
             await eventually(lambda: clients.confirmed > 20, "the first operations")
             possible = [name for name in faults_for(world) if not only or name in only]
             for name in [*plan(possible, faults, rng), "kill_engine"]:
-                await _break(world, clients, name, rng, longest)
-        state = await asyncio.to_thread(_read_state, world)
+                if not await _break(world, clients, name, rng, longest):
+                    break
+        if (history.faults[-1].healthy or 0) > HEALTHY_SECONDS:  # then nothing can be read
+            found = {"healthy_again": [f"the service was not healthy again after {history.faults[-1].name}"]}
+        else:
+            state = await asyncio.to_thread(_read_state, world)
+            (folder / "state.json").write_text(json.dumps(vars(state), indent=1))
+            found = violations(history, state)
     history.close()
-    (folder / "state.json").write_text(json.dumps(vars(state), indent=1))
     by_fault: dict[str, tuple[int, float]] = {}
     for fault in history.faults:
         count, seconds = by_fault.get(fault.name, (0, 0.0))
         by_fault[fault.name] = count + 1, max(seconds, fault.healthy or 0)
-    return Result(violations(history, state), summary(history), world.missing, by_fault)
+    return Result(found, summary(history), world.missing, by_fault)
 
 
-async def _break(world: World, clients: Clients, name: str, rng: random.Random, longest: float) -> None:
-    """Let one fault happen for a random time, and wait until the service is healthy again."""
+async def _break(world: World, clients: Clients, name: str, rng: random.Random, longest: float) -> bool:
+    """Let one fault happen for a random time. Return whether the service is healthy again soon."""
     history = clients.history
     record = history.begin_fault(name)
     async with ALL[name](world, rng, record, history.now):
@@ -75,6 +80,7 @@ async def _break(world: World, clients: Clients, name: str, rng: random.Random, 
     record.healthy = await world.seconds_until_healthy(lambda: clients.confirmed)
     history.end_fault(record)
     await asyncio.sleep(rng.uniform(0, longest / 2))
+    return record.healthy <= HEALTHY_SECONDS
 
 
 def _read_state(world: World) -> State:

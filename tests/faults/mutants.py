@@ -150,9 +150,11 @@ MUTANTS: Final = (
         "replica",
     ),
     Mutant(
-        "a script that Redis has forgotten is not sent again",
-        (Patch("service/storage/client.py", 'if error.code != "NOSCRIPT":\n                raise', "raise"),),
+        "the embedded engine is not started again",
+        (Patch("service/engine/launcher.py", "elif process.poll() is not None:", "elif False:"),),
         "healthy_again",
+        ("kill_engine",),
+        "embedded",
     ),
 )
 

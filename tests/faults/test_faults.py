@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 @pytest.mark.parametrize(
     ("setup", "workers", "names"),
     [
-        ("embedded", 1, ("kill_engine", "freeze_worker", "flush_scripts", "no_memory")),
-        ("own", 3, ("kill_worker", "cut_before_reply", "cut_during_write", "late_commands")),
+        ("own", 1, ("cut_before_reply", "cut_during_write", "late_commands", "flush_scripts")),
+        ("embedded", 3, ("kill_worker", "freeze_engine", "no_memory")),
     ],
 )
 async def test_nothing_is_lost_or_done_twice_under_faults(

@@ -107,7 +107,7 @@ class World:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return
-            self.missing["disk"] = f"a small file system cannot be mounted: {done.stderr.strip()}"
+            self.missing["disk"] = f"a small file system cannot be mounted: {done.stderr.splitlines()[0]}"
         self.missing.setdefault("disk", "there is no `mount`")
         self.has_disk = False
 
