@@ -285,6 +285,7 @@ def faults_for(world: World) -> list[str]:
 
 def plan(names: list[str], count: int, rng: random.Random) -> list[str]:
     """Return `count` of these faults in random order, each as often as the others."""
+    assert names, "this set-up has none of these faults"
     planned: list[str] = []
     while len(planned) < count:
         planned += rng.sample(names, len(names))

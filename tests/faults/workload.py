@@ -132,7 +132,7 @@ class Clients:
         await self._run(client, rng, "give_back", "POST", path, body=body, key=self._key(rng, 0.8))
 
     async def _move(self, client: int, rng: random.Random) -> None:
-        change = rng.randint(10, 40) if rng.random() < 0.7 else -rng.randint(1, 20)
+        change = rng.randint(10, 30) if rng.random() < 0.6 else -rng.randint(1, 20)  # a little less than is sold
         body = {"change": change, "reason": f"op-{self.history.next_number}"}
         path = f"/products/{rng.choice(PRODUCTS)}/stock"
         await self._run(client, rng, "move", "POST", path, body=body, key=self._key(rng, 0.8))

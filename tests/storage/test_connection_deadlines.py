@@ -101,7 +101,7 @@ async def test_replies_that_arrive_when_the_connection_is_given_up_are_not_calle
     with capture_logs() as logs:
         async with MultiplexedConnection(engine_url, timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
             await connection.send("PING")
-            late = connection.send("BLPOP", "nothing", 2 * SHORT_TIMEOUT)
+            late = connection.send("BLPOP", "nothing", str(2 * SHORT_TIMEOUT))
             await asyncio.sleep(0)
             for _ in range(2):  # the first time, replies that came meanwhile are waited for
                 time.sleep(1.5 * SHORT_TIMEOUT)  # noqa: ASYNC251  # the process is busy with something else
