@@ -181,16 +181,21 @@ class World:
         """Kill the engine. The service starts the embedded one again, this method any other."""
         pid = await asyncio.to_thread(lambda: self.engine_pid)
         if self.engines:
-            self.primary.kill()
+            await self._kill(self.primary)
             await asyncio.to_thread(self.primary.start)
         else:
             os.kill(pid, signal.SIGKILL)
             await self.wait(lambda: pid not in processes_in(self.service.data_dir), "the end of the engine")
 
+    async def _kill(self, engine: ReplicatedEngine) -> None:
+        """Kill an engine, and wait until its child has ended, too, which rewrites the file: it keeps the port open."""
+        await asyncio.to_thread(engine.kill)
+        await asyncio.to_thread(wait_for_no_processes_in, engine.folder)
+
     async def promote(self) -> None:
         """Kill the primary, let the replica take its place, and make the old one its replica."""
         old, new = self.engines
-        old.kill()
+        await self._kill(old)
         new.replies("REPLICAOF", "NO", "ONE")
         self.engines.reverse()
         self.network.engine_url = f"redis://127.0.0.1:{new.port}"
