@@ -40,6 +40,14 @@ fuzz: .venv/dev | $(UV) ## Send more than a million bad, odd and good requests, 
 failover: .venv/dev ## Kill, freeze and cut off primaries with replicas and sentinels under load, and count lost orders (20 minutes)
 	.venv/bin/python -m tests.failover
 
+.PHONY: faults
+faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (12 minutes)
+	.venv/bin/python -m tests.faults
+
+.PHONY: mutants
+mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign finds it (4 minutes)
+	.venv/bin/python -m tests.faults.mutants
+
 .PHONY: vulnerabilities
 vulnerabilities: | $(UV) ## Look up all locked packages in the database of known vulnerabilities (needs the internet)
 	@mkdir -p dist

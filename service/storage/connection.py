@@ -355,6 +355,8 @@ class MultiplexedConnection:
         admission = self._admission = AdmissionLimit(self._max_in_flight)
         self._flush()
         while data := await reader.read(_READ_SIZE):
+            if self._writer is not writer:
+                return  # Holdfast closed it, and has said why: no command waits for these replies any more
             self._last_reply_at = self._loop.time()
             arrived_at = perf_counter()
             replies.feed(data)

@@ -96,6 +96,23 @@ async def test_commands_fail_immediately_after_redis_was_hanging_for_the_timeout
         assert await outcome(command) is StorageUnavailable
 
 
+async def test_replies_that_arrive_when_the_connection_is_given_up_are_not_called_unexpected(engine_url: str) -> None:
+    """A busy process reads the replies and notices the timeout at the same moment."""
+    with capture_logs() as logs:
+        async with MultiplexedConnection(engine_url, timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
+            await connection.send("PING")
+            late = connection.send("BLPOP", "nothing", str(2 * SHORT_TIMEOUT))
+            await asyncio.sleep(0)
+            for _ in range(2):  # the first time, replies that came meanwhile are waited for
+                time.sleep(1.5 * SHORT_TIMEOUT)  # noqa: ASYNC251  # the process is busy with something else
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            assert await outcome(late) is OutcomeUnknown
+            await wait_for_recovery(connection)
+    [reason] = [entry["reason"] for entry in logs if "reason" in entry]
+    assert reason == f"no reply within {SHORT_TIMEOUT} s"
+
+
 @pytest.mark.parametrize("fault", ["closes connections", "sends garbage"])
 async def test_reconnecting_slows_down_when_the_server_ends_every_connection(network: Network, fault: str) -> None:
     """A Redis at its maxclients limit ends them. The pause doubles from 10 ms, so eight attempts take half a second."""

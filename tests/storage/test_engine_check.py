@@ -117,7 +117,7 @@ async def test_after_a_failover_the_store_connects_again_and_finds_the_new_prima
             assert not await place(store)
             with pytest.raises(UnsupportedRedis, match="replica"):
                 await eventually(store.check)
-            network.engine_path = other_url.removeprefix("unix://")
+            network.engine_url = other_url
             await eventually(lambda: network.accepted > accepted, "another connection")
             await eventually(lambda: checked(store), "the new primary")
             await store.products.add(new_mug(id=2, stock=10))

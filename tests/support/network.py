@@ -5,7 +5,7 @@ import contextlib
 import ssl
 import time
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from service.storage.connection import MultiplexedConnection
 
@@ -28,7 +28,8 @@ class Network:
     """A TCP port in front of the engine. A test can hold back commands or replies, and cut connections."""
 
     def __init__(self, engine_url: str, tls: ssl.SSLContext | None = None) -> None:
-        self.engine_path = unquote(engine_url.removeprefix("unix://"))
+        self.engine_url = engine_url
+        """`unix://` or `redis://`. A test may change it: then new connections lead to another engine."""
         self.tls = tls
         self.port = 0
         self.chunks: list[bytes] = []
@@ -40,6 +41,8 @@ class Network:
         self.replies_pass.set()
         self.reply_bytes = MEBIBYTE
         """How many bytes of a reply are passed on at a time."""
+        self.delay = 0.0
+        """Seconds by which each piece of a reply is late."""
         self.cut_after: int | None = None
         """How many bytes of commands still pass before the connection is cut."""
         self.closes_new_connections = False
@@ -94,7 +97,11 @@ class Network:
         task.add_done_callback(self.tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        engine_reader, engine_writer = await asyncio.open_unix_connection(self.engine_path)
+        try:
+            engine_reader, engine_writer = await self._connect_engine()
+        except OSError:  # the engine is down
+            writer.transport.abort()
+            return
         tasks = [
             asyncio.create_task(self._pass_commands(reader, engine_writer)),
             asyncio.create_task(self._pass_replies(engine_reader, writer)),
@@ -109,6 +116,12 @@ class Network:
             end.transport.abort()
             with contextlib.suppress(OSError):
                 await end.wait_closed()
+
+    async def _connect_engine(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.engine_url.startswith("redis://"):
+            address = urlsplit(self.engine_url)
+            return await asyncio.open_connection(address.hostname, address.port)
+        return await asyncio.open_unix_connection(unquote(self.engine_url.removeprefix("unix://")))
 
     async def _pass_commands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(MEBIBYTE):
@@ -125,6 +138,8 @@ class Network:
     async def _pass_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(self.reply_bytes):
             await self.replies_pass.wait()
+            if self.delay:
+                await asyncio.sleep(self.delay)
             writer.write(data)
             await writer.drain()
 

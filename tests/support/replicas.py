@@ -26,12 +26,15 @@ PASSWORD = "a p@ss/word:#?%"
 class ReplicatedEngine:
     """An engine or a sentinel: a process with a port and a directory. It can be killed, frozen and started again."""
 
-    def __init__(self, folder: Path, *options: str, sentinel: bool = False, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, *options: str, sentinel: bool = False, password: str = "", prefix: Sequence[str] = ()
+    ) -> None:
+        """`prefix`: a program that starts the engine, with its arguments."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.folder = folder
         self._password = password
-        self._command = [str(get_binary_path())]
+        self._command = [*prefix, str(get_binary_path())]
         if sentinel:
             config = folder / "sentinel.conf"
             lines = [option.replace("PORT", str(self.port)) for option in options]

@@ -1,0 +1,131 @@
+"""Runs a campaign: clients, faults one after the other, and at the end the check."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from httpx2 import Client
+
+from tests.faults.checker import State, summary, violations
+from tests.faults.faults import ALL, faults_for, plan
+from tests.faults.history import History
+from tests.faults.workload import Clients
+from tests.faults.world import HEALTHY_SECONDS, Setup, World
+from tests.support.command_line import HoldfastCommand
+from tests.support.waiting import eventually
+
+
+@dataclass
+class Result:
+    """What a run found. `violations`: texts by the name of the check. `missing`: what this machine does not have."""
+
+    violations: dict[str, list[str]]
+    summary: dict[str, Any]
+    missing: dict[str, str]
+    by_fault: dict[str, tuple[int, float]]
+    """How often there was each fault, and the longest time in seconds until the service was healthy again."""
+
+
+async def run(
+    folder: Path,
+    *,
+    seed: int,
+    setup: Setup,
+    workers: int,
+    faults: int,
+    only: Sequence[str] = (),
+    disk: bool = False,
+    clocks: bool = False,
+    longest: float = 1.2,
+) -> Result:
+    """Run one campaign. The existing folder gets the history, and the state at the end.
+
+    `only`: these faults. `longest`: the seconds that a fault lasts at most; the pause behind it is up to half as long.
+    """
+    rng = random.Random(seed)
+    history = History(folder / "history.jsonl")
+    async with World(folder / "world", setup, workers, disk=disk, clocks=clocks) as world:
+        async with Clients(world.service.port, history, seed=seed) as clients:
+            await eventually(lambda: clients.confirmed > 20, "the first operations")
+            possible = [name for name in faults_for(world) if not only or name in only]
+            for name in [*plan(possible, faults, rng), "kill_engine"]:
+                if not await _break(world, clients, name, rng, longest):
+                    break
+        if (history.faults[-1].healthy or 0) > HEALTHY_SECONDS:  # then nothing can be read
+            found = {"healthy_again": [f"the service was not healthy again after {history.faults[-1].name}"]}
+        else:
+            state = await asyncio.to_thread(_read_state, world)
+            (folder / "state.json").write_text(json.dumps(vars(state), indent=1))
+            found = violations(history, state)
+    history.close()
+    by_fault: dict[str, tuple[int, float]] = {}
+    for fault in history.faults:
+        count, seconds = by_fault.get(fault.name, (0, 0.0))
+        by_fault[fault.name] = count + 1, max(seconds, fault.healthy or 0)
+    return Result(found, summary(history), world.missing, by_fault)
+
+
+async def _break(world: World, clients: Clients, name: str, rng: random.Random, longest: float) -> bool:
+    """Let one fault happen for a random time. Return whether the service is healthy again soon."""
+    history = clients.history
+    record = history.begin_fault(name)
+    async with ALL[name](world, rng, record, history.now):
+        await asyncio.sleep(rng.uniform(0.1, longest))
+    record.undone = record.undone or history.now()
+    record.healthy = await world.seconds_until_healthy(lambda: clients.confirmed)
+    history.end_fault(record)
+    await asyncio.sleep(rng.uniform(0, longest / 2))
+    return record.healthy <= HEALTHY_SECONDS
+
+
+def _read_state(world: World) -> State:
+    """Wait until overdue holds are released, and read everything."""
+    with world.client() as redis:
+
+        def now_ms() -> int:
+            seconds, microseconds = redis.time()
+            return int(seconds) * 1000 + int(microseconds) // 1000
+
+        give_up = time.monotonic() + 5
+        while redis.zcount("{shop}:holds", 0, now_ms()) and time.monotonic() < give_up:
+            time.sleep(0.1)
+        with Client(base_url=f"http://127.0.0.1:{world.service.port}", timeout=10) as client:
+            listed: dict[int, str] = {}
+            path = "/orders?limit=1000"
+            while path:
+                page = client.get(path)
+                listed |= {order["id"]: order["status"] for order in page.json()}
+                path = page.links.get("next", {}).get("url", "")
+        while True:  # until no hold expires between two reads
+            last = redis.xrevrange("{shop}:events", count=1)
+            state = State(
+                now_ms=now_ms(),
+                products={int(name): fields for name, fields in _hashes(redis, "{shop}:product:").items()},
+                orders={int(name): fields for name, fields in _hashes(redis, "{shop}:order:").items()},
+                customers=_hashes(redis, "{shop}:customer:"),
+                events=[(int(id_.split("-")[0]), fields) for id_, fields in redis.xrange("{shop}:events")],
+                listed=listed,
+                reads_are_confirmed=world.setup != "replica",
+            )
+            if redis.xrevrange("{shop}:events", count=1) == last:
+                break
+    url = world.engine_url
+    audit = HoldfastCommand(world.folder, HOLDFAST_REDIS_URL=url)("audit")
+    state.audit = "" if audit.returncode == 0 else (audit.stdout + audit.stderr)[-2000:]
+    # Where no confirmed write is lost, no reserved id is taken by another order.
+    marks = ["Traceback"] if world.setup == "replica" else ["Traceback", "order_ids_dropped"]
+    state.log = [line for line in world.service.stderr.splitlines() if any(mark in line for mark in marks)]
+    return state
+
+
+def _hashes(redis: Any, prefix: str) -> dict[str, dict[str, str]]:
+    names = list(redis.scan_iter(f"{prefix}*", count=1000))
+    with redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.hgetall(name)
+        return {name.removeprefix(prefix): fields for name, fields in zip(names, pipeline.execute(), strict=True)}

@@ -1,0 +1,205 @@
+"""Runs `make mutants`: breaks a copy of Holdfast, in one place after the other, and lets the campaign find it."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.faults.world import Setup
+
+CHECKOUT: Final = Path(__file__).parents[2]
+
+
+class Patch(NamedTuple):
+    """A text that occurs once in a file, and the wrong one that takes its place."""
+
+    file: str
+    right: str
+    wrong: str
+
+
+class Mutant(NamedTuple):
+    """A fault of Holdfast. `caught_by`: the check that must find it, under these faults."""
+
+    name: str
+    patches: tuple[Patch, ...]
+    caught_by: str
+    faults: tuple[str, ...] = ("flush_scripts",)
+    setup: Setup = "own"
+
+
+_ORDERS: Final = "service/storage/orders.py"
+_CONNECTION: Final = "service/storage/connection.py"
+_PLACE: Final = "lua/place_order.lua"
+
+MUTANTS: Final = (
+    Mutant(
+        "an id is given back after an unknown outcome",
+        (Patch(_ORDERS, "except (StorageUnavailable, Overloaded, UnsupportedRedis):", "except Exception:"),),
+        "log_is_clean",
+        ("cut_before_reply",),
+    ),
+    Mutant(
+        "a key is replayed without a look at the fingerprint",
+        (Patch(_PLACE, "if first_fingerprint and first_fingerprint ~= fingerprint then return {'reused'} end", ""),),
+        "expected_answers",
+    ),
+    Mutant(
+        "a cancelled order is released again",
+        (
+            Patch(
+                "lua/cancel_order.lua",
+                "if status ~= 'pending' then return {status} end",
+                "if status == 'completed' then return {status} end",
+            ),
+        ),
+        "conservation",
+    ),
+    Mutant(
+        "an order is confirmed before Redis has replied",
+        (
+            Patch(_ORDERS, "from collections.abc import", "import asyncio\nimport time\nfrom collections.abc import"),
+            Patch(_ORDERS, 'await client.run(\n                    "place', 'await _early(client,\n "place'),
+            Patch(
+                _ORDERS,
+                "def _counted(",
+                "async def _early(client, *args):\n"
+                "    task = asyncio.ensure_future(client.run(*args))\n"
+                "    done, _ = await asyncio.wait([task], timeout=0.05)\n"
+                "    if done:\n"
+                "        return task.result()\n"
+                "    task.add_done_callback(lambda task: task.exception())\n"
+                "    prices = ['1.00'] * sum(':product:' in key for key in args[1])\n"
+                "    return ['placed', '1.00', str(int(time.time() * 1000)), '', *prices]\n\n\n"
+                "def _counted(",
+            ),
+        ),
+        "acknowledged_orders",
+        ("cut_before_write", "freeze_engine"),
+    ),
+    Mutant(
+        "a change is sent again when the connection breaks",
+        (
+            Patch(
+                _CONNECTION,
+                "if not pending.safe_to_repeat:\n                self._fail(pending, OutcomeUnknown(reason))",
+                "if False:\n                pass",
+            ),
+        ),
+        "one_effect",
+        ("cut_before_reply",),
+    ),
+    Mutant(
+        "an unknown outcome is called: nothing was done",
+        (
+            Patch(
+                _CONNECTION,
+                "if not pending.safe_to_repeat:\n                self._fail(pending, OutcomeUnknown(reason))",
+                "if not pending.safe_to_repeat:\n                self._fail(pending, StorageUnavailable(reason))",
+            ),
+        ),
+        "one_effect",
+        ("cut_before_reply",),
+    ),
+    Mutant(
+        "an Idempotency-Key is not written",
+        (Patch(_PLACE, "redis.call('HSET', outcome_key, 'fingerprint', fingerprint, 'order', order_id)", ""),),
+        "one_order_per_key",
+    ),
+    Mutant(
+        "holds do not expire",
+        (Patch("service/storage/sweeper.py", "await expired_holds.expire_due(batch)", "1.0"),),
+        "deadlines",
+    ),
+    Mutant(
+        "an order is completed after its deadline",
+        (
+            Patch("lua/complete_order.lua", "if now_ms >= tonumber(expires_at) then return {'expired'} end", ""),
+            Patch("service/storage/sweeper.py", "asyncio.sleep(pause)", "asyncio.sleep(1)"),
+        ),
+        "deadlines",
+        ("freeze_engine",),
+    ),
+    Mutant(
+        "a cancelled order still counts for its customer",
+        (Patch("lua/cancel_order.lua", "in ipairs(new_units) do", "in ipairs({}) do"),),
+        "customer_counts",
+    ),
+    Mutant(
+        "a customer gets one unit more than the limit",
+        (Patch(_PLACE, "already + quantity > tonumber(limit) then", "already + quantity > tonumber(limit) + 1 then"),),
+        "never_oversold",
+    ),
+    Mutant(
+        "a Redis that may delete keys is used",
+        (Patch("service/storage/requirements.py", 'found.get("maxmemory-policy") != "noeviction"', "False"),),
+        "unsafe_redis",
+        ("eviction",),
+    ),
+    Mutant(
+        "too few replicas are enough",
+        (Patch("service/storage/replication.py", "elif result < replication.replicas:", "elif result < 0:"),),
+        "acknowledged_orders",
+        ("promote_late_replica",),
+        "replica",
+    ),
+    Mutant(
+        "the embedded engine is not started again",
+        (Patch("service/engine/launcher.py", "elif process.poll() is not None:", "elif False:"),),
+        "healthy_again",
+        ("kill_engine",),
+        "embedded",
+    ),
+)
+
+
+def find(mutant: Mutant, seed: int) -> set[str]:
+    """Break a copy of Holdfast, run a short campaign with it, and return the checks that found something."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-mutant-") as name:
+        copy = Path(name)
+        for part in ("service", "lua", "tests"):
+            shutil.copytree(CHECKOUT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for file, right, wrong in mutant.patches:
+            text = (copy / file).read_text()
+            assert text.count(right) == 1, f"{mutant.name}: {file} has the text {text.count(right)} times"
+            (copy / file).write_text(text.replace(right, wrong))
+        command = [sys.executable, "-m", "tests.faults", "--plain", "--setup", mutant.setup, "--workers", "1"]
+        command += ["--faults", "3", "--seed", str(seed), "--folder", str(copy / "run"), "--only", *mutant.faults]
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        found = set(re.findall(r"VIOLATED (\w+)", done.stdout))
+        if not found:
+            print(done.stdout[-2000:], done.stderr[-2000:])
+        return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="a part of the name")
+    options = parser.parse_args()
+    mutants = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.name]
+    caught = 0
+    for mutant in mutants:
+        began = time.monotonic()
+        found = find(mutant, options.seed)
+        is_caught = mutant.caught_by in found
+        caught += is_caught
+        others = ", ".join(sorted(found - {mutant.caught_by})) or "none"
+        print(
+            f"{'caught' if is_caught else 'NOT CAUGHT':10} {mutant.name:52} by {mutant.caught_by}; also by: {others}"
+            f" ({time.monotonic() - began:.0f} s)",
+            flush=True,
+        )
+    print(f"{caught} of {len(mutants)} mutants are caught")
+    return 0 if caught == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
