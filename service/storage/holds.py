@@ -41,6 +41,8 @@ class Holds:
                 )
             case ["absent"]:  # archived after it was read
                 raise await self._orders.absence(order_id)
+            case ["expired"]:
+                raise await self._expire(order)
             case [word]:
                 raise _ended(order, word, "complete_order")
             case _:
@@ -94,10 +96,23 @@ class Holds:
                 raise OrderCompleted(order_id)
             case ["absent"]:  # archived after it was read
                 raise await self._orders.absence(order_id)
+            case ["expired"]:
+                raise await self._expire(order)
             case [word]:
                 raise _ended(order, word, "extend_hold")
             case _:
                 raise unknown_reply("extend_hold", reply)
+
+    async def _expire(self, order: Order) -> Exception:
+        """Release what an overdue order holds, if the sweeper has not done it yet, and return the refusal.
+
+        Otherwise the order would be pending again if the clock of Redis were set back.
+        """
+        if order.status == OrderStatus.PENDING:
+            _, reply = await self._end("cancel_order", order.id, "")
+            if reply[0] == "released":
+                self._client.metrics.count_order(reply[1], order.units())
+        return OrderExpired(order._replace(status=OrderStatus.EXPIRED.value))
 
     async def _end(self, script: str, order_id: int, by: str) -> tuple[Order, list[str]]:
         """Return an order, and the reply of a script that ends its hold. Raise OrderNotFound and OrderArchived."""

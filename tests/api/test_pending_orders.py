@@ -180,6 +180,24 @@ async def test_end_of_an_order_is_final(
     assert await units_of(redis, mugs) == expected
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+async def test_an_order_that_was_called_expired_stays_so_if_the_clock_is_set_back(
+    client: AsyncClient, redis: CommandSender, store: Store, clock: Clock, method: str
+) -> None:
+    mugs = await add_product(client, stock=10)
+    path = f"/orders/{(await hold(client, (mugs, 3)))['id']}"
+    clock.forward(HOLD)
+    options: dict[str, Any] = {"json": {"hold_seconds": 60}} if method == "PATCH" else {}
+    call = path + "/complete" * (method == "POST")
+    assert_problem(await client.request(method, call, **options), 410, "order-expired")
+    clock.forward(-HOLD)
+    assert_problem(await client.post(f"{path}/complete"), 410, "order-expired")
+    assert_problem(await client.get(path), 410, "order-expired")
+    await end(client, store, clock, 1, "expired")
+    assert await units_of(redis, mugs) == Units(10, 0, 0, 10)
+    assert [event.fields["event"] for event in await store.events.read("0-0")].count("order_expired") == 1
+
+
 async def test_completed_order_stays_completed_after_its_deadline(
     client: AsyncClient, store: Store, clock: Clock
 ) -> None:

@@ -133,7 +133,8 @@ def same_result(history: History, state: State) -> Iterator[str]:
 
 def one_end(history: History, state: State) -> Iterator[str]:
     """Each order ends once: all answers name the same end, it is the end in Redis, and somebody wanted it."""
-    # If the clock of Redis is set back before an overdue hold is released, it is pending again (docs/guarantees.md).
+    # If the clock of Redis is set back before an overdue hold is released, an order that was only read as expired is
+    # pending again (docs/guarantees.md).
     steps = [fault for fault in history.faults if fault.name == "step_clocks" and fault.undone is not None]
     told: dict[int, set[str]] = defaultdict(set)
     tried: set[tuple[int, str]] = set()
@@ -150,8 +151,11 @@ def one_end(history: History, state: State) -> Iterator[str]:
             tried.add((order_id, "cancelled"))
         elif operation.kind in ("read", "repeat") and not state.reads_are_confirmed:
             continue
-        if attempt.problem == "order-expired" and any(
-            step.began - MARGIN_MS / 1000 < (attempt.answered or 0) < (step.undone or 0) for step in steps
+        is_read = operation.kind in ("read", "repeat", "place")
+        if (
+            is_read
+            and attempt.problem == "order-expired"
+            and any(step.began - MARGIN_MS / 1000 < (attempt.answered or 0) < (step.undone or 0) for step in steps)
         ):
             continue
         if attempt.problem in _ENDS:
