@@ -47,7 +47,11 @@ def api_keys(settings: Settings) -> ApiKeys | None:
     """
     if settings.api_keys is None and settings.api_keys_file is None:
         return None
-    return ApiKeys(parse_keys(settings.api_keys or ""), settings.api_keys_file, shop=settings.root_shop)
+    return ApiKeys(
+        parse_keys(settings.api_keys or ""),
+        settings.api_keys_file,
+        shop=settings.shop if settings.shops is None else "",
+    )
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None, traces: "TracerProvider | None" = None) -> ASGIApp:
@@ -63,9 +67,10 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     async def lifespan(_: object) -> AsyncIterator[Mapping[str, Any]]:
         async with open_stores(settings, settings.all_shops, metrics=metrics, tracer=tracer) as stores:
             tasks = [] if keys is None else [asyncio.create_task(reread_regularly(keys), name="api-keys")]
-            for store in stores.values():
+            for shop, store in stores.items():
                 tasks.append(asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper"))
-                tasks.append(asyncio.create_task(check_regularly(store.check), name="engine-check"))
+                facts = {} if settings.shops is None else {"shop": shop}
+                tasks.append(asyncio.create_task(check_regularly(store.check, **facts), name="engine-check"))
             states = {shop: _state(shop, store, metrics) for shop, store in stores.items()}
             if settings.shops is None:
                 yield states[settings.shop]
@@ -90,5 +95,5 @@ def _state(shop: str, store: Store, metrics: Metrics) -> State:
         "stores": {shop: store},
         "list_pages": RequestCoalescer(),
         "metrics": metrics,
-        "event_feed": EventFeed(store, metrics),
+        "event_feed": EventFeed(store, metrics, shop=shop),
     }

@@ -106,12 +106,14 @@ class EngineSettings:
         None,
         text_matching(
             r"(rediss?(\+sentinel|\+cluster)?|unix)://(?s:.*)",
-            "a URL that begins with redis://, rediss://, redis+sentinel://, rediss+sentinel:// or unix://",
+            "a URL that begins with redis:// or rediss://, redis+sentinel:// or rediss+sentinel://, "
+            "redis+cluster:// or rediss+cluster://, or unix://",
             "URL",
             True,
         ),
         "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://, or of the sentinels that know it, as "
-        "redis+sentinel://host1,host2/name; without it, Holdfast starts the embedded engine",
+        "redis+sentinel://host1,host2/name, or of nodes of a cluster, as redis+cluster://host1,host2; without it, "
+        "Holdfast starts the embedded engine",
     )
     wait_replicas: int = setting(
         0,
@@ -139,7 +141,7 @@ class ShopSettings:
     )
     shops: tuple[str, ...] | None = setting(
         None,
-        names(r"[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
+        names(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
         "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
         "is one of them",
     )

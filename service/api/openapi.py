@@ -22,7 +22,7 @@ async def describe_api(request: Request) -> Response:
     return not_modified_or(request, cacheable(response, hash_of(response.body)))
 
 
-@lru_cache(maxsize=8)  # one for each shop
+@lru_cache(maxsize=64)  # one for each shop
 def openapi_text(root_path: str, shops: tuple[str, ...] = ()) -> str:
     """Return the description of the API as JSON. The arguments are those of `openapi_document`."""
     from service.api.openapi_document import openapi_document

@@ -48,9 +48,10 @@ class ShopPaths:
             raise ShopNotFound(path, has_shop=False)
         if shop:
             info: RequestInfo = scope["request_info"]
-            info.shop = shop
             state: dict[str, Any] = {**states[shop]}
-            if path is rest:  # the service as a whole is asked, too
+            if path is rest and path[1:].partition("/")[0] in _WITHOUT_SHOP:  # the service as a whole is asked
                 state["stores"] = scope["state"]["stores"]
+            else:
+                info.shop = shop
             scope["state"] = state
         scope["path"] = rest

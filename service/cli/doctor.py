@@ -95,6 +95,7 @@ async def _examine_shop(
 
 async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) -> "list[Finding]":
     """Examine the cluster as a whole, and then the node of each shop."""
+    from service.ops.doctor import unreachable
     from service.ops.doctor_cluster import examine_cluster
     from service.storage.cluster_diagnosis import diagnose_cluster
 
@@ -102,7 +103,10 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
     findings = examine_cluster(cluster, settings)
     for shop in settings.all_shops:
         if (node := cluster.home(shop)) is not None:
-            about = await _examine_shop(settings, url, shop, write_test, node)
+            try:
+                about = await _examine_shop(settings, url, shop, write_test, node)
+            except OSError as error:
+                about = [unreachable(str(error))]
             findings += [finding._replace(sentence=f"{shop}: {finding.sentence}") for finding in about]
     return findings
 

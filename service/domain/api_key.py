@@ -21,7 +21,7 @@ _NAME: Final = re.compile("[A-Za-z0-9._-]{1,32}")
 _DIGEST: Final = re.compile("sha256:([0-9a-f]{64})")
 _RATE: Final = re.compile("([1-9][0-9]{0,6})/(s|min|h)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600}
-_SHOP: Final = re.compile("[A-Za-z0-9_.-]{1,64}")
+_SHOP: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 _MEMBERS: Final = ("scopes", "shops", "expires", "rate")
 
 

@@ -44,7 +44,12 @@ def _slots(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
         )
         return
     primaries = sum(shard.primary is not None for shard in topology.shards)
-    replicas = len(topology.addresses()) - primaries
+    replicas = sum(not node.is_primary for shard in topology.shards for node in shard.nodes)
+    if not topology.is_ok:
+        yield Finding(
+            "bad", "cluster", "The nodes say that the cluster does not take commands (cluster_state).", lines=drawing
+        )
+        return
     yield Finding("ok", "cluster", f"All slots have a node: {primaries} primaries, {replicas} replicas.", lines=drawing)
 
 
@@ -54,10 +59,12 @@ def _drawing(found: ClusterDiagnosis, shops: Sequence[str]) -> Iterator[str]:
     for shard in found.topology.shards:
         here = [f"{shop} (slot {slot_of(shop)})" for shop in shops if shard.has(slot_of(shop))]
         ranges = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in shard.slots)
-        for node in sorted(shard.nodes, key=lambda each: not each.is_primary):
+        for node in sorted(shard.nodes, key=lambda each: (not each.is_primary, each.has_failed)):
             facts = found.nodes[node.address]
             state = f"  {facts.failure}" if facts.failure else ""
-            if node.is_primary:
+            if node.is_primary and node.has_failed:
+                yield f"{node.address!s:{width}} lost, was the primary{state}"
+            elif node.is_primary:
                 yield f"{node.address!s:{width}} slots {ranges or 'none'}{state}"
                 yield from (f"{'':{width}} shop {shop}" for shop in here)
             else:

@@ -41,7 +41,9 @@ def check_backup(settings: Settings, folder: Path, new_bar: NewBar) -> Manifest:
     manifest = read_manifest(folder)
     if not set(settings.all_shops) & set(manifest.shops):
         names = ", ".join(list(manifest.shops)[:10])
-        raise UnusableBackup(f"{folder} has no shop {', '.join(settings.all_shops)!r} (HOLDFAST_SHOP); the shops in it are {names}")
+        raise UnusableBackup(
+            f"{folder} has no shop {', '.join(settings.all_shops)!r} (HOLDFAST_SHOP); the shops in it are {names}"
+        )
     with new_bar(manifest.size, " bytes") as bar:
         check_snapshot(folder, manifest, bar.update)
     return manifest

@@ -42,6 +42,9 @@ _RESEND_SECONDS: Final = (0.02, 0.06)
 _KEEP_SECONDS: Final = 10.0
 """For so long, the connection to a node stays open that has no shop, but was asked for keys that are on their way."""
 
+_LOG_SECONDS: Final = 1.0
+"""Pause between two log lines that say that a shop has moved. Nodes that disagree send it to and fro."""
+
 _SENT_AGAIN: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING"})
 """Codes of errors that say: not executed, but later or elsewhere it may be."""
 
@@ -57,6 +60,7 @@ class Route:
         self.connection: MultiplexedConnection | None = None
         self.address: Address | None = None
         self.moved_at = 0.0
+        self.logged_at = -_LOG_SECONDS
         self.waiting: deque[PendingCommand] = deque()
         """Commands that no node has executed yet. They are sent again in a moment."""
         self.is_due = False
@@ -65,12 +69,16 @@ class Route:
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> asyncio.Future[Any]:
         """Send a command, see MultiplexedConnection.send."""
+        if self.connection is None or self.waiting:
+            self._cluster.check_limit(self)
         if self.connection is None:
             return self._cluster.wait(self, command, safe_to_repeat=safe_to_repeat)
         return self.connection.send(*command, safe_to_repeat=safe_to_repeat, route=self)
 
     def has_room(self) -> bool:
         """Return whether the node answers so fast that new work will not wait for long."""
+        if self.waiting and self._cluster.is_full(self):
+            return False
         return self.connection is None or self.connection.has_room()
 
 
@@ -98,9 +106,11 @@ class Cluster:
         self._replicas = replicas
         self._metrics = metrics
         self._nodes: dict[Address, MultiplexedConnection] = {}
+        self._unused: set[MultiplexedConnection] = set()
+        """Connections that are closed in a moment."""
         self._routes: list[Route] = []
-        self._asked_at: dict[Address, float] = {}
-        """When a node got the last command for a slot that is on its way to it."""
+        self._asked: dict[Address, tuple[Route, float]] = {}
+        """The last command for a slot that is on its way to a node: its route, and when it was sent."""
         self._topology: Topology | None = None
         self._unreachable = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,9 +122,14 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *[node.close() for node in self._nodes.values()], return_exceptions=True)
+        while self._tasks:
+            # Repeated: before Python 3.12, wait_for(), which redis-py connects with, can lose a cancellation
+            # (https://github.com/python/cpython/issues/86296).
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.1)
+        for node in (*self._nodes.values(), *self._unused):
+            await node.close()
         for route in self._routes:
             self._fail_all(route, "the service is shutting down")
 
@@ -156,7 +171,8 @@ class Cluster:
             await asyncio.sleep(random.uniform(_MIN_REFRESH_SECONDS, 2 * _MIN_REFRESH_SECONDS))  # noqa: S311
             has_homeless = any(route.connection is None for route in self._routes)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._must_refresh.wait(), 0.1 if has_homeless else _REFRESH_SECONDS)
+                async with asyncio.timeout(0.1 if has_homeless else _REFRESH_SECONDS):
+                    await self._must_refresh.wait()
 
     def _note_unreachable(self, reason: str) -> None:
         if reason != self._unreachable:
@@ -180,7 +196,8 @@ class Cluster:
     def _attach(self, route: Route, address: Address) -> None:
         """Send the commands of a shop to this node from now on."""
         before = route.connection
-        if route.address is not None:
+        if route.address is not None and self._loop.time() - route.logged_at > _LOG_SECONDS:
+            route.logged_at = self._loop.time()
             log.warning("shop_moved", shop=route.shop, slot=route.slot, node=str(address), before=str(route.address))
         route.connection, route.address, route.moved_at = self._node(address), address, self._loop.time()
         route.check.begin_anew()
@@ -213,6 +230,8 @@ class Cluster:
             routes = [route for route in self._routes if route.address == address]
             for route in routes:
                 route.check.begin_anew()
+            if not routes and self._was_asked(address):
+                routes = [self._asked[address][0]]
             if routes:
                 await routes[0].check.verify_engine(execute)
 
@@ -221,13 +240,20 @@ class Cluster:
     def _close_unused(self) -> None:
         """Close the connections to nodes that have no shop any more."""
         used = {route.address for route in self._routes}
-        used |= {each for each, at in self._asked_at.items() if at > self._loop.time() - _KEEP_SECONDS}
+        used |= {address for address in self._asked if self._was_asked(address)}
         for address in [address for address in self._nodes if address not in used]:
-            self._start(self._close(self._nodes.pop(address)), "cluster-node")
+            node = self._nodes.pop(address)
+            self._unused.add(node)
+            self._start(self._close(node), "cluster-node")
+
+    def _was_asked(self, address: Address) -> bool:
+        """Return whether a node was lately sent a command for a slot that is on its way to it."""
+        return address in self._asked and self._asked[address][1] > self._loop.time() - _KEEP_SECONDS
 
     async def _close(self, node: MultiplexedConnection) -> None:
         await asyncio.sleep(self._timeout)  # after this time, each command has its reply or has failed
         await node.close()
+        self._unused.discard(node)
 
     def _start(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -236,12 +262,20 @@ class Cluster:
 
     # Commands that were not executed.
 
+    def is_full(self, route: Route) -> bool:
+        """Return whether as many commands of a shop, and of the others on its node, wait as may wait."""
+        sent = 0 if route.connection is None else route.connection.in_flight
+        return len(route.waiting) + sent >= self._max_in_flight
+
+    def check_limit(self, route: Route) -> None:
+        """Raise Overloaded if too many commands wait."""
+        if self.is_full(route):
+            raise Overloaded(f"{self._max_in_flight} commands wait for Redis already")
+
     def wait(
         self, route: Route, command: tuple[bytes | str | int, ...], *, safe_to_repeat: bool
     ) -> asyncio.Future[Any]:
-        """Send a command when the node of its slot is known. Raise Overloaded."""
-        if len(route.waiting) >= self._max_in_flight:
-            raise Overloaded(f"{self._max_in_flight} commands wait for Redis already")
+        """Send a command when the node of its slot is known."""
         future = self._loop.create_future()
         times_out_at = self._loop.time() + self._timeout
         self._send_later(route, PendingCommand(pack(command), safe_to_repeat, times_out_at, future, route))
@@ -257,12 +291,14 @@ class Cluster:
         if error.code == "ASK":
             # The keys of the slot are on their way to another node, and those of this command have arrived there.
             address = read_redirection(str(error), asked)
-            self._asked_at[address] = self._loop.time()
+            self._asked[address] = route, self._loop.time()
             self._node(address).send_again(
                 [PendingCommand(pack(("ASKING",)), True, pending.times_out_at, NobodyWaits()), pending]
             )
             return True
-        if error.code == "MOVED" and self._follow(route, read_redirection(str(error), asked)):
+        # A node that sends back what was just sent to it by ASK does not expect the slot: the move is not prepared.
+        is_sent_back = self._was_asked(asked) and asked != route.address
+        if error.code == "MOVED" and not is_sent_back and self._follow(route, read_redirection(str(error), asked)):
             assert route.connection is not None
             route.connection.send_again([pending])
             return True

@@ -53,7 +53,7 @@ def slot_of(shop: str) -> int:
 
 
 class Node(NamedTuple):
-    """A node of a cluster. `health`: online, failed or loading, if the cluster says it."""
+    """A node of a cluster. `health`: online, fail or loading, if the cluster says it."""
 
     address: Address
     id: str
@@ -61,6 +61,11 @@ class Node(NamedTuple):
     health: str = ""
     offset: int = 0
     """How much of its primary's changes it has, in bytes."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the other nodes have given it up. Redis documents `failed`, and says `fail`."""
+        return self.health.startswith("fail")
 
 
 class Shard(NamedTuple):
@@ -72,7 +77,7 @@ class Shard(NamedTuple):
     @property
     def primary(self) -> Node | None:
         """The node that takes changes; None: there is none now."""
-        return next((node for node in self.nodes if node.is_primary and node.health != "failed"), None)
+        return next((node for node in self.nodes if node.is_primary and not node.has_failed), None)
 
     def has(self, slot: int) -> bool:
         """Return whether a slot belongs to these nodes."""
@@ -97,8 +102,9 @@ class Topology(NamedTuple):
         return None
 
     def missing_slots(self) -> int:
-        """Return the number of slots that no node has."""
-        return SLOTS - sum(last - first + 1 for shard in self.shards for first, last in shard.slots)
+        """Return the number of slots that no node has now."""
+        shards = [shard for shard in self.shards if shard.primary is not None]
+        return SLOTS - sum(last - first + 1 for shard in shards for first, last in shard.slots)
 
     def addresses(self) -> list[Address]:
         """Return the addresses of all nodes."""

@@ -235,7 +235,10 @@ class MultiplexedConnection:
         self._writer.write(b"".join([pending.packed for pending in sent]))
 
     def _check_timeouts(self) -> None:
-        """End the commands whose timeout has passed. Both queues begin with the oldest command."""
+        """End the commands whose timeout has passed.
+
+        Both queues begin with the oldest command; but in a cluster, commands that were sent again may stand anywhere.
+        """
         now = self._loop.time()
         if now > self._check_at + _MIN_CHECK_INTERVAL_SECONDS and not self._check_was_late:
             # This event loop was blocked, not Redis: first read the replies that came meanwhile.
@@ -243,6 +246,8 @@ class MultiplexedConnection:
             self._check_again_at(now + _MIN_CHECK_INTERVAL_SECONDS)
             return
         self._check_was_late = False
+        if self._takes_over is not None:
+            self._end_timed_out(now)
         if self._unanswered and self._unanswered[0].times_out_at <= now:
             if now - self._last_reply_at >= self._timeout:
                 # Redis hangs, or the network drops packets. No reply to what was sent will be read any more, and later
@@ -254,10 +259,23 @@ class MultiplexedConnection:
                 self._fail_timed_out(pending)
         while self._unsent and self._unsent[0].times_out_at <= now:
             self._fail(self._unsent.popleft(), StorageUnavailable(self._reason))
-        moments = [queue[0].times_out_at for queue in (self._unanswered, self._unsent) if queue]
+        if self._takes_over is None:
+            moments = [queue[0].times_out_at for queue in (self._unanswered, self._unsent) if queue]
+        else:
+            moments = [pending.times_out_at for queue in (self._unanswered, self._unsent) for pending in queue]
+            moments = [moment for moment in moments if moment > now]
         self._check_is_due = bool(moments)
         if moments:
             self._check_again_at(max(min(moments), now + _MIN_CHECK_INTERVAL_SECONDS))
+
+    def _end_timed_out(self, now: float) -> None:
+        """End all commands whose timeout has passed. A reply to one that was sent is still read in its turn."""
+        for pending in self._unanswered:
+            if pending.times_out_at <= now and now - self._last_reply_at < self._timeout:
+                self._fail_timed_out(pending)
+        for pending in self._unsent:
+            if pending.times_out_at <= now:
+                self._fail(pending, StorageUnavailable(self._reason))
 
     def _check_again_at(self, moment: float) -> None:
         self._check_at = moment

@@ -109,8 +109,12 @@ class EngineCheck:
         try:
             await self.verify_engine(execute)
             if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
-                await self._check_rights(execute)
-                self._rights_are_due = False
+                self._rights_are_due = False  # before the check: meanwhile it may become due again
+                try:
+                    await self._check_rights(execute)
+                except BaseException:
+                    self._rights_are_due = True
+                    raise
             await self._check_schema(execute)
         except UnsupportedRedis as error:
             self.passed = False
@@ -178,8 +182,8 @@ class EngineCheck:
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
 
 
-async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a check without end. It is logged when the check begins to fail, and when it passes again."""
+async def check_regularly(check: Callable[[], Awaitable[None]], **facts: str) -> None:
+    """Repeat a check without end. It is logged, with these facts, when it begins to fail and when it passes again."""
     reason = ""
     while True:
         await asyncio.sleep(CHECK_INTERVAL_SECONDS)
@@ -193,6 +197,6 @@ async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:
             reason = repr(error)
         if reason != before:
             if reason:
-                log.error("redis_unusable", reason=reason, then="requests get 503 until Redis can be used")
+                log.error("redis_unusable", reason=reason, then="requests get 503 until Redis can be used", **facts)
             else:
-                log.info("redis_usable")
+                log.info("redis_usable", **facts)

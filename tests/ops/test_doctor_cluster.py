@@ -108,6 +108,14 @@ def test_each_weakness_is_found(
     assert any(each == mark and re.search(text, sentence) for each, sentence in found), found
 
 
+def test_a_cluster_that_takes_no_commands_is_bad_and_a_lost_primary_is_not_counted() -> None:
+    lost = Shard(SHARDS[0].slots, (node(1, primary=True, health="fail"), node(2, primary=True)))
+    assert findings(shards=(lost, SHARDS[1]))[0].sentence == "All slots have a node: 2 primaries, 1 replicas."
+    topology = Topology(SHARDS, 1, False)
+    found = examine_cluster(ClusterDiagnosis(topology, {each: facts() for each in topology.addresses()}), SETTINGS)
+    assert (found[0].mark, "cluster_state" in found[0].sentence) == ("bad", True)
+
+
 def test_slots_without_a_node_are_bad_if_a_shop_is_in_them() -> None:
     [shard, other] = SHARDS
     cluster = findings(shards=(shard,))[0]
@@ -115,8 +123,10 @@ def test_slots_without_a_node_are_bad_if_a_shop_is_in_them() -> None:
     some = Shard(((8192, 16_382),), other.nodes)
     cluster = findings(shards=(shard, some))[0]
     assert (cluster.mark, cluster.sentence) == ("note", "1 slots have no node.")
-    failed = Shard(other.slots, (node(3, primary=True, health="failed"),))
-    assert findings(shards=(shard, failed))[0].sentence.endswith("The shops paris are in them.")
+    failed = Shard(other.slots, (node(3, primary=True, health="fail"),))
+    cluster = findings(shards=(shard, failed))[0]
+    assert cluster.sentence == "8,192 slots have no node. The shops paris are in them."
+    assert "10.0.0.1:7003    lost, was the primary" in cluster.lines
 
 
 def test_what_the_user_may_not_read_is_left_out() -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,76 @@ async def test_a_node_that_is_away_stops_only_its_own_shops_and_they_go_on_when_
             await asyncio.to_thread(lost.start)
         await eventually(lambda: is_ready(stores[shops[2]]), "the shop of the node")
         await order(stores[shops[2]])
+
+
+async def test_keys_that_have_moved_ahead_of_their_slot_are_used_where_they_are(cluster: EngineCluster) -> None:
+    first, second = cluster.nodes[:2]
+    async with opened(cluster) as (shop, store):
+        slot, key = slot_of(shop), f"{{{shop}}}:product:1"
+        assert second.replies("CLUSTER", "SETSLOT", slot, "IMPORTING", first.id) == "OK"
+        assert first.replies("CLUSTER", "SETSLOT", slot, "MIGRATING", second.id) == "OK"
+        try:
+            assert first.replies("MIGRATE", "127.0.0.1", second.port, key, 0, 5000) == "OK"
+            for _ in range(3):
+                assert (await store.stock.levels(1)).stock == STOCK
+        finally:
+            await asyncio.to_thread(move_key_by_key, cluster, slot, first, second)
+        await order(store)
+        await asyncio.to_thread(move_key_by_key, cluster, slot, second, first)
+
+
+async def test_a_move_that_only_the_old_node_knows_is_not_followed_in_a_loop(cluster: EngineCluster) -> None:
+    first, second = cluster.nodes[:2]
+    async with opened(cluster, redis_timeout=0.5) as (shop, store):
+        slot = slot_of(shop)
+        assert first.replies("CLUSTER", "SETSLOT", slot, "MIGRATING", second.id) == "OK"
+        before = commands_of(second)
+        try:
+            with pytest.raises(StorageUnavailable, match=r"MOVED|ASK|TRYAGAIN"):
+                await store.products.get(999)
+        finally:
+            assert first.replies("CLUSTER", "SETSLOT", slot, "STABLE") == "OK"
+        assert commands_of(second) - before < 200
+        await order(store)
+
+
+def commands_of(node: ClusterNode) -> int:
+    return int(node.replies("INFO", "stats")["total_commands_processed"])
+
+
+async def test_a_connection_to_a_node_without_shops_is_closed(cluster: EngineCluster) -> None:
+    first, second = cluster.nodes[:2]
+    async with opened(cluster, redis_timeout=0.3) as (shop, store):
+        await order(store)
+        before = int(first.replies("INFO", "clients")["connected_clients"])
+        await asyncio.to_thread(move_at_once, cluster, slot_of(shop), first, second)
+        await order(store)
+        await eventually(lambda: int(first.replies("INFO", "clients")["connected_clients"]) < before, "the closing")
+        await asyncio.to_thread(move_at_once, cluster, slot_of(shop), second, first)
+        await order(store)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith(("redis-", "cluster"))]
+
+
+async def test_a_shop_goes_on_on_the_replica_of_a_node_that_never_comes_back(tmp_path: Path) -> None:
+    with engine_cluster(tmp_path, primaries=3, replicas=1, timeout_ms=500) as cluster:
+        first, second = cluster.nodes[:2]
+        async with opened(cluster, redis_timeout=10, wait_replicas=1) as (shop, store):
+            async with Buyers(store) as buyers:
+                await buyers.more()
+                await asyncio.to_thread(move_at_once, cluster, slot_of(shop), first, second)
+                await buyers.more()
+                await asyncio.to_thread(move_at_once, cluster, slot_of(shop), second, first)
+                await buyers.more()
+            assert not buyers.errors
+        async with opened(cluster, redis_timeout=10) as (shop, store):
+            await order(store, "first")
+            first.kill()
+            orders = [asyncio.create_task(order(store, f"while-{number}")) for number in range(5)]
+            await asyncio.wait(orders)
+            failures = [task.exception() for task in orders if task.exception() is not None]
+            assert all(isinstance(failure, OutcomeUnknown) for failure in failures), failures
+            assert await order(store, "afterwards")
+            assert cluster.shard_of(shop).primary() is not first
 
 
 async def is_ready(store: Store) -> bool:
