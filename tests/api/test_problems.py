@@ -91,7 +91,7 @@ def members_of(problem: dict[str, Any]) -> set[str]:
 SERVER_PROBLEMS = {"malformed-request", "request-timeout", "head-too-large", "unsupported-http-version"}
 """Problems of the bytes on a connection: see tests/server/test_http_protocol.py."""
 
-ACCESS_PROBLEMS = {"not-authenticated", "missing-scope", "rate-limited"}
+ACCESS_PROBLEMS = {"not-authenticated", "missing-scope", "cross-site-request", "rate-limited"}
 """Problems of a service with API keys: see test_api_keys.py."""
 
 

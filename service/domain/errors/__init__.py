@@ -7,6 +7,7 @@ HoldfastError                     base.py
  ├── AccessError                  access.py: the API key of the request does not allow it; nothing was looked up
  │    ├── NotAuthenticated
  │    ├── MissingScope
+ │    ├── CrossSiteRequest
  │    └── RateLimited
  ├── RequestError                 request.py: the request itself is wrong; nothing was looked up
  │    ├── MalformedRequest

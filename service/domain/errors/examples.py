@@ -5,7 +5,7 @@ Imported when the first page is asked for. The tests compare the examples with r
 
 from typing import Final
 
-from service.domain.errors.access import MissingScope, NotAuthenticated, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.obstacles import (
     NOT_IN_CATALOGUE,
@@ -84,6 +84,7 @@ _EXAMPLES: Final[tuple[HoldfastError, ...]] = (
     InvalidRequest("The body is not valid: see errors.", [FieldError("#/products", "Field is required")]),
     NotAuthenticated("Send the header Authorization: Bearer <key>.", has_key=False),
     MissingScope("orders:write", "warehouse"),
+    CrossSiteRequest(),
     RateLimited("warehouse", "50 requests in 1 s", 1),
     PathNotFound("/product", "/docs"),
     MethodNotAllowed("PUT", "/products/1", ["DELETE", "GET", "PATCH"]),
