@@ -40,7 +40,7 @@ def new_metrics(shared: SharedRows | None = None) -> Metrics:
     )
 
 
-def api_keys(settings: Settings) -> ApiKeys | None:
+def api_keys(settings: Settings, *, is_replacement: bool = False) -> ApiKeys | None:
     """Return the API keys that may call the service; None: everybody may.
 
     Raise OSError if the file of keys cannot be read, and ValueError if a key in it, or in the settings, is wrong.
@@ -51,6 +51,7 @@ def api_keys(settings: Settings) -> ApiKeys | None:
         parse_keys(settings.api_keys or ""),
         settings.api_keys_file,
         shop=settings.shop if settings.shops is None else "",
+        is_replacement=is_replacement,
     )
 
 
@@ -60,7 +61,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     `traces`: makes spans of requests and commands; None: there are none.
     """
     metrics = metrics or new_metrics()
-    keys = api_keys(settings)
+    # `holdfast serve` has checked the file. This worker may take the place of one that has ended, long after that.
+    keys = api_keys(settings, is_replacement=True)
     tracer = None if traces is None else traces.get_tracer("holdfast")
 
     @asynccontextmanager

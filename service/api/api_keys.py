@@ -43,12 +43,15 @@ class ApiKeys:
         file: Path | None = None,
         *,
         shop: str = "",
+        is_replacement: bool = False,
         clock: Callable[[], float] = time.time,
         tick: Callable[[], float] = time.monotonic,
     ) -> None:
         """Accept these keys, and those of the file. Raise OSError, and ValueError if a line of the file is wrong.
 
         `shop`: the one of all calls whose path names none; an empty text: there is none.
+        `is_replacement`: of a worker that has ended. Then a file that cannot be used is logged, and none of its keys is
+        accepted until it can.
         `clock`: seconds since 1970, for what expires. `tick`: seconds since any moment, for rates.
         """
         self.shop = shop
@@ -59,7 +62,13 @@ class ApiKeys:
         self._text = self._failure = ""
         self._known: dict[bytes, KnownKey] = {}
         self._seen: dict[bytes, KnownKey] = {}
-        self._use("" if file is None else read_key_file(file))
+        try:
+            self._use("" if file is None else read_key_file(file))
+        except (OSError, ValueError) as error:
+            if not is_replacement:
+                raise
+            self._use("")
+            self._note_failure(error, "this worker accepts none of its keys")
 
     def find(self, given: bytes | None, *, is_repeated: bool = False) -> "KnownKey":
         """Return the key in a value of the header Authorization; None: there is no such header. Raise NotAuthenticated.
@@ -96,13 +105,18 @@ class ApiKeys:
             return
         try:
             text = await asyncio.to_thread(read_key_file, self._file)
-            if text != self._text:
+            if text == self._text:
+                self._failure = ""
+            else:
                 self._use(text)
                 log.info("api_keys_read", file=str(self._file), keys=sorted({each.key.name for each in self}))
         except (OSError, ValueError) as error:
-            if str(error) != self._failure:
-                self._failure = str(error)
-                log.error("api_keys_not_read", file=str(self._file), reason=str(error), then="the old keys stay valid")
+            self._note_failure(error, "the old keys stay valid")
+
+    def _note_failure(self, error: Exception, then: str) -> None:
+        if str(error) != self._failure:
+            self._failure = str(error)
+            log.error("api_keys_not_read", file=str(self._file), reason=str(error), then=then)
 
     def __iter__(self) -> Iterator["KnownKey"]:
         return iter(self._known.values())

@@ -1,7 +1,7 @@
 """One API call: what its row in routes.py declares, and how a request for it is read."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, TypeVar, overload
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -20,10 +20,16 @@ from service.api.request import (
     refuse_parameters,
 )
 from service.api.responses import EventStream, send_events, send_response
-from service.domain.errors.access import MissingScope, MissingShop, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, MissingShop, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
+
+_SAME_SITE: Final = (b"same-origin", b"none")
+"""What browsers say in Sec-Fetch-Site about requests of this service's own pages, and of their user.
+
+Other programs do not send it.
+"""
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
 OtherModelT = TypeVar("OtherModelT", bound=RequestModel)
@@ -180,12 +186,19 @@ class Endpoint:
     middleware catches the exceptions of all calls.
     """
 
+    refuses_other_sites = True
+    """Whether a page of another site must not change anything. It could: a form needs no permission of this service."""
+
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.refuses_other_sites = self.refuses_other_sites and call.method != "GET"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = self.call
-        scope["request_info"].route = call.path
+        info: RequestInfo = scope["request_info"]
+        info.route = call.path
+        if self.refuses_other_sites and info.fields.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
+            raise CrossSiteRequest
         request = Request(scope, receive, send)
         arguments: list[Any] = []
         if scope["query_string"] and call.query is None and not call.ignores_query:
@@ -204,13 +217,19 @@ class Endpoint:
             arguments.append(read_query(scope["query_string"], call.query))
         response = await call.handler(request, *arguments)
         if response.__class__ is EventStream:
-            await send_events(response, scope, receive, send)
+            await send_events(response, scope, receive, send, lambda: self.still_allows(scope))
         else:
             await send_response(response, scope, send)
 
+    def still_allows(self, scope: Scope) -> bool:
+        """Return whether a client may get more of an answer without end."""
+        return True
+
 
 class GuardedEndpoint(Endpoint):
-    """An API call that needs an API key with its scope."""
+    """An API call that needs an API key with its scope. A page of another site has no key."""
+
+    refuses_other_sites = False
 
     def __init__(self, call: Call, keys: ApiKeys) -> None:
         super().__init__(call)
@@ -229,6 +248,18 @@ class GuardedEndpoint(Endpoint):
                 raise RateLimited(key.name, bucket.limit, wait)
         if self.call.scope not in key.scopes:
             raise MissingScope(self.call.scope, key.name)
-        if key.shops is not None and (info.shop or self._keys.shop) not in key.shops:
+        if key.shops is not None and not self._is_for_shop(key.shops, info):
             raise MissingShop(sorted(key.shops), key.name)
         return super().__call__(scope, receive, send)
+
+    def _is_for_shop(self, shops: Container[str], info: RequestInfo) -> bool:
+        return (info.shop or self._keys.shop) in shops
+
+    def still_allows(self, scope: Scope) -> bool:
+        """Return whether the key has not been taken away since the request, and has not expired."""
+        info: RequestInfo = scope["request_info"]
+        try:
+            key = self._keys.find(info.fields.get(b"authorization")).key
+        except NotAuthenticated:
+            return False
+        return self.call.scope in key.scopes and (key.shops is None or self._is_for_shop(key.shops, info))

@@ -156,8 +156,10 @@ async def share_page(request: Request, load: Callable[[], Awaitable[Response]]) 
     return await scope["state"]["list_pages"].read(key, load, caller)  # type: ignore[no-any-return]
 
 
-async def send_events(response: EventStream, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send events until the client is gone or too slow, or the server stops."""
+async def send_events(
+    response: EventStream, scope: Scope, receive: Receive, send: Send, is_allowed: Callable[[], bool]
+) -> None:
+    """Send events until the client is gone or too slow, the server stops, or the client may not have them any more."""
     info: RequestInfo = scope["request_info"]
     info.status = response.status_code
     headers = [*response.raw_headers, _NO_SNIFFING, (b"x-request-id", info.id.encode()), *info.headers]
@@ -166,13 +168,15 @@ async def send_events(response: EventStream, scope: Scope, receive: Receive, sen
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
         else:
-            await _send_until_disconnected(response.messages, receive, send)
+            await _send_until_disconnected(response.messages, receive, send, is_allowed)
     finally:
         await response.messages.aclose()
 
 
-async def _send_until_disconnected(messages: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
-    sender = asyncio.create_task(_send_messages(messages, send), name="event-stream")
+async def _send_until_disconnected(
+    messages: AsyncGenerator[bytes], receive: Receive, send: Send, is_allowed: Callable[[], bool]
+) -> None:
+    sender = asyncio.create_task(_send_messages(messages, send, is_allowed), name="event-stream")
     gone = asyncio.create_task(_wait_until_disconnected(receive), name="event-stream-client")
     try:
         await asyncio.wait((sender, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -189,10 +193,16 @@ async def _send_until_disconnected(messages: AsyncGenerator[bytes], receive: Rec
         await asyncio.wait((sender,))
 
 
-async def _send_messages(messages: AsyncGenerator[bytes], send: Send) -> None:
-    """Send messages as they come. Return if the client is gone, or too slow: then the response has no end."""
+async def _send_messages(messages: AsyncGenerator[bytes], send: Send, is_allowed: Callable[[], bool]) -> None:
+    """Send messages as they come. Return if the client is gone, or too slow: then the response has no end.
+
+    It ends if the API key of the client is not valid any more. There is a message at least every few seconds.
+    """
     try:
         async for data in messages:
+            if not is_allowed():
+                await send({"type": "http.response.body"})
+                return
             await send({"type": "http.response.body", "body": data, "more_body": True})
     except (OSError, SlowReader):
         return

@@ -27,7 +27,12 @@ class CallRouter(Router):
         self._plain = {(method, route.path): route.app for route in plain for method in route.methods or ()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._plain.get((scope.get("method", ""), scope.get("path", "")), super().__call__)
+        app = self._plain.get((scope.get("method", ""), scope.get("path", "")))
+        if app is None:
+            app = super().__call__
+            if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope['root_path'] or None}/"):
+                # Starlette would remove `root_path`, which the middleware has removed already, a second time.
+                await self.not_found(scope, receive, send)
         await app(scope, receive, send)
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:

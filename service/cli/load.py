@@ -131,6 +131,7 @@ def command(
     if plot is not None and (reason := _why_no_plot(plot)):
         return failed(reason)
     from secrets import token_hex
+    from urllib.parse import quote
 
     from service.ops.load.client import HttpClient
     from service.ops.load.open_loop import new_event_loop
@@ -140,7 +141,7 @@ def command(
 
     try:
         service = url or default_url(settings.host, settings.port)
-        path = "" if shop is None else f"/shops/{shop}"
+        path = "" if shop is None else f"/shops/{quote(shop, safe='')}"
         target = find_target(service.rstrip("/") + path, allow_remote=allow_remote)
     except TargetRefused as error:
         return fail(str(error), WRONG_USAGE)

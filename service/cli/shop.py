@@ -40,7 +40,9 @@ def run_on_shop(
     for sentence in ignored_variables():
         fail(sentence)
     if not settings.root_shop:
-        return failed(f"name the shop with --shop: {', '.join(settings.all_shops)} (HOLDFAST_SHOPS)")
+        return failed(
+            f"{settings.shop} is not one of HOLDFAST_SHOPS ({', '.join(settings.all_shops)}): name one of them with --shop"
+        )
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.

@@ -158,6 +158,8 @@ def _parse_key(words: list[str]) -> ApiKey:
         members[member] = value
     if "scopes" not in members:
         raise ValueError(f"{name} has no scopes=")
+    if match[1] == digest_of(b"").hex():
+        raise ValueError(f"the key of {name} is the SHA-256 of an empty text")
     return ApiKey(
         name,
         bytes.fromhex(match[1]),

@@ -62,8 +62,11 @@ class ArchiveFile:
         self._start = f'{{"shop":{quoted(shop)},"id":'.encode()
         if path.exists() and not path.is_file():
             raise UnusableFile(f"{path} is not a file")
+        if str(path) == "-":
+            raise UnusableFile("the archive must be a file: the orders are removed when they are synced to the disk")
         is_new = not path.exists()
-        self._file = path.open("a+b")
+        # Only the owner may read a new file: it has customers.
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -137,7 +137,9 @@ def _check_access(settings: Settings) -> ApiKeys | None:
 
 def _log_access(settings: Settings, keys: ApiKeys | None) -> None:
     """Tell the operator who may call the service."""
-    if keys is not None:
+    if keys is not None and not list(keys):
+        log.warning("api_keys", names=[], then="no key is accepted")
+    elif keys is not None:
         log.info("api_keys", names=sorted({each.key.name for each in keys}))
     elif _is_loopback(settings.host):
         log.info("no_api_keys", reason="every program on this machine may call the service")

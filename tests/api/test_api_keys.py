@@ -26,7 +26,7 @@ from service.storage.store import Store
 from tests.support.documented import DocumentedTransport
 from tests.support.problems import assert_problem
 from tests.support.redis_content import dump, nothing_changes
-from tests.support.shop import SHOP, add_mugs, mug, with_state
+from tests.support.shop import SHOP, add_mugs, add_product, http_client, mug, place, with_state
 from tests.support.waiting import eventually
 
 SECRET = "hf_" + "s" * 43
@@ -365,3 +365,19 @@ def test_a_wrong_line_is_named_without_the_key(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)) as raised:
         parse_keys(text)
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200), (None, 200)]
+)
+async def test_without_keys_a_page_of_another_site_cannot_change_anything(
+    store: Store, site: str | None, status: int
+) -> None:
+    async with http_client(store) as client:
+        order = await place(client, (await add_product(client), 1), status="pending")
+        headers = {} if site is None else {"Sec-Fetch-Site": site}
+        answer = await client.post(f"/orders/{order.json()['id']}/complete", headers=headers)
+        assert answer.status_code == status
+        if status == 403:
+            assert_problem(answer, 403, "cross-site-request")
+        assert (await client.get("/products/1", headers=headers)).status_code == 200

@@ -11,8 +11,9 @@ import pytest
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
-from service.app import create_app
+from service.app import create_app, new_metrics
 from service.domain.api_key import SCOPES, ApiKey, digest_of
+from service.metrics.families import STREAMS, SWEEPER_LAG
 from service.settings import Settings
 from service.storage import keys
 from tests.support.documented import DocumentedTransport
@@ -180,6 +181,23 @@ async def test_a_key_is_good_for_its_shops_only(engine: TestConnection, engine_u
         assert await get("/metrics", "one") == (403, "/problems/missing-shop", ["paris"])
         assert (await get("/metrics", "all"))[0] == 200
         assert (await get("/livez", "one"))[0] == 200
+
+
+async def test_a_key_for_one_shop_does_not_read_the_metrics_of_all(engine: TestConnection, engine_url: str) -> None:
+    async with serving(engine_url, shop="paris", api_keys=key_line("one", frozenset({"paris"}))) as client:
+        headers = {"Authorization": "Bearer one"}
+        assert (await client.get("/products", headers=headers)).status_code == 200
+        assert (await client.get("/metrics", headers=headers)).status_code == 403
+
+
+async def test_what_each_shop_contributes_to_a_gauge_is_combined() -> None:
+    metrics = new_metrics()
+    for shop, streams, lag in (("berlin", 3, 2.5), ("paris", 1, 0.0)):
+        metrics.set_part(STREAMS, shop, streams)
+        metrics.set_part(SWEEPER_LAG, shop, lag, combine=max)
+    metrics.publish()
+    found = {family: list(numbers.values()) for family, numbers in metrics.read() if family in (STREAMS, SWEEPER_LAG)}
+    assert [[sum(number) for number in found[family]] for family in (STREAMS, SWEEPER_LAG)] == [[4], [2.5]]
 
 
 async def test_a_key_for_other_shops_is_refused_by_a_service_with_one(engine: TestConnection, engine_url: str) -> None:

@@ -3,13 +3,16 @@
 import os
 import pty
 import signal
+from functools import partial
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.support.command_line import HOLDFAST, HoldfastCommand, environment
 from tests.support.processes import free_port, wait_for_no_processes_in
 from tests.support.service_process import ServiceProcess, StartService, workers_of
+from tests.support.shop import mug
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -24,6 +27,12 @@ def new_key(folder: Path, file: Path, name: str = "shop", *options: str) -> dict
 
 def status(service: ServiceProcess, headers: dict[str, str] | None = None) -> int:
     return service.client.get("/products", headers=headers or {}).status_code
+
+
+def statuses(service: ServiceProcess, headers: dict[str, str]) -> set[int]:
+    """Return the statuses of several requests, each over a new connection: it may be that of any worker."""
+    url = f"http://127.0.0.1:{service.port}/products"
+    return {httpx2.get(url, headers=headers).status_code for _ in range(12)}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -90,6 +99,38 @@ def test_the_file_of_keys_is_read_again_and_sighup_does_not_stop_the_service(
     assert not any(secret in service.stderr for secret in secrets)
     service.signal(signal.SIGTERM, group=False)
     assert service.wait_for_exit() == 0
+
+
+def test_a_stream_of_events_ends_when_its_key_is_taken_away(start_ready_service: StartService, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    listener, other = new_key(tmp_path, file, "listener"), new_key(tmp_path, file, "other")
+    service = start_ready_service(api_keys_file=file)
+    with service.client.stream("GET", "/events", headers=listener) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("retry:")
+        add = partial(service.client.post, "/products", json=mug(), headers=other)
+        assert add().status_code == 201
+        assert next(line for line in lines if line.startswith("event:")) == "event: product_added"
+        file.write_text(file.read_text().splitlines()[1] + "\n")
+        wait_until(lambda: service.logged("api_keys_read"), "the key to be gone")
+        assert add().status_code == 201
+        assert [line for line in lines if line.startswith("event:")] == []
+
+
+def test_a_worker_that_replaces_another_one_waits_for_a_file_of_keys_that_is_gone(
+    start_ready_service: StartService, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    key = new_key(tmp_path, file)
+    service = start_ready_service(workers=2, api_keys_file=file)
+    gone = file.rename(tmp_path / "gone")
+    before = workers_of(service)
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(set(workers_of(service)) - set(before)) == 1, "another worker")
+    wait_until(lambda: statuses(service, key) == {200, 401}, "one worker without keys")
+    gone.rename(file)
+    wait_until(lambda: statuses(service, key) == {200}, "the file")
+    assert "Traceback" not in service.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

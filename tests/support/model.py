@@ -313,7 +313,13 @@ class Model:
                 raise OrderExpired(self.orders[order_id].returned("expired"))
         return self.orders[order_id].returned()
 
+    def release_overdue(self, order_id: int) -> None:
+        """End an order whose deadline has passed, as whoever tries to complete or extend it does."""
+        if self.state(order_id) == "overdue":
+            self.end(order_id, "expired")
+
     def complete_order(self, order_id: int) -> Order:
+        self.release_overdue(order_id)
         order = self.get_order(order_id)
         if order.status == "pending":
             self.end(order_id, "completed")
@@ -356,6 +362,7 @@ class Model:
         self.add_event(f"order_{status}", order=order_id, products=order.products, **order.names())
 
     def extend_hold(self, order_id: int, extension: HoldExtension) -> Order:
+        self.release_overdue(order_id)
         order = self.get_order(order_id)
         if order.status == "completed":
             raise OrderCompleted(order_id)

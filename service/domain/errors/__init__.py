@@ -9,6 +9,7 @@ HoldfastError                     base.py
  │    ├── NotAuthenticated
  │    ├── MissingScope
  │    ├── MissingShop
+ │    ├── CrossSiteRequest
  │    └── RateLimited
  ├── RequestError                 request.py: the request itself is wrong; nothing was looked up
  │    ├── MalformedRequest

@@ -62,6 +62,25 @@ class MissingScope(AccessError):
         return {"WWW-Authenticate": f'Bearer realm="holdfast", error="insufficient_scope", scope="{self.scope}"'}
 
 
+class CrossSiteRequest(AccessError):
+    """A page of another site has sent the request, and there are no API keys.
+
+    https://www.w3.org/TR/fetch-metadata/
+    """
+
+    problem = Problem(
+        "cross-site-request",
+        403,
+        "The request comes from a page of another site",
+        "A browser sent this request for a page of another site, and this service needs no API key, so the page could "
+        "do what its reader does not want. Nothing was done.",
+        "Call the service from your backend. Or let the operator configure API keys: a page of another site has none.",
+    )
+
+    def detail(self) -> str:
+        return "A page of another site may not change anything here."
+
+
 @dataclass(eq=False)
 class MissingShop(AccessError):
     """The API key is valid, but not for this shop, or not for the service with all its shops."""
@@ -112,5 +131,11 @@ class RateLimited(AccessError):
         return {"Retry-After": str(self.wait)}
 
 
-ACCESS_ERRORS: Sequence[type[AccessError]] = (NotAuthenticated, MissingScope, MissingShop, RateLimited)
+ACCESS_ERRORS: Sequence[type[AccessError]] = (
+    NotAuthenticated,
+    MissingScope,
+    MissingShop,
+    CrossSiteRequest,
+    RateLimited,
+)
 """What every call with a scope can be answered with."""

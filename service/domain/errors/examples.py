@@ -5,7 +5,7 @@ Imported when the first page is asked for. The tests compare the examples with r
 
 from typing import Final
 
-from service.domain.errors.access import MissingScope, MissingShop, NotAuthenticated, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, MissingShop, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.obstacles import (
     NOT_IN_CATALOGUE,
@@ -86,6 +86,7 @@ _EXAMPLES: Final[tuple[HoldfastError, ...]] = (
     NotAuthenticated("Send the header Authorization: Bearer <key>.", has_key=False),
     MissingScope("orders:write", "warehouse"),
     MissingShop(["berlin", "paris"], "warehouse"),
+    CrossSiteRequest(),
     RateLimited("warehouse", "50 requests in 1 s", 1),
     PathNotFound("/product", "/docs"),
     ShopNotFound("/orders", has_shop=False),
