@@ -65,6 +65,7 @@ def holdfast_on_pool() -> ASGIApp:
         )
         yield {
             "store": store,
+            "stores": {"shop": store},
             "list_pages": RequestCoalescer(),
             "metrics": metrics,
             "event_feed": EventFeed(store, metrics),

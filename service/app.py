@@ -1,9 +1,9 @@
 """create_app(): the only place where the parts of the API are put together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
 
@@ -14,6 +14,7 @@ from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
+from service.api.shops import ShopPaths
 from service.api.traced_app import TracedApp
 from service.domain.api_key import parse_keys
 from service.domain.errors.catalog import all_problems, refusals_of_orders
@@ -21,7 +22,8 @@ from service.metrics.counters import Metrics
 from service.metrics.shared_rows import SharedRows
 from service.settings import Settings
 from service.storage.engine_check import check_regularly
-from service.storage.opening import open_store
+from service.storage.opening import open_stores
+from service.storage.store import Store
 from service.storage.sweeper import sweep
 
 if TYPE_CHECKING:
@@ -45,7 +47,12 @@ def api_keys(settings: Settings, *, is_replacement: bool = False) -> ApiKeys | N
     """
     if settings.api_keys is None and settings.api_keys_file is None:
         return None
-    return ApiKeys(parse_keys(settings.api_keys or ""), settings.api_keys_file, is_replacement=is_replacement)
+    return ApiKeys(
+        parse_keys(settings.api_keys or ""),
+        settings.api_keys_file,
+        shop=settings.shop if settings.shops is None else "",
+        is_replacement=is_replacement,
+    )
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None, traces: "TracerProvider | None" = None) -> ASGIApp:
@@ -59,23 +66,36 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     tracer = None if traces is None else traces.get_tracer("holdfast")
 
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[State]:
-        async with open_store(settings, metrics=metrics, tracer=tracer) as store:
-            sweeper = asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper")
-            watch = asyncio.create_task(check_regularly(store.check), name="engine-check")
-            key_reader = None if keys is None else asyncio.create_task(reread_regularly(keys), name="api-keys")
-            yield {
-                "store": store,
-                "list_pages": RequestCoalescer(),
-                "metrics": metrics,
-                "event_feed": EventFeed(store, metrics),
-            }
-            sweeper.cancel()
-            watch.cancel()
-            if key_reader is not None:
-                key_reader.cancel()
+    async def lifespan(_: object) -> AsyncIterator[Mapping[str, Any]]:
+        async with open_stores(settings, settings.all_shops, metrics=metrics, tracer=tracer) as stores:
+            tasks = [] if keys is None else [asyncio.create_task(reread_regularly(keys), name="api-keys")]
+            for shop, store in stores.items():
+                tasks.append(asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper"))
+                facts = {} if settings.shops is None else {"shop": shop}
+                tasks.append(asyncio.create_task(check_regularly(store.check, **facts), name="engine-check"))
+            states = {shop: _state(shop, store, metrics) for shop, store in stores.items()}
+            if settings.shops is None:
+                yield states[settings.shop]
+            else:
+                yield {"shops": states, "stores": stores, "metrics": metrics}
+            for task in tasks:
+                task.cancel()
         if traces is not None:
             await asyncio.to_thread(traces.shutdown)  # the last spans are sent
 
-    app = RequestMiddleware(CallRouter(CALLS, lifespan, keys), metrics, access_log=settings.access_log)
+    router: ASGIApp = CallRouter(CALLS, lifespan, keys)
+    if settings.shops is not None:
+        router = ShopPaths(router, settings.root_shop)
+    app = RequestMiddleware(router, metrics, access_log=settings.access_log)
     return app if tracer is None else TracedApp(app, tracer)
+
+
+def _state(shop: str, store: Store, metrics: Metrics) -> State:
+    """Return the objects of a shop that every request gets."""
+    return {
+        "store": store,
+        "stores": {shop: store},
+        "list_pages": RequestCoalescer(),
+        "metrics": metrics,
+        "event_feed": EventFeed(store, metrics, shop=shop),
+    }

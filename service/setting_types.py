@@ -27,6 +27,16 @@ def text_matching(pattern: str, values: str, metavar: str, secret: bool = False)
     return SettingType(parse, values, metavar, secret)
 
 
+def names(pattern: str, values: str, metavar: str) -> SettingType:
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        if len(set(found)) != len(found) or not all(re.fullmatch(pattern, name) for name in found):
+            raise ValueError
+        return found
+
+    return SettingType(parse, values, metavar)
+
+
 def whole_number(minimum: int, maximum: int) -> SettingType:
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,20}", text):  # int() also accepts 1_000, spaces and the digits of all alphabets

@@ -16,6 +16,7 @@ from service.setting_types import (
     choice,
     directory,
     file_path,
+    names,
     seconds,
     text_matching,
     whole_number,
@@ -37,6 +38,7 @@ API_PATHS: Final = (
     "docs",
     "openapi.json",
     "problems",
+    "shops",
 )
 """The first parts of all paths of the API."""
 
@@ -103,13 +105,15 @@ class EngineSettings:
     redis_url: str | None = setting(
         None,
         text_matching(
-            r"(rediss?(\+sentinel)?|unix)://(?s:.*)",
-            "a URL that begins with redis://, rediss://, redis+sentinel://, rediss+sentinel:// or unix://",
+            r"(rediss?(\+sentinel|\+cluster)?|unix)://(?s:.*)",
+            "a URL that begins with redis:// or rediss://, redis+sentinel:// or rediss+sentinel://, "
+            "redis+cluster:// or rediss+cluster://, or unix://",
             "URL",
             True,
         ),
         "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://, or of the sentinels that know it, as "
-        "redis+sentinel://host1,host2/name; without it, Holdfast starts the embedded engine",
+        "redis+sentinel://host1,host2/name, or of nodes of a cluster, as redis+cluster://host1,host2; without it, "
+        "Holdfast starts the embedded engine",
     )
     wait_replicas: int = setting(
         0,
@@ -134,6 +138,12 @@ class ShopSettings:
         "shop",
         text_matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 ASCII letters, digits, dots, hyphens or underscores", "NAME"),
         "first part of every key in Redis",
+    )
+    shops: tuple[str, ...] | None = setting(
+        None,
+        names(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
+        "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
+        "is one of them",
     )
     events_max: int = setting(
         1_000_000,
@@ -223,6 +233,16 @@ class LogSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings(ListenSettings, AccessSettings, EngineSettings, ShopSettings, LimitSettings, LogSettings):
     """All settings, with flat names. `Settings()` has the defaults; `read_settings()` knows the environment."""
+
+    @property
+    def all_shops(self) -> tuple[str, ...]:
+        """The shops that the service works for."""
+        return (self.shop,) if self.shops is None else self.shops
+
+    @property
+    def root_shop(self) -> str:
+        """The shop of the paths that name none; an empty text: there is no such shop."""
+        return self.shop if self.shop in self.all_shops else ""
 
 
 SETTINGS: Final = tuple(

@@ -42,16 +42,19 @@ class ApiKeys:
         keys: Iterable[ApiKey],
         file: Path | None = None,
         *,
+        shop: str = "",
         is_replacement: bool = False,
         clock: Callable[[], float] = time.time,
         tick: Callable[[], float] = time.monotonic,
     ) -> None:
         """Accept these keys, and those of the file. Raise OSError, and ValueError if a line of the file is wrong.
 
+        `shop`: the one of all calls whose path names none; an empty text: there is none.
         `is_replacement`: of a worker that has ended. Then a file that cannot be used is logged, and none of its keys is
         accepted until it can.
         `clock`: seconds since 1970, for what expires. `tick`: seconds since any moment, for rates.
         """
+        self.shop = shop
         self._fixed = tuple(keys)
         self._file = file
         self._clock = clock

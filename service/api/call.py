@@ -1,6 +1,6 @@
 """One API call: what its row in routes.py declares, and how a request for it is read."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from starlette.responses import Response
@@ -20,7 +20,7 @@ from service.api.request import (
     refuse_parameters,
 )
 from service.api.responses import EventStream, send_events, send_response
-from service.domain.errors.access import CrossSiteRequest, MissingScope, NotAuthenticated, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, MissingShop, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.refusals import OrderNotFound, ProductNotFound
 from service.domain.requests import RequestModel
@@ -248,12 +248,18 @@ class GuardedEndpoint(Endpoint):
                 raise RateLimited(key.name, bucket.limit, wait)
         if self.call.scope not in key.scopes:
             raise MissingScope(self.call.scope, key.name)
+        if key.shops is not None and not self._is_for_shop(key.shops, info):
+            raise MissingShop(sorted(key.shops), key.name)
         return super().__call__(scope, receive, send)
+
+    def _is_for_shop(self, shops: Container[str], info: RequestInfo) -> bool:
+        return (info.shop or self._keys.shop) in shops
 
     def still_allows(self, scope: Scope) -> bool:
         """Return whether the key has not been taken away since the request, and has not expired."""
+        info: RequestInfo = scope["request_info"]
         try:
-            known = self._keys.find(scope["request_info"].fields.get(b"authorization"))
+            key = self._keys.find(info.fields.get(b"authorization")).key
         except NotAuthenticated:
             return False
-        return self.call.scope in known.key.scopes
+        return self.call.scope in key.scopes and (key.shops is None or self._is_for_shop(key.shops, info))

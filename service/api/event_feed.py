@@ -89,11 +89,13 @@ class EventFeed:
         store: Store,
         metrics: Metrics,
         *,
+        shop: str = "",
         poll_seconds: float = POLL_SECONDS,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         """Begin without listeners. `poll_seconds`: the pause between two reads of the stream."""
         self._store = store
+        self._shop = shop
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._heartbeat_seconds = heartbeat_seconds
@@ -125,7 +127,7 @@ class EventFeed:
 
     async def _messages(self, types: frozenset[str], position: str, lost: bytes) -> AsyncGenerator[bytes]:
         self._open += 1
-        self._metrics.set(STREAMS, self._open)
+        self._metrics.set_part(STREAMS, self._shop, self._open)
         listener = None
         try:
             yield b""
@@ -142,7 +144,7 @@ class EventFeed:
                 yield await listener.next(self._heartbeat_seconds)
         finally:
             self._open -= 1
-            self._metrics.set(STREAMS, self._open)
+            self._metrics.set_part(STREAMS, self._shop, self._open)
             if listener is not None:
                 self._listeners.discard(listener)
 

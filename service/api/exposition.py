@@ -31,8 +31,11 @@ class RedisState(NamedTuple):
     status: EngineStatus | None
 
 
-def exposition(metrics: Metrics, redis: RedisState, accept: str) -> tuple[bytes, str]:
-    """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it."""
+def exposition(metrics: Metrics, redis: Mapping[str, RedisState], accept: str) -> tuple[bytes, str]:
+    """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it.
+
+    `redis`: of each shop, by its name.
+    """
     encode, media_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(metrics, redis))
@@ -42,7 +45,7 @@ def exposition(metrics: Metrics, redis: RedisState, accept: str) -> tuple[bytes,
 class _Snapshot(Collector):
     """All metrics at one moment."""
 
-    def __init__(self, metrics: Metrics, redis: RedisState) -> None:
+    def __init__(self, metrics: Metrics, redis: Mapping[str, RedisState]) -> None:
         self._metrics = metrics
         self._redis = redis
 
@@ -52,10 +55,30 @@ class _Snapshot(Collector):
         for family, numbers in self._metrics.read():
             yield _metric(family, numbers)
         yield _gauge("holdfast_workers", "Workers that the service should have.", self._metrics.workers)
-        yield _gauge("holdfast_ready", "1: orders can be placed, as GET /readyz says. 0: not.", self._redis.is_ready)
-        yield _gauge("holdfast_redis_up", "1: Redis answers, and may be used. 0: not.", self._redis.is_up)
-        if self._redis.status is not None:
-            yield from _engine_metrics(self._redis.status)
+        if len(self._redis) == 1:
+            [state] = self._redis.values()
+            yield from _shop_metrics(state)
+        else:
+            yield from self._labelled()
+
+    def _labelled(self) -> Iterator[Metric]:
+        """Yield the metrics of several shops: each sample with the label `shop`."""
+        found: dict[str, Metric] = {}
+        for shop, state in self._redis.items():
+            for metric in _shop_metrics(state):
+                metric.samples = [sample._replace(labels={"shop": shop, **sample.labels}) for sample in metric.samples]
+                if metric.name in found:
+                    found[metric.name].samples += metric.samples
+                else:
+                    found[metric.name] = metric
+        yield from found.values()
+
+
+def _shop_metrics(redis: RedisState) -> Iterator[Metric]:
+    yield _gauge("holdfast_ready", "1: orders can be placed, as GET /readyz says. 0: not.", redis.is_ready)
+    yield _gauge("holdfast_redis_up", "1: Redis answers, and may be used. 0: not.", redis.is_up)
+    if redis.status is not None:
+        yield from _engine_metrics(redis.status)
 
 
 def _version() -> str:

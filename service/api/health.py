@@ -1,9 +1,13 @@
 """The calls of an orchestrator: is the process alive, and may it get requests?"""
 
+import asyncio
+import json
+
 from starlette.responses import Response
 
-from service.api.request import Request, store_of
+from service.api.request import Request
 from service.api.responses import ok
+from service.storage.store import Store
 
 
 async def livez(request: Request) -> Response:
@@ -18,9 +22,22 @@ async def readyz(request: Request) -> Response:
     """Return 200 if orders can be placed. (GET /readyz)
 
     Otherwise Redis is not reachable, too old, not configured safely enough, or takes no writes: then the response is
-    503.
+    503. A service with several shops is ready if one of them is: the others may be on another node of a cluster.
     """
-    store = store_of(request)
+    stores = request.scope["state"]["stores"]
+    if len(stores) == 1:
+        [store] = stores.values()
+        await _check(store)
+        return ok('{"status":"ready"}')
+    results = await asyncio.gather(*[_check(store) for store in stores.values()], return_exceptions=True)
+    failures = [result for result in results if result is not None]
+    if len(failures) == len(results):
+        raise failures[0]
+    shops = {name: "not ready" if result else "ready" for name, result in zip(stores, results, strict=True)}
+    return ok(json.dumps({"status": "ready", "shops": shops}, separators=(",", ":")))
+
+
+async def _check(store: Store) -> None:
+    """Raise StorageError if no order can be placed in this shop."""
     await store.check()
     await store.check_writable()
-    return ok('{"status":"ready"}')

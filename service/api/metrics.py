@@ -1,12 +1,16 @@
 """The call of Prometheus."""
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from service.api.request import Request, store_of
+from service.api.request import Request
 from service.domain.errors.storage import Overloaded, StorageError
+from service.storage.store import Store
+
+if TYPE_CHECKING:
+    from service.api.exposition import RedisState
 
 MAX_REDIS_SECONDS: Final = 3.0
 """How long Redis is asked. Prometheus waits 10 s by default, and then it would miss the numbers of the workers, too."""
@@ -15,12 +19,23 @@ MAX_REDIS_SECONDS: Final = 3.0
 async def show_metrics(request: Request) -> Response:
     """Return the metrics of all workers of this service, and of its engine. (GET /metrics)
 
+    If the service has several shops, those of the engine and of what is in a shop have the label `shop`.
+
     If Redis cannot be asked, the metrics of the engine are missing, and `holdfast_redis_up` is 0. If only this worker
     has no room for a further command, they are missing, too, but Redis is up.
     """
-    from service.api.exposition import RedisState, exposition
+    from service.api.exposition import exposition
 
-    store = store_of(request)
+    stores = request.scope["state"]["stores"]
+    states = await asyncio.gather(*[_redis_state(store) for store in stores.values()])
+    accept = b",".join([value for name, value in request.scope["headers"] if name == b"accept"]).decode("latin-1")
+    text, media_type = exposition(request.scope["state"]["metrics"], dict(zip(stores, states, strict=True)), accept)
+    return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store", "Vary": "Accept"})
+
+
+async def _redis_state(store: Store) -> "RedisState":
+    from service.api.exposition import RedisState
+
     status, is_up, is_ready = None, True, False
     try:
         async with asyncio.timeout(MAX_REDIS_SECONDS):
@@ -32,6 +47,4 @@ async def show_metrics(request: Request) -> Response:
         pass
     except (StorageError, TimeoutError):
         is_up = status is not None
-    accept = b",".join([value for name, value in request.scope["headers"] if name == b"accept"]).decode("latin-1")
-    text, media_type = exposition(request.scope["state"]["metrics"], RedisState(is_up, is_ready, status), accept)
-    return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store", "Vary": "Accept"})
+    return RedisState(is_up, is_ready, status)

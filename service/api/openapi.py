@@ -16,14 +16,15 @@ from service.api.responses import JsonResponse, cacheable, hash_of, not_modified
 async def describe_api(request: Request) -> Response:
     """Return this description of the API. (GET /openapi.json)"""
     # In a thread: it is made once, and takes about 40 ms.
-    text = await asyncio.to_thread(openapi_text, request.scope["root_path"])
+    shops = request.scope["state"].get("shops", ())  # only if the path names no shop of several
+    text = await asyncio.to_thread(openapi_text, request.scope["root_path"], tuple(shops))
     response = JsonResponse(text)
     return not_modified_or(request, cacheable(response, hash_of(response.body)))
 
 
-@lru_cache(maxsize=1)
-def openapi_text(root_path: str) -> str:
-    """Return the description of the API as JSON. `root_path`: the prefix of a proxy."""
+@lru_cache(maxsize=64)  # one for each shop
+def openapi_text(root_path: str, shops: tuple[str, ...] = ()) -> str:
+    """Return the description of the API as JSON. The arguments are those of `openapi_document`."""
     from service.api.openapi_document import openapi_document
 
-    return json.dumps(openapi_document(root_path), ensure_ascii=False)
+    return json.dumps(openapi_document(root_path, shops), ensure_ascii=False)

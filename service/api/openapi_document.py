@@ -95,8 +95,15 @@ _LINKED: Final[Mapping[str, tuple[str, ...]]] = {
 """The calls that take the id of what a POST on this path has created."""
 
 
-def openapi_document(root_path: str) -> dict[str, Any]:
-    """Return the whole document. `root_path`: the prefix of a proxy, or an empty text."""
+_OF_THE_SERVICE: Final = ("/livez", "/metrics")
+"""The paths that are not about a shop."""
+
+
+def openapi_document(root_path: str, shops: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the whole document. `root_path`: the prefix of a proxy, or an empty text.
+
+    `shops`: those of the service, if it has several, and the document is not about one of them.
+    """
     from service.api.routes import CALLS  # the table has a call that returns this document
 
     bodies = {model for call in CALLS for model in (call.body, *call.body_with.values()) if model is not None}
@@ -109,6 +116,10 @@ def openapi_document(root_path: str) -> dict[str, Any]:
     for call in CALLS:
         operation = _operation(call, parameters[call.query] if call.query is not None else [], root_path)
         paths.setdefault(call.path, {})[call.method.lower()] = operation
+    servers = [{"url": f"{root_path}/shops/{shop}"} for shop in shops] or [{"url": root_path or "/"}]
+    if shops:
+        for path in _OF_THE_SERVICE:
+            paths[path]["servers"] = [{"url": root_path or "/"}]
     return {
         "openapi": "3.1.1",
         "info": {
@@ -117,7 +128,7 @@ def openapi_document(root_path: str) -> dict[str, Any]:
             "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": root_path or "/"}],
+        "servers": servers,
         "tags": [{"name": name} for name in ("products", "orders", "operation", "documentation")],
         "paths": paths,
         "components": {

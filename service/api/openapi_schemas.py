@@ -76,7 +76,13 @@ def answer_schemas(requests: Mapping[str, Schema]) -> dict[str, Schema]:
         "Order": _object(order_members, optional=("expires_at", "completed_at", *names, "refunded")),
         "Orders": _array(ref("Order")),
         "Alive": _object({"status": {"const": "alive"}}),
-        "Ready": _object({"status": {"const": "ready"}}),
+        "Ready": _object(
+            {
+                "status": {"const": "ready"},
+                "shops": {"type": "object", "additionalProperties": {"enum": ["ready", "not ready"]}},
+            },
+            optional=("shops",),
+        ),
         "OpenAPI": {"type": "object", "required": ["openapi", "paths"]},
         "ProblemTypes": _array(_object({"type": _TEXT, "status": {"type": "integer"}, "title": _TEXT})),
         "ProblemType": _object(
@@ -123,6 +129,7 @@ _FURTHER_MEMBERS: Final[Mapping[str, Schema]] = {
     "return-exceeds-order": {"errors": _array(ref("ExcessLine"))},
     "price-changed": {"prices": _array(ref("CurrentPrice"))},
     "missing-scope": {"scope": {"type": "string", "enum": list(SCOPES)}},
+    "missing-shop": {"shops": {"type": "array", "items": {"type": "string"}}},
     "order-cancelled": {"order": ref("Order")},
     "order-expired": {"order": ref("Order")},
 }

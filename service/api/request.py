@@ -48,9 +48,13 @@ _MAX_CACHED_QUERY: Final = 200
 
 
 class State(TypedDict):
-    """The objects that every request gets from the lifespan of the application."""
+    """The objects of a shop that every request gets from the lifespan of the application.
+
+    `stores`: by name of the shop, those that the request may be about: one, or all of this service.
+    """
 
     store: Store
+    stores: Mapping[str, Store]
     list_pages: RequestCoalescer[Response]
     metrics: Metrics
     event_feed: EventFeed
@@ -62,10 +66,11 @@ class RequestInfo:
     `route`: the path of its row in the table of calls, such as `/orders/{id}`; an empty text if no row fits.
     `reason`: the name of the problem that it was answered with, or an empty text.
     `fields`: its header fields; of a field that is given twice, the last one. `key`: the name of its API key; an empty
-    text if there are no keys. `headers`: further header fields of the answer.
+    text if there are no keys. `headers`: further header fields of the answer. `shop`: the name of its shop, if the
+    service has several.
     """
 
-    __slots__ = ("fields", "headers", "id", "key", "reason", "route", "status")
+    __slots__ = ("fields", "headers", "id", "key", "reason", "route", "shop", "status")
 
     def __init__(self, request_id: str, fields: Mapping[bytes, bytes]) -> None:
         self.id = request_id
@@ -74,6 +79,7 @@ class RequestInfo:
         self.route = ""
         self.status = 0
         self.key = ""
+        self.shop = ""
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -83,6 +89,8 @@ def request_facts(scope: Scope) -> dict[str, str]:
     facts = {"request_id": info.id, "method": scope["method"], "route": info.route}
     if info.key:
         facts["key"] = info.key
+    if info.shop:
+        facts["shop"] = info.shop
     return facts | (scope[TRACE] if TRACE in scope else _read_traceparent(scope["headers"]))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, fail, progress_bar
 from service.cli.times import check_time
 from service.domain.times import Milliseconds
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("archive")
+@shop_option
 @click.option(
     "--before", metavar="TIME", required=True, callback=check_time, help="Only orders that changed last before this."
 )

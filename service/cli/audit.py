@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.settings import read_settings
 
@@ -19,6 +19,7 @@ INCONCLUSIVE: Final = 3
 
 
 @click.command("audit")
+@shop_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
 def command(options: dict[str, str], as_json: bool) -> int:

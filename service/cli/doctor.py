@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,7 @@ from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.ops.doctor import Finding
+    from service.storage.addresses import Address
 
 UNREACHABLE: Final = 3
 """Exit code if Redis could not be examined."""
@@ -58,23 +60,55 @@ def command(options: dict[str, str], as_json: bool, write_test: bool) -> int:
 
 async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[list[Finding], int]":
     from service.domain.errors.storage import UnsupportedRedis
-    from service.ops.doctor import Finding, examine, unreachable
-    from service.storage.diagnosis import diagnose
+    from service.ops.doctor import Finding, unreachable
+    from service.storage.cluster_topology import is_cluster_url
 
     try:
-        found = await diagnose(
-            url,
-            timeout_seconds=settings.redis_timeout,
-            shop=settings.shop,
-            write_test=write_test,
-            waits_for_replicas=settings.wait_replicas > 0,
-        )
+        if is_cluster_url(url):
+            findings = await _examine_cluster(settings, url, write_test=write_test)
+        else:
+            findings = await _examine_shop(settings, url, settings.root_shop or settings.all_shops[0], write_test)
     except UnsupportedRedis as error:
         return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
     except OSError as error:
         return [unreachable(str(error))], UNREACHABLE
-    findings = examine(found, settings, _redis_cli(url))
     return findings, FAILED if any(finding.mark == "bad" for finding in findings) else OK
+
+
+async def _examine_shop(
+    settings: Settings, url: str, shop: str, write_test: bool, node: "Address | None" = None
+) -> "list[Finding]":
+    from service.ops.doctor import examine
+    from service.storage.diagnosis import diagnose
+
+    found = await diagnose(
+        url,
+        timeout_seconds=settings.redis_timeout,
+        shop=shop,
+        write_test=write_test,
+        waits_for_replicas=settings.wait_replicas > 0,
+        node=node,
+    )
+    prefix = _redis_cli(url) if node is None else f"redis-cli -h {node.host} -p {node.port}"
+    return examine(found, replace(settings, shop=shop), prefix)
+
+
+async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) -> "list[Finding]":
+    """Examine the cluster as a whole, and then the node of each shop."""
+    from service.ops.doctor import unreachable
+    from service.ops.doctor_cluster import examine_cluster
+    from service.storage.cluster_diagnosis import diagnose_cluster
+
+    cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
+    findings = examine_cluster(cluster, settings)
+    for shop in settings.all_shops:
+        if (node := cluster.home(shop)) is not None:
+            try:
+                about = await _examine_shop(settings, url, shop, write_test, node)
+            except OSError as error:
+                about = [unreachable(str(error))]
+            findings += [finding._replace(sentence=f"{shop}: {finding.sentence}") for finding in about]
+    return findings
 
 
 def _redis_cli(url: str) -> str:
@@ -101,7 +135,7 @@ def _print(findings: "list[Finding]", *, as_json: bool) -> None:
         mark = f"{finding.mark:4}"
         mark = click.style(mark, _COLOURS[finding.mark]) if coloured else mark
         print(f"{mark}  {finding.name:{width}}  {finding.sentence}")
-        for text in finding.commands:
+        for text in (*finding.lines, *finding.commands):
             print(f"{'':{width + 8}}{text}")
     counts = {mark: sum(finding.mark == mark for finding in findings) for mark in _COLOURS}
     print(f"{counts['ok']} ok, {counts['note']} to note, {counts['bad']} to mend.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, fail
 from service.domain.event import event_position
 from service.settings import read_settings
@@ -22,6 +22,7 @@ def _check_id(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
 
 
 @click.command("events")
+@shop_option
 @click.option("--after", metavar="ID", default="0-0", callback=_check_id, help="Begin after the event with this id.")
 @click.option("--follow", is_flag=True, help="Continue with new events as they are written, until Ctrl-C.")
 @click.pass_obj

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, fail, progress_bar
 from service.settings import read_settings
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
+@shop_option
 @click.argument("what", type=click.Choice(["products", "orders"]), metavar="WHAT")
 @click.option(
     "--format",

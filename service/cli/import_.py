@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import run_on_shop
+from service.cli.shop import run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar, run_and_handle_errors
 from service.settings import Settings, ignored_variables, read_settings
 
@@ -41,6 +41,7 @@ def _check_encoding(ctx: click.Context, parameter: click.Parameter, value: str |
 
 
 @click.command("import")
+@shop_option
 @click.argument("file", type=click.Path())
 @click.option("--update", is_flag=True, help="Change products that exist already and differ. Their stock stays.")
 @click.option("--dry-run", is_flag=True, help="Report what an import would do, and write nothing.")

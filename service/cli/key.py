@@ -47,6 +47,12 @@ def _scopes(text: str) -> frozenset[str]:
     return parse_scopes(text.split(","))
 
 
+def _shops(text: str) -> frozenset[str]:
+    from service.domain.api_key import parse_shops
+
+    return parse_shops(text.split(","))
+
+
 def _rate(text: str) -> Any:
     from service.domain.api_key import parse_rate
 
@@ -68,6 +74,7 @@ def _expiry(text: str) -> Any:
     help="What the key may do, with commas between: catalog:read, catalog:write, stock:write, orders:read, "
     "orders:write, ops:read; or all.",
 )
+@click.option("--shops", callback=_checked(_shops), help="Only for these shops, with commas between. Default: all.")
 @click.option("--expires", callback=_checked(_expiry), help="When it ends, such as 2027-01-01T00:00:00Z.")
 @click.option("--days", type=click.IntRange(1, 36_500), help="In how many days it ends.")
 @click.option("--rate", callback=_checked(_rate), help="Requests per worker, such as 50/s, 600/min or 9000/h.")
@@ -81,6 +88,7 @@ def new(
     options: dict[str, str],
     name: str,
     scopes: frozenset[str],
+    shops: frozenset[str] | None,
     expires: Any,
     days: int | None,
     rate: Any,
@@ -105,7 +113,7 @@ def new(
 
         ends_at = Milliseconds(int(time.time() + days * 86_400) * 1000) if days is not None else expires
         secret = new_secret()
-        key = ApiKey(name, digest_of(secret.encode()), scopes, ends_at, rate)
+        key = ApiKey(name, digest_of(secret.encode()), scopes, ends_at, rate, shops)
         if file is not None:
             try:
                 add_key(file, key)

@@ -54,6 +54,7 @@ class _Number(click.FloatRange):
 
 @click.command("load")
 @click.option("--url", metavar="URL", help="The service. Default: the one at HOLDFAST_HOST and HOLDFAST_PORT.")
+@click.option("--shop", metavar="NAME", help="The shop, if the service has several: its calls are below /shops/NAME.")
 @click.option("--rate", type=_Number(0.1, 100_000), default=100, show_default=True, help="Orders per second.")
 @click.option("--duration", type=_Number(0.1, 86_400), default=10, show_default=True, help="Seconds.")
 @click.option("--products", type=click.IntRange(1, 1000), default=10, show_default=True, help="Products to add.")
@@ -89,6 +90,7 @@ class _Number(click.FloatRange):
 def command(
     options: dict[str, str],
     url: str | None,
+    shop: str | None,
     rate: float,
     duration: float,
     products: int,
@@ -129,6 +131,7 @@ def command(
     if plot is not None and (reason := _why_no_plot(plot)):
         return failed(reason)
     from secrets import token_hex
+    from urllib.parse import quote
 
     from service.ops.load.client import HttpClient
     from service.ops.load.open_loop import new_event_loop
@@ -137,7 +140,9 @@ def command(
     from service.ops.load.target import TargetRefused, default_url, find_target
 
     try:
-        target = find_target(url or default_url(settings.host, settings.port), allow_remote=allow_remote)
+        service = url or default_url(settings.host, settings.port)
+        path = "" if shop is None else f"/shops/{quote(shop, safe='')}"
+        target = find_target(service.rstrip("/") + path, allow_remote=allow_remote)
     except TargetRefused as error:
         return fail(str(error), WRONG_USAGE)
     plan = LoadPlan(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.restore import AFTER, AFTER_EVENT, print_mark
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, fail
 from service.settings import read_settings
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("mark-restored")
+@shop_option
 @AFTER
 @AFTER_EVENT
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop
+from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.cli.times import check_time
 from service.domain.times import Milliseconds
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("sales")
+@shop_option
 @click.option("--by", type=click.Choice(["product", "day", "hour"]), help="One row for each. Default: all in one row.")
 @click.option("--from", "start", metavar="TIME", callback=check_time, help="Only sales at this time or later.")
 @click.option("--until", "end", metavar="TIME", callback=check_time, help="Only sales before this time.")

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from service.cli.terminal import fail, run_and_handle_errors
 from service.settings import Settings, ignored_variables
 
@@ -37,6 +39,10 @@ def run_on_shop(
 
     for sentence in ignored_variables():
         fail(sentence)
+    if not settings.root_shop:
+        return failed(
+            f"{settings.shop} is not one of HOLDFAST_SHOPS ({', '.join(settings.all_shops)}): name one of them with --shop"
+        )
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.
@@ -96,3 +102,14 @@ def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
             raise EngineError(f"{what}: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL")
         with run_engine(settings.data_dir, settings.durability) as url:
             yield url
+
+
+def _choose(ctx: click.Context, param: click.Parameter, shop: str | None) -> None:
+    if shop is not None:
+        ctx.obj["shop"] = shop
+
+
+shop_option = click.option(
+    "--shop", metavar="NAME", expose_value=False, callback=_choose, help="The shop. Default: HOLDFAST_SHOP."
+)
+"""The option of a command about one shop. `holdfast --shop NAME COMMAND` means the same."""

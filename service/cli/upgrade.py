@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop
+from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, counted, fail, progress_bar
 from service.settings import read_settings
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("upgrade")
+@shop_option
 @click.pass_obj
 def command(options: dict[str, str]) -> int:
     """Bring the data of an older version to the form that this version needs.

@@ -21,7 +21,8 @@ _NAME: Final = re.compile("[A-Za-z0-9._-]{1,32}")
 _DIGEST: Final = re.compile("sha256:([0-9a-f]{64})")
 _RATE: Final = re.compile("([1-9][0-9]{0,6})/(s|min|h)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600}
-_MEMBERS: Final = ("scopes", "expires", "rate")
+_SHOP: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
+_MEMBERS: Final = ("scopes", "shops", "expires", "rate")
 
 
 class Rate(NamedTuple):
@@ -40,6 +41,7 @@ class ApiKey(NamedTuple):
     """What is known of a key. Several keys may have one name: an old and a new one, while a key is replaced.
 
     `digest`: the SHA-256 of the key. `expires_at`: it is not accepted from this moment on; None: it does not expire.
+    `shops`: the names of those that it is for; None: all.
     """
 
     name: str
@@ -47,11 +49,14 @@ class ApiKey(NamedTuple):
     scopes: frozenset[str]
     expires_at: Milliseconds | None = None
     rate: Rate | None = None
+    shops: frozenset[str] | None = None
 
     def line(self) -> str:
         """Return the key as a line of a file of keys."""
         scopes = ALL if self.scopes == set(SCOPES) else ",".join(scope for scope in SCOPES if scope in self.scopes)
         members = [self.name, f"sha256:{self.digest.hex()}", f"scopes={scopes}"]
+        if self.shops is not None:
+            members.append(f"shops={','.join(sorted(self.shops))}")
         if self.expires_at is not None:
             members.append(f"expires={format_timestamp(self.expires_at)}")
         if self.rate is not None:
@@ -74,7 +79,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
 
     One key per line, or between semicolons; what follows a `#` at the beginning of a line is ignored:
 
-        NAME sha256:HEX scopes=orders:read,orders:write [expires=2027-01-01T00:00:00Z] [rate=50/s]
+        NAME sha256:HEX scopes=orders:read,orders:write [shops=berlin] [expires=2027-01-01T00:00:00Z] [rate=50/s]
     """
     keys: list[ApiKey] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -104,6 +109,14 @@ def parse_scopes(names: Iterable[str]) -> frozenset[str]:
     return frozenset(scopes)
 
 
+def parse_shops(names: Iterable[str]) -> frozenset[str]:
+    """Return the shops of a list. Raise ValueError."""
+    shops = frozenset(names)
+    if not all(_SHOP.fullmatch(shop) for shop in shops):
+        raise ValueError("a shop has 1 to 64 letters, digits, dots, hyphens or underscores")
+    return shops
+
+
 def parse_name(text: str) -> str:
     """Return the name of a key. Raise ValueError."""
     if not _NAME.fullmatch(text):
@@ -129,7 +142,7 @@ def parse_expiry(text: str) -> Milliseconds:
 
 def _parse_key(words: list[str]) -> ApiKey:
     if len(words) < 3:
-        raise ValueError("a key is NAME sha256:HEX scopes=..., and may have expires=... and rate=...")
+        raise ValueError("a key is NAME sha256:HEX scopes=..., and may have shops=..., expires=... and rate=...")
     name = parse_name(words[0])
     match = _DIGEST.fullmatch(words[1])
     if match is None:
@@ -141,7 +154,7 @@ def _parse_key(words: list[str]) -> ApiKey:
     for word in words[2:]:
         member, _, value = word.partition("=")
         if member not in _MEMBERS or member in members:
-            raise ValueError(f"{name} has a word that is not scopes=, expires= or rate=, or one of them twice")
+            raise ValueError(f"{name} has a word that is not scopes=, shops=, expires= or rate=, or one of them twice")
         members[member] = value
     if "scopes" not in members:
         raise ValueError(f"{name} has no scopes=")
@@ -153,4 +166,5 @@ def _parse_key(words: list[str]) -> ApiKey:
         parse_scopes(members["scopes"].split(",")),
         parse_expiry(members["expires"]) if "expires" in members else None,
         parse_rate(members["rate"]) if "rate" in members else None,
+        parse_shops(members["shops"].split(",")) if "shops" in members else None,
     )

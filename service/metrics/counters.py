@@ -110,6 +110,7 @@ class Metrics:
         }
         assert self._next <= ROW_CELLS
         self._cells: list[float] = self._row[: self._next].tolist()
+        self._parts: dict[Family, dict[str, float]] = {}
         self._noted_requests: list[tuple[str, str, int, float]] = []
         self._noted_orders: list[tuple[str, int, int]] = []
         self.round_trips: list[float] = []
@@ -162,6 +163,14 @@ class Metrics:
     def set(self, family: Family, value: float) -> None:
         """Set a gauge of this worker."""
         self._cells[self._single[family]] = value
+
+    def set_part(
+        self, family: Family, shop: str, value: float, combine: Callable[[Iterable[float]], float] = sum
+    ) -> None:
+        """Set what a shop contributes to a gauge of this worker."""
+        parts = self._parts.setdefault(family, {})
+        parts[shop] = value
+        self.set(family, combine(parts.values()))
 
     def publish(self) -> None:
         """Let the other workers see the numbers of this one, how its process is, and that it lives."""

@@ -35,12 +35,13 @@ FORECAST_DAYS: Final = 14
 
 
 class Finding(NamedTuple):
-    """The result of a check. `commands`: how to mend it."""
+    """The result of a check. `commands`: how to mend it. `lines`: what was found, drawn."""
 
     mark: Literal["ok", "note", "bad"]
     name: str
     sentence: str
     commands: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def unreachable(reason: str) -> Finding:
@@ -72,8 +73,9 @@ def _version(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[F
         yield Finding("bad", "version", f"{_sentence(error.reason)}", ("install a newer version",))
         return
     yield Finding("ok", "version", f"{name} {version} is new enough.")
-    if found.info.get("cluster_enabled") == "1":
-        yield Finding("bad", "cluster", "Redis Cluster is not supported.", ("use a Redis with cluster-enabled no",))
+    if found.info.get("cluster_enabled") == "1" and "+cluster://" not in (settings.redis_url or ""):
+        sentence = "This is a node of a Redis Cluster, but HOLDFAST_REDIS_URL is that of a single Redis."
+        yield Finding("bad", "cluster", sentence, ("HOLDFAST_REDIS_URL=redis+cluster://HOST:PORT",))
 
 
 def _engine(found: Diagnosis) -> tuple[str, str]:

@@ -39,9 +39,11 @@ class RestoreReport:
 def check_backup(settings: Settings, folder: Path, new_bar: NewBar) -> Manifest:
     """Return what a backup is. Raise UnusableBackup if it is damaged, or has no such shop."""
     manifest = read_manifest(folder)
-    if settings.shop not in manifest.shops:
+    if not set(settings.all_shops) & set(manifest.shops):
         names = ", ".join(list(manifest.shops)[:10])
-        raise UnusableBackup(f"{folder} has no shop {settings.shop!r} (HOLDFAST_SHOP); the shops in it are {names}")
+        raise UnusableBackup(
+            f"{folder} has no shop {', '.join(settings.all_shops)!r} (HOLDFAST_SHOP); the shops in it are {names}"
+        )
     with new_bar(manifest.size, " bytes") as bar:
         check_snapshot(folder, manifest, bar.update)
     return manifest

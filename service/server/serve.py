@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,8 @@ from service.server.http_protocol import HttpProtocol
 from service.server.http_server import Timeouts, raise_descriptor_limit
 from service.server.workers import STOP_SIGNALS, has_terminal, prepare_worker, run_workers
 from service.settings import Settings, ignored_variables
-from service.storage.opening import open_store
+from service.storage.opening import open_stores
+from service.storage.store import Store
 from service.tracing import missing_packages
 
 log = structlog.get_logger()
@@ -223,8 +224,8 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
 
     A replica gets HOLDFAST_REDIS_TIMEOUT to become a primary.
     """
-    async with open_store(settings) as store:
-        check = asyncio.create_task(_wait_for_primary(store.check, settings.redis_timeout))
+    async with open_stores(settings, settings.all_shops) as stores:
+        check = asyncio.create_task(_wait_for_primaries(stores, settings.redis_timeout))
         while not check.done() and not stop.is_requested():
             await asyncio.wait({check}, timeout=0.1)
         if check.done():
@@ -232,6 +233,15 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
         else:
             check.cancel()
             await asyncio.wait({check})
+
+
+async def _wait_for_primaries(stores: Mapping[str, Store], seconds: float) -> None:
+    """Check all shops. Raise UnsupportedRedis if one of them must not be used, even if another is out of reach."""
+    checks = [_wait_for_primary(store.check, seconds) for store in stores.values()]
+    results = await asyncio.gather(*checks, return_exceptions=True)
+    errors = [result for result in results if result is not None]
+    for error in sorted(errors, key=lambda error: not isinstance(error, UnsupportedRedis)):
+        raise error
 
 
 async def _wait_for_primary(check: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -19,6 +19,7 @@ is never sent again, unless the caller says that it is safe to repeat.
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
@@ -30,6 +31,7 @@ import structlog
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
 from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
+from service.storage.addresses import Address
 from service.storage.admission import AdmissionLimit
 from service.storage.dial import Dialer, Verify
 from service.storage.pending_command import PendingCommand
@@ -59,6 +61,9 @@ _MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
 
 _INCOMPLETE: Final = object()
 
+pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment]
+"""Returns a command as it is sent. (The stub of hiredis knows only tuples with one part.)"""
+
 
 class _ProtocolError(Exception):
     """Redis sent bytes that are not a reply, or a reply although no command was waiting."""
@@ -76,6 +81,9 @@ class MultiplexedConnection:
         verify: Verify | None = None,
         metrics: Metrics | None = None,
         replication: Replication | None = None,
+        node: Address | None = None,
+        takes_over: Callable[[PendingCommand, ErrorReply], bool] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
@@ -83,13 +91,18 @@ class MultiplexedConnection:
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
         raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
         holds back the replies to changes until replicas have them; None: no reply is held back.
+
+        For a cluster: `node`: the one to connect to. `takes_over` gets each command that Redis refused, and returns
+        whether it sends it elsewhere. `on_lost` is called when the connection breaks.
         """
+        self._takes_over = takes_over
+        self._on_lost = on_lost
         self._metrics = metrics or Metrics()
         self._verify = verify
         self._replication = replication
         self._unsupported: UnsupportedRedis | None = None
         self._must_reconnect = False
-        self._dialer = Dialer(url, timeout=timeout)
+        self._dialer = Dialer(url, timeout=timeout, node=node)
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._admission = AdmissionLimit(max_in_flight)
@@ -107,16 +120,24 @@ class MultiplexedConnection:
         self._follow_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Begin to connect."""
         self._loop = asyncio.get_running_loop()
         self._lost_at = self._loop.time()
         self._reconnect_task = asyncio.create_task(self._keep_connected(), name="redis-connection")
         if self._dialer.asks_sentinels:
             self._follow_task = asyncio.create_task(self._follow_primary(), name="redis-primary")
-        return self
 
     async def __aexit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection. Commands that were sent have an unknown outcome, and the others fail."""
         tasks = [task for task in (self._follow_task, self._reconnect_task) if task is not None]
         self._follow_task = self._reconnect_task = None
         while tasks:
@@ -129,17 +150,17 @@ class MultiplexedConnection:
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
-    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> asyncio.Future[Any]:
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False, route: Any = None) -> asyncio.Future[Any]:
         """Send a command, together with the others of this round of the event loop. The future gets its reply.
 
-        `safe_to_repeat`: if the command is executed twice, that does no harm. Raise Overloaded.
+        `safe_to_repeat`: if the command is executed twice, that does no harm. `route`: of its slot in a cluster. Raise
+        Overloaded.
         """
         if len(self._unsent) + len(self._unanswered) >= self._max_in_flight:
             raise Overloaded(f"{self._max_in_flight} commands wait for Redis already")
         now = self._loop.time()
         future = self._loop.create_future()
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows only tuples with one part
-        pending = PendingCommand(packed, safe_to_repeat, now + self._timeout, future)
+        pending = PendingCommand(pack(command), safe_to_repeat, now + self._timeout, future, route)
         if self._unsupported is not None:
             self._fail(pending, type(self._unsupported)(self._unsupported.reason))
             return future
@@ -157,6 +178,26 @@ class MultiplexedConnection:
             self._check_is_due = True
             self._check_again_at(pending.times_out_at)
         return future
+
+    def send_again(self, commands: Sequence[PendingCommand]) -> None:
+        """Send commands that another node has not executed. They go before all others, because they are older."""
+        self._unsent.extendleft(reversed(commands))
+        if self._unsupported is not None:
+            self._fail_unsent(self._unsupported)
+            return
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush_rest)
+        if not self._check_is_due and self._unsent:
+            self._check_is_due = True
+            self._check_again_at(self._unsent[0].times_out_at)
+
+    def take_unsent(self, route: Any) -> list[PendingCommand]:
+        """Remove the commands of a route that were not sent yet, and return them."""
+        taken = [pending for pending in self._unsent if pending.route is route]
+        if taken:
+            self._unsent = deque(pending for pending in self._unsent if pending.route is not route)
+        return taken
 
     def has_room(self) -> bool:
         """Return whether Redis answers so fast that new work will not wait for long."""
@@ -189,12 +230,15 @@ class MultiplexedConnection:
         sent = [pending for pending in self._unsent if not pending.future.done()]
         self._unsent.clear()
         if self._replication is not None:
-            self._replication.cover(sent, hiredis.pack_command)
+            self._replication.cover(sent, pack)
         self._unanswered.extend(sent)
         self._writer.write(b"".join([pending.packed for pending in sent]))
 
     def _check_timeouts(self) -> None:
-        """End the commands whose timeout has passed. Both queues begin with the oldest command."""
+        """End the commands whose timeout has passed.
+
+        Both queues begin with the oldest command; but in a cluster, commands that were sent again may stand anywhere.
+        """
         now = self._loop.time()
         if now > self._check_at + _MIN_CHECK_INTERVAL_SECONDS and not self._check_was_late:
             # This event loop was blocked, not Redis: first read the replies that came meanwhile.
@@ -202,6 +246,8 @@ class MultiplexedConnection:
             self._check_again_at(now + _MIN_CHECK_INTERVAL_SECONDS)
             return
         self._check_was_late = False
+        if self._takes_over is not None:
+            self._end_timed_out(now)
         if self._unanswered and self._unanswered[0].times_out_at <= now:
             if now - self._last_reply_at >= self._timeout:
                 # Redis hangs, or the network drops packets. No reply to what was sent will be read any more, and later
@@ -213,10 +259,23 @@ class MultiplexedConnection:
                 self._fail_timed_out(pending)
         while self._unsent and self._unsent[0].times_out_at <= now:
             self._fail(self._unsent.popleft(), StorageUnavailable(self._reason))
-        moments = [queue[0].times_out_at for queue in (self._unanswered, self._unsent) if queue]
+        if self._takes_over is None:
+            moments = [queue[0].times_out_at for queue in (self._unanswered, self._unsent) if queue]
+        else:
+            moments = [pending.times_out_at for queue in (self._unanswered, self._unsent) for pending in queue]
+            moments = [moment for moment in moments if moment > now]
         self._check_is_due = bool(moments)
         if moments:
             self._check_again_at(max(min(moments), now + _MIN_CHECK_INTERVAL_SECONDS))
+
+    def _end_timed_out(self, now: float) -> None:
+        """End all commands whose timeout has passed. A reply to one that was sent is still read in its turn."""
+        for pending in self._unanswered:
+            if pending.times_out_at <= now and now - self._last_reply_at < self._timeout:
+                self._fail_timed_out(pending)
+        for pending in self._unsent:
+            if pending.times_out_at <= now:
+                self._fail(pending, StorageUnavailable(self._reason))
 
     def _check_again_at(self, moment: float) -> None:
         self._check_at = moment
@@ -250,6 +309,10 @@ class MultiplexedConnection:
         if not pending.future.done():
             pending.future.set_exception(error)
 
+    def _fail_unsent(self, error: UnsupportedRedis) -> None:
+        while self._unsent:
+            self._fail(self._unsent.popleft(), type(error)(error.reason))
+
     async def _keep_connected(self) -> None:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
@@ -265,8 +328,7 @@ class MultiplexedConnection:
                 raise
             except UnsupportedRedis as error:
                 self._unsupported = error
-                while self._unsent:
-                    self._fail(self._unsent.popleft(), type(error)(error.reason))
+                self._fail_unsent(error)
             except (OSError, _ProtocolError) as error:
                 self._unsupported = None
                 if backoff == _FIRST_BACKOFF_SECONDS and self._writer is None:
@@ -276,6 +338,8 @@ class MultiplexedConnection:
                 # A bug in Holdfast or redis-py. Try to connect again anyway.
                 log.exception("redis_connection_failed")
                 self._drop_connection(repr(error))
+            if self._on_lost is not None:
+                self._on_lost()
             # With jitter, so that the workers do not all reconnect in the same moment.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
@@ -324,6 +388,8 @@ class MultiplexedConnection:
                 if future.done():
                     continue  # its caller was cancelled
                 if isinstance(reply, ErrorReply):
+                    if self._takes_over is not None and self._takes_over(pending, reply):
+                        continue
                     future.set_exception(reply)
                     if reply.code == "READONLY":
                         self._must_reconnect = True

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from service.storage import keys
+from service.storage.addresses import Address
 from service.storage.dial import Dialer, Execute
 from service.storage.engine_status import parse_info
 from service.storage.requirements import LAYOUT_FIELD, UPGRADE_FIELD, rights_to_try
@@ -76,11 +77,17 @@ class Diagnosis(NamedTuple):
 
 
 async def diagnose(
-    url: str, *, timeout_seconds: float, shop: str, write_test: bool = False, waits_for_replicas: bool = False
+    url: str,
+    *,
+    timeout_seconds: float,
+    shop: str,
+    write_test: bool = False,
+    waits_for_replicas: bool = False,
+    node: Address | None = None,
 ) -> Diagnosis:
     """Return what a Redis says about itself. Nothing is written, but one key with `write_test`, which is removed.
 
-    `waits_for_replicas`: whether WAIT is needed, too.
+    `waits_for_replicas`: whether WAIT is needed, too. `node`: the one of a cluster that has the shop.
 
     Raise UnsupportedRedis for a wrong URL, and OSError if Redis cannot be reached, or refuses the user.
     """
@@ -89,7 +96,7 @@ async def diagnose(
     async def read(execute: Execute) -> None:
         found.append(await _Reader(execute, shop).read(write_test=write_test, waits_for_replicas=waits_for_replicas))
 
-    async with Dialer(url, timeout=timeout_seconds).connect(read):
+    async with Dialer(url, timeout=timeout_seconds, node=node).connect(read):
         pass
     return found[0]
 

@@ -60,6 +60,7 @@ class EngineCheck:
         self._upgrades = upgrades
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
+        self._rights_are_due = False
         self._connections = 0
         self.server_id = ""
         """Of the running server. After a restart or a failover it is another one."""
@@ -78,11 +79,17 @@ class EngineCheck:
 
         Raise UnsupportedRedis, and what `execute` raises.
         """
-        self.passed = False  # the next command checks the data
+        self.begin_anew()
+        await self.verify_engine(execute)
+        await self._check_rights(execute)
+        self._rights_are_due = False
+
+    def begin_anew(self) -> None:
+        """Note that there is another Redis, or the same after a restart: the next command checks it and its data."""
+        self.passed = False
+        self._rights_are_due = True
         self._connections += 1
         self.server_id = f"connection {self._connections}"  # if INFO is forbidden
-        await self._check_engine(execute)
-        await self._check_rights(execute)
 
     async def run(self, send: _Send) -> None:
         """Check Redis and its data. Raise UnsupportedRedis, and what `send` raises."""
@@ -90,19 +97,32 @@ class EngineCheck:
         async def execute(*command: str | int) -> Any:
             return await send(*command, safe_to_repeat=True, skip_check=True)
 
+        checked = -1
+        while checked != self._connections:  # otherwise a part of the check was about the Redis before
+            checked = self._connections
+            await self._run(execute)
+        self.passed = True
+        for callback in self.after_check:
+            await callback()
+
+    async def _run(self, execute: _Execute) -> None:
         try:
-            await self._check_engine(execute)
+            await self.verify_engine(execute)
+            if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
+                self._rights_are_due = False  # before the check: meanwhile it may become due again
+                try:
+                    await self._check_rights(execute)
+                except BaseException:
+                    self._rights_are_due = True
+                    raise
             await self._check_schema(execute)
         except UnsupportedRedis as error:
             self.passed = False
             if isinstance(error, ReplicaRedis) and self.on_replica is not None:
                 self.on_replica()
             raise
-        self.passed = True
-        for callback in self.after_check:
-            await callback()
 
-    async def _check_engine(self, execute: _Execute) -> None:
+    async def verify_engine(self, execute: _Execute) -> None:
         """Check version, settings and role. If the ACL forbids to read them, warn once instead."""
         checks: list[tuple[tuple[str, ...], Callable[[Any], None]]] = [
             (("INFO", "server"), self._check_server),
@@ -162,8 +182,8 @@ class EngineCheck:
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
 
 
-async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a check without end. It is logged when the check begins to fail, and when it passes again."""
+async def check_regularly(check: Callable[[], Awaitable[None]], **facts: str) -> None:
+    """Repeat a check without end. It is logged, with these facts, when it begins to fail and when it passes again."""
     reason = ""
     while True:
         await asyncio.sleep(CHECK_INTERVAL_SECONDS)
@@ -177,6 +197,6 @@ async def check_regularly(check: Callable[[], Awaitable[None]]) -> None:
             reason = repr(error)
         if reason != before:
             if reason:
-                log.error("redis_unusable", reason=reason, then="requests get 503 until Redis can be used")
+                log.error("redis_unusable", reason=reason, then="requests get 503 until Redis can be used", **facts)
             else:
-                log.info("redis_usable")
+                log.info("redis_usable", **facts)

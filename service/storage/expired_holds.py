@@ -91,7 +91,8 @@ class ExpiredHolds:
                 self._skip_since = due.now
             if due.skipped == self._skip:
                 self._skip += len(failures)
-        metrics.set(SWEEPER_LAG, 0 if is_end else (due.now - min(released, default=due.now)) / 1000)
+        lag = 0 if is_end else (due.now - min(released, default=due.now)) / 1000
+        metrics.set_part(SWEEPER_LAG, self._client.shop, lag, combine=max)
         if is_end:
             self._backlog.report(late_ms=0, released=len(released))
         elif released:

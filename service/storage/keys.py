@@ -1,7 +1,7 @@
 """Every key name in Redis, as a pure function of the shop.
 
-Holdfast does not support Redis Cluster yet, but the names are ready for it. All keys of a shop share the hash tag
-`{shop}`, so a cluster would put them into one slot, and one script could use any set of them
+All keys of a shop share the hash tag `{shop}`, so a Redis Cluster puts them into one slot, and one script can use any
+set of them
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 

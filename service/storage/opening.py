@@ -1,14 +1,17 @@
-"""Opens a Store with the settings."""
+"""Opens the Stores of shops with the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from service.metrics.counters import PUBLISH_SECONDS, Metrics
 from service.metrics.families import IN_FLIGHT
 from service.settings import Settings
+from service.storage.cluster import Cluster, Route
+from service.storage.cluster_topology import is_cluster_url
 from service.storage.connection import MultiplexedConnection
+from service.storage.dial import Execute
 from service.storage.engine_check import EngineCheck
 from service.storage.replication import Replication
 from service.storage.store import Store
@@ -19,58 +22,100 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_store(
+async def open_store(settings: Settings, *, creates_shop: bool = True, upgrades: bool = False) -> AsyncIterator[Store]:
+    """Yield the Store of HOLDFAST_SHOP, see `open_stores`."""
+    async with open_stores(settings, [settings.shop], creates_shop=creates_shop, upgrades=upgrades) as stores:
+        yield stores[settings.shop]
+
+
+@asynccontextmanager
+async def open_stores(
     settings: Settings,
+    shops: Sequence[str],
     *,
     creates_shop: bool = True,
     upgrades: bool = False,
     metrics: Metrics | None = None,
     tracer: "Tracer | None" = None,
-) -> AsyncIterator[Store]:
-    """Yield a Store with a connection of its own. The settings must have a redis_url. Raise UnsupportedRedis.
+) -> AsyncIterator[dict[str, Store]]:
+    """Yield a Store of each shop, with connections of their own. The settings must have a redis_url.
+
+    Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
     `upgrades`: whether data of an older schema version may be opened.
+    `upgrades`: whether data of an older schema version may be opened.
     `tracer`: makes a span of each command of a request; None: there are none.
-    `metrics`: of a service that shows them. They count what the Store does, and its gauges are published.
+    `metrics`: of a service that shows them. They count what the Stores do, and their gauges are published.
     """
-    assert settings.redis_url is not None
-    replicas = settings.wait_replicas
-    check = EngineCheck(
-        settings.shop,
-        settings.durability,
-        creates_shop=creates_shop,
-        waits_for_replicas=bool(replicas),
-        upgrades=upgrades,
-    )
-    connection = MultiplexedConnection(
-        settings.redis_url,
-        timeout=settings.redis_timeout,
-        max_in_flight=settings.max_in_flight,
-        verify=check.verify_connection,
-        metrics=metrics,
-        replication=Replication(replicas, settings.shop, timeout=settings.redis_timeout) if replicas else None,
-    )
-    check.on_replica = connection.reconnect
-    async with connection:
-        publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connection), name="metrics")
-        yield Store(
-            connection if tracer is None else TracedSender(connection, tracer),
-            shop=settings.shop,
-            durability=settings.durability,
-            events_max=settings.events_max,
-            refusals_max=settings.refusals_max,
-            engine_check=check,
-            metrics=metrics,
-            has_room=connection.has_room,
+    waits = bool(settings.wait_replicas)
+    checks = {
+        shop: EngineCheck(
+            shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=waits, upgrades=upgrades
         )
+        for shop in shops
+    }
+    async with _connected(settings, checks, metrics) as (connections, senders):
+        publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connections), name="metrics")
+        yield {
+            shop: Store(
+                sender if tracer is None else TracedSender(sender, tracer),
+                shop=shop,
+                durability=settings.durability,
+                events_max=settings.events_max,
+                refusals_max=settings.refusals_max,
+                engine_check=checks[shop],
+                metrics=metrics,
+                has_room=sender.has_room,
+            )
+            for shop, sender in senders.items()
+        }
         if publisher is not None:
             publisher.cancel()
 
 
-async def _publish(metrics: Metrics, connection: MultiplexedConnection) -> None:
+@asynccontextmanager
+async def _connected(
+    settings: Settings, checks: Mapping[str, EngineCheck], metrics: Metrics | None
+) -> AsyncIterator[tuple[MultiplexedConnection | Cluster, Mapping[str, MultiplexedConnection | Route]]]:
+    """Yield what sends the commands of each shop."""
+    assert settings.redis_url is not None
+    timeout, replicas = settings.redis_timeout, settings.wait_replicas
+    if is_cluster_url(settings.redis_url):
+        async with Cluster(
+            settings.redis_url,
+            timeout=timeout,
+            max_in_flight=settings.max_in_flight,
+            replicas=replicas,
+            metrics=metrics,
+        ) as cluster:
+            yield cluster, {shop: cluster.route(shop, check) for shop, check in checks.items()}
+        return
+    first, *others = checks.values()
+
+    async def verify(execute: Execute) -> None:
+        """Check the rights of the first shop now, and those of each other shop with its first command."""
+        await first.verify_connection(execute)
+        for other in others:
+            other.begin_anew()
+
+    connection = MultiplexedConnection(
+        settings.redis_url,
+        timeout=timeout,
+        max_in_flight=settings.max_in_flight,
+        verify=verify if others else first.verify_connection,
+        metrics=metrics,
+        replication=Replication(replicas, next(iter(checks)), timeout=timeout) if replicas else None,
+    )
+    for check in checks.values():
+        check.on_replica = connection.reconnect
+    async with connection:
+        yield connection, dict.fromkeys(checks, connection)
+
+
+async def _publish(metrics: Metrics, connections: MultiplexedConnection | Cluster) -> None:
     """Update the gauges of this worker without end: another worker may be asked for them."""
     while True:
-        metrics.set(IN_FLIGHT, connection.in_flight)
+        metrics.set(IN_FLIGHT, connections.in_flight)
         metrics.publish()
         await asyncio.sleep(PUBLISH_SECONDS)

@@ -15,7 +15,7 @@ import structlog
 
 from service.domain.errors.storage import OutcomeUnknown, StorageError
 from service.storage import keys
-from service.storage.pending_command import PendingCommand, ReplyTarget
+from service.storage.pending_command import NobodyWaits, PendingCommand, ReplyTarget
 from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
 
@@ -30,6 +30,9 @@ A command may wait for two: for that of the batch before its own, and for its ow
 _HOPELESS_WAIT_MS: Final = 20
 """Timeout of WAIT after a WAIT that failed: Redis executes nothing else on its connection meanwhile."""
 
+_MOVING: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+"""Codes of the errors of a node of a cluster that has not, or not yet, the slot of a key."""
+
 _RETRY_SECONDS: Final = 1.0
 """After this time, one WAIT lasts long again. Replicas may be further away than the short time."""
 
@@ -41,11 +44,15 @@ class Replication:
     waits here, it becomes one batch, and it is certain that it was not executed.
     """
 
-    def __init__(self, replicas: int, shop: str, *, timeout: float) -> None:
-        """`replicas`: the number that must have a change. `timeout`: of a command, in seconds."""
+    def __init__(self, replicas: int, shop: str = "", *, timeout: float) -> None:
+        """`replicas`: the number that must have a change. `timeout`: of a command, in seconds.
+
+        `shop`: into whose keys the mark is written; without it, it is the shop of the route of each command.
+        """
         self.replicas = replicas
         self.is_waiting = False
-        self._mark: Final = ("EVAL", load_scripts()["mark_batch"].source, 1, keys.meta(shop))
+        self._mark: Final = ("EVAL", load_scripts()["mark_batch"].source, 1)
+        self._shop = shop
         self._wait_ms = max(1, int(timeout * _WAIT_SHARE * 1000))
         self._retry_at: float | None = None
         """When a WAIT may last long again. None: the last WAIT did not fail."""
@@ -53,14 +60,19 @@ class Replication:
     def cover(self, sent: list[PendingCommand], pack: Callable[[tuple[Any, ...]], bytes]) -> None:
         """If there is a change in a batch, append the two commands, and hold back the replies to its changes."""
         batch = _Batch(self)
+        is_asking = False  # what follows ASKING belongs to a slot that is on its way here: the mark may not be written
         for pending in sent:
             if not pending.safe_to_repeat:
                 pending.future = batch.hold(pending.future)
+                if pending.route is not None and not (is_asking and batch.shop):
+                    batch.shop = pending.route.shop
+            is_asking = isinstance(pending.future, NobodyWaits)
         if not batch.held:
             return
         self.is_waiting = True
         times_out_at = sent[-1].times_out_at
-        sent.append(PendingCommand(pack(self._mark), False, times_out_at, _Mark(batch)))
+        mark = (*self._mark, keys.meta(self._shop or batch.shop))
+        sent.append(PendingCommand(pack(mark), False, times_out_at, _Mark(batch)))
         sent.append(PendingCommand(pack(("WAIT", self.replicas, self._next_wait_ms())), False, times_out_at, batch))
 
     def _next_wait_ms(self) -> int:
@@ -88,6 +100,11 @@ class Replication:
             self._retry_at = monotonic() + _RETRY_SECONDS
 
 
+def caller_of(target: ReplyTarget) -> ReplyTarget:
+    """Return what waits for a reply that was to be held back. Redis has refused the command, so there is no change."""
+    return target.future if isinstance(target, _HeldReply) else target
+
+
 class _HeldReply:
     """Keeps the reply to a change. An error is not kept back: it says that nothing was done, or that nobody knows."""
 
@@ -111,11 +128,13 @@ class _HeldReply:
 class _Batch:
     """The held replies of one batch. It gets the reply to WAIT."""
 
-    __slots__ = ("_is_marked", "_replication", "held")
+    __slots__ = ("_is_marked", "_mark_error", "_replication", "held", "shop")
 
     def __init__(self, replication: Replication) -> None:
+        self.shop = ""
         self.held: list[_HeldReply] = []
         self._is_marked = False
+        self._mark_error = ""
         self._replication = replication
 
     def hold(self, future: ReplyTarget) -> _HeldReply:
@@ -126,6 +145,9 @@ class _Batch:
     def mark(self) -> None:
         self._is_marked = True
 
+    def note_mark_error(self, code: str) -> None:
+        self._mark_error = code
+
     def done(self) -> bool:
         return False  # also after the timeout: only the reply says that the connection executes other commands again
 
@@ -133,7 +155,9 @@ class _Batch:
         """Release the replies, if so many replicas are enough."""
         replication = self._replication
         replication.is_waiting = False
-        if not self._is_marked:
+        if self._mark_error in _MOVING:  # the slot is on its way to or from this node: no reason for an alarm
+            self._release_unknown("the shop is moving to another node")
+        elif not self._is_marked:
             self._fail("Redis did not write the mark that WAIT needs")
         elif result < replication.replicas:
             self._fail(f"{result} of {replication.replicas} replicas have the change")
@@ -177,3 +201,5 @@ class _Mark:
 
     def set_exception(self, exception: Exception, /) -> None:
         """Leave the batch without its mark."""
+        if isinstance(exception, ErrorReply):
+            self._batch.note_mark_error(exception.code)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
+from service.storage.addresses import Address, parse_address
+
 _DEFAULT_PORT: Final = 26379
 
 
@@ -20,13 +22,6 @@ class SentinelUrl(NamedTuple):
     """By which the sentinels know the primary."""
     primary: str
     """The URL of the primary, but with a host that does not exist: its address is to be asked for."""
-
-
-class Address(NamedTuple):
-    """Where a Redis listens."""
-
-    host: str
-    port: int
 
 
 def read_sentinel_url(url: str) -> SentinelUrl | None:
@@ -48,16 +43,10 @@ def read_sentinel_url(url: str) -> SentinelUrl | None:
     common = [(name, value) for name, value in options if not name.startswith("sentinel_")]
     for_sentinels = urlencode([(name, value) for name, value in common if name != "db"])
     return SentinelUrl(
-        tuple(f"{scheme}://{login}{_with_port(host)}?{for_sentinels}" for host in hosts.split(",")),
+        tuple(f"{scheme}://{login}{parse_address(host, _DEFAULT_PORT)}?{for_sentinels}" for host in hosts.split(",")),
         path[1],
         f"{scheme}://{user}{at}primary{path[2] or ''}?{urlencode(common)}",
     )
-
-
-def _with_port(host: str) -> str:
-    if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", host):
-        raise ValueError("not a host")
-    return host if re.search(r":[0-9]+$", host) else f"{host}:{_DEFAULT_PORT}"
 
 
 def current_primary(replies: Iterable[Sequence[str]]) -> Address | None:

@@ -12,13 +12,14 @@ from service.storage.scripts import load_scripts
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
+    from service.storage.cluster import Route
     from service.storage.connection import MultiplexedConnection
 
 
 class TracedSender:
     """Sends commands over a connection. A command outside of a request, such as the sweeper's, gets no span."""
 
-    def __init__(self, connection: "MultiplexedConnection", tracer: "Tracer") -> None:
+    def __init__(self, connection: "MultiplexedConnection | Route", tracer: "Tracer") -> None:
         """Trace the commands of this connection."""
         from opentelemetry.trace import get_current_span
 

@@ -91,8 +91,10 @@ def members_of(problem: dict[str, Any]) -> set[str]:
 SERVER_PROBLEMS = {"malformed-request", "request-timeout", "head-too-large", "unsupported-http-version"}
 """Problems of the bytes on a connection: see tests/server/test_http_protocol.py."""
 
-ACCESS_PROBLEMS = {"not-authenticated", "missing-scope", "cross-site-request", "rate-limited"}
-"""Problems of a service with API keys: see test_api_keys.py."""
+ACCESS_PROBLEMS = {
+    *("not-authenticated", "missing-scope", "missing-shop", "cross-site-request", "rate-limited", "shop-not-found"),
+}
+"""Problems of a service with or without API keys, or with several shops: see test_api_keys.py and test_shops.py."""
 
 
 def test_each_problem_type_has_a_test() -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from service.domain import errors
-from service.domain.errors.access import CrossSiteRequest, MissingScope, NotAuthenticated, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, MissingShop, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.catalog import all_problems
 from service.domain.errors.obstacles import (
@@ -55,6 +55,7 @@ from service.domain.errors.request import (
     MethodNotAllowed,
     PathNotFound,
     RequestTimeout,
+    ShopNotFound,
     UnsupportedHttpVersion,
     UnsupportedMediaType,
 )
@@ -106,9 +107,11 @@ EXAMPLES: list[HoldfastError] = [
     InvalidRequest("See errors.", [FieldError("#/name", "Field is required"), FieldError("#/limit", "Bad", "query")]),
     NotAuthenticated("Send a key.", has_key=True),
     MissingScope("orders:write", "k" * 32),
+    MissingShop(["s" * 64, "paris"], "k" * 32),
     CrossSiteRequest(),
     RateLimited("k" * 32, "9999999 requests in 3600 s", 3600),
     PathNotFound(LONG, "/docs"),
+    ShopNotFound(LONG, has_shop=False),
     MethodNotAllowed("PUT", LONG, ["GET", "POST"]),
     ProductNotFound(LONG),
     ProductIdTaken(7),

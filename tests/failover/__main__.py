@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service.storage.cluster_topology import slot_of
 from tests.failover.campaign import Clients, Faults, compare
+from tests.support.cluster import EngineCluster, engine_cluster, move_at_once
 from tests.support.command_line import HoldfastCommand
 from tests.support.replicas import replicated_engines
 from tests.support.service_process import HOLDFAST, ServiceProcess
@@ -69,6 +71,71 @@ async def run(
             service.close()
 
 
+CLUSTER_FAULTS = ("kill", "freeze", "kill", "freeze", "kill")
+
+
+async def run_cluster(folder: Path, *, failovers: int, orders: int, wait: int, clients: int) -> bool:
+    """Run a campaign on a cluster, and print what became of the orders. Return whether nothing is lost.
+
+    The cluster has three primaries with a replica each. At the end, the slot of the shop moves to another node.
+    """
+    with engine_cluster(folder / "engines", primaries=3, replicas=1, timeout_ms=1000) as cluster:
+        shard = cluster.shard_of("shop")
+        settings: dict[str, Any] = {
+            "redis_url": cluster.url,
+            "durability": "everysec",
+            "redis_timeout": 1,
+            "wait_replicas": wait,
+        }
+        service = ServiceProcess(folder, HOLDFAST, workers=2, log_format="json", **settings)
+        try:
+            service.wait_until_ready()
+            async with Clients(service.port, clients) as load:
+                history, faults = load.history, Faults(shard)
+                for number in range(failovers):
+                    target = orders * (number + 1) // (failovers + 1)
+                    while len(history.placed) < target:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+                    name = CLUSTER_FAULTS[number % len(CLUSTER_FAULTS)]
+                    history.fault = f"{number + 1} {name}"
+                    history.longest_pause = 0
+                    began = time.monotonic()
+                    await getattr(faults, name)()
+                    more = len(history.placed) + 100
+                    while len(history.placed) < more:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                    print(
+                        f"  {number + 1:2} {name:8} {time.monotonic() - began:5.1f} s, longest pause "
+                        f"{history.longest_pause:.1f} s, {len(history.placed):,} orders confirmed",
+                        flush=True,
+                    )
+                while len(history.placed) < orders:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+                answers = dict(history.answers)
+                history.fault, history.longest_pause = "move of the slot", 0
+                await asyncio.to_thread(_move_slot, cluster)
+                more = len(history.placed) + 500
+                while len(history.placed) < more:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                moved = {name: count - answers.get(name, 0) for name, count in history.answers.items()}
+                print(f"  move of the slot: longest pause {history.longest_pause:.2f} s, answers {moved}")
+            verdict = compare(history, cluster.owner("shop"), "shop")
+            audit = HoldfastCommand(folder, HOLDFAST_REDIS_URL=cluster.url)("audit")
+            print(f"  {verdict}")
+            print(f"  answers {dict(history.answers)}; audit: exit code {audit.returncode}", flush=True)
+            if audit.returncode:
+                print(audit.stdout[-2000:], audit.stderr[-500:])
+            return not (verdict.lost or verdict.undone or verdict.doubled or audit.returncode)
+        finally:
+            service.close()
+
+
+def _move_slot(cluster: EngineCluster) -> None:
+    source = cluster.owner("shop")
+    target = next(node for node in cluster.nodes if node.role() == "master" and node is not source)
+    move_at_once(cluster, slot_of("shop"), source, target)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.failover", description=__doc__)
     parser.add_argument("--failovers", type=int, default=10)
@@ -76,10 +143,26 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--only", choices=["wait-2", "wait-1", "min-replicas", "nothing"], action="append")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, help="which, in which order; all by default")
+    parser.add_argument("--cluster", action="store_true", help="Redis Cluster instead of sentinels")
     parser.add_argument("--rest", type=float, default=REST_SECONDS)
     options = parser.parse_args()
     cases = {"wait-2": (2, 1), "wait-1": (1, 1), "min-replicas": (0, 1), "nothing": (0, 0)}
     ok = True
+    if options.cluster:
+        for wait in (1, 0):
+            print(f"Redis Cluster, HOLDFAST_WAIT_REPLICAS={wait}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="holdfast-failover-") as folder:
+                safe = asyncio.run(
+                    run_cluster(
+                        Path(folder),
+                        failovers=min(options.failovers, 5),
+                        orders=options.orders,
+                        wait=wait,
+                        clients=options.clients,
+                    )
+                )
+            ok = ok and (safe or not wait)
+        return 0 if ok else 1
     for name in options.only or cases:
         wait, minimum = cases[name]
         print(f"HOLDFAST_WAIT_REPLICAS={wait}, min-replicas-to-write {minimum}", flush=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.support.cluster import Shard
 from tests.support.replicas import ReplicatedEngine, ReplicatedEngines
 from tests.support.waiting import eventually
 
@@ -147,7 +148,7 @@ def compare(history: History, primary: ReplicatedEngine, shop: str) -> Verdict:
 class Faults:
     """What happens to the primary. Each method returns when another one is the primary, and the old one its replica."""
 
-    def __init__(self, engines: ReplicatedEngines, rest_seconds: float = 0) -> None:
+    def __init__(self, engines: ReplicatedEngines | Shard, rest_seconds: float = 0) -> None:
         """`rest_seconds`: between the end of one failover and the next."""
         self._engines = engines
         self._rest_seconds = rest_seconds

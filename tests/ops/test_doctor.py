@@ -62,7 +62,7 @@ def test_all_is_well() -> None:
     ("changes", "name", "mark", "words"),
     [
         ({"info": {"redis_version": "6.2.7"}}, "version", "bad", "needs 7.0 or later"),
-        ({"info": {"cluster_enabled": "1"}}, "cluster", "bad", "Cluster is not supported"),
+        ({"info": {"cluster_enabled": "1"}}, "cluster", "bad", "a node of a Redis Cluster"),
         ({"info": {"role": "slave"}}, "role", "bad", "replica"),
         ({"info": {"connected_slaves": "1", "slave0": "ip=1,lag=7"}}, "role", "ok", "the slowest 7 s behind"),
         ({"info": {"aof_last_write_status": "err"}}, "file", "bad", "disk may be full"),

@@ -8,8 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.domain.errors.storage import StorageUnavailable, UnsupportedRedis
+from service.storage.addresses import Address
 from service.storage.connection import MultiplexedConnection
-from service.storage.sentinel import Address, SentinelUrl, current_primary, read_sentinel_url
+from service.storage.sentinel import SentinelUrl, current_primary, read_sentinel_url
 from tests.support.command_line import HoldfastCommand
 from tests.support.replicas import PASSWORD, SENTINEL_NAME, ReplicatedEngines, replicated_engines
 from tests.support.waiting import eventually

@@ -18,15 +18,19 @@ class DocumentedTransport(ASGITransport):
         response = await super().handle_async_request(request)
         if "content-encoding" not in response.headers:
             await response.aread()
-            assert_documented(request.method, request.url.path, response, self.root_path)
+            shop = re.match("/shops/(berlin|paris)(?=/|$)", request.url.path)  # those of a service with several shops
+            assert_documented(request.method, request.url.path, response, shop[0] if shop else self.root_path)
         return response
 
 
 def assert_documented(method: str, path: str, response: Response, root_path: str = "") -> None:
     """Fail if the call cannot have this status, media type, body and header fields."""
-    path = path.removeprefix(root_path) if path.startswith(f"{root_path}/") else path
+    if path == root_path or path.startswith(f"{root_path}/"):
+        path = path.removeprefix(root_path) or "/"
     operation = _find_operation(root_path, "GET" if method == "HEAD" else method, path)
     status, media_type = str(response.status_code), response.headers.get("content-type", "").partition(";")[0]
+    if status == "404" and media_type.endswith("json") and response.json()["type"] == "/problems/shop-not-found":
+        return  # the path names no shop: it is not one of the described paths
     if operation is None:
         assert response.status_code in (404, 405, 400, 431, 505), f"{method} {path} is not documented"
         return

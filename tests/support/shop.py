@@ -42,6 +42,7 @@ def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None, ap
     called = app or create_app(Settings(), store.metrics)
     state: State = {
         "store": store,
+        "stores": {SHOP: store},
         "list_pages": list_pages or RequestCoalescer(),
         "metrics": store.metrics,
         "event_feed": EventFeed(store, store.metrics, poll_seconds=0.01, heartbeat_seconds=0.2),

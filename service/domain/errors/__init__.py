@@ -3,10 +3,12 @@
 HoldfastError                     base.py
  ├── InternalError                a bug in Holdfast; it is logged, and the client gets only the request id
  ├── PathNotFound                 request.py
+ ├── ShopNotFound
  ├── MethodNotAllowed
  ├── AccessError                  access.py: the API key of the request does not allow it; nothing was looked up
  │    ├── NotAuthenticated
  │    ├── MissingScope
+ │    ├── MissingShop
  │    ├── CrossSiteRequest
  │    └── RateLimited
  ├── RequestError                 request.py: the request itself is wrong; nothing was looked up

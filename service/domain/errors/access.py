@@ -82,6 +82,32 @@ class CrossSiteRequest(AccessError):
 
 
 @dataclass(eq=False)
+class MissingShop(AccessError):
+    """The API key is valid, but not for this shop, or not for the service with all its shops."""
+
+    shops: Sequence[str]
+    key_name: str
+
+    problem = Problem(
+        "missing-shop",
+        403,
+        "The API key is not for this shop",
+        "The API key of the request is valid, but only for other shops of this service. `shops` names them. Nothing "
+        "was done.",
+        "Use a key for this shop, or one for all shops. The operator makes one with `holdfast key new`.",
+    )
+
+    def detail(self) -> str:
+        return f"The key {self.key_name} is only for {', '.join(self.shops)}."
+
+    def further_fields(self) -> dict[str, str]:
+        return {"shops": json.dumps(list(self.shops))}
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": 'Bearer realm="holdfast", error="insufficient_scope"'}
+
+
+@dataclass(eq=False)
 class RateLimited(AccessError):
     """The API key has sent too many requests (RFC 6585, section 4). `wait`: seconds until it may send the next."""
 
@@ -105,5 +131,11 @@ class RateLimited(AccessError):
         return {"Retry-After": str(self.wait)}
 
 
-ACCESS_ERRORS: Sequence[type[AccessError]] = (NotAuthenticated, MissingScope, CrossSiteRequest, RateLimited)
+ACCESS_ERRORS: Sequence[type[AccessError]] = (
+    NotAuthenticated,
+    MissingScope,
+    MissingShop,
+    CrossSiteRequest,
+    RateLimited,
+)
 """What every call with a scope can be answered with."""

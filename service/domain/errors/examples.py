@@ -5,7 +5,7 @@ Imported when the first page is asked for. The tests compare the examples with r
 
 from typing import Final
 
-from service.domain.errors.access import CrossSiteRequest, MissingScope, NotAuthenticated, RateLimited
+from service.domain.errors.access import CrossSiteRequest, MissingScope, MissingShop, NotAuthenticated, RateLimited
 from service.domain.errors.base import HoldfastError, InternalError
 from service.domain.errors.obstacles import (
     NOT_IN_CATALOGUE,
@@ -47,6 +47,7 @@ from service.domain.errors.request import (
     MethodNotAllowed,
     PathNotFound,
     RequestTimeout,
+    ShopNotFound,
     UnsupportedHttpVersion,
     UnsupportedMediaType,
 )
@@ -84,9 +85,11 @@ _EXAMPLES: Final[tuple[HoldfastError, ...]] = (
     InvalidRequest("The body is not valid: see errors.", [FieldError("#/products", "Field is required")]),
     NotAuthenticated("Send the header Authorization: Bearer <key>.", has_key=False),
     MissingScope("orders:write", "warehouse"),
+    MissingShop(["berlin", "paris"], "warehouse"),
     CrossSiteRequest(),
     RateLimited("warehouse", "50 requests in 1 s", 1),
     PathNotFound("/product", "/docs"),
+    ShopNotFound("/orders", has_shop=False),
     MethodNotAllowed("PUT", "/products/1", ["DELETE", "GET", "PATCH"]),
     ProductsNotFound(replayed=False, lines=[UnavailableLine(0, 7, 1, NOT_IN_CATALOGUE)]),
     ProductIdTaken(1),

@@ -191,6 +191,28 @@ class PathNotFound(HoldfastError):
 
 
 @dataclass(eq=False)
+class ShopNotFound(HoldfastError):
+    """The service has several shops, and the path names none of them. `has_shop`: it does, but is not about a shop."""
+
+    path: str
+    has_shop: bool
+
+    problem = Problem(
+        "shop-not-found",
+        404,
+        "There is no such shop",
+        "This service has several shops, and the path does not name one of them. Nothing was done.",
+        "Put `/shops/` and the name of the shop before the path, such as `/shops/berlin/orders`. `GET /metrics` and "
+        "`GET /livez` are about the whole service: they have no shop.",
+    )
+
+    def detail(self) -> str:
+        if self.has_shop:
+            return f"{self.path[:200]} is not about a shop: remove /shops/ and the name of the shop."
+        return f"The path {self.path[:200]} names no shop of this service, as /shops/NAME/orders would."
+
+
+@dataclass(eq=False)
 class MethodNotAllowed(HoldfastError):
     """The path has calls, but none with this method. `allowed` lists the methods that it has."""
 

