@@ -40,9 +40,8 @@ def run_on_shop(
     for sentence in ignored_variables():
         fail(sentence)
     if not settings.root_shop:
-        return failed(
-            f"{settings.shop} is not one of HOLDFAST_SHOPS ({', '.join(settings.all_shops)}): name one of them with --shop"
-        )
+        names = ", ".join(settings.all_shops)
+        return failed(f"{settings.shop} is not one of HOLDFAST_SHOPS ({names}): name one of them with --shop")
 
     async def run(settings: Settings) -> int:
         # The limit protects HTTP requests from long waits. A command sends large batches and has time.
