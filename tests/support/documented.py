@@ -29,7 +29,7 @@ def assert_documented(method: str, path: str, response: Response, root_path: str
         path = path.removeprefix(root_path) or "/"
     operation = _find_operation(root_path, "GET" if method == "HEAD" else method, path)
     status, media_type = str(response.status_code), response.headers.get("content-type", "").partition(";")[0]
-    if status == "404" and media_type.endswith("json") and response.json()["type"] == "/problems/shop-not-found":
+    if status == "404" and b'"type": "/problems/shop-not-found"' in response.content:
         return  # the path names no shop: it is not one of the described paths
     if operation is None:
         assert response.status_code in (404, 405, 400, 431, 505), f"{method} {path} is not documented"
