@@ -165,6 +165,10 @@ class Cluster:
                 topology = await self._explorer.topology(known)
             except OSError as error:
                 self._note_unreachable(str(error))
+            except Exception as error:
+                # A bug in Holdfast or redis-py. Ask again anyway.
+                log.exception("cluster_not_read")
+                self._note_unreachable(repr(error))
             else:
                 self._unreachable = ""
                 self._use(topology, began_at)

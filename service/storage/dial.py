@@ -221,6 +221,10 @@ async def _opened(
                 await verify(execute)
         except (RedisError, ErrorReply) as error:
             raise ConnectionError(str(error)) from error
+        except RuntimeError as error:
+            if "closed" not in str(error):  # uvloop says so of a connection that has just been reset
+                raise
+            raise ConnectionError(str(error)) from error
         except ReplicaRedis as error:
             if is_found:
                 raise ConnectionError(error.reason) from error

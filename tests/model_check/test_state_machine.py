@@ -86,8 +86,8 @@ def run_machine(url: str | None, seeds: range) -> Counter[str]:
 
 
 def test_store_on_fakeredis_agrees_with_the_model_after_random_actions() -> None:
-    """The first two seeds: the engine runs the same actions with all seeds, twice as fast."""
-    run_machine(None, SEEDS[:2])
+    """The first seed: the engine runs the same actions with all seeds, twice as fast."""
+    run_machine(None, SEEDS[:1])
 
 
 def test_store_on_the_engine_agrees_with_the_model_after_random_actions(engine_url: str) -> None:

@@ -1,6 +1,14 @@
 """The URLs and replies of Redis Cluster, as pure functions read them."""
 
+import asyncio
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,3 +147,29 @@ def test_a_node_that_takes_commands_counts_more_than_one_that_was_cut_off() -> N
 )
 def test_the_address_in_a_redirection_is_read(text: str, expected: Address) -> None:
     assert read_redirection(text, ONE) == expected
+
+
+def test_a_node_that_resets_each_connection_says_nothing() -> None:
+    """uvloop raises RuntimeError if a connection is used that was reset between two steps of the client."""
+
+    def reset_all(listener: socket.socket) -> None:
+        with suppress(OSError):  # the end of the test closes the listener
+            while True:
+                client, _ = listener.accept()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+
+    async def ask(port: int) -> None:
+        explorer = ClusterExplorer(f"redis+cluster://127.0.0.1:{port}", timeout=5)
+        for _ in range(50):
+            # So the loop sees several events at once: the connection, and its end.
+            asyncio.get_running_loop().call_soon(time.sleep, 0.002)
+            found = await asyncio.gather(*[explorer.topology() for _ in range(8)], return_exceptions=True)
+            assert [each for each in found if not isinstance(each, OSError)] == []
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset_all, args=(listener,), daemon=True)
+        thread.start()
+        uvloop.run(ask(listener.getsockname()[1]))
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
