@@ -7,9 +7,6 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 SYNC = $(UV) sync --frozen --quiet --python $(PYTHON)
 
-# Many tests wait for processes: with as many workers as cores, the cores are idle for a quarter of the time.
-TEST_WORKERS := $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) * 3 / 2 )))
-
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -23,7 +20,7 @@ run: .venv/run ## Serve the API on http://127.0.0.1:8000, data in ./data (HOLDFA
 .PHONY: test
 test: .venv/dev ## Run all tests that need no Docker, on a fake Redis and on a real engine
 	@echo "This takes about 3 minutes on 2 cores. make test-quick takes 20 seconds."
-	.venv/bin/pytest --numprocesses $(TEST_WORKERS) --dist worksteal
+	.venv/bin/pytest --numprocesses auto --dist worksteal
 
 .PHONY: test-quick
 test-quick: .venv/dev ## Run the fast tests, on a fake Redis or none: for use while you edit
