@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if fixtures & {"engine_url", "engine"} or parameters.get("redis") == "engine":
             item.add_marker(pytest.mark.engine)
+    # The longest tests first: otherwise one worker would still be busy with them when the others have nothing left.
+    items.sort(key=lambda item: "test_every_command_answers" not in item.nodeid)
 
 
 @pytest.fixture(scope="session")
