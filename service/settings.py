@@ -132,7 +132,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ShopSettings:
-    """The shop that this service works for, and how many of its events and refusals are kept."""
+    """The shop that this service works for, its partitions, and how many of its events and refusals are kept."""
 
     shop: str = setting(
         "shop",
@@ -144,6 +144,12 @@ class ShopSettings:
         names(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
         "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
         "is one of them",
+    )
+    partitions: int = setting(
+        1,
+        whole_number(1, 64),
+        "number of partitions that a shop is divided into, so that several engines serve it; it cannot be changed once "
+        "the shop exists",
     )
     events_max: int = setting(
         1_000_000,
