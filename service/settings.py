@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from service.environment import PREFIX, kubernetes_variables, read_environment, unknown_variables
+from service.partition_url import partition_url_problem
 from service.setting_types import (
     SettingType,
     boolean,
@@ -112,8 +113,8 @@ class EngineSettings:
             True,
         ),
         "URL of a Redis >= 7.0 or Valkey >= 8, as redis://, rediss:// or unix://, or of the sentinels that know it, as "
-        "redis+sentinel://host1,host2/name, or of nodes of a cluster, as redis+cluster://host1,host2; without it, "
-        "Holdfast starts the embedded engine",
+        "redis+sentinel://host1,host2/name, or of nodes of a cluster, as redis+cluster://host1,host2; {partition} in "
+        "it is the number of a partition; without a URL, Holdfast starts an embedded engine for each partition",
     )
     wait_replicas: int = setting(
         0,
@@ -132,7 +133,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ShopSettings:
-    """The shop that this service works for, and how many of its events and refusals are kept."""
+    """The shop that this service works for, its partitions, and how many of its events and refusals are kept."""
 
     shop: str = setting(
         "shop",
@@ -144,6 +145,12 @@ class ShopSettings:
         names(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
         "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
         "is one of them",
+    )
+    partitions: int = setting(
+        1,
+        whole_number(1, 64),
+        "number of partitions that a shop is divided into, so that several engines serve it; it cannot be changed once "
+        "the shop exists",
     )
     events_max: int = setting(
         1_000_000,
@@ -320,4 +327,7 @@ def parse_settings(texts: Mapping[str, str]) -> Settings:
                 reasons[PREFIX + name.upper()] = f"must be {value_type.values}{shown}"
     if reasons:
         raise InvalidSettings(reasons)
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.redis_url and (problem := partition_url_problem(settings.redis_url, settings.partitions)):
+        raise InvalidSettings({f"{PREFIX}REDIS_URL": problem})
+    return settings

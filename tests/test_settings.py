@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.partition_url import partition_url
 from service.settings import SETTINGS, InvalidSettings, Setting, Settings, read_settings
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=[setting.name for setting in SETTINGS])
@@ -133,6 +134,50 @@ def test_an_invalid_value_is_reported(monkeypatch: pytest.MonkeyPatch, name: str
     assert variable == f"HOLDFAST_{name.upper()}"
     assert reason.startswith("must be ")
     assert (text not in reason) if name == "redis_url" else (repr(text) in reason)  # a URL may contain a password
+
+
+PARTITION_URLS = [
+    "redis://engine-{partition}:6379/0",
+    "rediss://user:p{}ss@engine-{partition}",
+    "unix:///run/{partition}/redis.sock",
+    "redis+sentinel://one,two/shop-{partition}",
+]
+
+
+@pytest.mark.parametrize("url", [*PARTITION_URLS, "redis+cluster://one,two", "rediss+cluster://one"])
+def test_the_url_of_a_shop_with_partitions_says_where_each_of_them_is(url: str) -> None:
+    assert read_settings({"partitions": "4", "redis_url": url}).redis_url == url
+
+
+@pytest.mark.parametrize("url", ["redis://secret", "unix:///secret", "redis+sentinel://secret/main"])
+def test_a_url_of_one_redis_is_refused_for_several_partitions(url: str) -> None:
+    with pytest.raises(InvalidSettings) as error:
+        read_settings({"partitions": "4", "redis_url": url})
+    reason = "must be the URL of a cluster, or have {partition} in it, because HOLDFAST_PARTITIONS is 4"
+    assert error.value.reasons == {"HOLDFAST_REDIS_URL": reason}
+
+
+@pytest.mark.parametrize("url", PARTITION_URLS)
+def test_a_url_with_a_place_for_the_partition_is_refused_without_partitions(url: str) -> None:
+    with pytest.raises(InvalidSettings) as error:
+        read_settings({"redis_url": url})
+    assert error.value.reasons == {
+        "HOLDFAST_REDIS_URL": "must not have {partition} in it, because HOLDFAST_PARTITIONS is 1"
+    }
+
+
+def test_a_cluster_has_all_partitions() -> None:
+    with pytest.raises(InvalidSettings) as error:
+        read_settings({"partitions": "4", "redis_url": "redis+cluster://node-{partition}"})
+    assert error.value.reasons == {
+        "HOLDFAST_REDIS_URL": "must not have {partition} in it: all partitions are in one cluster"
+    }
+
+
+def test_only_the_place_for_the_partition_changes_in_a_url() -> None:
+    url = "redis://user:%7Bpartition%7D{}@engine-{partition}/{partition}"
+    assert partition_url(url, 12) == "redis://user:%7Bpartition%7D{}@engine-12/12"
+    assert partition_url("redis+cluster://one,two", 3) == "redis+cluster://one,two"
 
 
 def test_all_bad_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:

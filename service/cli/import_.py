@@ -106,7 +106,8 @@ def _import(settings: Settings, file: str, rows: Iterator["ImportRow"], *, updat
 
 def _is_new(settings: Settings) -> bool:
     """Return whether an import would begin a data directory. A dry run must not begin it."""
-    from service.engine.data_dir import missing_data, running_engine
+    from service.engine.data_dir import running_engine
+    from service.engine.data_files import missing_data
 
     if settings.redis_url is not None or running_engine(settings.data_dir):
         return False

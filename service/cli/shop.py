@@ -86,7 +86,8 @@ async def estimate_orders(store: "Store") -> int | None:
 @contextmanager
 def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
-    from service.engine.data_dir import NO_REPLICAS, EngineError, missing_data, running_engine
+    from service.engine.data_dir import NO_REPLICAS, EngineError, running_engine
+    from service.engine.data_files import missing_data
     from service.engine.launcher import run_engine
 
     if settings.redis_url is not None:

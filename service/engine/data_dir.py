@@ -2,16 +2,16 @@
 
 import fcntl
 import os
-import shutil
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+
+from service.engine.data_files import FILES_DIR, finish_restore
 
 MAX_SHUTDOWN_SECONDS: Final = 30.0
 """An engine that takes longer to stop is killed.
@@ -22,15 +22,6 @@ Killing it loses no change that it has confirmed: they are on disk or with the o
 
 _MAX_SOCKET_PATH_BYTES: Final = 100
 """The kernel accepts 107 on Linux, 103 on macOS."""
-
-
-FILES_DIR: Final = "appendonlydir"
-"""The directory in the data directory where the engine keeps all data."""
-
-
-_RESTORING: Final = "restoring"
-_RESTORED: Final = "restored"
-"""Directories in the data directory. A restore works in the first one. Under the second name, it is the data."""
 
 
 NO_REPLICAS: Final = "HOLDFAST_WAIT_REPLICAS needs HOLDFAST_REDIS_URL: the embedded engine has no replicas"
@@ -53,78 +44,6 @@ def running_engine(data_dir: Path) -> str | None:
         socket_path = data_dir / "engine.sock"
         return engine_url(socket_path.resolve()) if engine_listens(socket_path) else None
     return url if url and _is_alive(pid) else None  # without a URL, the engine has just begun to start
-
-
-def missing_data(data_dir: Path) -> str | None:
-    """Return why there are no data in a directory, None if there are some."""
-    if not data_dir.exists():
-        return f"the data directory {data_dir} does not exist"
-    if not data_dir.is_dir():
-        return f"{data_dir} is not a directory"
-    if not has_data(data_dir):
-        return f"the directory {data_dir} has no data of Holdfast"
-    return None
-
-
-def has_data(data_dir: Path) -> bool:
-    """Return whether a directory has data of an engine. Those of a restore that was killed at its very end count."""
-    places = (data_dir / FILES_DIR, data_dir / _RESTORED / FILES_DIR)
-    return any(place.is_dir() and any(place.iterdir()) for place in places)
-
-
-def prepare_restore(data_dir: Path) -> Path:
-    """Return the path for the data that a restore makes: a directory that does not exist. Raise OSError.
-
-    A stopped restore may have left something there: it is removed.
-    """
-    path = data_dir / _RESTORING
-    if path.exists():
-        shutil.rmtree(path)
-    return path
-
-
-def commit_restore(data_dir: Path) -> None:
-    """Sync all that a restore has made to the disk. Then decide, with one rename, that it is the data. Raise OSError.
-
-    No engine may run on it any more.
-    """
-    files_dir = data_dir / _RESTORING / FILES_DIR
-    for path in (*files_dir.iterdir(), files_dir, files_dir.parent):
-        sync(path)
-    (data_dir / _RESTORING).rename(data_dir / _RESTORED)
-    sync(data_dir)
-
-
-def finish_restore(data_dir: Path) -> Path | None:
-    """Put what a restore has made into its place, if that has not been done. The directory must be locked.
-
-    Return where the data from before are now, None if there were none. Nothing is deleted. Raise OSError.
-    """
-    restored, files_dir, moved = data_dir / _RESTORED, data_dir / FILES_DIR, None
-    if (restored / FILES_DIR).exists():
-        if files_dir.exists() and any(files_dir.iterdir()):
-            moved = _free_path(data_dir)
-            moved.mkdir(mode=0o700)
-            files_dir.rename(moved / FILES_DIR)
-        (restored / FILES_DIR).rename(files_dir)
-        sync(data_dir)
-    if restored.exists():
-        shutil.rmtree(restored)
-    return moved
-
-
-def _free_path(data_dir: Path) -> Path:
-    """Return a path for the data before a restore: `before-restore-1`, `before-restore-2`, ..."""
-    return next(path for number in count(1) if not (path := data_dir / f"before-restore-{number}").exists())
-
-
-def sync(path: Path) -> None:
-    """Sync a file, or the list of files of a directory, to the disk. Raise OSError."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def engine_url(socket_path: Path) -> str:

@@ -7,7 +7,8 @@ confirms orders that no later start can find.
 from pathlib import Path
 from typing import Final
 
-from service.engine.data_dir import FILES_DIR, engine_listens
+from service.engine.data_dir import engine_listens
+from service.engine.data_files import FILES_DIR
 
 _MANIFEST: Final = "appendonly.aof.manifest"
 """The engine's list of its data files. The engine replaces it by a rename, so it always exists."""

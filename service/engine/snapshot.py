@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from service.engine.data_dir import FILES_DIR, EngineError, sync
+from service.engine.data_dir import EngineError
+from service.engine.data_files import FILES_DIR, sync
 
 _REPLY_SECONDS: Final = 60.0
 """A slow disk may stop the engine for a while."""

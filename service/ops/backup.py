@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.times import Milliseconds, format_timestamp
-from service.engine.data_dir import sync
+from service.engine.data_files import sync
 from service.engine.launcher import run_engine
 from service.engine.snapshot import make_data, take_snapshot
 from service.ops.audit import Report, ShopIsEmpty, audit

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from service.engine.data_dir import sync
+from service.engine.data_files import sync
 from service.storage.requirements import SCHEMA_VERSION
 
 SNAPSHOT: Final = "data.rdb"

@@ -8,15 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.engine.data_dir import (
-    EngineError,
-    commit_restore,
-    finish_restore,
-    has_data,
-    lock_data_dir,
-    prepare_restore,
-    running_engine,
-)
+from service.engine.data_dir import EngineError, lock_data_dir, running_engine
+from service.engine.data_files import commit_restore, finish_restore, has_data, prepare_restore
 from service.engine.launcher import run_engine
 from service.engine.snapshot import make_data
 from service.ops.backup import NewBar, audit_shop, shops_of, upgrade_shop

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.data_dir import commit_restore, finish_restore, prepare_restore
+from service.engine.data_files import commit_restore, finish_restore, prepare_restore
 from service.engine.launcher import run_engine
 from service.engine.snapshot import make_data
 from tests.support.command_line import HoldfastCommand, assert_failed

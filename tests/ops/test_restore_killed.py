@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import data_dir as data_dir_module
+from service.engine import data_files
 from service.engine.launcher import run_engine
 from service.ops.backup import back_up, new_folder
 from service.ops.restore import restore
@@ -38,7 +38,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     steps = Steps()
-    rename, sync, rmtree = Path.rename, data_dir_module.sync, shutil.rmtree
+    rename, sync, rmtree = Path.rename, data_files.sync, shutil.rmtree
 
     def counted(step: Any) -> Any:
         def run(*args: Any, **options: Any) -> Any:
@@ -48,7 +48,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         return run
 
     monkeypatch.setattr(Path, "rename", counted(rename))
-    monkeypatch.setattr(data_dir_module, "sync", counted(sync))
+    monkeypatch.setattr(data_files, "sync", counted(sync))
     monkeypatch.setattr(shutil, "rmtree", counted(rmtree))
     return steps
 
