@@ -18,7 +18,8 @@
 --      4    first_customer    position of the first customer in KEYS
 --      5    first_reference   position of the first reference in KEYS
 --      6    first_order       position of the first order in KEYS
---      7..  for each order, by order id: order id, position of its customer in KEYS or 0, position of its reference in
+--      7    id_step           distance between the ids of two orders: the number of partitions of the shop
+--      8..  for each order, by order id: order id, position of its customer in KEYS or 0, position of its reference in
 --           KEYS or 0, number of its Idempotency-Keys, number of its fields, number of its lines; field and value of
 --           each field, as they are in the file; for each line: position of its product in KEYS, product id, units that
 --           are sold, units that were written off
@@ -26,8 +27,8 @@
 -- Replies: removed <word>...    one word per order. removed: now archived; absent: there is no such order; changed: the
 --                               order is not the one that is in the file; early: it has not ended, or not long enough ago
 local events_key, archived_key = unpack(KEYS, 1, 2)
-local events_max, keep_ms, now_ms, first_customer, first_reference, first_order = unpack(ARGV, 1, 6)
-local fixed_keys, fixed_args, args_per_order, args_per_line = 2, 6, 6, 4
+local events_max, keep_ms, now_ms, first_customer, first_reference, first_order, id_step = unpack(ARGV, 1, 7)
+local fixed_keys, fixed_args, args_per_order, args_per_line = 2, 7, 6, 4
 first_customer, first_reference, first_order = tonumber(first_customer), tonumber(first_reference), tonumber(first_order)
 local ended = {completed = true, cancelled = true, expired = true}
 
@@ -152,9 +153,9 @@ end
 local i = 1
 while i <= #removed do
   local first, last = tonumber(removed[i].id), tonumber(removed[i].id)
-  while removed[i + 1] and tonumber(removed[i + 1].id) == last + 1 do i, last = i + 1, last + 1 end
+  while removed[i + 1] and tonumber(removed[i + 1].id) == last + id_step do i, last = i + 1, last + id_step end
   i = i + 1
-  for _, beside in ipairs({first - 1, last + 1}) do
+  for _, beside in ipairs({first - id_step, last + id_step}) do
     local text = string.format('%.0f', beside)
     local range = redis.call('ZRANGEBYSCORE', archived_key, text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if range[1] and tonumber(range[1]) <= beside then

@@ -24,6 +24,7 @@ from service.metrics.families import (
     REQUEST_BOUNDS,
     REQUEST_SECONDS,
     REQUESTS,
+    PUSHES,
     RESTARTS,
     REVENUE,
     ROUND_TRIP_BOUNDS,
@@ -33,6 +34,10 @@ from service.metrics.families import (
     SWEEP_FAILURES,
     SWEEPER_LAG,
     SWEEPS,
+    TRANSFERRED_UNITS,
+    TRANSFERS,
+    EXCHANGES,
+    MISSES,
     UNITS,
     Family,
 )
@@ -105,6 +110,7 @@ class Metrics:
             family: self._place(family)
             for family in (
                 *(CONNECTED, LOST, SWEEPS, SWEEP_FAILURES, RESTARTS),
+                *(MISSES, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES),
                 *(SWEEPER_LAG, IN_FLIGHT, CLIENTS, STREAMS, CPU_SECONDS, MEMORY, PUBLISHED_AT),
             )
         }
@@ -156,9 +162,9 @@ class Metrics:
         if name in self._problems:
             self._cells[self._problems[name]] += 1
 
-    def count(self, family: Family) -> None:
-        """Count one more of a family without labels."""
-        self._cells[self._single[family]] += 1
+    def count(self, family: Family, number: float = 1) -> None:
+        """Count one more, or so many more, of a family without labels."""
+        self._cells[self._single[family]] += number
 
     def set(self, family: Family, value: float) -> None:
         """Set a gauge of this worker."""

@@ -79,6 +79,19 @@ SWEEPER_LAG: Final = Family(
     "How late the oldest hold was that the last search released; 0: none was left.",
     per_worker=True,
 )
+MISSES: Final = Family(
+    "holdfast_partition_misses", "counter", "Orders that had to wait for units of other partitions of the shop."
+)
+EXCHANGES: Final = Family(
+    "holdfast_exchange_cycles", "counter", "Steps in which the waiting orders of a worker got units together."
+)
+TRANSFERS: Final = Family("holdfast_transfers", "counter", "Transfers from one partition of a shop to another.")
+TRANSFERRED_UNITS: Final = Family(
+    "holdfast_transferred_units", "counter", "Units that arrived in another partition of the shop."
+)
+PUSHES: Final = Family(
+    "holdfast_catalogue_pushes", "counter", "Changes of products that were brought to all partitions of the shop."
+)
 RESTARTS: Final = Family(
     "holdfast_worker_restarts", "counter", "Workers that took the place of one that had ended unexpectedly."
 )

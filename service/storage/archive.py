@@ -135,6 +135,7 @@ class Archive(IdRanges):
                 first_customer=first_customer,
                 first_reference=first_reference,
                 first_order=first_order,
+                id_step=client.id_step,
                 orders=args,
             ),
         )
@@ -187,7 +188,8 @@ def archive_orders_args(
     first_customer: int,
     first_reference: int,
     first_order: int,
+    id_step: int,
     orders: Sequence[int | str],
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/archive_orders.lua."""
-    return (events_max, keep_ms, now_ms, first_customer, first_reference, first_order, *orders)
+    return (events_max, keep_ms, now_ms, first_customer, first_reference, first_order, id_step, *orders)

@@ -56,6 +56,8 @@ class RedisClient:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
+        id_step: int = 1,
+        id_remainder: int = 0,
     ) -> None:
         """Prepare commands for this shop. Nothing is sent yet.
 
@@ -65,7 +67,10 @@ class RedisClient:
         `engine_check`: the one that also verifies the connections, if there is one.
         `metrics`: counts what the Store does; None: a new one.
         `has_room`: whether new work may be begun; None: always.
+        `id_step`, `id_remainder`: of a partition. Its orders have the ids with this remainder, divided by `id_step`.
         """
+        self.id_step = id_step
+        self.id_remainder = id_remainder
         self.metrics = metrics or Metrics()
         self.shop = shop
         self.events_max = events_max
@@ -76,6 +81,11 @@ class RedisClient:
         self._scripts = load_scripts()
         self._engine_check = engine_check or EngineCheck(shop, durability)
         self.after_check = self._engine_check.after_check
+
+    @property
+    def waits_for_replicas(self) -> bool:
+        """Whether a change is answered only when replicas have it."""
+        return self._engine_check.waits_for_replicas
 
     @property
     def server_id(self) -> str:
@@ -105,9 +115,10 @@ class RedisClient:
         replicas are waited for, it is sent like a change: then also raise StorageUnavailable if they are too few.
         """
         names = (keys.product(self.shop, 0), keys.products(self.shop), keys.events(self.shop))
-        waits = self._engine_check.waits_for_replicas
         try:
-            await self.run("withdraw_product", names, (0, self.events_max, ""), safe_to_repeat=not waits)
+            await self.run(
+                "withdraw_product", names, (0, self.events_max, ""), safe_to_repeat=not self.waits_for_replicas
+            )
         except OutcomeUnknown as error:
             raise StorageUnavailable(error.reason) from error
 
@@ -122,7 +133,19 @@ class RedisClient:
         """Return the time of a test's clock for a script. Without it, return an empty text: the script asks Redis."""
         return "" if self._clock is None else self._clock()
 
-    async def read_hashes(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]]:
+    async def read_confirmed(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]]:
+        """Return the same as `read_hashes`, but only if replicas have it, where they are waited for.
+
+        A primary that was cut off, and was replaced, would otherwise answer with what is not true any more.
+        """
+        try:
+            return await self.read_hashes(keys, fields, safe_to_repeat=not self.waits_for_replicas)
+        except OutcomeUnknown as error:  # nothing was to be changed
+            raise StorageUnavailable(error.reason) from error
+
+    async def read_hashes(
+        self, keys: Sequence[str], fields: Sequence[str], *, safe_to_repeat: bool = True
+    ) -> list[list[Any]]:
         """Return the same fields of many hashes, None where a field is absent.
 
         One script for 100 hashes takes a fifth of the Python time that 100 HMGET commands in one write take.
@@ -130,7 +153,7 @@ class RedisClient:
         if not keys:
             return []
         rows: list[list[Any]]
-        _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=True)
+        _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=safe_to_repeat)
         return rows
 
     async def move_counter(self, counter: str, value: int) -> bool:

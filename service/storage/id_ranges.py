@@ -24,11 +24,11 @@ class IdRanges:
 
     async def has(self, order_id: int) -> bool:
         """Return whether this id is in a range."""
-        return await self.range_below(order_id + 1) is not None
+        return await self.range_below(order_id + self._client.id_step) is not None
 
     async def range_below(self, before: int) -> int | None:
-        """Return the first id of the range that contains `before - 1`. None: there is no such range."""
-        for first, _ in await self._first_ranges(before - 1, 1):
+        """Return the first id of the range that contains the id below `before`. None: there is no such range."""
+        for first, _ in await self._first_ranges(before - self._client.id_step, 1):
             if int(first) < before:
                 return int(first)
         return None
@@ -42,7 +42,10 @@ class IdRanges:
 
     async def count(self) -> int:
         """Return how many ids are in the ranges. Damaged ranges do not count: the audit names them."""
-        return sum([int(float(last)) - int(first) + 1 async for first, last in self.ranges() if first.isdecimal()])
+        step = self._client.id_step
+        return sum(
+            [(int(float(last)) - int(first)) // step + 1 async for first, last in self.ranges() if first.isdecimal()]
+        )
 
     async def ranges(self) -> AsyncIterator[Range]:
         """Yield all ranges, lowest first. If there are many, two may have been joined between two reads."""

@@ -94,3 +94,28 @@ def order_ids(shop: str) -> str:
 def meta(shop: str) -> str:
     """Return the key of the facts about the shop. Hash: layout, the schema version; data_id, a random text; ..."""
     return f"{{{shop}}}:meta"
+
+
+def partition(shop: str, number: int) -> str:
+    """Return the name of a partition of a shop: `{shop:3}:order:7` is a key of partition 3. No shop has a colon."""
+    return f"{shop}:{number}"
+
+
+def sent(shop: str) -> str:
+    """Return the key of the last transfer to each other partition. Hash: number of the partition = id of the transfer."""
+    return f"{{{shop}}}:sent"
+
+
+def outgoing(shop: str, to: int) -> str:
+    """Return the key of the units on their way to another partition. Sorted set: `<id> <product id> <units>`, id."""
+    return f"{{{shop}}}:outgoing:{to}"
+
+
+def taken(shop: str) -> str:
+    """Return the key of the last transfer taken in from each other partition. Hash: its number = id of the transfer."""
+    return f"{{{shop}}}:taken"
+
+
+def unpropagated(shop: str) -> str:
+    """Return the key of the products whose last change some partitions lack. Sorted set: id, score = version."""
+    return f"{{{shop}}}:unpropagated"

@@ -31,7 +31,7 @@ class OrderCounter:
         self._client = client
         self._archive = archive
         self._skipped = skipped
-        self.ids = OrderIds(self._reserve_ids)
+        self.ids = OrderIds(self._reserve_ids, step=client.id_step)
         self._data_id: str | None = None
         """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
         self._counter_is_wrong = False
@@ -49,6 +49,11 @@ class OrderCounter:
     async def highest_used_id(self) -> int:
         """Return the highest id that has no order in Redis, but must not be given to one: archived or skipped."""
         return max(await self._archive.highest_id(), await self._skipped.highest_id())
+
+    def ids_up_to(self, last_id: int, count: int) -> range:
+        """Return at most `count` ids that orders may have, from `last_id` downwards."""
+        step = self._client.id_step
+        return range(last_id - (last_id - self._client.id_remainder) % step, 0, -step)[:count]
 
     async def scan_ids(self) -> AsyncIterator[int]:
         """Yield the ids of all orders in any status, in no order. An id may come twice. The counter is not used."""
@@ -93,6 +98,8 @@ class OrderCounter:
     async def _reserve_ids(self, count: int) -> int:
         """Reserve `count` order ids that no other worker gets, and return the first."""
         counter = keys.order_ids(self._client.shop)
+        step, remainder = self._client.id_step, self._client.id_remainder
+        distance = count * step
         while True:
             data_id, highest = self._data_id, self.ids.highest
             if data_id is None:
@@ -101,23 +108,24 @@ class OrderCounter:
                 if self._data_id is None:  # a new order could get the id of an archived one: no script checks that
                     highest = max(highest, await self.highest_used_id())
                 if self._counter_is_wrong:
-                    await self._correct_counter(counter, count)
-                last = int(await self._client.send("INCRBY", counter, count, safe_to_repeat=True))
+                    await self._correct_counter(counter, distance)
+                last = int(await self._client.send("INCRBY", counter, distance, safe_to_repeat=True))
             except (ErrorReply, ValueError) as error:
                 raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
             # Not above the ids of this worker: the data were replaced, and no check of Redis has noticed it yet.
-            if not highest + count <= last <= MAX_ID:
+            if not highest + distance <= last <= MAX_ID:
                 self._counter_is_wrong = True
             if not self._counter_is_wrong:
                 self._data_id = data_id
-                return last - count + 1
+                # The counter may be no multiple of the step, because somebody has set it.
+                return -(-(last - distance) // step) * step + (remainder or step)
 
-    async def _correct_counter(self, counter: str, count: int) -> None:
+    async def _correct_counter(self, counter: str, distance: int) -> None:
         """Move the counter to the highest id of all orders, of archived ones too, and of this worker."""
         highest = max(self.ids.highest, await self.highest_used_id())
         async for order_id in self.scan_ids():
             highest = max(highest, order_id)
-        if highest + count > MAX_ID:
+        if highest + distance > MAX_ID:
             raise StorageUnavailable(f"no order ids are left: {highest} is in use, and {MAX_ID} is the highest")
         self._counter_is_wrong = not await self._client.move_counter(counter, highest)
 

@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 ID_BLOCK_SIZE: Final = 256
-"""Ids that a worker reserves at a time; more if more orders wait. Ids that are not used when it stops are lost."""
+"""Ids that a worker reserves at a time; more if more orders wait. Ids that are not used when it stops are lost.
+
+For all partitions of a shop together: GET /orders reads the unused ids, too.
+"""
+
+MIN_BLOCK_SIZE: Final = 16
+"""Ids that a worker reserves at a time for each partition at least."""
 
 
 class OrderIds:
@@ -15,9 +21,14 @@ class OrderIds:
     `highest`: the highest id that was ever reserved here, or 0.
     """
 
-    def __init__(self, reserve: Callable[[int], Awaitable[int]]) -> None:
-        """Begin without ids. `reserve(n)` must reserve n ids for this worker and return the first."""
+    def __init__(self, reserve: Callable[[int], Awaitable[int]], *, step: int = 1) -> None:
+        """Begin without ids. `reserve(n)` must reserve n ids for this worker and return the first.
+
+        `step`: the distance between two ids, which is the number of partitions of the shop.
+        """
         self._reserve = reserve
+        self._step = step
+        self._block_size = max(MIN_BLOCK_SIZE, ID_BLOCK_SIZE // step)
         self._refill: asyncio.Task[None] | None = None
         self._unused: deque[int] = deque()
         self._waiting = 0
@@ -31,7 +42,7 @@ class OrderIds:
 
         Raise what `reserve` raises.
         """
-        if len(self._unused) < ID_BLOCK_SIZE // 2:
+        if len(self._unused) < self._block_size // 2:
             self.start_refill()  # early, so that nearly no order waits for ids
         while not self._unused:
             self._waiting += 1
@@ -51,10 +62,11 @@ class OrderIds:
 
     async def _reserve_block(self) -> None:
         try:
-            length = max(ID_BLOCK_SIZE, self._waiting)
+            length = max(self._block_size, self._waiting)
             first = await self._reserve(length)
-            self._unused.extend(range(first, first + length))
-            self.highest = max(self.highest, first + length - 1)
+            ids = range(first, first + length * self._step, self._step)
+            self._unused.extend(ids)
+            self.highest = max(self.highest, ids[-1])
         finally:
             self._refill = None
 

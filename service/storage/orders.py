@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from service.domain.errors.refusals import OrderArchived, OrderCancelled, OrderExpired, OrderNotFound, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
-from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
+from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
 from service.domain.money import parse_cents
 from service.domain.order import Order, OrderLine, OrderStatus
@@ -20,6 +20,7 @@ from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.id_ranges import IdRanges
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.order_counter import OrderCounter
+from service.storage.partition import Partition
 from service.storage.records import ORDER_FIELDS, HashValues, read_orders
 from service.storage.refusals import read_order_refusal
 
@@ -37,8 +38,18 @@ class PlacedOrder(NamedTuple):
 class Orders:
     """The orders of a shop. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, backlog: HoldsBacklog, archive: Archive, skipped: IdRanges) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        backlog: HoldsBacklog,
+        archive: Archive,
+        skipped: IdRanges,
+        partition: Partition | None = None,
+    ) -> None:
+        """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
+        self._partition = partition
+        self._refusal_ms = REFUSAL_MS if partition is None else 0  # what one partition replies is not the last word
         self._backlog = backlog
         self._archive = archive
         self._skipped = skipped
@@ -76,8 +87,11 @@ class Orders:
             other_keys.append(keys.reference_orders(shop, reference))
         if idempotency_key:
             other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer, by))
+        order_id, attempt = 0, 0
+        fingerprint = order_fingerprint(new, quantities) if idempotency_key else ""
+        deadline = None if self._partition is None else self._partition.deadline()
         while True:
-            order_id = await order_ids.take()
+            order_id = order_id or await order_ids.take()
             try:
                 reply = await client.run(
                     "place_order",
@@ -89,8 +103,8 @@ class Orders:
                         customer=customer or "",
                         reference=reference or "",
                         idempotency_key=idempotency_key or "",
-                        fingerprint=order_fingerprint(new, quantities) if idempotency_key else "",
-                        refusal_ms=REFUSAL_MS,
+                        fingerprint=fingerprint,
+                        refusal_ms=self._refusal_ms,
                         short_refusal_ms=SHORT_REFUSAL_MS,
                         refusals_max=client.refusals_max,
                         events_max=client.events_max,
@@ -129,6 +143,19 @@ class Orders:
                     return PlacedOrder(order, replayed=False)
                 case ["exists"]:
                     self._counter.report_taken(order_id)
+                    order_id = 0
+                    continue
+            if self._partition is not None and deadline is not None:
+                outcome_key = other_keys[-1] if idempotency_key else None
+                try:
+                    reply = await self._partition.settle_order(
+                        reply, quantities, attempt, deadline, outcome_key, fingerprint
+                    )
+                except StorageError:
+                    order_ids.give_back(order_id)
+                    raise
+                if reply is None:
+                    attempt += 1
                     continue
             order_ids.give_back(order_id)
             match reply:
@@ -219,9 +246,9 @@ class Orders:
         else:
             # Without an index: nearly every id up to the counter has an order, so reading all ids wastes little.
             # The counter may have been set back a moment ago, but not the ids of this worker.
-            first = min(before - 1, max(await self.last_id(), self._counter.ids.highest))
-            end = max(first - count, 0)
-            return range(first, end, -1), end + 1
+            last_id = max(await self.last_id(), self._counter.ids.highest)
+            ids = self._counter.ids_up_to(min(before - 1, last_id), count)
+            return ids, ids[-1] if len(ids) == count else 1
         ids = await self._client.send(
             "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, safe_to_repeat=True
         )

@@ -10,6 +10,7 @@ from service.domain.requests import NewProduct, ProductChange, ProductsQuery
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
+from service.storage.partition import Partition
 from service.storage.records import (
     LISTED_PRODUCT_FIELDS,
     PRODUCT_FIELDS,
@@ -30,8 +31,11 @@ class Products:
     `by`: the name of the API key of the request, for the event.
     """
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, partition: Partition | None = None) -> None:
+        """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
+        self._partition = partition
+        self._unpropagated = () if partition is None else (keys.unpropagated(client.shop),)
 
     async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
         """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
@@ -59,13 +63,24 @@ class Products:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         pairs = product_pairs(new)
-        product_id = new.id or await self._next_id()
+        product_id = new.id or await self.next_id()
         while True:
             reply = await client.run(
                 "add_product",
-                (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
+                (
+                    keys.product(client.shop, product_id),
+                    keys.products(client.shop),
+                    keys.events(client.shop),
+                    *self._unpropagated,
+                ),
                 add_product_args(
-                    product_id=product_id, stock=new.stock, events_max=client.events_max, by=by, pairs=pairs
+                    product_id=product_id,
+                    stock=new.stock,
+                    events_max=client.events_max,
+                    by=by,
+                    others=client.id_step - 1,
+                    share=new.stock // client.id_step,
+                    pairs=pairs,
                 ),
             )
             match reply:
@@ -74,11 +89,11 @@ class Products:
                 case ["taken"] if new.id is not None:
                     raise ProductIdTaken(new.id)
                 case ["taken"]:  # a client has chosen this id for another product
-                    product_id = await self._search_id(product_id + 1)
+                    product_id = await self.search_id(product_id + 1)
                 case _:
                     raise unknown_reply("add_product", reply)
 
-    async def _next_id(self) -> int:
+    async def next_id(self) -> int:
         """Return the next id of the counter. Raise StorageUnavailable if it does not count."""
         client = self._client
         counter = keys.product_ids(client.shop)
@@ -86,9 +101,9 @@ class Products:
             product_id = int(await client.send("INCRBY", counter, 1, safe_to_repeat=True))
         except ErrorReply as error:
             raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
-        return product_id if 1 <= product_id <= MAX_ID else await self._search_id(1)
+        return product_id if 1 <= product_id <= MAX_ID else await self.search_id(1)
 
-    async def _search_id(self, start: int) -> int:
+    async def search_id(self, start: int) -> int:
         """Move the counter to the first free id from `start` on, and return this id.
 
         If there is none, begin again at 1: a client has chosen the highest id, or somebody has set the counter.
@@ -98,7 +113,7 @@ class Products:
         if product_id > MAX_ID:
             product_id = await self._first_free_id(1)
         moved = await client.move_counter(keys.product_ids(client.shop), product_id)
-        return product_id if moved else await self._next_id()
+        return product_id if moved else await self.next_id()
 
     async def _first_free_id(self, product_id: int) -> int:
         """Return the lowest id from `product_id` on that no product has ever had; MAX_ID + 1 if there is none.
@@ -141,7 +156,7 @@ class Products:
         while True:
             reply = await client.run(
                 "change_product",
-                (keys.product(client.shop, product_id), keys.events(client.shop)),
+                (keys.product(client.shop, product_id), keys.events(client.shop), *self._unpropagated),
                 change_product_args(
                     product_id=product_id,
                     events_max=client.events_max,
@@ -176,7 +191,12 @@ class Products:
         while True:
             reply = await client.run(
                 "withdraw_product",
-                (keys.product(client.shop, product_id), keys.products(client.shop), keys.events(client.shop)),
+                (
+                    keys.product(client.shop, product_id),
+                    keys.products(client.shop),
+                    keys.events(client.shop),
+                    *self._unpropagated,
+                ),
                 withdraw_product_args(
                     product_id=product_id,
                     events_max=client.events_max,
@@ -215,20 +235,28 @@ class Products:
         """
         shop = self._client.shop
         names = [keys.product(shop, product_id) for product_id in ids]
-        return read_listed_products(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
+        products = read_listed_products(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
+        return products if self._partition is None else await self._with_all_units(products)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
         """Return the products of these ids. None: the product is absent or withdrawn."""
         shop = self._client.shop
         rows = await self._client.read_hashes([keys.product(shop, product_id) for product_id in ids], PRODUCT_FIELDS)
-        return read_products(ids, rows, include_withdrawn=include_withdrawn)
+        products = read_products(ids, rows, include_withdrawn=include_withdrawn)
+        return products if self._partition is None else await self._with_all_units(products)
+
+    async def _with_all_units(self, products: Sequence[Product | None]) -> Sequence[Product | None]:
+        """Return products with the stock of all partitions: a sum that is taken over a moment."""
+        assert self._partition is not None
+        totals = await self._partition.all.exchange.totals([product.id for product in products if product is not None])
+        return [product and product._replace(stock=max(0, totals[product.id])) for product in products]
 
 
 def add_product_args(
-    *, product_id: int, stock: int, events_max: int, by: str, pairs: Sequence[str]
+    *, product_id: int, stock: int, events_max: int, by: str, others: int, share: int, pairs: Sequence[str]
 ) -> tuple[str | int, ...]:
     """Return ARGV of lua/add_product.lua."""
-    return (product_id, stock, events_max, by, *pairs)
+    return (product_id, stock, events_max, by, others, share, *pairs)
 
 
 def change_product_args(

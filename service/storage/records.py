@@ -86,6 +86,9 @@ def read_added_product(product_id: int, stock: int, pairs: Sequence[str]) -> Pro
     return product
 
 
+CATALOGUE_FIELDS: Final = ("name", "description", "price", "sale_rules")
+"""The fields of a product that its home partition brings to the others. `withdrawn` is not among them."""
+
 ORDER_FIELDS: Final = (
     *("products", "total_price", "status", "created_at", "expires_at"),
     *("completed_at", "reference", "customer", "returned", "refunded"),

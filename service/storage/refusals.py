@@ -96,6 +96,26 @@ def _read_refusal(
     raise unknown_reply(script, reply)
 
 
+def remembered_text(reply: Sequence[str], product_ids: Iterable[int]) -> str:
+    """Return what an Idempotency-Key remembers of a refusal of an order, as lua/place_order.lua writes it.
+
+    `reply`: as the script replies with it. `_expand_lines` turns the text into a reply again.
+    """
+    if len(reply) == 1:
+        return reply[0]
+    head = 2 if reply[0] == "price_changed" else 1
+    values = {int(line.split(" ", 1)[0]): line.rsplit(" ", 1)[1] for line in reply[head:]}
+    runs: list[tuple[str, int]] = []
+    for product_id in sorted(product_ids):
+        value = values.get(product_id, "")
+        value = "u" if value == "unknown" else value
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    return "\n".join([*reply[:head], *[value if count == 1 else f"{value}*{count}" for value, count in runs]])
+
+
 def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Mapping[int, int]) -> list[str]:
     """Return the texts of the lines as the script replied with them, from what an Idempotency-Key remembers.
 

@@ -1,18 +1,24 @@
 """The stock: its numbers, and its changes: units that arrive, are removed without an order, or are counted."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from service.domain.errors.refusals import ProductNotFound
+from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.limits import MAX_STOCK
 from service.domain.product import Product
 from service.domain.requests import StockChange, StockCount
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, read_for_replay, stock_change_fingerprint
+from service.storage.partition import Partition
 from service.storage.products import Products
 from service.storage.records import PRODUCT_FIELDS, read_products
 from service.storage.refusals import read_stock_refusal
+
+
+_REFUSED: Final = frozenset(refusal.reply_word for refusal in STOCK_REFUSALS)
+"""First words of the replies that an Idempotency-Key remembers."""
 
 
 class ChangedStock(NamedTuple):
@@ -39,8 +45,10 @@ class StockLevels(NamedTuple):
 class Stock:
     """The stock of the products of a shop. Each method also raises what RedisClient raises."""
 
-    def __init__(self, client: RedisClient, products: Products) -> None:
+    def __init__(self, client: RedisClient, products: Products, partition: Partition | None = None) -> None:
+        """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
+        self._partition = partition
         self._products = products
 
     async def levels(self, product_id: int) -> StockLevels:
@@ -71,35 +79,11 @@ class Stock:
         If an earlier request with this Idempotency-Key changed the stock, change nothing and return the product. If it
         was refused, raise the same refusal.
         """
-        client = self._client
-        reply = await client.run(
-            "move_stock",
-            (
-                keys.product(client.shop, product_id),
-                keys.events(client.shop),
-                *(
-                    (keys.refusals(client.shop), keys.idempotency(client.shop, idempotency_key, by=by))
-                    if idempotency_key
-                    else ()
-                ),
-            ),
-            move_stock_args(
-                product_id=product_id,
-                change="" if isinstance(change, StockCount) else change.change,
-                count=change.count if isinstance(change, StockCount) else "",
-                expected_stocks="" if expected_stocks is None else f" {' '.join(map(str, expected_stocks))} ",
-                reason=change.reason,
-                max_stock=MAX_STOCK,
-                idempotency_key=idempotency_key or "",
-                fingerprint=stock_change_fingerprint(product_id, change) if idempotency_key else "",
-                refusal_ms=REFUSAL_MS,
-                short_refusal_ms=SHORT_REFUSAL_MS,
-                refusals_max=client.refusals_max,
-                events_max=client.events_max,
-                by=by,
-                fields=PRODUCT_FIELDS,
-            ),
-        )
+        fingerprint = stock_change_fingerprint(product_id, change) if idempotency_key else ""
+        if self._partition is None:
+            reply = await self._move(product_id, change, idempotency_key, fingerprint, expected_stocks, by, REFUSAL_MS)
+        else:
+            reply = await self._move_everywhere(product_id, change, idempotency_key, fingerprint, expected_stocks, by)
         match reply:
             case ["moved", *row]:
                 [product] = read_products([product_id], [row])
@@ -111,6 +95,83 @@ class Stock:
                 return ChangedStock(product, replayed=True)
             case _:
                 raise read_stock_refusal(product_id, change, reply)
+
+    async def _move(
+        self,
+        product_id: int,
+        change: StockChange | StockCount,
+        idempotency_key: str | None,
+        fingerprint: str,
+        expected_stocks: Collection[int] | None,
+        by: str,
+        refusal_ms: int,
+    ) -> Sequence[str]:
+        """Return the reply of lua/move_stock.lua."""
+        client = self._client
+        outcome_keys = (self._outcome_key(idempotency_key, by),) if idempotency_key else ()
+        reply: Sequence[str] = await client.run(
+            "move_stock",
+            (
+                keys.product(client.shop, product_id),
+                keys.events(client.shop),
+                *((keys.refusals(client.shop), *outcome_keys) if outcome_keys else ()),
+            ),
+            move_stock_args(
+                product_id=product_id,
+                change="" if isinstance(change, StockCount) else change.change,
+                count=change.count if isinstance(change, StockCount) else "",
+                expected_stocks="" if expected_stocks is None else f" {' '.join(map(str, expected_stocks))} ",
+                reason=change.reason,
+                max_stock=MAX_STOCK,
+                idempotency_key=idempotency_key or "",
+                fingerprint=fingerprint,
+                refusal_ms=refusal_ms,
+                short_refusal_ms=SHORT_REFUSAL_MS,
+                refusals_max=client.refusals_max,
+                events_max=client.events_max,
+                by=by,
+                fields=PRODUCT_FIELDS,
+            ),
+        )
+        return reply
+
+    def _outcome_key(self, idempotency_key: str, by: str) -> str:
+        return keys.idempotency(self._client.shop, idempotency_key, by=by)
+
+    async def _move_everywhere(
+        self,
+        product_id: int,
+        change: StockChange | StockCount,
+        idempotency_key: str | None,
+        fingerprint: str,
+        expected_stocks: Collection[int] | None,
+        by: str,
+    ) -> Sequence[str]:
+        """Change the stock of a shop with several partitions: the change is made here, with the units of all.
+
+        Return a reply of lua/move_stock.lua.
+        """
+        partition, attempt = self._partition, 0
+        assert partition is not None
+        deadline = partition.deadline()
+        while True:
+            units = await partition.settle_stock(product_id, change, expected_stocks)
+            if not isinstance(units, int):
+                reply = units
+                break
+            local = StockChange.model_construct(change=units, reason=change.reason)
+            reply = await self._move(product_id, local, idempotency_key, fingerprint, None, by, 0)
+            if reply[0] == "short":
+                partition.check_deadline(deadline)
+                await partition.gather({product_id: -units}, {product_id: int(reply[1])}, attempt)
+                attempt += 1
+            elif reply[0] != "absent" or not await partition.all.pushes.update(partition.number, [product_id]):
+                break
+        if idempotency_key and reply[0] in _REFUSED:
+            outcome_key = self._outcome_key(idempotency_key, by)
+            remembered = await partition.remember(outcome_key, fingerprint, "\n".join(reply))
+            return reply if remembered[0] == "remembered" else remembered
+        return reply
 
 
 def move_stock_args(

@@ -5,7 +5,7 @@ that involves several keys is checked and made in one script, so it is atomic. T
 their scripts: they turn the reply of a script into a value, or into an error of `service.domain.errors`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
@@ -24,6 +24,7 @@ from service.storage.id_ranges import IdRanges
 from service.storage.inspection import Inspection
 from service.storage.layout import Layout
 from service.storage.orders import Orders
+from service.storage.partition import Partition
 from service.storage.products import Products
 from service.storage.restored import RestoredShop
 from service.storage.returns import Returns
@@ -46,8 +47,12 @@ class Store:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
+        partition: Partition | None = None,
     ) -> None:
-        """Create all objects of the Store. The arguments are those of RedisClient."""
+        """Create all objects of the Store. The arguments are those of RedisClient.
+
+        `partition`: if this is the Store of one partition of a shop; `shop` is the name of the partition then.
+        """
         client = RedisClient(
             sender,
             shop=shop,
@@ -58,16 +63,21 @@ class Store:
             engine_check=engine_check,
             metrics=metrics,
             has_room=has_room,
+            id_step=1 if partition is None else partition.all.count,
+            id_remainder=0 if partition is None else partition.number,
         )
+        if partition is not None:
+            partition.join(client)
+        self.partitions: Sequence[Store] = (self,)
         self.metrics = client.metrics
         self.check = client.check
         self.check_writable = client.check_writable
-        self.products = Products(client)
-        self.stock = Stock(client, self.products)
+        self.products = Products(client, partition)
+        self.stock = Stock(client, self.products, partition)
         backlog = HoldsBacklog()
         self.archive = Archive(client)
         self.skipped = IdRanges(client, keys.skipped(shop))
-        self.orders = Orders(client, backlog, self.archive, self.skipped)
+        self.orders = Orders(client, backlog, self.archive, self.skipped, partition)
         self.holds = Holds(client, self.orders)
         self.expired_holds = ExpiredHolds(client, backlog)
         self.returns = Returns(client, self.orders)

@@ -1,0 +1,107 @@
+"""Brings changes of products from their home partition to all other partitions of a shop.
+
+The home of a product is the partition `id mod P`. A change is made there, and noted in `unpropagated` by the same
+script. It is answered when all partitions have it. What was interrupted, the sweeper brings to its end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from itertools import chain
+from typing import Final, TypeVar
+
+from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.metrics.families import PUSHES
+from service.storage import keys
+from service.storage.client import RedisClient
+from service.storage.records import CATALOGUE_FIELDS
+from service.storage.refusals import unknown_reply
+
+T = TypeVar("T")
+
+_STATE: Final = ("version", "share", "withdrawn", *CATALOGUE_FIELDS)
+
+
+class CataloguePushes:
+    """The changes of products that some partitions do not have yet. Each method also raises what RedisClient raises."""
+
+    def __init__(self) -> None:
+        """Begin without partitions: they are added to `partitions`."""
+        self.partitions: list[RedisClient] = []
+
+    def home(self, product_id: int) -> int:
+        """Return the partition where a product is changed."""
+        return product_id % len(self.partitions)
+
+    async def push(self, product_id: int) -> None:
+        """Bring a product, as its home partition has it now, to all other partitions.
+
+        Raise OutcomeUnknown if not all of them have it: the change is made, and reaches them later.
+        """
+        home = self.home(product_id)
+        client = self.partitions[home]
+        try:
+            [[version, share, withdrawn, *values]] = await client.read_confirmed(
+                [keys.product(client.shop, product_id)], _STATE
+            )
+            if version is None:
+                return  # there is no such product
+            pairs = [part or "" for part in chain.from_iterable(zip(CATALOGUE_FIELDS, values, strict=True))]
+            others = [partition for number, partition in enumerate(self.partitions) if number != home]
+            args = push_product_args(
+                product_id=product_id, version=version, share=share or "0", withdrawn=withdrawn or "0", pairs=pairs
+            )
+            await _all([_push(partition, product_id, args) for partition in others])
+            await client.run(
+                "note_propagated",
+                (keys.unpropagated(client.shop),),
+                note_propagated_args(product_id=product_id, version=version),
+            )
+        except StorageUnavailable as error:
+            raise OutcomeUnknown(error.reason) from error
+        client.metrics.count(PUSHES)
+
+    async def update(self, partition: int, product_ids: Iterable[int]) -> bool:
+        """Push those of these products of which a partition has an old version. Return whether there was one."""
+        ids = [product_id for product_id in product_ids if self.home(product_id) != partition]
+        homes = sorted({self.home(product_id) for product_id in ids})
+        at_home = [[product_id for product_id in ids if self.home(product_id) == home] for home in homes]
+        here = await self._versions(partition, ids)
+        found = await _all([self._versions(home, some) for home, some in zip(homes, at_home, strict=True)])
+        old = [id_ for versions in found for id_, version in versions.items() if version > here[id_]]
+        await _all([self.push(product_id) for product_id in old])
+        return bool(old)
+
+    async def _versions(self, partition: int, product_ids: Sequence[int]) -> dict[int, int]:
+        client = self.partitions[partition]
+        names = [keys.product(client.shop, product_id) for product_id in product_ids]
+        rows = await client.read_confirmed(names, ("version",))
+        return {product_id: int(version or 0) for product_id, [version] in zip(product_ids, rows, strict=True)}
+
+
+async def _push(client: RedisClient, product_id: int, args: Sequence[str | int]) -> None:
+    reply = await client.run("push_product", (keys.product(client.shop, product_id), keys.products(client.shop)), args)
+    if reply not in (["pushed"], ["known"]):
+        raise unknown_reply("push_product", reply)
+
+
+async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
+    """Return all results. Wait for all, even if one fails, and then raise its error."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
+
+
+def push_product_args(
+    *, product_id: int, version: str, share: str, withdrawn: str, pairs: Sequence[str]
+) -> tuple[str | int, ...]:
+    """Return ARGV of lua/push_product.lua."""
+    return (product_id, version, share, withdrawn, *pairs)
+
+
+def note_propagated_args(*, product_id: int, version: str) -> tuple[str | int, ...]:
+    """Return ARGV of lua/note_propagated.lua."""
+    return (product_id, version)

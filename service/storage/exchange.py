@@ -1,0 +1,359 @@
+"""Brings units to the partition where an order needs them.
+
+A partition that has too few units of a product for an order asks the others. All orders of this worker that wait for
+units share the next cycle: one look at each partition, and one transfer from one partition to another. docs/scale.md
+describes the steps, and what is left if one of them fails.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from service.domain.errors.storage import StorageError, StorageUnavailable
+from service.metrics.counters import Metrics
+from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
+from service.storage.transfers import Transfer, Transfers, Units, Wish
+
+log = structlog.get_logger()
+
+MAX_ORDERS: Final = 512
+"""Orders that share a cycle at most. Further ones are in the next."""
+
+CLAIM_FROM_ATTEMPT: Final = 2
+"""From this attempt on, counted from 0, an order claims units: two orders could otherwise take them from each other
+for ever."""
+
+_PLENTY: Final = 8
+"""A product is guessed to be plentiful if the last look found so many times what each partition would need."""
+
+_MAX_KNOWN: Final = 100_000
+"""Products whose last look is remembered."""
+
+_WAIT_SHARE: Final = 0.25
+"""The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
+
+_PAUSE_SECONDS: Final = 0.005
+"""Longest pause, at random, if all units that are left are on their way elsewhere."""
+
+_SETTLE_FROM: Final = 50
+"""With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
+
+
+class _Waiting(NamedTuple):
+    """An order that waits for units in a partition. `found`: the units of the products of which it has too few."""
+
+    partition: int
+    needs: Mapping[int, int]
+    found: Mapping[int, int]
+    attempt: int
+    totals: "asyncio.Future[dict[int, int] | None]"
+
+
+class _Seen(NamedTuple):
+    """What a look found. `total`: units of all partitions, and those on their way. `richest`: has most units."""
+
+    total: int
+    richest: int
+
+
+class Exchange:
+    """Moves units between the partitions of a shop, for the orders of this worker."""
+
+    def __init__(self, timeout: float, metrics: Metrics) -> None:
+        """Begin without partitions: they are added to `partitions`. `timeout`: of a command, in seconds."""
+        self.partitions: list[Transfers] = []
+        self._metrics = metrics
+        self._patience = timeout * _WAIT_SHARE
+        self._waiting: list[_Waiting] = []
+        self._cycles: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._seen: dict[int, _Seen] = {}
+        self._taken: dict[tuple[int, int], str] = {}
+        """By source and destination: the last transfer that is known to have arrived. The next one settles it."""
+
+    async def gather(
+        self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int
+    ) -> dict[int, int] | None:
+        """Bring units to a partition, then return None: the order can be tried again. Others may be faster.
+
+        If all partitions together have too few of a product, return the units of each such product instead.
+
+        `needs`: units of each product of the order. `found`: units that the partition has, of the products of which it
+        has too few. `attempt`: how often the order was tried before.
+
+        Raise StorageUnavailable if too many partitions do not answer to say one or the other.
+        """
+        waiting = _Waiting(partition, needs, found, attempt, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._cycles is None:
+            self._cycles = asyncio.create_task(self._run(), name="exchange")
+        return await waiting.totals
+
+    async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
+        """Return the units of products in each partition; None for one that does not answer.
+
+        The sum of stock - moved is the number of units in stock anywhere and on their way, at some moments of the look.
+        """
+        looks = [asyncio.ensure_future(partition.units(product_ids)) for partition in self.partitions]
+        done, late = await asyncio.wait(looks, timeout=self._patience)
+        for look in late:
+            look.cancel()
+        return [
+            dict(zip(product_ids, look.result(), strict=True)) if look in done and not _failed(look) else None
+            for look in looks
+        ]
+
+    async def totals(self, product_ids: Sequence[int]) -> dict[int, int]:
+        """Return the units of products in all partitions and on their way. Raise StorageUnavailable."""
+        seen = [row for row in await self.look(product_ids) if row is not None]
+        if len(seen) < len(self.partitions):
+            raise StorageUnavailable("a partition of the shop does not answer")
+        return _add_up(seen)
+
+    async def deliver_all(self) -> list[int]:
+        """Bring all units on their way to where they were sent. Return ids of products that must be pushed.
+
+        Nothing is lost or doubled if this is done at the same time elsewhere. Raise what the Store raises.
+        """
+        everybody = range(len(self.partitions))
+        looks = [
+            partition.outgoing([number for number in everybody if number != source])
+            for source, partition in enumerate(self.partitions)
+        ]
+        product_ids: list[int] = []
+        errors: list[BaseException] = []
+        for source, found in enumerate(await asyncio.gather(*looks, return_exceptions=True)):
+            if isinstance(found, BaseException):
+                errors.append(found)
+                continue
+            product_ids += found.product_ids
+            for to, transfers in found.transfers.items():
+                try:
+                    await self._deliver(source, to, transfers, settles=True)
+                except StorageError as error:
+                    errors.append(error)
+        if errors and not product_ids:
+            raise errors[0]
+        return product_ids
+
+    async def close(self) -> None:
+        """End what runs. What it was about to do, the sweeper of another worker does."""
+        tasks = [*self._background, *([self._cycles] if self._cycles else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
+                batch, self._waiting = self._waiting[:MAX_ORDERS], self._waiting[MAX_ORDERS:]
+                try:
+                    await self._cycle([order for order in batch if not order.totals.done()])
+                except Exception as error:
+                    if not isinstance(error, StorageError):
+                        log.exception("exchange_failed")
+                    _fail(batch, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+        finally:
+            self._cycles = None
+            _fail(self._waiting, StorageUnavailable("the service is shutting down"))
+
+    async def _cycle(self, batch: Sequence[_Waiting]) -> None:
+        self._metrics.count(EXCHANGES)
+        await self._claim(batch)
+        plan = _Plan(len(self.partitions))
+        guessed = [order for order in batch if self._guess(order, plan)]
+        others = [order for order in batch if order not in guessed] if guessed else list(batch)
+        ready = guessed
+        later: list[_Waiting] = []
+        if others:
+            looks = await self.look(sorted({product_id for order in others for product_id in order.needs}))
+            plan.note(looks)
+            self._remember(plan)
+            for order in self._answer_refused(others, plan, has_all=None not in looks):
+                (ready if plan.add(order) else later).append(order)
+        if later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
+            await self.deliver_all()
+        await self._move(plan)
+        if later and not ready:
+            await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311
+        for order in (*ready, *later):
+            _answer(order, None)
+
+    async def _claim(self, batch: Sequence[_Waiting]) -> None:
+        claims: dict[int, set[int]] = {}
+        for order in batch:
+            if order.attempt >= CLAIM_FROM_ATTEMPT:
+                claims.setdefault(order.partition, set()).update(order.needs)
+        work = [self.partitions[number].claim(number, sorted(products)) for number, products in claims.items()]
+        await asyncio.gather(*work, return_exceptions=True)
+
+    def _guess(self, order: _Waiting, plan: "_Plan") -> bool:
+        """Plan transfers without a look, if an order can be expected to find its units that way. Return whether so."""
+        if order.attempt:
+            return False
+        count = len(self.partitions)
+        sources = []
+        for product_id, found in order.found.items():
+            seen = self._seen.get(product_id)
+            source = product_id % count if seen is None else seen.richest
+            is_scarce = seen is not None and seen.total < _PLENTY * count * order.needs[product_id]
+            if source == order.partition or is_scarce:
+                return False
+            sources.append((source, Wish(product_id, order.needs[product_id] - found, -count, 0)))
+        for source, wish in sources:
+            plan.ask(source, order.partition, wish)
+        return True
+
+    def _remember(self, plan: "_Plan") -> None:
+        if len(self._seen) + len(plan.totals) > _MAX_KNOWN:
+            self._seen.clear()
+        for product_id, total in plan.totals.items():
+            self._seen[product_id] = _Seen(total, plan.richest(product_id))
+
+    def _answer_refused(self, orders: Sequence[_Waiting], plan: "_Plan", *, has_all: bool) -> list[_Waiting]:
+        """Answer the orders for which all partitions together have too few units, and return the others.
+
+        `has_all`: whether all partitions have answered; otherwise nobody can say that there are too few.
+        """
+        left = []
+        for order in orders:
+            too_few = {id_: max(0, plan.totals[id_]) for id_, units in order.needs.items() if plan.totals[id_] < units}
+            if not too_few:
+                left.append(order)
+            elif has_all:
+                _answer(order, too_few)
+            else:
+                _fail([order], StorageUnavailable("a partition that may have units does not answer"))
+        return left
+
+    async def _move(self, plan: "_Plan") -> None:
+        """Make the planned transfers. What is taken in leaves in one write with the orders that wait for it."""
+        moves = {
+            asyncio.ensure_future(
+                self.partitions[source].give(to, self._taken.get((source, to), "0"), list(wishes.values()))
+            ): (source, to)
+            for (source, to), wishes in plan.wishes.items()
+        }
+        if not moves:
+            return
+        self._metrics.count(TRANSFERS, len(moves))
+        done, late = await asyncio.wait(moves, timeout=self._patience)
+        for move in done:
+            self._take(*moves[move], move)
+        for move in late:
+            move.add_done_callback(self._take_later(*moves[move]))
+
+    def _take_later(self, source: int, to: int) -> Callable[["asyncio.Task[list[Transfer]]"], None]:
+        return lambda move: self._take(source, to, move)
+
+    def _take(self, source: int, to: int, move: "asyncio.Future[list[Transfer]]") -> None:
+        if _failed(move):
+            return  # what was given is in `outgoing`: a later transfer, or a sweeper, brings it
+        if transfers := move.result():
+            task = asyncio.create_task(self._deliver_quietly(source, to, transfers), name="exchange-take")
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _deliver_quietly(self, source: int, to: int, transfers: Sequence[Transfer]) -> None:
+        try:
+            await self._deliver(source, to, transfers, settles=len(transfers) >= _SETTLE_FROM)
+        except StorageError as error:
+            log.debug("units_on_their_way", source=source, to=to, reason=error.reason, then="a sweeper brings them")
+        except Exception:
+            log.exception("exchange_failed")
+
+    async def _deliver(self, source: int, to: int, transfers: Sequence[Transfer], *, settles: bool) -> None:
+        taken = await self.partitions[to].take(source, transfers)
+        before = self._taken.get((source, to), "0")
+        new = [transfer.units for transfer in transfers if int(transfer.id) > int(before)]
+        self._metrics.count(TRANSFERRED_UNITS, sum(new))
+        self._taken[source, to] = max(before, taken, key=int)
+        if settles:
+            await self.partitions[source].settle(to, taken)
+
+
+class _Plan:
+    """The transfers of a cycle: `wishes` by source and destination, then by product."""
+
+    def __init__(self, partitions: int) -> None:
+        self.wishes: dict[tuple[int, int], dict[int, Wish]] = {}
+        self.totals: dict[int, int] = {}
+        self._partitions = partitions
+        self._local: list[dict[int, int]] = []
+        """Units in each partition that no order of this cycle was promised."""
+
+    def note(self, looks: Sequence[Mapping[int, Units] | None]) -> None:
+        """Note what a look found. A partition that did not answer has nothing to give."""
+        rows = [row for row in looks if row is not None]
+        self.totals = _add_up(rows)
+        nothing = dict.fromkeys(self.totals, Units(0, 0))
+        self._local = [{id_: units.stock for id_, units in (row or nothing).items()} for row in looks]
+
+    def richest(self, product_id: int) -> int:
+        """Return the partition that has most units of a product."""
+        return max(range(self._partitions), key=lambda number: self._local[number][product_id])
+
+    def ask(self, source: int, to: int, wish: Wish) -> None:
+        """Ask a partition for units, in addition to what it was asked for."""
+        wishes = self.wishes.setdefault((source, to), {})
+        before = wishes.get(wish.product_id)
+        if before is not None:
+            wider = min if min(before.wish, wish.wish) < 0 else max
+            wish = Wish(wish.product_id, before.need + wish.need, wider(before.wish, wish.wish), wish.keep)
+        wishes[wish.product_id] = wish
+
+    def add(self, order: _Waiting) -> bool:
+        """Plan the transfers for an order. Return False if other orders, or transfers on their way, have the units."""
+        local, to = self._local, order.partition
+        asks: list[tuple[int, Wish]] = []
+        for product_id, quantity in order.needs.items():
+            need = quantity - local[to][product_id]
+            if need <= 0:
+                continue
+            fair = max(0, self.totals[product_id]) // self._partitions
+            others = [number for number in range(self._partitions) if number != to and local[number][product_id] > 0]
+            for source in sorted(others, key=lambda number: -local[number][product_id]):
+                there = local[source][product_id]
+                part = min(need, there)
+                asks.append((source, Wish(product_id, part, max(part, min(fair, there - fair)), fair)))
+                need -= part
+                if need == 0:
+                    break
+            if need > 0:
+                return False
+        for source, wish in asks:
+            self.ask(source, to, wish)
+            local[source][wish.product_id] -= wish.wish
+            local[to][wish.product_id] += wish.wish
+        for product_id, quantity in order.needs.items():
+            local[to][product_id] -= quantity
+        return True
+
+
+def _add_up(rows: Sequence[Mapping[int, Units]]) -> dict[int, int]:
+    return {id_: sum(row[id_].stock - row[id_].moved for row in rows) for id_ in (rows[0] if rows else ())}
+
+
+def _failed(work: "asyncio.Future[Any]") -> bool:
+    """Return whether a script was not run, or its outcome is not known. Raise other errors: they are bugs."""
+    if work.cancelled():
+        return True
+    error = work.exception()
+    if error is not None and not isinstance(error, StorageError):
+        raise error
+    return error is not None
+
+
+def _answer(order: _Waiting, totals: dict[int, int] | None) -> None:
+    if not order.totals.done():
+        order.totals.set_result(totals)
+
+
+def _fail(orders: Sequence[_Waiting], error: StorageError) -> None:
+    for order in orders:
+        if not order.totals.done():
+            order.totals.set_exception(error)

@@ -1,0 +1,207 @@
+"""One partition of a shop, and what it asks the others before it refuses a request."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+from zlib import crc32
+
+from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.limits import MAX_STOCK
+from service.domain.requests import StockChange, StockCount
+from service.metrics.counters import Metrics
+from service.metrics.families import MISSES
+from service.storage import keys
+from service.storage.catalogue_pushes import CataloguePushes
+from service.storage.client import RedisClient
+from service.storage.exchange import Exchange
+from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
+from service.storage.refusals import remembered_text, unknown_reply
+from service.storage.transfers import Transfers
+
+_DECIDED: Final = frozenset({"replayed", "refused", "reused"})
+"""First words of replies that were decided by an earlier request."""
+
+
+class Partitions:
+    """All partitions of a shop, as this worker reaches them. Each Store of a partition adds itself."""
+
+    def __init__(self, count: int, *, timeout: float, metrics: Metrics) -> None:
+        """`timeout`: of a command, and of all attempts to place an order, in seconds."""
+        self.count = count
+        self.timeout = timeout
+        self.exchange = Exchange(timeout, metrics)
+        self.pushes = CataloguePushes()
+        self._next = 0
+
+    async def add_up(self, product_id: int, fields: Sequence[str]) -> list[int]:
+        """Return the sum of each of these fields of a product over all partitions. Raise StorageUnavailable.
+
+        In `stock` and `received`, units on their way are counted. The sums are taken over a moment.
+        """
+        reads = [
+            client.read_confirmed([keys.product(client.shop, product_id)], ("moved", *fields))
+            for client in self.pushes.partitions
+        ]
+        rows = await asyncio.gather(*reads)
+        moved, *sums = [
+            sum(int(number or 0) for number in column) for column in zip(*[row for [row] in rows], strict=True)
+        ]
+        return [
+            number - moved if field in ("stock", "received") else number
+            for field, number in zip(fields, sums, strict=True)
+        ]
+
+    def of_text(self, text: str) -> int:
+        """Return the partition of a customer, or of an Idempotency-Key without a customer."""
+        return crc32(text.encode()) % self.count
+
+    def of_order(self, order_id: int) -> int:
+        """Return the partition of an order."""
+        return order_id % self.count
+
+    def next(self) -> int:
+        """Return any partition: each in turn."""
+        self._next = (self._next + 1) % self.count
+        return self._next
+
+
+class Partition:
+    """One partition. Each method also raises what RedisClient raises."""
+
+    def __init__(self, number: int, partitions: Partitions) -> None:
+        self.number = number
+        self.all = partitions
+        self._client: RedisClient
+
+    def join(self, client: RedisClient) -> None:
+        """Reach the partition with a client. To be called in the sequence of the partitions."""
+        self._client = client
+        self.all.exchange.partitions.append(Transfers(client))
+        self.all.pushes.partitions.append(client)
+        assert len(self.all.pushes.partitions) == self.number + 1
+
+    def deadline(self) -> float:
+        """Return until when a request may be tried again, in event-loop time."""
+        return asyncio.get_running_loop().time() + self.all.timeout
+
+    def check_deadline(self, deadline: float) -> None:
+        """Raise StorageUnavailable after the deadline."""
+        if asyncio.get_running_loop().time() > deadline:
+            raise StorageUnavailable("the units do not come to their partition in time")
+
+    async def settle_order(
+        self,
+        reply: Sequence[str],
+        quantities: Mapping[int, int],
+        attempt: int,
+        deadline: float,
+        outcome_key: str | None,
+        fingerprint: str,
+    ) -> Sequence[str] | None:
+        """Turn the reply of lua/place_order.lua, which knows this partition only, into the reply for all partitions.
+
+        None: units, or the newest catalogue, are here now: place the order again.
+
+        Raise StorageUnavailable if that cannot be decided now. Then the order was not placed.
+        """
+        if reply[0] in _DECIDED:
+            return reply
+        try:
+            settled = await self._ask_all(reply, quantities, attempt, deadline)
+            if settled is None or outcome_key is None:
+                return settled
+            remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
+        except OutcomeUnknown as error:  # of a push, or of the memory of a refusal: the order itself was not placed
+            raise StorageUnavailable(error.reason) from error
+        return settled if remembered[0] == "remembered" else remembered
+
+    async def _ask_all(
+        self, reply: Sequence[str], quantities: Mapping[int, int], attempt: int, deadline: float
+    ) -> Sequence[str] | None:
+        word = reply[0]
+        if word == "too_large":
+            return reply
+        self.check_deadline(deadline)
+        if word == "short":
+            found = {int(id_): int(stock) for id_, _, stock in map(str.split, reply[1:])}
+            totals = await self.gather(quantities, found, attempt)
+            return None if totals is None else ["short", *[f"{id_} {quantities[id_]} {n}" for id_, n in totals.items()]]
+        if await self.all.pushes.update(self.number, quantities):
+            return None
+        return reply if word == "price_changed" else await self._with_all_units(reply)
+
+    async def _with_all_units(self, reply: Sequence[str]) -> Sequence[str]:
+        """Correct the lines that are refused because this partition alone has too few units."""
+        rows = [line.split() for line in reply[1:]]
+        local = [int(id_) for id_, _, obstacle in rows if obstacle.isdigit()]
+        if not local:
+            return reply
+        totals = await self.all.exchange.totals(local)
+        lines = []
+        for id_, requested, obstacle in rows:
+            total = totals.get(int(id_), 0)
+            if not obstacle.isdigit():
+                lines.append(f"{id_} {requested} {obstacle}")
+            elif total < int(requested):
+                lines.append(f"{id_} {requested} {max(0, total)}")
+        return [reply[0], *lines]
+
+    async def gather(
+        self, quantities: Mapping[int, int], found: Mapping[int, int], attempt: int
+    ) -> dict[int, int] | None:
+        """Bring units here, see Exchange.gather."""
+        if attempt == 0:
+            self._client.metrics.count(MISSES)
+        return await self.all.exchange.gather(self.number, quantities, found, attempt)
+
+    async def remember(self, outcome_key: str, fingerprint: str, text: str) -> Sequence[str]:
+        """Remember a refusal under an Idempotency-Key, unless it has an outcome. Return the reply of lua/refuse.lua."""
+        client = self._client
+        reply: Sequence[str] = await client.run(
+            "refuse",
+            (keys.refusals(client.shop), outcome_key),
+            refuse_args(
+                fingerprint=fingerprint,
+                refusal=text,
+                refusal_ms=REFUSAL_MS,
+                short_refusal_ms=SHORT_REFUSAL_MS,
+                refusals_max=client.refusals_max,
+            ),
+        )
+        if reply[0] not in ("remembered", "replayed", "refused", "reused"):
+            raise unknown_reply("refuse", reply)
+        return reply
+
+    async def settle_stock(
+        self,
+        product_id: int,
+        change: StockChange | StockCount,
+        expected_stocks: Collection[int] | None,
+    ) -> int | Sequence[str]:
+        """Return the units by which a change moves the stock of all partitions; or why it must be refused.
+
+        The refusal is a reply of lua/move_stock.lua. The stock is a sum taken over a moment, so two changes at the same
+        moment may both be found to be allowed.
+        """
+        stock, held = await self.all.add_up(product_id, ("stock", "held"))
+        units = change.change if isinstance(change, StockChange) else change.count - stock
+        client = self._client
+        [[version, withdrawn]] = await client.read_hashes(
+            [keys.product(client.shop, product_id)], ("version", "withdrawn")
+        )
+        if version is None or withdrawn == "1":
+            return units  # the script says so, and the request is tried again if the product has just been added
+        if expected_stocks is not None and stock not in expected_stocks:
+            return ["moved_since", str(stock)]
+        if stock + units < 0:
+            return ["short", str(stock)]
+        if units > 0 and stock + units + held > MAX_STOCK:
+            return ["full", str(stock), str(held)]
+        return units
+
+
+def refuse_args(
+    *, fingerprint: str, refusal: str, refusal_ms: int, short_refusal_ms: int, refusals_max: int
+) -> tuple[str | int, ...]:
+    """Return ARGV of lua/refuse.lua."""
+    return (fingerprint, refusal, refusal_ms, short_refusal_ms, refusals_max)

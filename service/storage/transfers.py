@@ -1,0 +1,174 @@
+"""The units and catalogue changes that one partition of a shop exchanges with the others.
+
+docs/scale.md describes how units move: give, take, settle. Each method runs one script in this partition.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Final, NamedTuple
+
+from service.storage import keys
+from service.storage.client import RedisClient
+from service.storage.refusals import unknown_reply
+
+MAX_ON_THEIR_WAY: Final = 100
+"""Transfers on their way from one partition to another, from which on nothing more is given."""
+
+MAX_PUSHES: Final = 100
+"""Products that one look of the sweeper finds whose last change some partitions lack."""
+
+CLAIM_MS: Final = 50
+"""How long a claim keeps units from partitions with higher numbers: longer than one exchange takes."""
+
+
+class Transfer(NamedTuple):
+    """Units on their way. `id`: grows with each transfer from one partition to another."""
+
+    id: str
+    product_id: int
+    units: int
+
+
+class Wish(NamedTuple):
+    """Units that another partition asks for.
+
+    `need`: given, if there are so many. `wish`: so many more are given of those above `keep`; -P: the P-th part of the
+    stock.
+    """
+
+    product_id: int
+    need: int
+    wish: int
+    keep: int
+
+
+class Outgoing(NamedTuple):
+    """What the other partitions do not have yet: `product_ids` with changes, and transfers by number of partition."""
+
+    product_ids: list[int]
+    transfers: dict[int, list[Transfer]]
+
+
+class Units(NamedTuple):
+    """Units of a product in a partition. `moved`: units taken in from other partitions, less those given to them.
+
+    stock - moved does not change when units move, so its sum over all partitions counts also those on their way.
+    """
+
+    stock: int
+    moved: int
+
+
+class Transfers:
+    """The exchange of one partition with the others. Each method also raises what RedisClient raises."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._shop = client.shop
+
+    async def units(self, product_ids: Sequence[int]) -> list[Units]:
+        """Return the units of products in this partition; zeros for a product that it does not have."""
+        names = [keys.product(self._shop, product_id) for product_id in product_ids]
+        rows = await self._client.read_confirmed(names, ("stock", "moved"))
+        return [Units(int(stock or 0), int(moved or 0)) for stock, moved in rows]
+
+    async def give(self, to: int, settled: str, wishes: Sequence[Wish]) -> list[Transfer]:
+        """Give units to another partition. Return all transfers on their way to it, oldest first.
+
+        `settled`: the id of a transfer: that partition has taken this one and all before it.
+        """
+        reply = await self._client.run(
+            "give_units",
+            (
+                keys.sent(self._shop),
+                keys.outgoing(self._shop, to),
+                *[keys.product(self._shop, wish.product_id) for wish in wishes],
+            ),
+            give_units_args(
+                to=to, settled=settled, max_on_their_way=MAX_ON_THEIR_WAY, wishes=chain.from_iterable(wishes)
+            ),
+        )
+        match reply:
+            case ["outgoing", *rows]:
+                return _read_transfers(rows)
+            case _:
+                raise unknown_reply("give_units", reply)
+
+    async def take(self, source: int, transfers: Sequence[Transfer]) -> str:
+        """Take in units that another partition gave. Return the id of the last transfer taken in from it.
+
+        `transfers`: all that are on their way from it, oldest first. Those that were taken before are left out.
+        """
+        reply = await self._client.run(
+            "take_units",
+            (keys.taken(self._shop), *[keys.product(self._shop, transfer.product_id) for transfer in transfers]),
+            take_units_args(
+                source=source,
+                ids_and_units=chain.from_iterable((transfer.id, transfer.units) for transfer in transfers),
+            ),
+        )
+        match reply:
+            case ["taken", last_id]:
+                return str(last_id)
+            case _:
+                raise unknown_reply("take_units", reply)
+
+    async def settle(self, to: int, settled: str) -> None:
+        """Forget transfers to another partition: it has taken the one with this id and all before it."""
+        await self._client.run("settle_units", (keys.outgoing(self._shop, to),), settle_units_args(settled=settled))
+
+    async def outgoing(self, others: Sequence[int]) -> Outgoing:
+        """Return what these partitions do not have yet."""
+        reply = await self._client.run(
+            "read_outgoing",
+            (keys.unpropagated(self._shop), *[keys.outgoing(self._shop, to) for to in others]),
+            read_outgoing_args(max_pushes=MAX_PUSHES),
+            safe_to_repeat=not self._client.waits_for_replicas,  # units are taken in only when replicas know they left
+        )
+        match reply:
+            case ["outgoing", product_ids, *lists]:
+                transfers = {to: _read_transfers(rows) for to, rows in zip(others, lists, strict=True) if rows}
+                return Outgoing([int(product_id) for product_id in product_ids], transfers)
+            case _:
+                raise unknown_reply("read_outgoing", reply)
+
+    async def claim(self, partition: int, product_ids: Sequence[int]) -> None:
+        """Keep units of these products from partitions with higher numbers than this one, for CLAIM_MS."""
+        await self._client.run(
+            "claim_units",
+            [keys.product(self._shop, product_id) for product_id in product_ids],
+            claim_units_args(partition=partition, claim_ms=CLAIM_MS),
+        )
+
+
+def _read_transfers(rows: Iterable[str]) -> list[Transfer]:
+    transfers = []
+    for row in rows:
+        transfer_id, product_id, units = row.split()
+        transfers.append(Transfer(transfer_id, int(product_id), int(units)))
+    return transfers
+
+
+def give_units_args(*, to: int, settled: str, max_on_their_way: int, wishes: Iterable[int]) -> tuple[str | int, ...]:
+    """Return ARGV of lua/give_units.lua."""
+    return (to, settled, max_on_their_way, *wishes)
+
+
+def take_units_args(*, source: int, ids_and_units: Iterable[str | int]) -> tuple[str | int, ...]:
+    """Return ARGV of lua/take_units.lua."""
+    return (source, *ids_and_units)
+
+
+def settle_units_args(*, settled: str) -> tuple[str | int, ...]:
+    """Return ARGV of lua/settle_units.lua."""
+    return (settled,)
+
+
+def read_outgoing_args(*, max_pushes: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/read_outgoing.lua."""
+    return (max_pushes,)
+
+
+def claim_units_args(*, partition: int, claim_ms: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/claim_units.lua."""
+    return (partition, claim_ms)
