@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from service.engine.data_files import has_data, missing_data
 from service.engine.launcher import run_engine, run_engines
 from service.partition_url import partition_url
 from tests.support.engine_process import connect, run_engine_in_another_process
-from tests.support.processes import processes_in, wait_for_no_processes_in
+from tests.support.processes import kill_processes_in, processes_in, wait_for_no_processes_in
 from tests.support.waiting import wait_until
 
 PARTITIONS = 3
@@ -30,6 +31,14 @@ def fast_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each supervisor look and restart ten times as often as usual."""
     monkeypatch.setattr("service.engine.launcher.WATCH_SECONDS", 0.02)
     monkeypatch.setattr("service.engine.launcher.RESTART_PAUSE_SECONDS", 0.1)
+
+
+@pytest.fixture
+def short_data_dir() -> Iterator[Path]:
+    """A data directory whose path is so short that the sockets are in it: pytest's paths have about 90 bytes."""
+    with TemporaryDirectory(prefix="h") as folder:
+        yield Path(folder).resolve() / "data"
+        kill_processes_in(Path(folder))
 
 
 @contextmanager
@@ -128,10 +137,10 @@ def test_all_engines_are_stopped_if_the_data_directory_is_gone(data_dir: Path, t
         wait_until(lambda: not processes_in(tmp_path), "the end of the engines")
 
 
-def test_a_lost_socket_comes_back_with_all_data(data_dir: Path) -> None:
-    with run_engines(data_dir, PARTITIONS) as url, clients_of(url) as clients:
+def test_a_lost_socket_comes_back_with_all_data(short_data_dir: Path) -> None:
+    with run_engines(short_data_dir, PARTITIONS) as url, clients_of(url) as clients:
         clients[0].set("key", "value")
-        socket_path(partition_url(url, 0)).unlink()
+        (short_data_dir / "partitions" / "0" / "engine.sock").unlink()
         clients[0].close()
         wait_until(lambda: answers(clients[0]), "the engine")
         assert clients[0].get("key") == b"value"
@@ -183,7 +192,8 @@ def start(data_dir: Path, partitions: int) -> None:
         pytest.fail("engines started")
 
 
-def test_a_second_start_without_the_lock_file_is_refused(data_dir: Path) -> None:
+def test_a_second_start_without_the_lock_file_is_refused(short_data_dir: Path) -> None:
+    data_dir = short_data_dir
     with run_engines(data_dir, PARTITIONS) as url:
         (data_dir / "lock").unlink()
         assert running_engine(data_dir) == url
@@ -287,8 +297,8 @@ def test_another_number_of_partitions_is_refused_before_an_engine_starts(data_di
     with pytest.raises(EngineError) as error:
         start(data_dir, wrong)
     assert str(error.value) == (
-        f"{data_dir} has the data of 3 partitions, which cannot be divided anew: set HOLDFAST_PARTITIONS to 3, "
-        "or choose another directory with HOLDFAST_DATA_DIR"
+        f"the directory {data_dir} has the data of 3 partitions, which cannot be divided anew: "
+        "set HOLDFAST_PARTITIONS to 3, or choose another directory with HOLDFAST_DATA_DIR"
     )
     assert sorted(data_dir.rglob("*")) == before
     with engines_on(data_dir) as clients:
