@@ -84,14 +84,15 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
         if not (files_dir := partition_dir(data_dir, number) / FILES_DIR).is_dir():
             return f"{files_dir} is missing: a shop needs the data of all its partitions"
     if found and _has_files(data_dir):
-        return f"the directory {data_dir} has data of two kinds, in {FILES_DIR} and in {PARTITIONS_DIR}: move one of them away"
+        places = f"{FILES_DIR} and in {PARTITIONS_DIR}"
+        return f"the directory {data_dir} has data of two kinds, in {places}: move one of them away"
     made_with = len(found) or (1 if _has_files(data_dir) else partitions)
     if made_with == partitions:
         return None
     content = f"{made_with} partitions" if found else "a shop without partitions"
     return (
-        f"the directory {data_dir} has the data of {content}, which cannot be divided anew: set HOLDFAST_PARTITIONS to {made_with}, "
-        "or choose another directory with HOLDFAST_DATA_DIR"
+        f"the directory {data_dir} has the data of {content}, which cannot be divided anew: "
+        f"set HOLDFAST_PARTITIONS to {made_with}, or choose another directory with HOLDFAST_DATA_DIR"
     )
 
 
