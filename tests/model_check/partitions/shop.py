@@ -201,12 +201,15 @@ class Shop:
         return self.synced(after, sent.at, kind, wrote=after.partitions != state.partitions), reply
 
     def available(self, partitions: tuple[int, ...], product: int) -> int:
-        """Return the units in stock anywhere and on their way; 0 if the product is not on sale at its home."""
+        """Return the units in stock anywhere and on their way; 0 if the product is not on sale in all partitions.
+
+        A new product is answered when all have it. An order that came before that may be told that there is none.
+        """
         known = self._available.get((partitions, product))
         if known is None:
             states = [self.partition(number) for number in partitions]
             known = 0
-            if not states[product % self.count].products[product].withdrawn:
+            if not any(state.products[product].withdrawn for state in states):
                 known = sum(state.products[product].stock for state in states)
                 known += sum(
                     transfer.units
