@@ -113,10 +113,15 @@ LONG = [
 
 WAITS_FOR_TRANSFERS = {"no_wait_after": ("place", "refuse"), "laws": "units", "failovers": 1, "gives": 2}
 
+LOST_GIVES = {"no_wait_after": ("give", "the sweeper's look"), "laws": "lost", "failovers": 1, "gives": 2}
+LOST_PUSHES = {"no_wait_after": ("push", "place", "refuse"), "laws": "lost", "failovers": 1, "gives": 1}
+
 WEAKER = [
     shop("WAIT for transfers alone, two orders", [[0], [2]], order(0, (0, 1)), order(0, (0, 1)), **WAITS_FOR_TRANSFERS, **QUIET),
     shop("WAIT for transfers alone, all units", [[1], [1]], order(0, (0, 2)), order(1, (0, 2)), **WAITS_FOR_TRANSFERS, **QUIET),
     shop("WAIT for transfers alone, a hold ends", [[0], [1]], order(1, (0, 1), is_pending=True), order(0, (0, 1)), holds_expire=True, **WAITS_FOR_TRANSFERS, **QUIET),
+    shop("no WAIT for gives: the ids of lost transfers do not come again", [[0, 0], [1, 1]], order(0, (0, 1)), order(0, (1, 1)), **LOST_GIVES, **QUIET),
+    shop("WAIT neither for pushes nor for orders: units come before their product", [[None], [None]], order(1, (0, 1)), changes=(Add(0, 5, 1, 1, 0),), **LOST_PUSHES, **QUIET),
 ]  # fmt: skip
-"""Shops that keep fewer promises: an order may be lost by a failover, but no unit is lost or doubled."""
+"""Shops that WAIT less. A failover may lose orders, and what else is not replicated, but these laws still hold."""
 
