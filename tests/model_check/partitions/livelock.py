@@ -9,8 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.model_check.partitions.configurations import ONE_EACH, Line
-from tests.model_check.partitions.steps import ClaimUnits, Give, Partition, Product, claim_units, give, partition_of, put
+from tests.model_check.partitions.configurations import Line
+from tests.model_check.partitions.steps import (
+    ClaimUnits,
+    Give,
+    Partition,
+    Product,
+    claim_units,
+    give,
+    partition_of,
+    put,
+)
+
+ONE_EACH: tuple[Line, ...] = ((0, 1), (1, 1))
+"""The lines of an order of one unit of each of two products."""
 
 CLAIM_FROM_ATTEMPT = 2
 """As in service/storage/exchange.py, counted from 0."""
@@ -204,7 +216,7 @@ def _strongly_connected(edges: list[list[_Edge]]) -> Iterator[list[int]]:
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == numbers[node]:
-                    part = []
+                    part: list[int] = []
                     while not part or part[-1] != node:
                         part.append(stack.pop())
                         on_stack.discard(part[-1])

@@ -4,7 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.model_check.partitions.configuration import Configuration
-from tests.model_check.partitions.configurations import LOST_GIVES, LOST_PUSHES, QUIET, TWICE, order, shop, stock_change
+from tests.model_check.partitions.configurations import (
+    LOST_GIVES,
+    LOST_PUSHES,
+    QUIET,
+    TWICE,
+    TWO_PRICES,
+    shop,
+)
 from tests.model_check.partitions.laws import NOT_DELIVERED, NOT_PUSHED
 from tests.model_check.partitions.shop import OLD_PRICE, REFUSED_WRONGLY, Sent
 from tests.model_check.partitions.steps import (
@@ -118,15 +125,14 @@ Mutant = tuple[Configuration, str]
 """A shop, and the law that it breaks."""
 
 
-def _mutant(name: str, expected: str, *args: Any, **options: Any) -> Mutant:
-    return shop(name, *args, **options), expected
+def _mutant(name: str, expected: str, stock: str, *requests: str, **options: Any) -> Mutant:
+    return shop(name, stock, *requests, **options), expected
 
 
-ELSEWHERE = ([[0], [1]], order(0, (0, 1)))
-TWO_ELSEWHERE = ([[0], [2]], order(0, (0, 1)), order(0, (0, 1)))
-PRICED = ([[1], [1]], order(1, (0, 1)))
-TWO_PRICES = {"changes": (Change(0, 5), Change(0, 6)), "attempts": 0}
-FAILOVER = {"gives": 2, "failovers": 1}
+ELSEWHERE = ("0 1", "0 buys 1")
+TWO_ELSEWHERE = ("0 2", "0 buys 1", "0 buys 1")
+PRICED = ("1 1", "1 buys 1")
+FAILOVER: dict[str, Any] = {"gives": 2, "failovers": 1}
 
 
 def _forgets(take: Sent) -> tuple[Sent, ...]:
@@ -136,42 +142,148 @@ def _forgets(take: Sent) -> tuple[Sent, ...]:
 MUTANTS: list[Mutant] = [
     # Transfers
     _mutant("a take is applied each time", MOVED, *ELSEWHERE, gives=2, steps={Take: take_without_mark}),
-    _mutant("the last transfer is forgotten when it is settled", DOUBLED, *ELSEWHERE, gives=2, steps={Forget: forget}, sends_after_take=_forgets),
+    _mutant(
+        "the last transfer is forgotten when it is settled",
+        DOUBLED,
+        *ELSEWHERE,
+        gives=2,
+        steps={Forget: forget},
+        sends_after_take=_forgets,
+    ),
     _mutant("settled before it was taken in", LOST, *ELSEWHERE, gives=2, dropped="what is settled was taken in"),
-    _mutant("a give replies its own transfer alone", LOST, *TWO_ELSEWHERE, gives=2, steps={Give: give_and_reply_the_own_transfer}),
+    _mutant(
+        "a give replies its own transfer alone",
+        LOST,
+        *TWO_ELSEWHERE,
+        gives=2,
+        steps={Give: give_and_reply_the_own_transfer},
+    ),
     _mutant("no sweeper", NOT_DELIVERED, *ELSEWHERE, gives=2, sweepers=0),
     # Refusals
-    _mutant("one partition alone refuses", REFUSED_WRONGLY, *ELSEWHERE, gives=2, dropped="one partition alone refuses nothing"),
-    _mutant("one partition alone refuses a stock change", REFUSED_WRONGLY, [[0], [1]], stock_change(0, -1), gives=2, dropped="one partition alone refuses nothing"),
+    _mutant(
+        "one partition alone refuses",
+        REFUSED_WRONGLY,
+        *ELSEWHERE,
+        gives=2,
+        dropped="one partition alone refuses nothing",
+    ),
+    _mutant(
+        "one partition alone refuses a stock change",
+        REFUSED_WRONGLY,
+        "0 1",
+        "0 removes 1",
+        gives=2,
+        dropped="one partition alone refuses nothing",
+    ),
     _mutant("the first refusal is remembered", REFUSED_WRONGLY, *ELSEWHERE, gives=2, steps={Place: place_and_remember}),
-    _mutant("a look counts the stock alone", REFUSED_WRONGLY, *ELSEWHERE, **TWICE, gives=2, dropped="a look counts what is on its way"),
-    _mutant("a request gets the result of a look that began before it", REFUSED_WRONGLY, [[0], [0]], order(0, (0, 1)), stock_change(1, 1), gives=1, dropped="a look begins after the request"),
+    _mutant(
+        "a look counts the stock alone",
+        REFUSED_WRONGLY,
+        *ELSEWHERE,
+        **TWICE,
+        gives=2,
+        dropped="a look counts what is on its way",
+    ),
+    _mutant(
+        "a request gets the result of a look that began before it",
+        REFUSED_WRONGLY,
+        "0 0",
+        "0 buys 1",
+        "1 adds 1",
+        gives=1,
+        dropped="a look begins after the request",
+    ),
     _mutant("a refusal replaces an order", ORDERED, *ELSEWHERE, **TWICE, gives=2, steps={Refuse: refuse_always}),
-    _mutant("a stock change forgets its key", LOST, [[2], [0]], stock_change(0, -1), **TWICE, steps={Move: move_without_key}),
+    _mutant("a stock change forgets its key", LOST, "2 0", "0 removes 1", **TWICE, steps={Move: move_without_key}),
     # The catalogue
-    _mutant("a price is answered before all have it", OLD_PRICE, *PRICED, **TWO_PRICES, dropped="a change is answered when all have it"),
-    _mutant("an equal price is answered without a push", OLD_PRICE, *PRICED, changes=(Change(0, 5), Change(0, 5)), attempts=0, dropped="an equal change is pushed, too"),
+    _mutant(
+        "a price is answered before all have it",
+        OLD_PRICE,
+        *PRICED,
+        **TWO_PRICES,
+        dropped="a change is answered when all have it",
+    ),
+    _mutant(
+        "an equal price is answered without a push",
+        OLD_PRICE,
+        *PRICED,
+        changes=(Change(0, 5), Change(0, 5)),
+        attempts=0,
+        dropped="an equal change is pushed, too",
+    ),
     _mutant("a push brings an old version", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Push: push_any_version}),
     _mutant("a push clears a newer version", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Propagated: clear_any_version}),
-    _mutant("a change is not noted as unpropagated", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Change: change_without_entry}),
-    _mutant("each push brings a share", DOUBLED, [[None], [None]], changes=(Add(0, 5, 2, 1, 1), Change(0, 6)), steps={Push: push_with_a_share_each_time}),
-    _mutant("a new product replaces units that came before", LOST, [[None], [None]], order(1, (0, 1)), changes=(Add(0, 5, 1, 1, 0),), **LOST_PUSHES, **QUIET, steps={Push: push_over_what_is_there}),
+    _mutant(
+        "a change is not noted as unpropagated", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Change: change_without_entry}
+    ),
+    _mutant(
+        "each push brings a share",
+        DOUBLED,
+        "- -",
+        changes=(Add(0, 5, 2, 1, 1), Change(0, 6)),
+        steps={Push: push_with_a_share_each_time},
+    ),
+    _mutant(
+        "a new product replaces units that came before",
+        LOST,
+        "- -",
+        "1 buys 1",
+        changes=(Add(0, 5, 1, 1, 0),),
+        **LOST_PUSHES,
+        **QUIET,
+        steps={Push: push_over_what_is_there},
+    ),
     # WAIT
     _mutant("no WAIT at all", DOUBLED, *ELSEWHERE, **FAILOVER, waits="none"),
-    _mutant("WAIT after writes alone", GONE, [[1], [0]], order(0, (0, 1)), **TWICE, failovers=1, waits="writes"),
+    _mutant("WAIT after writes alone", GONE, "1 0", "0 buys 1", **TWICE, failovers=1, waits="writes"),
     *[
         _mutant(f"no WAIT after {kind}", fault, *ELSEWHERE, **FAILOVER, no_wait_after=(kind,))
         for kind, fault in (("place", GONE), ("give", DOUBLED), ("take", LOST), ("the sweeper's look", DOUBLED))
     ],
-    _mutant("no WAIT after refuse", NOT_REFUSED, [[1], [0]], order(0, (0, 1), is_pending=True), order(1, (0, 1)), workers=(0, 1, 1), **FAILOVER, holds_expire=True, no_wait_after=("refuse",)),
+    _mutant(
+        "no WAIT after refuse",
+        NOT_REFUSED,
+        "1 0",
+        "0 holds 1",
+        "1 buys 1",
+        workers=(0, 1, 1),
+        **FAILOVER,
+        holds_expire=True,
+        no_wait_after=("refuse",),
+    ),
     _mutant("no WAIT after push", NOT_PUSHED, *PRICED, **TWO_PRICES, failovers=1, no_wait_after=("push",)),
-    _mutant("no WAIT after a change, and a clock that is behind", NOT_PUSHED, *PRICED, **TWO_PRICES, failovers=1, clocks="behind", no_wait_after=("change", "read at home", "the sweeper's look")),
-    _mutant("no WAIT after give, and a clock that is behind", LOST, [[0, 0], [1, 1]], order(0, (0, 1)), order(0, (1, 1)), **LOST_GIVES, **QUIET, clocks="behind"),
-]  # fmt: skip
+    _mutant(
+        "no WAIT after a change, and a clock that is behind",
+        NOT_PUSHED,
+        *PRICED,
+        **TWO_PRICES,
+        failovers=1,
+        clocks="behind",
+        no_wait_after=("change", "read at home", "the sweeper's look"),
+    ),
+    _mutant(
+        "no WAIT after give, and a clock that is behind",
+        LOST,
+        "0,0 1,1",
+        "0 buys 1",
+        "0 buys 0+1",
+        **LOST_GIVES,
+        **QUIET,
+        clocks="behind",
+    ),
+]
 """Each safeguard, dropped alone."""
 
 ANOMALY: list[Mutant] = [
-    _mutant("a hold ends behind the look, and another order buys the last unit before it", REFUSED_WRONGLY, [[1], [1], [0]], order(0, (0, 1), is_pending=True), order(1, (0, 1)), order(2, (0, 1)), holds_expire=True, **QUIET),
-]  # fmt: skip
+    _mutant(
+        "a hold ends behind the look, and another order buys the last unit before it",
+        REFUSED_WRONGLY,
+        "1 1 0",
+        "0 holds 1",
+        "1 buys 1",
+        "2 buys 1",
+        holds_expire=True,
+        **QUIET,
+    ),
+]
 """What the product accepts: see docs/guarantees.md. Two looks that must agree would end it, and cost a look more."""
-

@@ -30,7 +30,6 @@ from tests.model_check.partitions.steps import (
     put,
 )
 
-
 REFUSED_WRONGLY = "a request was refused, and at no moment since it arrived were there too few units"
 OLD_PRICE = "an order was sold at an old price, after the new one was answered"
 

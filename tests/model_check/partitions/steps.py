@@ -192,8 +192,9 @@ def place(partition: Partition, request: Place, now: int) -> Result:
         return partition, ("short",)
     for number, units in request.lines:
         product = products[number]
-        counts = {"held": product.held + units} if request.is_pending else {"sold": product.sold + units}
-        products = put(products, number, product._replace(stock=product.stock - units, **counts))
+        held, sold = (units, 0) if request.is_pending else (0, units)
+        product = product._replace(stock=product.stock - units, held=product.held + held, sold=product.sold + sold)
+        products = put(products, number, product)
     outcome = "pending" if request.is_pending else "completed"
     return partition._replace(products=products, outcomes=put(partition.outcomes, request.key, outcome)), ("placed",)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.model_check.partitions.configuration import ClientRequest
 from tests.model_check.partitions.shop import Sent, Shop, State, Step, Worker
-from tests.model_check.partitions.steps import Add, Give, Place, Propagated, Push, Refuse, Settle, Take, put
+from tests.model_check.partitions.steps import Give, Propagated, Push, Refuse, Settle, Take, put
 
 
 def worker_steps(shop: Shop, state: State) -> Iterator[Step]:
@@ -41,7 +41,13 @@ class _Call:
         return Sent(self.client.partition, self.client.request)
 
     def go(
-        self, label: str, *args: Any, worker: Worker, after: State | None = None, sends: tuple[Sent, ...] = (), **facts: Any
+        self,
+        label: str,
+        *args: Any,
+        worker: Worker,
+        after: State | None = None,
+        sends: tuple[Sent, ...] = (),
+        **facts: Any,
     ) -> Step:
         """Return a step: what the worker does next, what it sends, and what changes in the facts."""
         after = self.state if after is None else after
@@ -75,10 +81,9 @@ DONE = Worker("done")
 
 
 def _arrive(call: _Call) -> Iterator[Step]:
-    shop, state, facts = call.shop, call.state, call.state.facts
-    known = facts.known
+    shop, known = call.shop, call.state.facts.known
     if not known[call.key]:
-        known = put(known, call.key, facts.answered)
+        known = put(known, call.key, call.state.facts.answered)
     yield call.go("gets request {}, sends it", call.key, worker=Worker("placing"), sends=(call.first,), known=known)
     if call.dropped == "a look begins after the request":
         totals = _totals([_look_at(call, number) for number in range(shop.count)], call.dropped)
@@ -209,8 +214,7 @@ def _update(call: _Call) -> Iterator[Step]:
         product = shop.partition(state.partitions[home]).products[number]
         if product.version > version:
             state = shop.synced(state, home, "read at home", wrote=False)
-            push = Push(number, product.version, product.share, product.withdrawn, product.price)
-            pushes.append(Sent(at, push))
+            pushes.append(Sent(at, Push(number, product.version, product.share, product.withdrawn, product.price)))
     if not pushes or call.worker.attempt >= shop.configuration.attempts:
         yield call.send_refusal("finds nothing newer at home, refuses") if not pushes else call.go("503", worker=DONE)
         return
