@@ -290,7 +290,7 @@ def change(partition: Partition, request: Change, now: int) -> Result:
 def withdraw(partition: Partition, request: Withdraw, now: int) -> Result:
     """Withdraw a product at its home. `now`: in µs."""
     product = partition.products[request.product]
-    if not product.version:
+    if product._replace(claim=None) == ABSENT:
         return partition, ("absent",)
     if product.withdrawn:
         return partition, ("withdrawn",)
