@@ -8,6 +8,7 @@
 --
 -- Replies: claimed
 local partition, claim_ms = unpack(ARGV, 1, 2)
+assert(#KEYS > 0, 'no product to claim')
 
 -- Decide.
 local seconds, microseconds = unpack(redis.call('TIME'))
