@@ -31,6 +31,8 @@ from tests.model_check.partitions.steps import (
 )
 from tests.support.fake_redis import FakeRedis
 
+pytestmark = pytest.mark.slow
+
 HERE = 1
 """The number of the partition. It exchanges units with the others."""
 
@@ -168,7 +170,7 @@ def words(kind: type) -> Iterator[set[str]]:
 
 
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
-@examples(100)
+@examples(50)
 @given(data=st.data())
 async def test_a_step_of_the_model_does_what_the_script_does_on_the_engine(
     engine: CommandSender, kind: type, words: set[str], data: st.DataObject
@@ -176,7 +178,7 @@ async def test_a_step_of_the_model_does_what_the_script_does_on_the_engine(
     words.add(await compare(engine, kind, data))
 
 
-@examples(60)
+@examples(40)
 @given(kind=st.sampled_from(sorted(STEPS, key=lambda kind: kind.__name__)), data=st.data())
 async def test_a_step_of_the_model_does_what_the_script_does_on_fakeredis(kind: type, data: st.DataObject) -> None:
     await compare(FakeRedis(), kind, data)

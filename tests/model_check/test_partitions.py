@@ -8,6 +8,8 @@ from tests.model_check.partitions.livelock import Contest, contests, explore
 from tests.model_check.partitions.mutants import ANOMALY, MUTANTS
 from tests.model_check.partitions.search import search
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("configuration", SHORT, ids=lambda configuration: configuration.name)
 def test_all_laws_hold_in_every_state_that_a_shop_can_reach(configuration: Configuration) -> None:
