@@ -48,6 +48,10 @@ faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk a
 mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign finds it (4 minutes)
 	.venv/bin/python -m tests.faults.mutants
 
+.PHONY: model-check
+model-check: .venv/dev ## Search all states of small shops with several partitions for one that breaks a promise (6 minutes)
+	.venv/bin/python -m tests.model_check.partitions
+
 .PHONY: vulnerabilities
 vulnerabilities: | $(UV) ## Look up all locked packages in the database of known vulnerabilities (needs the internet)
 	@mkdir -p dist

@@ -4,19 +4,20 @@
 --
 -- KEYS 1.. {shop:p}:product:<id>   hash
 -- ARGV 1   partition   number of this partition
---      2   ms          how long
+--      2   claim_ms    ms for which they are claimed
 --
 -- Replies: claimed
-local partition, ms = unpack(ARGV, 1, 2)
+local partition, claim_ms = unpack(ARGV, 1, 2)
+assert(#KEYS > 0, 'no product to claim')
 
 -- Decide.
 local seconds, microseconds = unpack(redis.call('TIME'))
-local claim = string.format('%.0f %s', seconds * 1000 + math.floor(microseconds / 1000) + ms, partition)
-local product_keys = {}
-for _, product_key in ipairs(KEYS) do
-  if redis.call('HGET', product_key, 'stock') then product_keys[#product_keys + 1] = product_key end
-end
+local claim = string.format('%.0f %s', seconds * 1000 + math.floor(microseconds / 1000) + claim_ms, partition)
+local is_known = {}
+for i = 1, #KEYS do is_known[i] = redis.call('HGET', KEYS[i], 'stock') end
 
 -- Write.
-for _, product_key in ipairs(product_keys) do redis.call('HSET', product_key, 'claim', claim) end
+for i = 1, #KEYS do
+  if is_known[i] then redis.call('HSET', KEYS[i], 'claim', claim) end
+end
 return {'claimed'}

@@ -5,16 +5,16 @@
 --
 -- KEYS 1   {shop:p}:sent            hash, partition = id of the last transfer to it
 --      2   {shop:p}:outgoing:<to>   zset, transfers that are not settled: "<id> <product id> <units>", score = id
---      3.. {shop:p}:product:<id>    hash, one per line
--- ARGV 1   to        number of the partition that gets the units
---      2   settled   id of a transfer: that partition has taken this one and all before it
---      3   max       number of transfers on their way to it, from which on nothing more is given
+--      3.. {shop:p}:product:<id>    hash, one per line, each product once
+-- ARGV 1   to                 number of the partition that gets the units
+--      2   settled            id of a transfer: that partition has taken this one and all before it
+--      3   max_on_their_way   number of transfers on their way to it, from which on nothing more is given
 --      4.. product id, need, wish, keep: four numbers per line. Gives the needed units, if there are so many, and of
 --          those above `keep` as many more as make the wish. A wish of -P: the P-th part of the stock
 --
 -- Replies: outgoing <transfer>...   all transfers on their way to that partition, oldest first
 local sent_key, outgoing_key = unpack(KEYS, 1, 2)
-local to, settled, max = unpack(ARGV, 1, 3)
+local to, settled, max_on_their_way = unpack(ARGV, 1, 3)
 local fixed_keys, fixed_args = 2, 3
 assert(#ARGV - fixed_args == 4 * (#KEYS - fixed_keys), 'each line needs four numbers')
 
@@ -26,7 +26,7 @@ local now_ms = seconds * 1000 + math.floor(microseconds / 1000)
 local id = math.max(
   tonumber(redis.call('HGET', sent_key, to) or 0) + 1, tonumber(settled) + 1, seconds * 1000000 + microseconds)
 local last_id, transfers, changes = nil, {}, {}
-if waiting < tonumber(max) then
+if waiting < tonumber(max_on_their_way) then
   for i = 1, #KEYS - fixed_keys do
     local product_id, need, wish, keep = unpack(ARGV, fixed_args + 4 * i - 3, fixed_args + 4 * i)
     local stock, received, moved, claim = unpack(
@@ -40,8 +40,8 @@ if waiting < tonumber(max) then
     if units > 0 and not is_claimed then
       last_id = string.format('%.0f', id)
       transfers[#transfers + 1], transfers[#transfers + 2] = last_id, string.format('%s %s %.0f', last_id, product_id, units)
-      changes[#changes + 1] = {KEYS[fixed_keys + i], string.format('%.0f', stock - units),
-        string.format('%.0f', tonumber(received) - units), string.format('%.0f', tonumber(moved or 0) - units)}
+      changes[i] = {string.format('%.0f', stock - units), string.format('%.0f', tonumber(received) - units),
+        string.format('%.0f', tonumber(moved or 0) - units)}
       id = id + 1
     end
   end
@@ -53,7 +53,7 @@ if last_id then
   redis.call('HSET', sent_key, to, last_id)
   redis.call('ZADD', outgoing_key, unpack(transfers))
 end
-for _, change in ipairs(changes) do
-  redis.call('HSET', change[1], 'stock', change[2], 'received', change[3], 'moved', change[4])
+for i, change in pairs(changes) do
+  redis.call('HSET', KEYS[fixed_keys + i], 'stock', change[1], 'received', change[2], 'moved', change[3])
 end
 return {'outgoing', unpack(redis.call('ZRANGEBYSCORE', outgoing_key, '-inf', '+inf'))}

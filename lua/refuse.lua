@@ -25,10 +25,11 @@ if order_id or product_id then return {'replayed', order_id or product_id} end
 if refusal_text then return {'refused', refusal_text} end
 local refusals = tonumber(redis.call('GET', refusals_key) or 0)
 assert(refusals and refusals % 1 == 0, 'the number of remembered refusals is not a number')
+local kept_ms = refusals < tonumber(refusals_max) and refusal_ms or short_refusal_ms
 
 -- Write. Nothing below can fail: the types of all Redis keys are known.
 redis.call('INCRBY', refusals_key, 1)
 if refusals == 0 then redis.call('PEXPIRE', refusals_key, refusal_ms) end
 redis.call('HSET', outcome_key, 'fingerprint', fingerprint, 'refusal', refusal)
-redis.call('PEXPIRE', outcome_key, refusals < tonumber(refusals_max) and refusal_ms or short_refusal_ms)
+redis.call('PEXPIRE', outcome_key, kept_ms)
 return {'remembered'}

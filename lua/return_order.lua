@@ -13,7 +13,7 @@
 --      4    max_stock         maximum of the units of a product that are in stock and held together
 --      5    idempotency_key   text, or empty
 --      6    fingerprint       text, the same if a request is repeated
---      7    refusal_ms        ms for which the Idempotency-Key remembers a refusal
+--      7    refusal_ms        ms for which the Idempotency-Key remembers a refusal; 0: it does not remember it
 --      8    short_refusal_ms  the same, if refusals_max refusals are remembered already
 --      9    refusals_max      number of refusals in refusal_ms that are remembered for so long
 --      10   events_max        approximate number of entries to keep in the stream
@@ -103,8 +103,9 @@ for i = 1, line_count do
   end
 end
 refusal = refusal or full_refusal
+local remembers = refusal and idempotency_key ~= '' and refusal_ms ~= '0'
 local remembered, refusals = refusal, 0
-if refusal and idempotency_key ~= '' then
+if remembers then
   refusals = tonumber(redis.call('GET', refusals_key) or 0)
   assert(refusals and refusals % 1 == 0, 'the number of remembered refusals is not a number')
 end
@@ -126,7 +127,7 @@ end
 
 -- Write. Nothing below can fail: the types of all Redis keys are known.
 if refusal then
-  if idempotency_key ~= '' then
+  if remembers then
     redis.call('INCRBY', refusals_key, 1)
     if refusals == 0 then redis.call('PEXPIRE', refusals_key, refusal_ms) end
     redis.call('HSET', outcome_key, 'fingerprint', fingerprint, 'refusal', table.concat(remembered, '\n'))

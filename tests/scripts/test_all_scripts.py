@@ -13,6 +13,19 @@ from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender, ErrorReply
 from tests.support.engine_memory import full_memory
+from tests.support.partition_scripts import (
+    SENT,
+    TAKEN,
+    UNPROPAGATED,
+    put_outgoing,
+    run_claim_units,
+    run_give_units,
+    run_note_propagated,
+    run_push_product,
+    run_refuse,
+    run_settle_units,
+    run_take_units,
+)
 from tests.support.redis_content import dump, events_at
 from tests.support.scripts import (
     NOW_MS,
@@ -39,6 +52,8 @@ from tests.support.shop import SHOP
 EVENTS, HOLDS, PENDING, PRODUCTS = keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP), keys.products(SHOP)
 MUG, POT = keys.product(SHOP, 7), keys.product(SHOP, 9)
 IDEMPOTENCY, ARCHIVED = keys.idempotency(SHOP, "k-1"), keys.archived(SHOP)
+OUTGOING = keys.outgoing(SHOP, 1)
+PARTITIONS = 4
 
 HOLD_MS = 900_000
 LINES = ((7, 1), (9, 1))
@@ -72,7 +87,10 @@ FILED = {
 
 
 async def fill(redis: CommandSender) -> None:
-    """Add the products 7 and 9, and place orders: for each script that ends a hold, and for returns."""
+    """Add the products 7 and 9, and place orders: for each script that ends a hold, and for returns.
+
+    Two transfers are on their way to partition 1, and one has come from partition 2.
+    """
     await run_add_product(redis, 7, stock=19)
     await run_add_product(redis, 9, stock=19)
     for order_id in (TO_COMPLETE, TO_CANCEL, TO_EXPIRE, TO_EXPIRE_TOO):
@@ -81,6 +99,12 @@ async def fill(redis: CommandSender) -> None:
     for order_id, hold_ms in ((NAMED_TO_CANCEL, HOLD_MS), (NAMED_TO_EXPIRE, HOLD_MS), (NAMED_TO_RETURN, None)):
         reply = await run_place_order(redis, *LINES, order_id=order_id, hold_ms=hold_ms, **NAMES)
         assert reply[0] == "placed"
+    await put_outgoing(redis, 1, ["11 7 1", "12 9 2"])
+    await redis.send("HSET", SENT, 1, 12)
+    await redis.send("HSET", TAKEN, 2, 5)
+    await redis.send("ZADD", UNPROPAGATED, 21, 7)
+    for product in (MUG, POT):
+        await redis.send("HSET", product, "version", 21)
 
 
 class ScriptExample(NamedTuple):
@@ -295,6 +319,66 @@ EXAMPLES = {
         "expire_orders",
         lambda redis, **options: run_expire_orders(redis, [TO_EXPIRE], *LINES, now_ms=NOW_MS + HOLD_MS, **options),
         **_ended(TO_EXPIRE, "held", "stock"),
+    ),
+    "add_in_partitions": ScriptExample(
+        "add_product",
+        lambda redis, **options: run_add_product(redis, 8, partitions=PARTITIONS, **options),
+        (PRODUCTS, EVENTS, UNPROPAGATED),
+    ),
+    "change_in_partitions": ScriptExample(
+        "change_product",
+        lambda redis, **options: run_change_product(redis, 7, "price", "5.00", partitions=PARTITIONS, **options),
+        (MUG, EVENTS, UNPROPAGATED),
+        ((MUG, "version"),),
+    ),
+    "withdraw_in_partitions": ScriptExample(
+        "withdraw_product",
+        lambda redis, **options: run_withdraw_product(redis, 7, partitions=PARTITIONS, **options),
+        (MUG, PRODUCTS, EVENTS, UNPROPAGATED),
+        ((MUG, "version"),),
+    ),
+    "give": ScriptExample(
+        "give_units",
+        lambda redis, **options: run_give_units(redis, 1, (7, 1, 0, 0), (9, 1, 0, 0), settled="11", **options),
+        (SENT, OUTGOING, MUG, POT),
+        ((MUG, "received"), (POT, "received")),
+        events=0,
+    ),
+    "take": ScriptExample(
+        "take_units",
+        lambda redis, **options: run_take_units(redis, 2, "5 7 1", "6 7 1", "8 9 3", **options),
+        (TAKEN, MUG, POT),
+        events=0,
+    ),
+    "settle": ScriptExample(
+        "settle_units",
+        lambda redis, **options: run_settle_units(redis, 1, "11", **options),
+        (OUTGOING,),
+        events=0,
+    ),
+    "claim": ScriptExample(
+        "claim_units",
+        lambda redis, **options: run_claim_units(redis, 7, 9, **options),
+        (MUG, POT),
+        events=0,
+    ),
+    "push": ScriptExample(
+        "push_product",
+        lambda redis, **options: run_push_product(redis, 7, 22, "name", "Cup", **options),
+        (MUG, PRODUCTS),
+        events=0,
+    ),
+    "propagated": ScriptExample(
+        "note_propagated",
+        lambda redis, **options: run_note_propagated(redis, 7, 21, **options),
+        (UNPROPAGATED,),
+        events=0,
+    ),
+    "refuse": ScriptExample(
+        "refuse",
+        lambda redis, **options: run_refuse(redis, "k-1", **options),
+        (IDEMPOTENCY,),
+        events=0,
     ),
     "expire_two": ScriptExample(
         "expire_orders",

@@ -10,16 +10,19 @@ import pytest
 from service.domain.order import OrderStatus
 from service.storage import (
     archive,
+    catalogue_pushes,
     client,
     expired_holds,
     holds,
     inspection,
     layout,
     orders,
+    partition,
     products,
     restored,
     returns,
     stock,
+    transfers,
 )
 from service.storage.scripts import load_scripts
 
@@ -33,15 +36,23 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "audit_products": inspection.audit_products_args,
     "cancel_order": holds.end_hold_args,
     "change_product": products.change_product_args,
+    "claim_units": transfers.claim_units_args,
     "complete_order": holds.end_hold_args,
     "expire_orders": expired_holds.expire_orders_args,
     "extend_hold": holds.extend_hold_args,
     "find_due_holds": expired_holds.find_due_holds_args,
+    "give_units": transfers.give_units_args,
     "mark_restored": restored.mark_restored_args,
     "move_counter": client.move_counter_args,
     "move_stock": stock.move_stock_args,
+    "note_propagated": catalogue_pushes.note_propagated_args,
     "place_order": orders.place_order_args,
+    "push_product": catalogue_pushes.push_product_args,
+    "read_outgoing": transfers.read_outgoing_args,
+    "refuse": partition.refuse_args,
     "return_order": returns.return_order_args,
+    "settle_units": transfers.settle_units_args,
+    "take_units": transfers.take_units_args,
     "upgrade_orders": layout.upgrade_orders_args,
     "withdraw_product": products.withdraw_product_args,
 }
@@ -207,6 +218,7 @@ def test_copied_lines_are_the_same_in_every_script(argument: str) -> None:
             found = re.findall(COPIES[argument], code, re.MULTILINE | re.DOTALL)
             # The hash of an order's key has the field `order`, of a stock change `product`, of a return `return`.
             copies[name] = [re.sub("'(product|return)'", "'order'", copy) for copy in found]
+    copies.pop("refuse", None)  # it decides nothing: its caller has refused the request
     expected = copies["place_order"]
     assert len(copies) > 1
     assert len(expected) == 1

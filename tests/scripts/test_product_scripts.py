@@ -99,7 +99,7 @@ async def test_a_script_without_a_field_to_return_fails_before_it_writes(redis: 
 async def test_a_field_that_no_script_names_is_stored_published_and_returned(redis: CommandSender) -> None:
     names = [keys.product(SHOP, 7), PRODUCTS, EVENTS]
     assert await run_script(
-        redis, "add_product", names, [7, 10, 1000, "", "name", "Mug", "sku", "M-1", "price", "5.00"]
+        redis, "add_product", names, [7, 10, 1000, "", 0, 0, "name", "Mug", "sku", "M-1", "price", "5.00"]
     ) == ["added"]
     assert list(await hash_at(redis, keys.product(SHOP, 7))) == [
         *("id", "name", "sku", "price", "stock", "held", "sold", "received", "withdrawn")

@@ -30,14 +30,28 @@ async def run_script(sender: CommandSender, name: str, keys: Sequence[str], args
 
 
 async def run_add_product(
-    sender: CommandSender, product_id: int, *, events_max: int = 1000, by: str = "", **fields: object
+    sender: CommandSender,
+    product_id: int,
+    *,
+    events_max: int = 1000,
+    by: str = "",
+    partitions: int = 1,
+    **fields: object,
 ) -> list[str]:
-    """Run lua/add_product.lua with the fields of `mug(**fields)`."""
-    names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
+    """Run lua/add_product.lua with the fields of `mug(**fields)`. Each of the other partitions gets a share."""
+    names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP), *_unpropagated(partitions)]
     added = as_text(mug(**fields))
     stock = int(added.pop("stock"))
     pairs = [part for pair in added.items() for part in pair]
-    args = add_product_args(product_id=product_id, stock=stock, events_max=events_max, by=by, pairs=pairs)
+    args = add_product_args(
+        product_id=product_id,
+        stock=stock,
+        events_max=events_max,
+        by=by,
+        others=partitions - 1,
+        share=stock // partitions,
+        pairs=pairs,
+    )
     return await run_script(sender, "add_product", names, args)
 
 
@@ -48,12 +62,13 @@ async def run_change_product(
     expected: Sequence[str] = (),
     events_max: int = 1000,
     by: str = "",
+    partitions: int = 1,
 ) -> list[str]:
     """Run lua/change_product.lua with a field, its new value, a field, its new value, ...
 
     `expected`: a field, the value that it must have, ...
     """
-    names = [keys.product(SHOP, product_id), keys.events(SHOP)]
+    names = [keys.product(SHOP, product_id), keys.events(SHOP), *_unpropagated(partitions)]
     args = change_product_args(
         product_id=product_id, events_max=events_max, by=by, fields=REPLY_FIELDS, changes=pairs, expected_pairs=expected
     )
@@ -61,12 +76,22 @@ async def run_change_product(
 
 
 async def run_withdraw_product(
-    sender: CommandSender, product_id: int, *, expected: Sequence[str] = (), events_max: int = 1000, by: str = ""
+    sender: CommandSender,
+    product_id: int,
+    *,
+    expected: Sequence[str] = (),
+    events_max: int = 1000,
+    by: str = "",
+    partitions: int = 1,
 ) -> list[str]:
     """Run lua/withdraw_product.lua. `expected`: a field, the value that it must have, ..."""
-    names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP)]
+    names = [keys.product(SHOP, product_id), keys.products(SHOP), keys.events(SHOP), *_unpropagated(partitions)]
     args = withdraw_product_args(product_id=product_id, events_max=events_max, by=by, expected_pairs=expected)
     return await run_script(sender, "withdraw_product", names, args)
+
+
+def _unpropagated(partitions: int) -> list[str]:
+    return [keys.unpropagated(SHOP)] if partitions > 1 else []
 
 
 async def run_place_order(
@@ -358,6 +383,7 @@ async def run_archive_orders(
             first_customer=first_customer,
             first_reference=first_reference,
             first_order=first_order,
+            id_step=1,
             orders=args,
         )
     )
