@@ -26,7 +26,7 @@ from service.server.http_server import Timeouts, raise_descriptor_limit
 from service.server.workers import STOP_SIGNALS, has_terminal, prepare_worker, run_workers
 from service.settings import Settings, ignored_variables
 from service.storage.opening import open_stores
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 from service.tracing import missing_packages
 
 log = structlog.get_logger()
@@ -237,7 +237,7 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
             await asyncio.wait({check})
 
 
-async def _wait_for_primaries(stores: Mapping[str, Store], seconds: float) -> None:
+async def _wait_for_primaries(stores: Mapping[str, AnyStore], seconds: float) -> None:
     """Check all shops. Raise UnsupportedRedis if one of them must not be used, even if another is out of reach."""
     checks = [_wait_for_primary(store.check, seconds) for store in stores.values()]
     results = await asyncio.gather(*checks, return_exceptions=True)
