@@ -3,8 +3,9 @@
     .venv/bin/python -m bench.partitions [--seconds 3] [--repeats 3]
 
 Each partition has an embedded engine of its own, which writes its file with `everysec`. The Store runs in this
-process, without HTTP, and 64 callers for each partition wait for their replies. All cases are measured in turn; the table has the medians.
-The engines share the cores of this machine with the Store: add up CPU times to see what a larger machine could do.
+process, without HTTP, and 64 callers for each partition wait for their replies. All cases are measured in turn; the
+table has the medians. The engines share the cores of this machine with the Store: add up CPU times to see what a larger
+machine could do.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,6 +37,9 @@ from service.storage.partitioned import AnyStore
 
 CALLERS: Final = 64
 """For each partition: so the turns of all engines are equally long."""
+
+PAGE_CALLERS: Final = 16
+"""For pages, of which each needs all partitions."""
 
 PLENTY: Final = 10**9
 
@@ -58,6 +62,11 @@ class Case(NamedTuple):
     stock: int
     call: Callable[[AnyStore, "Case"], Awaitable[None]]
 
+    @property
+    def callers(self) -> int:
+        """How many calls are made at the same time."""
+        return PAGE_CALLERS if self.call is read_page else CALLERS * self.partitions
+
 
 def order_of(*lines: tuple[int, int]) -> NewOrder:
     """Return an order that is stored as completed."""
@@ -75,10 +84,8 @@ async def place_two_lines(store: AnyStore, case: Case) -> None:
 
 async def place_one_line(store: AnyStore, case: Case) -> None:
     """Order a unit of one product; it may be sold out."""
-    try:
+    with suppress(InsufficientStock):
         await store.orders.place(order_of((random.randint(1, case.products), 1)))
-    except InsufficientStock:
-        pass
 
 
 _keys = itertools.count()
@@ -86,10 +93,8 @@ _keys = itertools.count()
 
 async def place_with_key(store: AnyStore, case: Case) -> None:
     """Order a unit with a new Idempotency-Key; it may be sold out."""
-    try:
+    with suppress(InsufficientStock):
         await store.orders.place(order_of((random.randint(1, case.products), 1)), f"key-{next(_keys)}")
-    except InsufficientStock:
-        pass
 
 
 async def read_page(store: AnyStore, _: Case) -> None:
@@ -133,7 +138,7 @@ class Running:
         engines, scripts = self._engine_seconds(), await self._scripts()
         cpu, started = time.process_time(), time.perf_counter()
         ends_at = started + seconds
-        await asyncio.gather(*[caller() for _ in range(CALLERS * self.case.partitions)])
+        await asyncio.gather(*[caller() for _ in range(self.case.callers)])
         elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
         engines, scripts = self._engine_seconds() - engines, await self._scripts() - scripts
         return Cost(engines / calls * 1e6, cpu / calls * 1e6, scripts / calls, calls / elapsed)
