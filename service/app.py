@@ -23,8 +23,8 @@ from service.metrics.shared_rows import SharedRows
 from service.settings import Settings
 from service.storage.engine_check import check_regularly
 from service.storage.opening import open_stores
-from service.storage.store import Store
-from service.storage.sweeper import sweep
+from service.storage.partitioned import AnyStore, PartitionedStore
+from service.storage.sweeper import deliver_regularly, sweep
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -70,7 +70,10 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
         async with open_stores(settings, settings.all_shops, metrics=metrics, tracer=tracer) as stores:
             tasks = [] if keys is None else [asyncio.create_task(reread_regularly(keys), name="api-keys")]
             for shop, store in stores.items():
-                tasks.append(asyncio.create_task(sweep(store.expired_holds, metrics), name="sweeper"))
+                for partition in store.partitions:
+                    tasks.append(asyncio.create_task(sweep(partition.expired_holds, metrics), name="sweeper"))
+                if isinstance(store, PartitionedStore):
+                    tasks.append(asyncio.create_task(deliver_regularly(store.deliver, metrics), name="deliveries"))
                 facts = {} if settings.shops is None else {"shop": shop}
                 tasks.append(asyncio.create_task(check_regularly(store.check, **facts), name="engine-check"))
             states = {shop: _state(shop, store, metrics) for shop, store in stores.items()}
@@ -90,7 +93,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     return app if tracer is None else TracedApp(app, tracer)
 
 
-def _state(shop: str, store: Store, metrics: Metrics) -> State:
+def _state(shop: str, store: AnyStore, metrics: Metrics) -> State:
     """Return the objects of a shop that every request gets."""
     return {
         "store": store,

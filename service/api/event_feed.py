@@ -11,10 +11,10 @@ import structlog
 
 from service.api.sales_summary import SalesSummary
 from service.domain.errors.storage import Overloaded, StorageError
-from service.domain.event import SUMMARY, Event, event_position
+from service.domain.event import START, SUMMARY, Event, cursor_positions, is_beyond
 from service.metrics.counters import Metrics
 from service.metrics.families import STREAMS
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ class Listener:
     def __init__(self, types: frozenset[str], position: str) -> None:
         """Begin without messages. `types`: of events; empty: all. `position`: the last event that it has."""
         self.types = types
-        self.position = event_position(position)
+        self.cursor = position
         self._waiting: list[bytes] = []
         self._size = 0
         self._arrived = asyncio.Event()
@@ -86,7 +86,7 @@ class EventFeed:
 
     def __init__(
         self,
-        store: Store,
+        store: AnyStore,
         metrics: Metrics,
         *,
         shop: str = "",
@@ -113,7 +113,9 @@ class EventFeed:
         """
         position = await self._store.events.last_id()
         lost = False
-        if after is not None and event_position(after) > event_position(position):
+        if after is not None and cursor_positions(after) == START:
+            after = "_".join(["0-0"] * len(cursor_positions(position)))
+        if after is not None and is_beyond(after, position):
             lost = True  # of other data, such as those before a backup was restored: they may never come so far
         elif after is not None:
             lost = not await self._store.events.has_all_after(after)
@@ -159,9 +161,9 @@ class EventFeed:
                 yield _HEARTBEAT, position
                 continue
             if events:
-                position = events[-1].id
+                position = events[-1].cursor
                 yield b"".join(_encode(event) for event in events if _is_wanted(event, types)), position
-            is_behind = self._reader is not None and event_position(position) < event_position(self._position)
+            is_behind = self._reader is not None and is_beyond(self._position, position)
             if len(events) < BATCH and not is_behind:
                 return
             if not events:
@@ -176,17 +178,17 @@ class EventFeed:
 
     async def _read(self) -> None:
         """Read the stream as long as anybody listens."""
-        server_id = self._store.inspection.server_id
+        server_id = self._store.server_id
         try:
             while self._listeners:
                 try:
                     events = await self._store.events.read(self._position, limit=BATCH)
-                    if not events and server_id != self._store.inspection.server_id:
+                    if not events and server_id != self._store.server_id:
                         await self._check_position()
-                        server_id = self._store.inspection.server_id
+                        server_id = self._store.server_id
                     if events:
-                        self._position = events[-1].id
                         self._give_out(events)
+                        self._position = events[-1].cursor
                     if any(SUMMARY in listener.types for listener in self._listeners):
                         self._summary.note(events)
                         if message := await self._summary.tick():
@@ -206,29 +208,31 @@ class EventFeed:
     async def _check_position(self) -> None:
         """Begin at the end of the stream if it has other data than before: an older backup, for example."""
         last_id = await self._store.events.last_id()
-        if event_position(last_id) < event_position(self._position):
+        if is_beyond(self._position, last_id):
             message = _lost_message(self._position)
             self._position = last_id
             for listener in self._listeners:
-                listener.position = event_position(last_id)
+                listener.cursor = last_id
                 listener.add(message)
             self._summary.forget()
 
     def _give_out(self, events: list[Event]) -> None:
         """Give events to all clients that want them. Each event is encoded once, and each selection joined once."""
-        encoded = [(event_position(event.id), event, _encode(event)) for event in events]
+        encoded = [(event, _encode(event)) for event in events]
         selections: dict[frozenset[str], bytes] = {}
         for listener in self._listeners:
-            if listener.position >= encoded[0][0]:  # it has just joined, and has some of these
+            if listener.cursor and is_beyond(listener.cursor, self._position):  # it has just joined, and has some
+                positions = cursor_positions(listener.cursor)
                 data = b"".join(
-                    text for position, event, text in encoded
-                    if position > listener.position and _is_wanted(event, listener.types)
+                    text for event, text in encoded
+                    if event.is_after(positions) and _is_wanted(event, listener.types)
                 )  # fmt: skip
             else:
                 if listener.types not in selections:
                     selections[listener.types] = b"".join(
-                        text for _, event, text in encoded if _is_wanted(event, listener.types)
+                        text for event, text in encoded if _is_wanted(event, listener.types)
                     )
+                listener.cursor = ""  # the reader has passed it
                 data = selections[listener.types]
             if data:
                 listener.add(data)
@@ -247,7 +251,7 @@ def _encode(event: Event) -> bytes:
     """Return an event as a message. A line feed in it cannot begin another field: JSON has none."""
     kind = event.fields.get("event", "")
     name = f"event: {kind}\n" if kind.isidentifier() and kind.isascii() else ""
-    return f"id: {event.id}\n{name}data: {event.json()}\n\n".encode()
+    return f"id: {event.cursor}\n{name}data: {event.json()}\n\n".encode()
 
 
 def _lost_message(after: str) -> bytes:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.api.request import Request
 from service.api.responses import ok
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 
 async def livez(request: Request) -> Response:
@@ -37,7 +37,7 @@ async def readyz(request: Request) -> Response:
     return ok(json.dumps({"status": "ready", "shops": shops}, separators=(",", ":")))
 
 
-async def _check(store: Store) -> None:
+async def _check(store: AnyStore) -> None:
     """Raise StorageError if no order can be placed in this shop."""
     await store.check()
     await store.check_writable()

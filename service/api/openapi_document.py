@@ -83,7 +83,7 @@ _LAST_EVENT_ID: Final[Schema] = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The id of the last event that you have: what happened after it comes first. It wins over `after`.",
-    "schema": {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?$"},
+    "schema": {"type": "string", "pattern": "^[0-9]{1,15}(-[0-9]{1,15})?(_[0-9]{1,15}(-[0-9]{1,15})?){0,63}$"},
 }
 
 _SCHEME: Final = "api_key"

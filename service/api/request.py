@@ -25,7 +25,7 @@ from service.domain.errors.request import (
 from service.domain.limits import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
 from service.domain.requests import RequestModel
 from service.metrics.counters import Metrics
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
@@ -53,8 +53,8 @@ class State(TypedDict):
     `stores`: by name of the shop, those that the request may be about: one, or all of this service.
     """
 
-    store: Store
-    stores: Mapping[str, Store]
+    store: AnyStore
+    stores: Mapping[str, AnyStore]
     list_pages: RequestCoalescer[Response]
     metrics: Metrics
     event_feed: EventFeed
@@ -109,9 +109,9 @@ class Request(StarletteRequest[State]):
     idempotency_key: str | None = None
 
 
-def store_of(request: Request) -> Store:
+def store_of(request: Request) -> AnyStore:
     """Return the Store of this process."""
-    store: Store = request.scope["state"]["store"]
+    store: AnyStore = request.scope["state"]["store"]
     return store
 
 

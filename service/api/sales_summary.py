@@ -11,7 +11,7 @@ from service.domain.money import Cents, format_cents, parse_cents
 from service.domain.order import OrderLine, parse_lines
 from service.domain.times import format_timestamp
 from service.storage.board import NextHolds, ProductNumbers
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 INTERVAL_SECONDS: Final = 0.5
 
@@ -37,7 +37,7 @@ _RESULTS: Final = {
 class SalesSummary:
     """What has happened in the shop since the last message. It is computed once for all listeners of a worker."""
 
-    def __init__(self, store: Store, read_refusals: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, store: AnyStore, read_refusals: Callable[[], Mapping[str, int]]) -> None:
         """`read_refusals`: returns how many orders were refused since the start of the service, by problem."""
         self._store = store
         self._read_refusals = read_refusals

@@ -13,6 +13,12 @@ from service.settings import Settings, ignored_variables, read_settings
 WITH_FINDINGS = 3
 """Exit code of a backup or a restore that is complete, but whose data are damaged."""
 
+ONE_ENGINE = (
+    "copies one engine, and a shop with partitions has several, with units on their way between them: "
+    "stop the service, and copy the data directory"
+)
+"""Snapshots of several engines are of different moments: units would be in two of them, or in none."""
+
 OWN_REDIS = 'is for the embedded engine. docs/operations.md, "Backup", says how to do it with your own Redis'
 
 
@@ -30,6 +36,8 @@ def command(options: dict[str, str], folder: Path) -> int:
     settings = read_settings(options)
     if settings.redis_url is not None:
         return fail(f"`holdfast backup` {OWN_REDIS}")
+    if settings.partitions > 1:
+        return fail(f"`holdfast backup` {ONE_ENGINE}")
     for sentence in ignored_variables():
         fail(sentence)
     return run_and_handle_errors(lambda: _run(settings, folder))

@@ -14,6 +14,7 @@ import click
 from service.cli.shop import engine_url
 from service.cli.terminal import FAILED, OK, drop_output, fail, run_and_handle_errors
 from service.environment import colours_wanted
+from service.partition_url import partition_url
 from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
@@ -66,13 +67,19 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
     try:
         if is_cluster_url(url):
             findings = await _examine_cluster(settings, url, write_test=write_test)
+        elif settings.partitions > 1:
+            findings = await _examine_partitions(settings, url, _first_shop(settings), write_test)
         else:
-            findings = await _examine_shop(settings, url, settings.root_shop or settings.all_shops[0], write_test)
+            findings = await _examine_shop(settings, url, _first_shop(settings), write_test)
     except UnsupportedRedis as error:
         return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
     except OSError as error:
         return [unreachable(str(error))], UNREACHABLE
     return findings, FAILED if any(finding.mark == "bad" for finding in findings) else OK
+
+
+def _first_shop(settings: Settings) -> str:
+    return settings.root_shop or settings.all_shops[0]
 
 
 async def _examine_shop(
@@ -91,6 +98,27 @@ async def _examine_shop(
     )
     prefix = _redis_cli(url) if node is None else f"redis-cli -h {node.host} -p {node.port}"
     return examine(found, replace(settings, shop=shop), prefix)
+
+
+async def _examine_partitions(settings: Settings, url: str, shop: str, write_test: bool) -> "list[Finding]":
+    """Examine the Redis of each partition. What is good in all of them is said once."""
+    from service.ops.doctor import Finding, unreachable
+    from service.storage import keys
+
+    kind = "an embedded engine" if settings.redis_url is None else "a Redis"
+    findings = [Finding("ok", "partitions", f"{settings.partitions} partitions, each on {kind} of its own.")]
+    for number in range(settings.partitions):
+        try:
+            name = keys.partition(shop, number)
+            about = await _examine_shop(settings, partition_url(url, number), name, write_test)
+        except OSError as error:
+            about = [unreachable(str(error))]
+        findings += [
+            finding._replace(sentence=f"Partition {number}: {finding.sentence}")
+            for finding in about
+            if number == 0 or finding.mark != "ok"
+        ]
+    return findings
 
 
 async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) -> "list[Finding]":

@@ -50,6 +50,11 @@ def command(options: dict[str, str], folder: Path, move_aside: bool, after_order
     settings = read_settings(options)
     if settings.redis_url is not None:
         return fail(f"`holdfast restore` {OWN_REDIS}")
+    if settings.partitions > 1:
+        return fail(
+            "`holdfast restore` is for a shop without partitions: "
+            "stop the service, and put a copy of the data directory in its place"
+        )
     for sentence in ignored_variables():
         fail(sentence)
     return run_and_handle_errors(

@@ -85,22 +85,27 @@ async def estimate_orders(store: "Store") -> int | None:
 
 @contextmanager
 def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
-    """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine."""
+    """Yield the URL of the Redis in the settings, of the running service's engine, or of a temporary engine.
+
+    With partitions, it has a `{partition}`, or is that of a cluster.
+    """
     from service.engine.data_dir import NO_REPLICAS, EngineError, running_engine
-    from service.engine.data_files import missing_data
-    from service.engine.launcher import run_engine
+    from service.engine.data_files import missing_data, partitions_problem
+    from service.engine.launcher import run_engines
 
     if settings.redis_url is not None:
         yield settings.redis_url
         return
     if settings.wait_replicas:
         raise EngineError(NO_REPLICAS)
+    if problem := partitions_problem(settings.data_dir, settings.partitions):
+        raise EngineError(problem)
     if url := running_engine(settings.data_dir):
         yield url
     else:
         if not creates_data and (what := missing_data(settings.data_dir)):
             raise EngineError(f"{what}: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL")
-        with run_engine(settings.data_dir, settings.durability) as url:
+        with run_engines(settings.data_dir, settings.partitions, settings.durability) as url:
             yield url
 
 

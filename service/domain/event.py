@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from service.domain.money import format_cents, parse_cents
@@ -81,15 +81,31 @@ _HAS_FORM: Final = {
 
 
 class Event(NamedTuple):
-    """An entry of the event stream, as Redis has it."""
+    """An entry of the event stream, as Redis has it.
+
+    Of a shop with several partitions, each has a stream: `partition` is its number, and `later` the cursor after the
+    entry.
+    """
 
     id: str
     fields: dict[str, str]
+    partition: int | None = None
+    later: str | None = None
+
+    @property
+    def cursor(self) -> str:
+        """What a reader names to get the events after this one."""
+        return self.later or self.id
+
+    def is_after(self, positions: Sequence[tuple[int, int]]) -> bool:
+        """Return whether a reader that has come to these positions does not have this entry yet."""
+        return event_position(self.id) > positions[self.partition or 0]
 
     def json(self) -> str:
         """Return the entry as one JSON object. Numbers and order lines, which are text in Redis, become JSON."""
         return (
             f'{{"id":"{self.id}",'
+            + ("" if self.partition is None else f'"partition":{self.partition},"cursor":"{self.later}",')
             + ",".join(f"{json.dumps(name)}:{_shown(name, value)}" for name, value in self.fields.items())
             + "}"
         )
@@ -157,3 +173,18 @@ def event_position(event_id: str) -> tuple[int, int]:
     """Return an event id as a pair that sorts in the order of the stream."""
     milliseconds, _, sequence = event_id.partition("-")
     return int(milliseconds), int(sequence or 0)
+
+
+START: Final = ((0, 0),)
+"""The positions of `0-0`, which may be written `0`: before all events of all streams."""
+
+
+def cursor_positions(cursor: str) -> tuple[tuple[int, int], ...]:
+    """Return the position in each stream: a cursor has the id of an event of each partition, with `_` between them."""
+    return tuple([event_position(event_id) for event_id in cursor.split("_")])
+
+
+def is_beyond(cursor: str, other: str) -> bool:
+    """Return whether a cursor has come further than another one in any stream, or is one of another shop."""
+    positions, others = cursor_positions(cursor), cursor_positions(other)
+    return len(positions) != len(others) or any(mine > theirs for mine, theirs in zip(positions, others, strict=True))

@@ -170,5 +170,5 @@ EventTypes = Annotated[
         {"type": "string", "pattern": f"^{_EVENT_TYPE}(,{_EVENT_TYPE})*$", "example": "order_placed,order_completed"}
     ),
 ]
-EventId = Annotated[str, Field(pattern="^[0-9]{1,15}(-[0-9]{1,15})?$")]
+EventId = Annotated[str, Field(pattern="^[0-9]{1,15}(-[0-9]{1,15})?(_[0-9]{1,15}(-[0-9]{1,15})?){0,63}$")]
 """The id of an event: milliseconds, and a number within them."""

@@ -11,9 +11,8 @@ from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import unquote
 
-from service.engine.data_dir import EngineError
+from service.engine.data_dir import EngineError, socket_path
 from service.engine.data_files import FILES_DIR, sync
 
 _REPLY_SECONDS: Final = 60.0
@@ -37,7 +36,7 @@ def take_snapshot(url: str, data_dir: Path, file: Path, progress: Callable[[int]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_REPLY_SECONDS)
         try:
-            connection.connect(unquote(url.removeprefix("unix://")))
+            connection.connect(str(socket_path(url)))
             with connection.makefile("rb") as replies:
                 commands = _Commands(connection, replies)
                 snapshot = _save(commands, progress)

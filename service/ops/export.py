@@ -10,7 +10,7 @@ from service.domain.order import Order
 from service.domain.product import Product
 from service.domain.requests import ProductsQuery
 from service.ops.product_fields import PRODUCT_COLUMNS, field_text, product_fields
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 Content = Literal["products", "orders"]
 ExportFormat = Literal["jsonl", "csv"]
@@ -29,7 +29,7 @@ def csv_header(content: Content) -> str:
     return _csv([PRODUCT_COLUMNS if content == "products" else ORDER_COLUMNS])
 
 
-async def export(store: Store, content: Content, file_format: ExportFormat = "jsonl") -> AsyncIterator[str]:
+async def export(store: AnyStore, content: Content, file_format: ExportFormat = "jsonl") -> AsyncIterator[str]:
     """Yield all products on sale, or all pending and completed orders.
 
     JSON is what the API shows. In CSV, an order has one line per product, and each line repeats the order's columns.
@@ -42,7 +42,7 @@ async def export(store: Store, content: Content, file_format: ExportFormat = "js
             yield order.json() if file_format == "jsonl" else _csv(_order_rows(order))
 
 
-async def _products(store: Store) -> AsyncIterator[Product]:
+async def _products(store: AnyStore) -> AsyncIterator[Product]:
     """Yield all products on sale, lowest id first."""
     after: int | None = 0
     while after is not None:
@@ -51,7 +51,7 @@ async def _products(store: Store) -> AsyncIterator[Product]:
             yield product
 
 
-async def _orders(store: Store) -> AsyncIterator[Order]:
+async def _orders(store: AnyStore) -> AsyncIterator[Order]:
     """Yield all pending and completed orders, highest id first."""
     # Not as pages of the list: orders above the counter of ids would be missing after a backup was restored.
     order_ids = sorted({order_id async for order_id in store.orders.scan_ids()}, reverse=True)

@@ -10,7 +10,7 @@ from service.domain.requests import NewProduct, ProductChange
 from service.ops.catalogue_rows import BadRow, ImportRow, UnreadableFile
 from service.ops.import_report import ImportReport
 from service.ops.product_fields import describe_differences, find_differences, find_empty_sale
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 _BATCH: Final = 500
 """Products that are added at the same time: their commands share few network writes."""
@@ -102,7 +102,7 @@ class ImportTarget(Protocol):
 class Shop:
     """A shop that gets the products."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AnyStore) -> None:
         self._store = store
 
     async def add(self, batch: Batch, report: ImportReport) -> list[int]:
@@ -132,9 +132,9 @@ class Shop:
 
 
 class DryRun:
-    """A shop that is only read. Without a Store: a shop that does not exist yet."""
+    """A shop that is only read. Without a AnyStore: a shop that does not exist yet."""
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: AnyStore | None) -> None:
         self._store = store
         self._touched = IdSet()
         """Products that would not be in the shop, or not as they are, after the rows so far."""

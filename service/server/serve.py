@@ -17,7 +17,7 @@ from service.api.api_keys import ApiKeys
 from service.app import api_keys, create_app, new_metrics
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.engine.data_dir import NO_REPLICAS, EngineError, EngineStopped
-from service.engine.launcher import run_engine
+from service.engine.launcher import run_engines
 from service.logs import configure_logging
 from service.metrics.shared_rows import SharedRows
 from service.server.gc_tuning import tune_gc
@@ -26,7 +26,7 @@ from service.server.http_server import Timeouts, raise_descriptor_limit
 from service.server.workers import STOP_SIGNALS, has_terminal, prepare_worker, run_workers
 from service.settings import Settings, ignored_variables
 from service.storage.opening import open_stores
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 from service.tracing import missing_packages
 
 log = structlog.get_logger()
@@ -98,14 +98,16 @@ def serve(settings: Settings) -> None:
             if settings.wait_replicas:
                 raise CannotStart(NO_REPLICAS)
             try:
-                url = stack.enter_context(run_engine(settings.data_dir, settings.durability, stop.is_requested))
+                engines = run_engines(settings.data_dir, settings.partitions, settings.durability, stop.is_requested)
+                url = stack.enter_context(engines)
             except EngineError as error:
                 raise CannotStart(str(error)) from None
             except EngineStopped:
                 return
             stack.callback(_ignore_signals)  # before the engine stops: nothing must interrupt that
             settings = replace(settings, redis_url=url)
-            log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url)
+            number = {"engines": settings.partitions} if settings.partitions > 1 else {}
+            log.info("embedded_engine", data_dir=str(settings.data_dir.resolve()), url=url, **number)
         try:
             asyncio.run(_check_redis(settings, stop))
         except UnsupportedRedis as error:
@@ -235,7 +237,7 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
             await asyncio.wait({check})
 
 
-async def _wait_for_primaries(stores: Mapping[str, Store], seconds: float) -> None:
+async def _wait_for_primaries(stores: Mapping[str, AnyStore], seconds: float) -> None:
     """Check all shops. Raise UnsupportedRedis if one of them must not be used, even if another is out of reach."""
     checks = [_wait_for_primary(store.check, seconds) for store in stores.values()]
     results = await asyncio.gather(*checks, return_exceptions=True)

@@ -12,8 +12,10 @@ from service.storage import keys
 from service.storage.requirements import (
     ENGINE_SETTINGS,
     LAYOUT_FIELD,
+    PARTITIONS_FIELD,
     SCHEMA_VERSION,
     UPGRADE_FIELD,
+    check_partitions,
     check_rights,
     check_role,
     check_schema_version,
@@ -50,13 +52,19 @@ class EngineCheck:
         creates_shop: bool = True,
         waits_for_replicas: bool = False,
         upgrades: bool = False,
+        partitions: int = 1,
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepare the check.
 
         `creates_shop`: whether a shop without data gets its schema version. Otherwise nothing is written.
         `waits_for_replicas`: whether WAIT is needed, too.
         `upgrades`: whether data of an older schema version may be used.
+        `partitions`: of the shop. It is noted with the schema version, and never changes.
+        `first`: awaited before each check. Data that it refuses are not begun.
         """
+        self._partitions = partitions
+        self._first = first
         self._upgrades = upgrades
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
@@ -107,6 +115,8 @@ class EngineCheck:
 
     async def _run(self, execute: _Execute) -> None:
         try:
+            if self._first is not None:
+                await self._first()
             await self.verify_engine(execute)
             if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
                 self._rights_are_due = False  # before the check: meanwhile it may become due again
@@ -167,7 +177,9 @@ class EngineCheck:
 
     async def _check_schema(self, execute: _Execute) -> None:
         try:
-            version, unfinished = await execute("HMGET", self._key, LAYOUT_FIELD, UPGRADE_FIELD)
+            version, unfinished, partitions = await execute(
+                "HMGET", self._key, LAYOUT_FIELD, UPGRADE_FIELD, PARTITIONS_FIELD
+            )
         except ErrorReply as error:
             if error.code != "WRONGTYPE":
                 raise
@@ -177,8 +189,11 @@ class EngineCheck:
                 return
             # Write only if the shop is new. Otherwise a full Redis would refuse this write, and not even the audit
             # could read.
+            if self._partitions > 1:  # first: it must not be begun as a shop without partitions
+                await execute("HSETNX", self._key, PARTITIONS_FIELD, self._partitions)
             await execute("HSETNX", self._key, LAYOUT_FIELD, SCHEMA_VERSION)
         else:
+            check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
 
 

@@ -102,7 +102,7 @@ def partition(shop: str, number: int) -> str:
 
 
 def sent(shop: str) -> str:
-    """Return the key of the last transfer to each other partition. Hash: number of the partition = id of the transfer."""
+    """Return the key of the last transfer to each other partition. Hash: number of that partition = id."""
     return f"{{{shop}}}:sent"
 
 
@@ -112,7 +112,7 @@ def outgoing(shop: str, to: int) -> str:
 
 
 def taken(shop: str) -> str:
-    """Return the key of the last transfer taken in from each other partition. Hash: its number = id of the transfer."""
+    """Return the key of the last transfer taken in from each other partition. Hash: number of that partition = id."""
     return f"{{{shop}}}:taken"
 
 

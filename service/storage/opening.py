@@ -1,18 +1,23 @@
 """Opens the Stores of shops with the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.metrics.counters import PUBLISH_SECONDS, Metrics
 from service.metrics.families import IN_FLIGHT
+from service.partition_url import partition_url
 from service.settings import Settings
+from service.storage import keys
 from service.storage.cluster import Cluster, Route
 from service.storage.cluster_topology import is_cluster_url
 from service.storage.connection import MultiplexedConnection
 from service.storage.dial import Execute
 from service.storage.engine_check import EngineCheck
+from service.storage.partition import Partition, Partitions
+from service.storage.partitioned import AnyStore, PartitionedStore
 from service.storage.replication import Replication
 from service.storage.store import Store
 from service.storage.traced_sender import TracedSender
@@ -22,7 +27,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, creates_shop: bool = True, upgrades: bool = False) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, *, creates_shop: bool = True, upgrades: bool = False
+) -> AsyncIterator[AnyStore]:
     """Yield the Store of HOLDFAST_SHOP, see `open_stores`."""
     async with open_stores(settings, [settings.shop], creates_shop=creates_shop, upgrades=upgrades) as stores:
         yield stores[settings.shop]
@@ -37,41 +44,128 @@ async def open_stores(
     upgrades: bool = False,
     metrics: Metrics | None = None,
     tracer: "Tracer | None" = None,
-) -> AsyncIterator[dict[str, Store]]:
+) -> AsyncIterator[dict[str, AnyStore]]:
     """Yield a Store of each shop, with connections of their own. The settings must have a redis_url.
 
     Raise UnsupportedRedis.
 
     `creates_shop`: false for what only reads. Then a shop that does not exist is not begun.
     `upgrades`: whether data of an older schema version may be opened.
-    `upgrades`: whether data of an older schema version may be opened.
     `tracer`: makes a span of each command of a request; None: there are none.
     `metrics`: of a service that shows them. They count what the Stores do, and their gauges are published.
     """
-    waits = bool(settings.wait_replicas)
-    checks = {
-        shop: EngineCheck(
-            shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=waits, upgrades=upgrades
-        )
-        for shop in shops
-    }
-    async with _connected(settings, checks, metrics) as (connections, senders):
+    async with AsyncExitStack() as stack:
+        connections: list[MultiplexedConnection | Cluster] = []
+        opener = _Opener(settings, creates_shop, upgrades, metrics, tracer)
+        if settings.partitions == 1:
+            checks = {shop: opener.check(shop) for shop in shops}
+            connection, senders = await stack.enter_async_context(_connected(settings, checks, metrics))
+            connections.append(connection)
+            stores: dict[str, AnyStore] = {
+                shop: opener.store(sender, shop, checks[shop]) for shop, sender in senders.items()
+            }
+        else:
+            stores = {shop: await _open_partitions(opener, shop, stack, connections) for shop in shops}
         publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connections), name="metrics")
-        yield {
-            shop: Store(
-                sender if tracer is None else TracedSender(sender, tracer),
-                shop=shop,
-                durability=settings.durability,
-                events_max=settings.events_max,
-                refusals_max=settings.refusals_max,
-                engine_check=checks[shop],
-                metrics=metrics,
-                has_room=sender.has_room,
-            )
-            for shop, sender in senders.items()
-        }
+        yield stores
         if publisher is not None:
             publisher.cancel()
+
+
+class _Opener:
+    """What all Stores that are opened together share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        creates_shop: bool,
+        upgrades: bool,
+        metrics: Metrics | None,
+        tracer: "Tracer | None",
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._creates_shop = creates_shop
+        self._upgrades = upgrades
+        self._tracer = tracer
+
+    def check(self, shop: str, first: Callable[[], Awaitable[None]] | None = None) -> EngineCheck:
+        """Return the check of the Redis of a shop, or of a partition."""
+        settings = self.settings
+        return EngineCheck(
+            shop,
+            settings.durability,
+            creates_shop=self._creates_shop,
+            waits_for_replicas=bool(settings.wait_replicas),
+            upgrades=self._upgrades,
+            partitions=settings.partitions,
+            first=first,
+        )
+
+    def store(
+        self,
+        sender: MultiplexedConnection | Route,
+        shop: str,
+        check: EngineCheck,
+        partition: Partition | None = None,
+        metrics: Metrics | None = None,
+    ) -> Store:
+        """Return the Store of a shop, or of a partition."""
+        settings = self.settings
+        return Store(
+            sender if self._tracer is None else TracedSender(sender, self._tracer),
+            shop=shop,
+            durability=settings.durability,
+            events_max=settings.events_max,
+            refusals_max=settings.refusals_max,
+            engine_check=check,
+            metrics=metrics or self.metrics,
+            has_room=sender.has_room,
+            partition=partition,
+        )
+
+
+async def _open_partitions(
+    opener: _Opener, shop: str, stack: AsyncExitStack, connections: list[MultiplexedConnection | Cluster]
+) -> PartitionedStore:
+    """Return the Store of a shop with partitions. `connections`: those that are made for it are added."""
+    settings = opener.settings
+    count, metrics = settings.partitions, opener.metrics or Metrics()
+    mark: Store
+    mark_check = opener.check(shop)
+
+    async def check_mark() -> None:
+        """Check the number of partitions that the shop was begun with, before a partition is begun."""
+        if not mark_check.passed:
+            await mark.check()
+
+    names = [keys.partition(shop, number) for number in range(count)]
+    checks = {shop: mark_check, **{name: opener.check(name, check_mark) for name in names}}
+    assert settings.redis_url is not None
+    if is_cluster_url(settings.redis_url):
+        groups = [(settings, checks)]
+    else:
+        # The mark of the shop is in the Redis of partition 0.
+        groups = [
+            (
+                replace(settings, redis_url=partition_url(settings.redis_url, number)),
+                {name: checks[name] for name in ((name, shop) if number == 0 else (name,))},
+            )
+            for number, name in enumerate(names)
+        ]
+    senders: dict[str, MultiplexedConnection | Route] = {}
+    for group_settings, group in groups:
+        connection, found = await stack.enter_async_context(_connected(group_settings, group, metrics))
+        connections.append(connection)
+        senders |= found
+    mark = opener.store(senders[shop], shop, mark_check, metrics=metrics)
+    partitions = Partitions(count, timeout=settings.redis_timeout, metrics=metrics)
+    stack.push_async_callback(partitions.exchange.close)
+    stores = [
+        opener.store(senders[name], name, checks[name], Partition(number, partitions), metrics)
+        for number, name in enumerate(names)
+    ]
+    return PartitionedStore(stores, partitions)
 
 
 @asynccontextmanager
@@ -113,9 +207,9 @@ async def _connected(
         yield connection, dict.fromkeys(checks, connection)
 
 
-async def _publish(metrics: Metrics, connections: MultiplexedConnection | Cluster) -> None:
+async def _publish(metrics: Metrics, connections: Sequence[MultiplexedConnection | Cluster]) -> None:
     """Update the gauges of this worker without end: another worker may be asked for them."""
     while True:
-        metrics.set(IN_FLIGHT, connections.in_flight)
+        metrics.set(IN_FLIGHT, sum([connection.in_flight for connection in connections]))
         metrics.publish()
         await asyncio.sleep(PUBLISH_SECONDS)

@@ -7,7 +7,7 @@ customer is in one partition, and runs there as in a shop without partitions. Th
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken
 from service.domain.errors.storage import StorageUnavailable
@@ -27,12 +27,16 @@ from service.domain.requests import (
 from service.storage.board import NextHolds, ProductNumbers
 from service.storage.orders import PlacedOrder
 from service.storage.partition import Partitions
+from service.storage.partitioned_events import PartitionedEvents
 from service.storage.products import Products
 from service.storage.returns import ReturnedOrder
 from service.storage.stock import ChangedStock, StockLevels
 from service.storage.store import Store
 
 T = TypeVar("T")
+
+AnyStore: TypeAlias = "Store | PartitionedStore"
+"""A shop: with one partition, as most have, or with several."""
 
 
 class PartitionedStore:
@@ -49,6 +53,7 @@ class PartitionedStore:
         self.holds = PartitionedHolds(self)
         self.returns = PartitionedReturns(self)
         self.board = PartitionedBoard(self)
+        self.events = PartitionedEvents([store.events for store in stores])
 
     async def check(self) -> None:
         """Check the Redis of each partition. Raise UnsupportedRedis, or StorageUnavailable if none can be used."""
@@ -57,6 +62,19 @@ class PartitionedStore:
     async def check_writable(self) -> None:
         """Raise StorageUnavailable if no partition takes writes."""
         await _any(store.check_writable() for store in self.partitions)
+
+    async def deliver(self) -> None:
+        """Bring units on their way, and changes that some partitions lack, to their end. Raise what the Store raises.
+
+        What was interrupted is found here. That somebody else does the same at the same time does no harm.
+        """
+        for product_id in await self.all.exchange.deliver_all():
+            await self.all.pushes.push(product_id)
+
+    @property
+    def server_id(self) -> str:
+        """The ids of the running servers. After a restart or a failover, it is another text."""
+        return " ".join([store.server_id for store in self.partitions])
 
     def of_order(self, order_id: int) -> Store:
         """Return the partition of an order."""
@@ -110,18 +128,12 @@ class PartitionedOrders:
 
     async def read_listed(self, order_ids: Sequence[int]) -> Sequence[Order]:
         """Return those of these orders that are pending or completed, in the same sequence."""
-        parts = self._by_partition(order_ids)
+        parts = _by_partition(self._store.all, order_ids)
         found = await asyncio.gather(
             *[self._store.partitions[number].orders.read_listed(ids) for number, ids in parts.items()]
         )
         by_id = {order.id: order for orders in found for order in orders}
         return [by_id[order_id] for order_id in order_ids if order_id in by_id]
-
-    def _by_partition(self, order_ids: Iterable[int]) -> dict[int, list[int]]:
-        parts: dict[int, list[int]] = {}
-        for order_id in order_ids:
-            parts.setdefault(self._store.all.of_order(order_id), []).append(order_id)
-        return parts
 
     async def scan_ids(self) -> AsyncIterator[int]:
         """Yield the ids of all orders, see OrderCounter.scan_ids."""
@@ -276,6 +288,13 @@ class PartitionedBoard:
         found = await self._store.gather(lambda store: store.board.next_holds(limit))
         nearest = heapq.merge(*[holds.next for holds in found], key=lambda hold: hold[1])
         return NextHolds(sum(holds.total for holds in found), list(nearest)[:limit])
+
+
+def _by_partition(partitions: Partitions, order_ids: Iterable[int]) -> dict[int, list[int]]:
+    parts: dict[int, list[int]] = {}
+    for order_id in order_ids:
+        parts.setdefault(partitions.of_order(order_id), []).append(order_id)
+    return parts
 
 
 async def _any(work: Iterable[Awaitable[None]]) -> None:

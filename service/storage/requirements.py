@@ -24,6 +24,9 @@ LAYOUT_FIELD: Final = "layout"
 UPGRADE_FIELD: Final = "upgrade"
 """The field of `{shop}:meta` that is there as long as an upgrade is not finished."""
 
+PARTITIONS_FIELD: Final = "partitions"
+"""The field of `{shop}:meta`, and of each `{shop:p}:meta`, that has the number of partitions, if there are several."""
+
 ENGINE_SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 
 _DURABILITIES: Final[tuple[Durability, ...]] = ("none", "everysec", "always")
@@ -118,6 +121,15 @@ def check_rights(reply: list[str]) -> None:
         f"the Redis user lacks rights: it may not run {', '.join(commands)} on {first_key}. "
         'Give it the rights that docs/operations.md lists under "Your own Redis"'
     )
+
+
+def check_partitions(text: str | None, expected: int) -> None:
+    """Raise UnsupportedRedis if a shop that exists has another number of partitions. `text`: of PARTITIONS_FIELD."""
+    if (text or "1") != str(expected):
+        raise UnsupportedRedis(
+            f"the shop has {text or 'no'} partitions, but HOLDFAST_PARTITIONS is {expected}. The number cannot be "
+            f"changed: set HOLDFAST_PARTITIONS to {text or 1}, or choose another HOLDFAST_SHOP"
+        )
 
 
 def check_schema_version(text: str, unfinished: str | None = None, *, older_is_usable: bool = False) -> None:

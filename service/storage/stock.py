@@ -16,7 +16,6 @@ from service.storage.products import Products
 from service.storage.records import PRODUCT_FIELDS, read_products
 from service.storage.refusals import read_stock_refusal
 
-
 _REFUSED: Final = frozenset(refusal.reply_word for refusal in STOCK_REFUSALS)
 """First words of the replies that an Idempotency-Key remembers."""
 

@@ -87,3 +87,9 @@ class Store:
         self.inspection = Inspection(client)
         self.board = Board(client)
         self.engine_status = EngineStatusReader(client)
+        self._client = client
+
+    @property
+    def server_id(self) -> str:
+        """The id of the running server. After a restart or a failover it is another one."""
+        return self._client.server_id

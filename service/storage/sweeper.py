@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -62,3 +63,17 @@ async def sweep(expired_holds: ExpiredHolds, metrics: Metrics) -> None:
         else:
             pause = min(max(due_in, MIN_PAUSE_SECONDS), MAX_IDLE_PAUSE_SECONDS)
         await asyncio.sleep(pause)
+
+
+async def deliver_regularly(deliver: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
+    """Repeat without end: end what was interrupted between the partitions of a shop. Log errors and continue."""
+    while True:
+        await asyncio.sleep(MAX_IDLE_PAUSE_SECONDS)
+        try:
+            await deliver()
+        except StorageError as error:
+            log.warning("delivery_failed", reason=error.reason)
+            metrics.count(SWEEP_FAILURES)
+        except Exception:
+            log.exception("delivery_failed")
+            metrics.count(SWEEP_FAILURES)

@@ -16,9 +16,9 @@ _RUN_ENGINE = """
 import sys
 from pathlib import Path
 from service.engine.data_dir import EngineError
-from service.engine.launcher import run_engine
+from service.engine.launcher import run_engines
 try:
-    with run_engine(Path(sys.argv[1]), "always") as url:
+    with run_engines(Path(sys.argv[1]), int(sys.argv[2]), "always") as url:
         print(url, flush=True)
         sys.stdin.read()
 except EngineError as error:
@@ -35,9 +35,9 @@ def connect(url: str) -> Iterator[Any]:
 
 
 @contextmanager
-def run_engine_in_another_process(data_dir: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def run_engine_in_another_process(data_dir: Path, partitions: int = 1) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Give the other process, and its first line of output: the engine's URL, or `error:` with the reason."""
-    command = [sys.executable, "-c", _RUN_ENGINE, str(data_dir)]
+    command = [sys.executable, "-c", _RUN_ENGINE, str(data_dir), str(partitions)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
