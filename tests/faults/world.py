@@ -28,9 +28,9 @@ from tests.support.service_process import ServiceProcess, workers_of
 from tests.support.waiting import wait_until
 
 Setup = Literal["embedded", "partitions", "own", "replica"]
-"""`embedded`: the embedded engine. `partitions`: a shop with PARTITIONS, and an embedded engine for each. `own`: a Redis
-of its own, behind a network that can fail. `replica`: the same with a replica that confirms each change, and can take
-the place of the primary."""
+"""`embedded`: the embedded engine. `partitions`: a shop with PARTITIONS, and an embedded engine for each. `own`: a
+Redis of its own, behind a network that can fail. `replica`: the same with a replica that confirms each change, and can
+take the place of the primary."""
 
 PARTITIONS: Final = 4
 
