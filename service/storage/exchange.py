@@ -106,9 +106,13 @@ class Exchange:
             for look in looks
         ]
 
-    async def totals(self, product_ids: Sequence[int]) -> dict[int, int]:
-        """Return the units of products in all partitions and on their way. All partitions must answer."""
-        rows = await asyncio.gather(*[partition.units(product_ids) for partition in self.partitions])
+    async def totals(self, product_ids: Sequence[int], *, without: int | None = None) -> dict[int, int]:
+        """Return the units of products in all partitions and on their way. All partitions must answer.
+
+        `without`: a partition whose part is known already.
+        """
+        asked = [partition for number, partition in enumerate(self.partitions) if number != without]
+        rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])
         return _add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
 
     async def deliver_all(self) -> list[int]:
