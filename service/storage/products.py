@@ -246,8 +246,8 @@ class Products:
         shop = self._client.shop
         names = [keys.product(shop, product_id) for product_id in ids]
         if self._partition is None:
-            rows = await self._client.read_hashes(names, PRODUCT_FIELDS)
-            return read_products(ids, rows, include_withdrawn=include_withdrawn)
+            whole = await self._client.read_hashes(names, PRODUCT_FIELDS)
+            return read_products(ids, whole, include_withdrawn=include_withdrawn)
         rows, moved = await self._read_with_moved(names, PRODUCT_FIELDS)
         return await self._with_all_units(read_products(ids, rows, include_withdrawn=include_withdrawn), moved)
 
