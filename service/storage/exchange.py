@@ -32,7 +32,7 @@ _PLENTY: Final = 8
 _MAX_KNOWN: Final = 100_000
 """Products whose last look is remembered."""
 
-_WAIT_SHARE: Final = 0.25
+_WAIT_SHARE: Final = 0.5
 """The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
 
 _PAUSE_SECONDS: Final = 0.005
@@ -106,12 +106,14 @@ class Exchange:
             for look in looks
         ]
 
-    async def totals(self, product_ids: Sequence[int]) -> dict[int, int]:
-        """Return the units of products in all partitions and on their way. Raise StorageUnavailable."""
-        seen = [row for row in await self.look(product_ids) if row is not None]
-        if len(seen) < len(self.partitions):
-            raise StorageUnavailable("a partition of the shop does not answer")
-        return _add_up(seen)
+    async def totals(self, product_ids: Sequence[int], *, without: int | None = None) -> dict[int, int]:
+        """Return the units of products in all partitions and on their way. All partitions must answer.
+
+        `without`: a partition whose part is known already.
+        """
+        asked = [partition for number, partition in enumerate(self.partitions) if number != without]
+        rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])
+        return _add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
 
     async def deliver_all(self) -> list[int]:
         """Bring all units on their way to where they were sent. Return ids of products that must be pushed.

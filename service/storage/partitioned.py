@@ -35,9 +35,6 @@ from service.storage.store import Store
 
 T = TypeVar("T")
 
-AnyStore: TypeAlias = "Store | PartitionedStore"
-"""A shop: with one partition, as most have, or with several."""
-
 
 class PartitionedStore:
     """A shop with several partitions. `partitions`: their Stores, by number."""
@@ -303,3 +300,7 @@ async def _any(work: Iterable[Awaitable[None]]) -> None:
     errors = [result for result in results if result is not None]
     if len(errors) == len(results):
         raise errors[0]
+
+
+AnyStore: TypeAlias = Store | PartitionedStore
+"""A shop: with one partition, as most have, or with several."""

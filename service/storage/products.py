@@ -14,6 +14,7 @@ from service.storage.partition import Partition
 from service.storage.records import (
     LISTED_PRODUCT_FIELDS,
     PRODUCT_FIELDS,
+    HashValues,
     catalogue_pairs,
     change_pairs,
     product_pairs,
@@ -235,21 +236,40 @@ class Products:
         """
         shop = self._client.shop
         names = [keys.product(shop, product_id) for product_id in ids]
-        products = read_listed_products(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
-        return products if self._partition is None else await self._with_all_units(products)
+        if self._partition is None:
+            return read_listed_products(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
+        rows, moved = await self._read_with_moved(names, LISTED_PRODUCT_FIELDS)
+        return await self._with_all_units(read_listed_products(ids, rows), moved)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
         """Return the products of these ids. None: the product is absent or withdrawn."""
         shop = self._client.shop
-        rows = await self._client.read_hashes([keys.product(shop, product_id) for product_id in ids], PRODUCT_FIELDS)
-        products = read_products(ids, rows, include_withdrawn=include_withdrawn)
-        return products if self._partition is None else await self._with_all_units(products)
+        names = [keys.product(shop, product_id) for product_id in ids]
+        if self._partition is None:
+            whole = await self._client.read_hashes(names, PRODUCT_FIELDS)
+            return read_products(ids, whole, include_withdrawn=include_withdrawn)
+        rows, moved = await self._read_with_moved(names, PRODUCT_FIELDS)
+        return await self._with_all_units(read_products(ids, rows, include_withdrawn=include_withdrawn), moved)
 
-    async def _with_all_units(self, products: Sequence[Product | None]) -> Sequence[Product | None]:
+    async def _read_with_moved(
+        self, names: Sequence[str], fields: Sequence[str]
+    ) -> tuple[Sequence[HashValues], Sequence[int]]:
+        """Return these fields of products, and the units of each that moved here from other partitions."""
+        rows = await self._client.read_hashes(names, (*fields, "moved"))
+        return [row[:-1] for row in rows], [int(row[-1] or 0) for row in rows]
+
+    async def _with_all_units(
+        self, products: Sequence[Product | None], moved: Sequence[int]
+    ) -> Sequence[Product | None]:
         """Return products with the stock of all partitions: a sum that is taken over a moment."""
-        assert self._partition is not None
-        totals = await self._partition.all.exchange.totals([product.id for product in products if product is not None])
-        return [product and product._replace(stock=max(0, totals[product.id])) for product in products]
+        partition = self._partition
+        assert partition is not None
+        ids = [product.id for product in products if product is not None]
+        elsewhere = await partition.all.exchange.totals(ids, without=partition.number) if ids else {}
+        return [
+            product and product._replace(stock=max(0, product.stock - units + elsewhere[product.id]))
+            for product, units in zip(products, moved, strict=True)
+        ]
 
 
 def add_product_args(

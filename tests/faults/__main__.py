@@ -15,6 +15,7 @@ from tests.faults.world import Setup
 CASES: Final[tuple[tuple[Setup, int], ...]] = (
     ("embedded", 1),
     ("embedded", 3),
+    ("partitions", 3),
     ("own", 1),
     ("own", 3),
     ("replica", 3),
@@ -25,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=300, help="of all set-ups together")
-    parser.add_argument("--setup", choices=("embedded", "own", "replica"))
+    parser.add_argument("--setup", choices=("embedded", "partitions", "own", "replica"))
     parser.add_argument("--workers", type=int)
     parser.add_argument("--only", nargs="+", choices=ALL, default=())
     parser.add_argument("--plain", action="store_true", help="without a small disk and changed clocks: starts faster")

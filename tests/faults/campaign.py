@@ -73,6 +73,7 @@ async def run(
 async def _break(world: World, clients: Clients, name: str, rng: random.Random, longest: float) -> bool:
     """Let one fault happen for a random time. Return whether the service is healthy again soon."""
     history = clients.history
+    world.target = rng.randrange(world.partitions)
     record = history.begin_fault(name)
     async with ALL[name](world, rng, record, history.now):
         await asyncio.sleep(rng.uniform(0.1, longest))
@@ -84,43 +85,87 @@ async def _break(world: World, clients: Clients, name: str, rng: random.Random, 
 
 
 def _read_state(world: World) -> State:
-    """Wait until overdue holds are released, and read everything."""
-    with world.client() as redis:
+    """Wait until overdue holds are released and no units are on their way, and read everything."""
+    redis = [world.client(number) for number in range(world.partitions)]
+    places = list(zip(redis, world.shops(), strict=True))
 
-        def now_ms() -> int:
-            seconds, microseconds = redis.time()
-            return int(seconds) * 1000 + int(microseconds) // 1000
+    def now_ms() -> int:
+        seconds, microseconds = redis[0].time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
-        give_up = time.monotonic() + 5
-        while redis.zcount("{shop}:holds", 0, now_ms()) and time.monotonic() < give_up:
-            time.sleep(0.1)
-        with Client(base_url=f"http://127.0.0.1:{world.service.port}", timeout=10) as client:
-            listed: dict[int, str] = {}
-            path = "/orders?limit=1000"
-            while path:
-                page = client.get(path)
-                listed |= {order["id"]: order["status"] for order in page.json()}
-                path = page.links.get("next", {}).get("url", "")
-        while True:  # until no hold expires between two reads
-            last = redis.xrevrange("{shop}:events", count=1)
-            state = State(
-                now_ms=now_ms(),
-                products={int(name): fields for name, fields in _hashes(redis, "{shop}:product:").items()},
-                orders={int(name): fields for name, fields in _hashes(redis, "{shop}:order:").items()},
-                customers=_hashes(redis, "{shop}:customer:"),
-                events=[(int(id_.split("-")[0]), fields) for id_, fields in redis.xrange("{shop}:events")],
-                listed=listed,
-                reads_are_confirmed=world.setup != "replica",
-            )
-            if redis.xrevrange("{shop}:events", count=1) == last:
-                break
+    def is_quiet() -> bool:
+        moving = [client.zcard(f"{{{shop}}}:outgoing:{to}") for client, shop in places for to in range(len(places))]
+        changes = [client.zcard(f"{{{shop}}}:unpropagated") for client, shop in places]
+        return not any([client.zcount(f"{{{shop}}}:holds", 0, now_ms()) for client, shop in places] + moving + changes)
+
+    give_up = time.monotonic() + 10
+    while not is_quiet() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    with Client(base_url=f"http://127.0.0.1:{world.service.port}", timeout=10) as client:
+        listed: dict[int, str] = {}
+        path = "/orders?limit=1000"
+        while path:
+            page = client.get(path)
+            listed |= {order["id"]: order["status"] for order in page.json()}
+            path = page.links.get("next", {}).get("url", "")
+    while True:  # until no hold expires between two reads
+        last = [client.xrevrange(f"{{{shop}}}:events", count=1) for client, shop in places]
+        products = [_hashes(client, f"{{{shop}}}:product:") for client, shop in places]
+        state = State(
+            now_ms=now_ms(),
+            products={int(name): add_up([of[name] for of in products]) for name in products[0]},
+            orders=_joined([_hashes(client, f"{{{shop}}}:order:") for client, shop in places]),
+            customers={
+                name: fields
+                for client, shop in places
+                for name, fields in _hashes(client, f"{{{shop}}}:customer:").items()
+            },
+            events=_merged([client.xrange(f"{{{shop}}}:events") for client, shop in places]),
+            listed=listed,
+            reads_are_confirmed=world.setup != "replica",
+        )
+        if [client.xrevrange(f"{{{shop}}}:events", count=1) for client, shop in places] == last:
+            break
     url = world.engine_url
-    audit = HoldfastCommand(world.folder, HOLDFAST_REDIS_URL=url)("audit")
+    audit = HoldfastCommand(world.folder, HOLDFAST_REDIS_URL=url, HOLDFAST_PARTITIONS=str(world.partitions))("audit")
     state.audit = "" if audit.returncode == 0 else (audit.stdout + audit.stderr)[-2000:]
     # Where no confirmed write is lost, no reserved id is taken by another order.
     marks = ["Traceback"] if world.setup == "replica" else ["Traceback", "order_ids_dropped"]
     state.log = [line for line in world.service.stderr.splitlines() if any(mark in line for mark in marks)]
     return state
+
+
+def add_up(rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return a product with its units in all partitions. Without partitions, there is only one row.
+
+    The sum of `moved` must be 0 when no units are on their way: otherwise, some were lost or doubled. Then `stock` is
+    as many units too high or too low, which the check of conservation sees.
+    """
+    added = dict(rows[0])
+    for name in ("stock", "held", "sold", "received"):
+        added[name] = str(sum(int(row[name]) for row in rows))
+    if len({row["price"] for row in rows}) > 1:
+        added["price"] = " and ".join(row["price"] for row in rows)
+    return added
+
+
+def _joined(parts: Sequence[dict[str, dict[str, str]]]) -> dict[int, dict[str, str]]:
+    """Return the orders of all partitions. Each id is in one, and says in which."""
+    for number, orders in enumerate(parts):
+        assert all(int(order_id) % len(parts) == number for order_id in orders), f"wrong orders in partition {number}"
+    return {int(order_id): fields for orders in parts for order_id, fields in orders.items()}
+
+
+def _merged(streams: Sequence[list[tuple[str, dict[str, str]]]]) -> list[tuple[int, dict[str, str]]]:
+    """Return the events of all partitions by time, and in the same millisecond first those that add units.
+
+    So their sum never seems to be below 0 before units that were added in the same millisecond.
+    """
+    events = [(int(id_.split("-")[0]), fields) for stream in streams for id_, fields in stream]
+    if len(streams) == 1:
+        return events
+    takes = ("order_placed",)
+    return sorted(events, key=lambda event: (event[0], event[1]["event"] in takes))
 
 
 def _hashes(redis: Any, prefix: str) -> dict[str, dict[str, str]]:

@@ -278,8 +278,10 @@ def faults_for(world: World) -> list[str]:
     found += _SEVERAL_WORKERS if world.workers > 1 else ()
     found += (full_disk,) if world.has_disk else ()
     found += (step_clocks,) if world.has_clocks else ()
-    found += _NETWORK if world.setup != "embedded" else ()
+    found += () if world.is_embedded else _NETWORK
     found += _REPLICA if world.setup == "replica" else ()
+    if world.partitions > 1:  # the others go on, and confirm orders
+        found = [fault for fault in found if fault not in (no_fsync, eviction)]
     return [fault.__name__ for fault in found]
 
 

@@ -16,6 +16,9 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.engine.data_dir import running_engine
+from service.partition_url import partition_url
+from service.storage import keys
 from tests import support
 from tests.support.command_line import PYTHONPATH
 from tests.support.network import Network
@@ -24,9 +27,12 @@ from tests.support.replicas import ReplicatedEngine
 from tests.support.service_process import ServiceProcess, workers_of
 from tests.support.waiting import wait_until
 
-Setup = Literal["embedded", "own", "replica"]
-"""`embedded`: the embedded engine. `own`: a Redis of its own, behind a network that can fail. `replica`: the same with
-a replica that confirms each change, and can take the place of the primary."""
+Setup = Literal["embedded", "partitions", "own", "replica"]
+"""`embedded`: the embedded engine. `partitions`: a shop with PARTITIONS, and an embedded engine for each. `own`: a
+Redis of its own, behind a network that can fail. `replica`: the same with a replica that confirms each change, and can
+take the place of the primary."""
+
+PARTITIONS: Final = 4
 
 REDIS_TIMEOUT: Final = 0.5
 HEALTHY_SECONDS: Final = 15.0
@@ -54,6 +60,10 @@ class World:
         self.setup = setup
         self.workers = workers
         self.missing: dict[str, str] = {}
+        self.partitions = PARTITIONS if setup == "partitions" else 1
+        self.target = 0
+        """The partition whose engine has the next fault."""
+        self.is_embedded = setup in ("embedded", "partitions")
         self.clock_file = folder / "clock"
         self.has_clocks, self.has_disk = clocks, disk
         self.network = Network("redis://127.0.0.1:1")
@@ -68,7 +78,7 @@ class World:
         if self.has_disk:
             self._mount()
         try:
-            if self.setup != "embedded":
+            if not self.is_embedded:
                 for number in range(2 if self.setup == "replica" else 1):
                     engine = await asyncio.to_thread(
                         ReplicatedEngine, self.folder / f"redis{number}", *_ENGINE_OPTIONS, prefix=self._clock_prefix()
@@ -120,7 +130,8 @@ class World:
 
     def _start_service(self, port: int | None) -> None:
         settings: dict[str, Any] = {"redis_timeout": REDIS_TIMEOUT, "log_format": "json", "workers": self.workers}
-        if self.setup != "embedded":
+        settings["partitions"] = self.partitions
+        if not self.is_embedded:
             settings["redis_url"] = self.network.url
         if self.setup == "replica":
             settings["wait_replicas"] = 1
@@ -135,7 +146,7 @@ class World:
         self.service.process.send_signal(signum)
         await asyncio.to_thread(self.service.process.wait, 20)
         self.service.client.close()
-        if self.setup == "embedded":
+        if self.is_embedded:
             await asyncio.to_thread(wait_for_no_processes_in, self.folder)
         else:
             await self.wait(lambda: not self._processes_of_service(), "the end of the workers")
@@ -151,22 +162,29 @@ class World:
 
     @property
     def engine_pid(self) -> int:
-        """The process of the engine. Wait until there is one."""
+        """The process of the engine, with partitions: of `target`. Wait until there is one."""
         if self.engines:
             return self.primary.process.pid
-        data = self.service.data_dir
+        data = self._engine_dir
         wait_until(lambda: len(processes_in(data)) == 1, "the embedded engine")
         return processes_in(data)[0]
 
     @property
+    def _engine_dir(self) -> Path:
+        data = self.service.data_dir
+        return data / "partitions" / str(self.target) if self.partitions > 1 else data
+
+    @property
     def engine_url(self) -> str:
-        """The URL of the engine, without the network."""
+        """The URL of the engine, without the network. With partitions, it has a `{partition}`."""
         if self.engines:
             return f"redis://127.0.0.1:{self.primary.port}"
-        return f"unix://{self.service.data_dir / 'engine.sock'}"
+        return running_engine(self.service.data_dir) or "unix://none"
 
-    def client(self) -> "Redis":
-        return Redis.from_url(self.engine_url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+    def client(self, partition: int | None = None) -> "Redis":
+        """Return a client of the engine, with partitions: of this one, or of `target`."""
+        url = partition_url(self.engine_url, self.target if partition is None else partition)
+        return Redis.from_url(url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
     async def command(self, *command: str | int) -> Any:
         """Run a command on the engine, as its administrator does."""
@@ -185,7 +203,7 @@ class World:
             await asyncio.to_thread(self.primary.start)
         else:
             os.kill(pid, signal.SIGKILL)
-            await self.wait(lambda: pid not in processes_in(self.service.data_dir), "the end of the engine")
+            await self.wait(lambda: pid not in processes_in(self._engine_dir), "the end of the engine")
 
     async def _kill(self, engine: ReplicatedEngine) -> None:
         """Kill an engine, and wait until its child has ended, too, which rewrites the file: it keeps the port open."""
@@ -202,6 +220,12 @@ class World:
         self.network.cut()
         await asyncio.to_thread(old.start)
         old.replies("REPLICAOF", "127.0.0.1", new.port)
+
+    def shops(self) -> list[str]:
+        """Return the names whose keys the engines have: of the shop, or of each partition."""
+        if self.partitions == 1:
+            return ["shop"]
+        return [keys.partition("shop", number) for number in range(self.partitions)]
 
     async def wait(self, condition: Callable[[], object], description: str) -> None:
         """Wait for a condition in another thread, because the network is in this one."""

@@ -30,7 +30,7 @@ INFO = "redis_version:8.0.0"
 CHECKS = {
     "INFO": INFO,
     "CONFIG": ["maxmemory", "0"],
-    "HMGET": [str(SCHEMA_VERSION), None],
+    "HMGET": [str(SCHEMA_VERSION), None, None],
 }
 """The replies to the check of the engine."""
 

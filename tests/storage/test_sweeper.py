@@ -129,7 +129,7 @@ async def test_requests_are_answered_while_a_backlog_expires(
             started = time.monotonic()
             assert (await place(client, (pots, 1))).status_code == 201
             longest, answered = max(longest, time.monotonic() - started), answered + 1
-    assert answered >= 30, "fewer than one request per batch"
+    assert answered >= 5, "requests wait until the backlog has ended"
     assert longest < 1
     contents = await assert_balanced(engine)
     assert contents.statuses() == {"expired": 5000, "completed": answered}

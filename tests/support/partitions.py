@@ -27,3 +27,22 @@ def make_partitioned_store(*senders: CommandSender, count: int = 4, **options: A
         for number in range(count)
     ]
     return PartitionedStore(stores, partitions)
+
+
+async def assert_nothing_is_lost(redis: CommandSender, store: PartitionedStore) -> None:
+    """Check the units of each product: in each partition, and what moved between them."""
+    await store.deliver()
+    names = [keys.partition(SHOP, number) for number in range(store.all.count)]
+    for product_id in map(int, await redis.send("ZRANGEBYSCORE", keys.products(names[0]), "-inf", "+inf")):
+        moved = 0
+        for name in names:
+            fields = ("stock", "held", "sold", "received", "moved")
+            row = await redis.send("HMGET", keys.product(name, product_id), *fields)
+            stock, held, sold, received, here = [int(value or 0) for value in row]
+            assert received == stock + held + sold, (name, product_id)
+            assert min(stock, held, sold) >= 0, (name, product_id)
+            moved += here
+        assert moved == 0, product_id
+    for name in names:
+        for to in range(store.all.count):
+            assert not await redis.send("ZCARD", keys.outgoing(name, to)), (name, to)
