@@ -14,7 +14,7 @@ from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.ops.archive import ArchiveReport
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 @click.command("archive")
@@ -46,7 +46,7 @@ def command(options: dict[str, str], before: Milliseconds, file: Path, keep_days
     """
     settings = read_settings(options)
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         from service.ops.archive import DAY_MS, archive
         from service.ops.archive_file import ArchiveFile, UnusableFile
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
+from service.cli.shop import count_keys, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.ops.audit import Report
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 INCONCLUSIVE: Final = 3
 """Exit code of an audit that could not finish."""
@@ -30,14 +30,15 @@ def command(options: dict[str, str], as_json: bool) -> int:
     """
     settings = read_settings(options)
 
-    async def work(store: "Store") -> int:
-        from service.ops.audit import AuditInconclusive, audit
+    async def work(store: "AnyStore") -> int:
+        from service.ops.audit import AuditInconclusive
+        from service.ops.audit_partitions import audit_shop
 
         if reason := await explain_missing_shop(store, settings.shop):
             return failed(reason)
         try:
-            with progress_bar(await store.inspection.count_keys(), " keys") as bar:
-                report = await audit(store, settings.shop, bar.update)
+            with progress_bar(await count_keys(store), " keys") as bar:
+                report = await audit_shop(store, settings.shop, bar.update)
         except AuditInconclusive as error:
             return failed(str(error))
         try:

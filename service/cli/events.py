@@ -12,7 +12,7 @@ from service.domain.event import event_position
 from service.settings import read_settings
 
 if TYPE_CHECKING:
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 def _check_id(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -32,7 +32,7 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
     # Must be shorter than the timeout of a Redis command: otherwise the connection would be dropped.
     wait_ms = int(min(settings.redis_timeout / 2, 1) * 1000)
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         # --follow also waits for the first event of a new shop.
         if not follow and (reason := await explain_missing_shop(store, settings.shop)):
             return fail(reason)

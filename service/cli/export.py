@@ -9,7 +9,7 @@ from service.cli.terminal import OK, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 @click.command("export")
@@ -32,7 +32,7 @@ def command(options: dict[str, str], what: Literal["products", "orders"], file_f
 
     settings = read_settings(options)
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         from service.ops.export import LINE_END, csv_header, export
 
         if reason := await explain_missing_shop(store, settings.shop):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from service.ops.catalogue_rows import ImportRow
     from service.ops.import_products import ImportTarget
     from service.ops.import_report import ImportReport
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 def _check_delimiter(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -88,7 +88,7 @@ def _import(settings: Settings, file: str, rows: Iterator["ImportRow"], *, updat
 
     size = Path(file).stat().st_size if file != STDIN and Path(file).is_file() else None
 
-    async def work(store: "Store | None") -> int:
+    async def work(store: "AnyStore | None") -> int:
         from service.ops.import_products import DryRun, Shop, import_products
 
         target: ImportTarget = DryRun(store) if dry_run or store is None else Shop(store)

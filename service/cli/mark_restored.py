@@ -10,7 +10,7 @@ from service.cli.terminal import OK, fail
 from service.settings import read_settings
 
 if TYPE_CHECKING:
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 @click.command("mark-restored")
@@ -27,7 +27,7 @@ def command(options: dict[str, str], after_order: int, after_event: str) -> int:
     """
     settings = read_settings(options)
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
         print_mark(settings.shop, await store.restored.mark(after_order, after_event))

@@ -16,7 +16,7 @@ from service.settings import read_settings
 if TYPE_CHECKING:
     from service.ops.sales import Grouping, SalesReport
     from service.ops.sales_formats import SalesFormat
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 @click.command("sales")
@@ -61,7 +61,7 @@ def command(
     if start is not None and end is not None and end <= start:
         raise click.UsageError("--until must be later than --from.")
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         from service.ops.archive_file import UnusableFile, read_archive
         from service.ops.sales import add_up_sales
 

@@ -12,12 +12,12 @@ from service.cli.terminal import fail, run_and_handle_errors
 from service.settings import Settings, ignored_variables
 
 if TYPE_CHECKING:
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 def run_on_shop(
     settings: Settings,
-    work: Callable[["Store"], Awaitable[int]],
+    work: Callable[["AnyStore"], Awaitable[int]],
     *,
     creates_data: bool = False,
     upgrades: bool = False,
@@ -63,24 +63,33 @@ def run_on_shop(
     return run_and_handle_errors(on_engine, failed)
 
 
-async def explain_missing_shop(store: "Store", shop: str) -> str | None:
+async def explain_missing_shop(store: "AnyStore", shop: str) -> str | None:
     """Return a sentence if there is no such shop: its name may be misspelt. Return None if there is one."""
-    if await store.inspection.shop_exists():
+    inspection = store.partitions[0].inspection
+    if await inspection.shop_exists():
         return None
-    others = await store.inspection.shops()
+    others = await inspection.shops()
     names = f"the shops in it are {', '.join(others[:10])}" if others else "there is no other shop in it either"
     return f"there is no shop {shop!r} in this Redis (HOLDFAST_SHOP); {names}"
 
 
-async def estimate_orders(store: "Store") -> int | None:
-    """Return about how many orders there are, for a progress bar. None: the counter of ids is damaged."""
+async def count_keys(store: "AnyStore") -> int:
+    """Return about how many keys there are, for a progress bar: all keys of each Redis, of other shops, too."""
+    return sum([await partition.inspection.count_keys() for partition in store.partitions])
+
+
+async def estimate_orders(store: "AnyStore") -> int | None:
+    """Return about how many orders there are, for a progress bar. None: a counter of ids is damaged."""
     from service.storage.sender import ErrorReply
 
+    total = 0
     try:
-        unused = await store.archive.count() + await store.skipped.count()
-        return max(await store.orders.last_id() - unused, 0)
+        for partition in store.partitions:
+            unused = await partition.archive.count() + await partition.skipped.count()
+            total += max(await partition.orders.last_id() // len(store.partitions) - unused, 0)
     except (ErrorReply, ValueError):
         return None
+    return total
 
 
 @contextmanager

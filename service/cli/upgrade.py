@@ -9,7 +9,7 @@ from service.cli.terminal import OK, counted, fail, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
-    from service.storage.store import Store
+    from service.storage.partitioned import AnyStore
 
 
 @click.command("upgrade")
@@ -28,7 +28,7 @@ def command(options: dict[str, str]) -> int:
     if settings.redis_url is None and running_engine(settings.data_dir):
         return fail(f"{settings.data_dir} is in use: stop the service first")
 
-    async def work(store: "Store") -> int:
+    async def work(store: "AnyStore") -> int:
         from service.ops.upgrade import upgrade
         from service.storage.requirements import SCHEMA_VERSION
 

@@ -30,6 +30,7 @@ from service.ops.audit_checks import (
     check_members,
     check_names,
     check_order,
+    check_place,
     check_product,
     check_score,
     check_type,
@@ -37,6 +38,7 @@ from service.ops.audit_checks import (
     expected_types,
     indexes_of,
     lines_of,
+    partition_types,
     returned_of,
 )
 from service.ops.audit_customers import audit_customers, audit_references
@@ -68,7 +70,11 @@ class ShopIsEmpty(AuditInconclusive):
 
 @dataclass
 class Report:
-    """What the audit read, and what is wrong in it."""
+    """What the audit read, and what is wrong in it.
+
+    `product_ids`: of all products that there are, or that orders name. `is_readable`: whether all keys that there are
+    once per shop have the right type. Otherwise nothing else was read.
+    """
 
     products: int = 0
     orders: int = 0
@@ -76,13 +82,18 @@ class Report:
     archived: int = 0
     events_followed: int = 0
     findings: list[Finding] = field(default_factory=list)
+    product_ids: set[int] = field(default_factory=set, repr=False)
+    is_readable: bool = True
 
     @property
     def balanced(self) -> bool:
         return not self.findings
 
     def as_dict(self) -> dict[str, object]:
-        return {"balanced": self.balanced, **asdict(self)}
+        facts = asdict(self)
+        for name in ("product_ids", "is_readable"):
+            del facts[name]
+        return {"balanced": self.balanced, **facts}
 
 
 async def audit(store: Store, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
@@ -115,6 +126,7 @@ class _Audit:
     def __init__(self, store: Store, shop: str, progress: Callable[[int], object]) -> None:
         self.store = store
         self.shop = shop
+        self.partition = store.partition
         self.progress = progress
         self.report = Report()
         self.ledger = Ledger()
@@ -128,6 +140,7 @@ class _Audit:
             keys.customer_orders(shop, ""),
             keys.reference_orders(shop, ""),
         )
+        self.id_step = 1 if self.partition is None else self.partition.all.count
         self.archived = archived_ids(shop, [])
         self.skipped = skipped_ids(shop, [])
         self.counts_archived = False
@@ -136,12 +149,18 @@ class _Audit:
         """A dict, because it keeps the order and has no duplicates: SCAN may return a key twice."""
 
     async def run(self) -> Report:
-        for key, expected in expected_types(self.shop).items():
+        types = expected_types(self.shop)
+        if self.partition is not None:
+            types |= partition_types(self.shop, self.partition.number, self.partition.all.count)
+        for key, expected in types.items():
             self.add_findings(check_type(key, await self.store.inspection.key_type(key), expected))
         if not self.findings:
             for key in counters(self.shop):
                 self.add_findings(check_counter(key, await self.store.inspection.counter(key)))
             await self.read_all()
+        else:
+            self.report.is_readable = False
+        self.report.product_ids = self.product_ids | self.ledger.product_ids()
         self.report.findings = list(self.findings)
         return self.report
 
@@ -171,10 +190,12 @@ class _Audit:
         They are read before the orders.
         """
         for _ in range(MAX_ATTEMPTS):  # because ranges may be joined while they are read
-            self.archived = archived_ids(self.shop, [found async for found in self.store.archive.ranges()])
+            self.archived = archived_ids(
+                self.shop, [found async for found in self.store.archive.ranges()], self.id_step
+            )
             if not self.archived.wrong:
                 break
-        self.skipped = skipped_ids(self.shop, [found async for found in self.store.skipped.ranges()])
+        self.skipped = skipped_ids(self.shop, [found async for found in self.store.skipped.ranges()], self.id_step)
         last_id = await self.last_order_id()
         self.add_findings(self.archived.check(last_id))
         self.add_findings(self.skipped.check(last_id))
@@ -273,6 +294,8 @@ class _Audit:
         lines = lines_of(row)
         if findings := check_order(self.shop, order_id, row, lines):
             self.add_findings(findings)
+        if self.partition is not None:
+            self.add_findings(check_place(self.shop, order_id, row, self.partition))
         status = "" if isinstance(row, Unreadable) else row.status or ""
         self.ledger.set_order(order_id, status, lines or ())
         self.ledger.set_returned(order_id, *returned_of(row))
@@ -309,7 +332,10 @@ class _Audit:
                 if isinstance(row, Unreadable) or row.exists:
                     self.report.products += 1
                 self.counts_archived |= isinstance(row, ProductRow) and row.archived is not None
-                self.add_findings(check_product(self.shop, product_id, row, self.ledger.units(product_id)))
+                units = self.ledger.units(product_id)
+                self.add_findings(
+                    check_product(self.shop, product_id, row, units, in_partition=self.partition is not None)
+                )
             self.progress(len(batch))
 
     async def check_events(self, end: str) -> None:

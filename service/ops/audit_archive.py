@@ -19,8 +19,12 @@ class UnusedIds:
     `wrong`: what is wrong with damaged ranges, which are left out.
     """
 
-    def __init__(self, shop: str, key: str, reason: str, ranges: Sequence[Range]) -> None:
-        """`reason`: what the key says about its ids. `ranges`: sorted by their last id, as Redis has them."""
+    def __init__(self, shop: str, key: str, reason: str, ranges: Sequence[Range], step: int) -> None:
+        """`reason`: what the key says about its ids. `ranges`: sorted by their last id, as Redis has them.
+
+        `step`: from one order id of a partition to the next; 1: the shop has no partitions.
+        """
+        self._step = step
         self._shop = shop
         self._key = key
         self._reason = reason
@@ -28,7 +32,7 @@ class UnusedIds:
         self._first: list[int] = []
         self._last: list[int] = []
         for first, last in ranges:
-            if not (is_id(first) and is_id(last) and int(first) <= int(last)):
+            if not (is_id(first) and is_id(last) and int(first) <= int(last) and (int(last) - int(first)) % step == 0):
                 self.wrong.append(f"has the range {first!r} to {last}, which is no range of ids")
             elif self._last and int(first) <= self._last[-1]:
                 self.wrong.append(
@@ -39,7 +43,7 @@ class UnusedIds:
                 self._last.append(int(last))
 
     def __len__(self) -> int:
-        return sum(self._last) - sum(self._first) + len(self._first)
+        return (sum(self._last) - sum(self._first)) // self._step + len(self._first)
 
     def check(self, last_id: int) -> list[Finding]:
         """Return what is wrong with the ranges. `last_id`: the counter of order ids, read after the ranges."""
@@ -52,16 +56,16 @@ class UnusedIds:
     def check_order(self, order_id: int) -> list[Finding]:
         """Return a finding if an order that is in Redis has one of these ids: it would count twice."""
         at = bisect_left(self._last, order_id)
-        if at == len(self._last) or self._first[at] > order_id:
+        if at == len(self._last) or self._first[at] > order_id or (order_id - self._first[at]) % self._step:
             return []
         return [Finding(keys.order(self._shop, order_id), f"exists, but {self._key} says that {self._reason}")]
 
 
-def archived_ids(shop: str, ranges: Sequence[Range]) -> UnusedIds:
-    """Return the ids of archived orders."""
-    return UnusedIds(shop, keys.archived(shop), "this order was archived", ranges)
+def archived_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds:
+    """Return the ids of archived orders. `step`: see UnusedIds."""
+    return UnusedIds(shop, keys.archived(shop), "this order was archived", ranges, step)
 
 
-def skipped_ids(shop: str, ranges: Sequence[Range]) -> UnusedIds:
+def skipped_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds:
     """Return the ids that a restore has skipped, because they may have been given away after the backup."""
-    return UnusedIds(shop, keys.skipped(shop), "no order has this id", ranges)
+    return UnusedIds(shop, keys.skipped(shop), "no order has this id", ranges, step)

@@ -11,6 +11,7 @@ from service.domain.product import parse_sale_rules
 from service.ops.ledger import Units
 from service.storage import keys
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
+from service.storage.partition import Partition
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
 
@@ -160,8 +161,24 @@ def check_score(shop: str, index: str, order_id: int, score: str | None) -> list
     return []
 
 
-def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, units: Units) -> list[Finding]:
-    """Return what is wrong with one product. `units`: its units that orders hold and have sold."""
+def check_place(shop: str, order_id: int, row: OrderRow | Unreadable, partition: Partition) -> list[Finding]:
+    """Return a finding if an order belongs to another partition than the one in which it is."""
+    wrong = []
+    if (place := partition.all.of_order(order_id)) != partition.number:
+        wrong.append(f"is in partition {partition.number}, but its id is one of partition {place}")
+    customer = None if isinstance(row, Unreadable) else row.customer
+    if customer is not None and (place := partition.all.of_text(customer)) != partition.number:
+        wrong.append(f"is in partition {partition.number}, but its customer belongs to partition {place}")
+    return [Finding(keys.order(shop, order_id), what) for what in wrong]
+
+
+def check_product(
+    shop: str, product_id: int, row: ProductRow | Unreadable, units: Units, *, in_partition: bool = False
+) -> list[Finding]:
+    """Return what is wrong with one product. `units`: its units that orders hold and have sold.
+
+    `in_partition`: its units may have come from another partition before the rest of the product.
+    """
     key, index = keys.product(shop, product_id), keys.products(shop)
     if isinstance(row, Unreadable):
         return [Finding(key, f"cannot be read: {row.error}")]
@@ -173,6 +190,8 @@ def check_product(shop: str, product_id: int, row: ProductRow | Unreadable, unit
             return [Finding(key, what)]
         return []
     wrong: list[str] = []
+    if in_partition and row.id is None and row.withdrawn == "1" and row.index_score is None:
+        return [Finding(key, what) for what in _check_units(row, units)]
     if row.id != str(product_id):
         wrong.append(_not_expected("id", row.id, str(product_id)))
     try:
@@ -242,6 +261,16 @@ def expected_types(shop: str) -> dict[str, str]:
     }
 
 
+def partition_types(shop: str, number: int, count: int) -> dict[str, str]:
+    """Return the same of the keys that only a partition of a shop has. `count`: the number of partitions."""
+    return {
+        keys.sent(shop): "hash",
+        keys.taken(shop): "hash",
+        keys.unpropagated(shop): "zset",
+        **dict.fromkeys([keys.outgoing(shop, to) for to in range(count) if to != number], "zset"),
+    }
+
+
 def counters(shop: str) -> tuple[str, ...]:
     """Return the keys that are counters."""
     return keys.order_ids(shop), keys.product_ids(shop), keys.refusals(shop)
@@ -260,7 +289,7 @@ def check_event(shop: str, event: Event) -> list[Finding]:
 
 def check_type(key: str, actual: str, expected: str) -> list[Finding]:
     """Return a finding if a key has another type than expected."""
-    text = {"zset": "a sorted set", "stream": "a stream", "string": "a number"}[expected]
+    text = {"zset": "a sorted set", "stream": "a stream", "string": "a number", "hash": "a hash"}[expected]
     return [] if actual in (expected, "none") else [Finding(key, f"is a {actual}, not {text}")]
 
 

@@ -61,11 +61,38 @@ class ProductRow(NamedTuple):
         return any(getattr(self, name) for name in AUDIT_PRODUCT_FIELDS)
 
 
+class CatalogueRow(NamedTuple):
+    """What the audit compares of a product between partitions, all read at one moment. None: absent."""
+
+    moved: str | None
+    version: str | None
+    withdrawn: str | None
+    name: str | None
+    price: str | None
+    sale_rules: str | None
+    unpropagated: str | None
+
+
+class PartitionRows(NamedTuple):
+    """What one partition of a shop has given to the others and taken from them, and rows of products, at one moment.
+
+    `sent`, `taken`: the id of the last transfer, by partition. `outgoing`: by partition, each transfer that is not
+    settled and its score. All are as Redis has them.
+    """
+
+    sent: dict[str, str]
+    taken: dict[str, str]
+    outgoing: dict[int, list[tuple[str, str]]]
+    products: list[CatalogueRow | Unreadable]
+
+
 AUDIT_ORDER_FIELDS: Final = tuple(name for name in OrderRow._fields if not name.endswith("_score"))
 """The fields of an order that the script reads. The scores follow them in the reply."""
 
 AUDIT_PRODUCT_FIELDS: Final = tuple(name for name in ProductRow._fields if not name.endswith("_score"))
 """The fields of a product that the script reads. The score follows them in the reply."""
+
+_CATALOGUE_FIELDS: Final = CatalogueRow._fields[:-1]
 
 
 class Inspection:
@@ -99,6 +126,25 @@ class Inspection:
         args = audit_products_args(fields=AUDIT_PRODUCT_FIELDS, product_ids=product_ids)
         _, last_event, *rows = await self._client.run("audit_products", names, args, safe_to_repeat=True)
         return last_event, [ProductRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
+
+    async def audit_partition(self, others: Sequence[int], product_ids: Sequence[int]) -> PartitionRows:
+        """Return how a partition has exchanged units with these others, and products, all read at one moment."""
+        shop = self._client.shop
+        names = [
+            keys.sent(shop),
+            keys.taken(shop),
+            keys.unpropagated(shop),
+            *[keys.outgoing(shop, to) for to in others],
+            *[keys.product(shop, product_id) for product_id in product_ids],
+        ]
+        args = audit_partition_args(others=len(others), fields=_CATALOGUE_FIELDS, product_ids=product_ids)
+        _, sent, taken, *rows = await self._client.run("audit_partition", names, args, safe_to_repeat=True)
+        return PartitionRows(
+            dict(zip(sent[::2], sent[1::2], strict=True)),
+            dict(zip(taken[::2], taken[1::2], strict=True)),
+            {to: list(zip(found[::2], found[1::2], strict=True)) for to, found in zip(others, rows, strict=False)},
+            [CatalogueRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows[len(others) :]],
+        )
 
     async def audit_customers(self, customers: Sequence[str]) -> tuple[str, list[dict[str, str] | Unreadable]]:
         """Return the id of the last event, and the counts of each customer by product id, all read at one moment."""
@@ -204,6 +250,11 @@ def audit_orders_args(*, fields: Sequence[str], order_ids: Sequence[int]) -> tup
 def audit_products_args(*, fields: Sequence[str], product_ids: Sequence[int]) -> tuple[str | int, ...]:
     """Return ARGV of lua/audit_products.lua."""
     return (len(fields), *fields, *product_ids)
+
+
+def audit_partition_args(*, others: int, fields: Sequence[str], product_ids: Sequence[int]) -> tuple[str | int, ...]:
+    """Return ARGV of lua/audit_partition.lua."""
+    return (others, len(fields), *fields, *product_ids)
 
 
 def audit_indexes_args(*, limit: int) -> tuple[str | int, ...]:

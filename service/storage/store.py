@@ -69,6 +69,7 @@ class Store:
         if partition is not None:
             partition.join(client)
         self.partitions: Sequence[Store] = (self,)
+        self.partition = partition
         self.metrics = client.metrics
         self.check = client.check
         self.check_writable = client.check_writable

@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -20,11 +20,13 @@ from service.domain.order import OrderStatus
 from service.domain.requests import NewReturn, StockChange
 from service.settings import SETTINGS
 from service.storage import keys
-from service.storage.requirements import check_settings
+from service.storage.records import CATALOGUE_FIELDS
+from service.storage.requirements import PARTITIONS_FIELD, check_settings
 from service.storage.scripts import load_scripts
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.orders import HASH_FIELDS
+from tests.support.partitions import make_partitioned_store
 from tests.support.redis_content import dump
 from tests.support.scripts import run_mark_batch, run_upgrade_orders
 from tests.support.shop import SHOP, expire_all_due, make_store, new_mug, new_order
@@ -72,10 +74,19 @@ def commands() -> set[str]:
     return set(COMMANDS)
 
 
-def key_patterns() -> set[str]:
-    """Return the pattern of each key: `{shop}:product:<id>`. Two patterns if a part of it may be left out."""
+PARTITION_KEYS: Final = frozenset({"sent", "outgoing", "taken", "unpropagated"})
+"""The functions of `keys` for those that only a shop with partitions has."""
+
+
+def key_patterns(*, in_partitions: bool = False) -> set[str]:
+    """Return the pattern of each key: `{shop}:product:<id>`. Two patterns if a part of it may be left out.
+
+    `in_partitions`: the keys that only a shop with partitions has, instead of all others.
+    """
     found = set()
-    for _, function in inspect.getmembers(keys, inspect.isfunction):
+    for function_name, function in inspect.getmembers(keys, inspect.isfunction):
+        if function_name == "partition" or (function_name in PARTITION_KEYS) != in_partitions:
+            continue
         parameters = inspect.signature(function).parameters.values()
         shown = [
             name if name == "shop" else f"<{re.sub('^(product|order)_|(?<=customer)_id$', '', name)}>"
@@ -144,6 +155,20 @@ async def hash_fields() -> dict[str, set[str]]:
     assert orders <= HASH_FIELDS
     orders |= HASH_FIELDS  # a field that only other changes write
     return found
+
+
+async def partition_fields() -> set[str]:
+    """Return the fields of hashes that only partitions have."""
+    redis = FakeRedis()
+    store = make_partitioned_store(redis, count=2)
+    product_id = (await store.products.add(new_mug(stock=2))).id
+    await store.orders.place(new_order((product_id, 2)))
+    await store.all.exchange.partitions[0].claim(0, [product_id])
+    found = {PARTITIONS_FIELD}
+    for name, (_, value, _) in (await dump(redis)).items():
+        if name.endswith(f":product:{product_id}"):
+            found |= set(value)
+    return found - {"id", *CATALOGUE_FIELDS, "stock", "held", "sold", "received", "withdrawn"}
 
 
 def redis_commands() -> set[str]:

@@ -67,6 +67,16 @@ def test_the_table_of_keys_has_the_keys_of_the_code() -> None:
     assert {name for key, *_ in rows("data.md", "Keys") for name in code(key)} == contract.key_patterns()
 
 
+def test_the_table_of_partitions_has_their_keys() -> None:
+    named = {code(key)[0] for key, *_ in rows("data.md", "Partitions") if ":" in key}
+    assert named == {key.replace("{shop}", "{shop:p}") for key in contract.key_patterns(in_partitions=True)}
+
+
+async def test_the_table_of_partitions_has_the_fields_that_only_they_have() -> None:
+    named = {code(name)[0] for name, *_ in rows("data.md", "Partitions") if ":" not in name}
+    assert named == await contract.partition_fields()
+
+
 async def test_the_table_of_keys_has_the_fields_of_each_hash() -> None:
     table = {
         key: set(code(contents)) - contract.order_statuses()

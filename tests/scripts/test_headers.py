@@ -33,6 +33,7 @@ ARGS: dict[str, Callable[..., tuple[str | int, ...]]] = {
     "archive_orders": archive.archive_orders_args,
     "audit_indexes": inspection.audit_indexes_args,
     "audit_orders": inspection.audit_orders_args,
+    "audit_partition": inspection.audit_partition_args,
     "audit_products": inspection.audit_products_args,
     "cancel_order": holds.end_hold_args,
     "change_product": products.change_product_args,
