@@ -84,6 +84,7 @@ def settings(url: str) -> Settings:
 @pytest.fixture
 async def store(restarts: Restarts) -> AsyncIterator[Store]:
     async with open_store(settings(restarts.url), creates_shop=False) as store:
+        assert isinstance(store, Store)
         yield store
 
 

@@ -18,7 +18,7 @@ from service.ops.audit import audit
 from service.settings import Settings
 from service.storage.cluster_topology import slot_of
 from service.storage.opening import open_stores
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 from tests.support.cluster import ClusterNode, EngineCluster, engine_cluster, move_at_once, move_key_by_key
 from tests.support.processes import free_port
 from tests.support.replicas import ReplicatedEngine
@@ -54,7 +54,7 @@ def new_shops(cluster: EngineCluster) -> list[str]:
 
 
 @asynccontextmanager
-async def opened(cluster: EngineCluster, **changes: Any) -> AsyncIterator[tuple[str, Store]]:
+async def opened(cluster: EngineCluster, **changes: Any) -> AsyncIterator[tuple[str, AnyStore]]:
     """Yield a new shop at the first node, with one product."""
     shop = cluster.shop_at(0, f"test{next(_names)}-")
     async with open_stores(settings_for(cluster, **changes), [shop]) as stores:
@@ -62,14 +62,14 @@ async def opened(cluster: EngineCluster, **changes: Any) -> AsyncIterator[tuple[
         yield shop, stores[shop]
 
 
-async def order(store: Store, key: str | None = None) -> int:
+async def order(store: AnyStore, key: str | None = None) -> int:
     return (await store.orders.place(new_order((1, 1)), key)).order.id
 
 
 class Buyers:
     """Buyers that order without a pause, each with a key of its own, and never repeat a request."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AnyStore) -> None:
         self._store = store
         self._numbers = count(1)
         self._stopping = False
@@ -126,7 +126,7 @@ async def test_a_slot_that_moves_while_orders_are_placed_fails_no_order_and_plac
             await buyers.more()
         assert not buyers.errors
         assert cluster.owner(shop) is second
-        assert (await audit(store, shop)).findings == []
+        assert (await audit(store.partitions[0], shop)).findings == []
         stock = (await store.products.get(1)).stock
         assert STOCK - stock == len(buyers.placed)
         with first.client() as client:
@@ -235,7 +235,7 @@ async def test_a_shop_goes_on_on_the_replica_of_a_node_that_never_comes_back(tmp
             assert cluster.shard_of(shop).primary() is not first
 
 
-async def is_ready(store: Store) -> bool:
+async def is_ready(store: AnyStore) -> bool:
     try:
         await store.check()
         await store.check_writable()
@@ -274,7 +274,7 @@ async def test_a_shop_whose_slot_no_node_has_is_told_so_in_one_line(cluster: Eng
         await eventually(lambda: is_ready(store), "the slot")
 
 
-async def refusal_of(store: Store, expected: str) -> bool:
+async def refusal_of(store: AnyStore, expected: str) -> bool:
     """Return whether a call is refused for such a reason."""
     try:
         await store.products.get(1)
