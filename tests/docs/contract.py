@@ -167,6 +167,7 @@ async def partition_fields() -> set[str]:
     found = {PARTITIONS_FIELD}
     for name, (_, value, _) in (await dump(redis)).items():
         if name.endswith(f":product:{product_id}"):
+            assert isinstance(value, dict)
             found |= set(value)
     return found - {"id", *CATALOGUE_FIELDS, "stock", "held", "sold", "received", "withdrawn"}
 
