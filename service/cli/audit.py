@@ -32,13 +32,13 @@ def command(options: dict[str, str], as_json: bool) -> int:
 
     async def work(store: "AnyStore") -> int:
         from service.ops.audit import AuditInconclusive
-        from service.ops.audit_partitions import audit_shop
+        from service.ops.audit_partitions import audit_whole_shop
 
         if reason := await explain_missing_shop(store, settings.shop):
             return failed(reason)
         try:
             with progress_bar(await count_keys(store), " keys") as bar:
-                report = await audit_shop(store, settings.shop, bar.update)
+                report = await audit_whole_shop(store, settings.shop, bar.update)
         except AuditInconclusive as error:
             return failed(str(error))
         try:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
-from service.cli.terminal import OK, fail, printable
-from service.domain.event import event_position
+from service.cli.terminal import OK, counted, fail, printable
+from service.domain.event import START, cursor_positions
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _check_id(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,18}(-[0-9]{1,18})?", text):
+    if not re.fullmatch(r"[0-9]{1,18}(-[0-9]{1,18})?(_[0-9]{1,18}-[0-9]{1,18})*", text):
         raise click.BadParameter(f"{text!r} is not the id of an event, such as 1795344730463-0.")
     return text
 
@@ -36,8 +36,11 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
         # --follow also waits for the first event of a new shop.
         if not follow and (reason := await explain_missing_shop(store, settings.shop)):
             return fail(reason)
-        last_id = after
-        if event_position(after) != (0, 0) and not await store.events.has_all_after(after):
+        last_id, positions = after, cursor_positions(after)
+        if positions != START and len(positions) != len(store.partitions):
+            streams = counted(len(store.partitions), "stream")
+            return fail(f"{after} is not the cursor of an event of this shop, which has {streams}")
+        if positions != START and not await store.events.has_all_after(after):
             print(
                 f"holdfast: some events after {after} may no longer be in the stream, see HOLDFAST_EVENTS_MAX",
                 file=sys.stderr,
@@ -48,6 +51,6 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
                 return OK
             for event in events or await store.events.wait(last_id, wait_ms):
                 print(printable(event.json()), flush=follow)
-                last_id = event.id
+                last_id = event.cursor
 
     return run_on_shop(settings, work)

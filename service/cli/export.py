@@ -38,7 +38,9 @@ def command(options: dict[str, str], what: Literal["products", "orders"], file_f
 
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
-        total = await (store.inspection.count_products() if what == "products" else estimate_orders(store))
+        total = await (
+            store.partitions[0].inspection.count_products() if what == "products" else estimate_orders(store)
+        )
         damaged: list[None] = []
         with progress_bar(total, f" {what}") as bar:
             if file_format == "csv":

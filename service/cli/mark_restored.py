@@ -28,9 +28,13 @@ def command(options: dict[str, str], after_order: int, after_event: str) -> int:
     settings = read_settings(options)
 
     async def work(store: "AnyStore") -> int:
+        from service.storage.keys import partition
+
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
-        print_mark(settings.shop, await store.restored.mark(after_order, after_event))
+        for number, part in enumerate(store.partitions):
+            name = settings.shop if part.partition is None else partition(settings.shop, number)
+            print_mark(name, await part.restored.mark(after_order, after_event), len(store.partitions))
         return OK
 
     return run_on_shop(settings, work)

@@ -101,8 +101,7 @@ def _run(settings: Settings, folder: Path, *, move_aside: bool, after_order: int
     return OK
 
 
-def print_mark(shop: str, mark: "Marked") -> None:
-    """Print where the ids continue."""
-    print(
-        f"{shop}: the next order id is {mark.last_skipped + 1}. The event {mark.event_id} says that this is a restore."
-    )
+def print_mark(shop: str, mark: "Marked", id_step: int = 1) -> None:
+    """Print where the ids continue. `id_step`: from one order id of a partition to the next."""
+    next_id = mark.last_skipped + id_step
+    print(f"{shop}: the next order id is {next_id}. The event {mark.event_id} says that this is a restore.")

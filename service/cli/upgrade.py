@@ -29,13 +29,13 @@ def command(options: dict[str, str]) -> int:
         return fail(f"{settings.data_dir} is in use: stop the service first")
 
     async def work(store: "AnyStore") -> int:
-        from service.ops.upgrade import upgrade
+        from service.ops.upgrade import upgrade_whole_shop
         from service.storage.requirements import SCHEMA_VERSION
 
         if reason := await explain_missing_shop(store, settings.shop):
             return fail(reason)
         with progress_bar(await store.events.count(), " events") as bar:
-            report = await upgrade(store, bar.update)
+            report = await upgrade_whole_shop(store, bar.update)
         if report is None:
             print(f"Nothing to do: the data have layout {SCHEMA_VERSION}.")
         else:

@@ -8,7 +8,7 @@ from service.domain.times import Milliseconds, format_timestamp
 from service.ops.archive_file import ArchiveFile, UnusableFile, archive_line, created_at
 from service.ops.order_rows import BATCH, IdSet, read_rows
 from service.storage.archive import MOMENT_FIELDS, EndedOrder, ended_at
-from service.storage.store import Store
+from service.storage.partitioned import AnyStore
 
 ORDERS_PER_SCRIPT: Final = 100
 """Redis needs one to two milliseconds for them, and executes nothing else meanwhile."""
@@ -35,7 +35,7 @@ class ArchiveReport:
 
 
 async def archive(
-    store: Store,
+    store: AnyStore,
     shop: str,
     file: ArchiveFile,
     before: Milliseconds,
@@ -68,7 +68,7 @@ async def archive(
     return report
 
 
-async def _check_same_orders(store: Store, file: ArchiveFile) -> None:
+async def _check_same_orders(store: AnyStore, file: ArchiveFile) -> None:
     """Raise UnusableFile if orders in the file have the ids of other orders in Redis."""
     order_ids = list(file.unfinished)
     for start in range(0, len(order_ids), BATCH):
@@ -81,7 +81,7 @@ async def _check_same_orders(store: Store, file: ArchiveFile) -> None:
 
 
 async def _archive_batch(
-    store: Store,
+    store: AnyStore,
     shop: str,
     file: ArchiveFile,
     order_ids: Sequence[int],

@@ -42,7 +42,9 @@ MAX_READS: Final = 200
 PAUSE_SECONDS: Final = 0.01
 
 
-async def audit_shop(store: AnyStore, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
+async def audit_whole_shop(
+    store: AnyStore, shop: str, progress: Callable[[int], object] = lambda count: None
+) -> Report:
     """Audit a shop, with or without partitions. See `audit` for what it raises, and for `progress`."""
     if isinstance(store, Store):
         return await audit(store, shop, progress)

@@ -106,7 +106,8 @@ async def _verify(settings: Settings, new_bar: NewBar) -> dict[str, ShopCounts]:
     """Audit all shops of a copy. Data of an older schema version are upgraded before, as a restore does it."""
     shops = {}
     for name in await shops_of(settings):
-        async with open_store(replace(settings, shop=name), creates_shop=False, upgrades=True) as store:
+        async with open_store(replace(settings, shop=name), creates_shop=False, upgrades=True) as shop:
+            [store] = shop.partitions  # one engine has no shop with partitions
             layout = await store.layout.version()
             await upgrade_shop(store, new_bar)
             report = await audit_shop(store, name, new_bar)
@@ -118,7 +119,7 @@ async def _verify(settings: Settings, new_bar: NewBar) -> dict[str, ShopCounts]:
 async def shops_of(settings: Settings) -> list[str]:
     """Return the names of all shops of an engine."""
     async with open_store(settings, creates_shop=False, upgrades=True) as store:
-        return await store.inspection.shops()
+        return await store.partitions[0].inspection.shops()
 
 
 async def upgrade_shop(store: Store, new_bar: NewBar) -> None:

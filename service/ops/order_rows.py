@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
+from service.storage.partitioned import AnyStore
 from service.storage.records import HashValues
 from service.storage.sender import ErrorReply
-from service.storage.store import Store
 
 BATCH: Final = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
@@ -47,7 +47,7 @@ class IdSet:
                         yield number * _CHUNK + index * 8 + bit
 
 
-async def scan_batches(store: Store, seen: IdSet) -> AsyncIterator[list[int]]:
+async def scan_batches(store: AnyStore, seen: IdSet) -> AsyncIterator[list[int]]:
     """Yield the ids of all orders in batches, each id once. Add them to `seen`."""
     batch: list[int] = []
     async for order_id in store.orders.scan_ids():
@@ -60,7 +60,7 @@ async def scan_batches(store: Store, seen: IdSet) -> AsyncIterator[list[int]]:
         yield batch
 
 
-async def read_rows(store: Store, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
+async def read_rows(store: AnyStore, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
     """Return rows with these fields. The row of a key that is not a hash has no value."""
     try:
         return await store.orders.read_fields(order_ids, fields)

@@ -85,7 +85,8 @@ async def restore(
             with run_engine(copy, settings.durability) as url:
                 on_copy = replace(settings, redis_url=url, wait_replicas=0)
                 for name in await shops_of(on_copy):
-                    async with open_store(replace(on_copy, shop=name), creates_shop=False, upgrades=True) as store:
+                    async with open_store(replace(on_copy, shop=name), creates_shop=False, upgrades=True) as shop:
+                        [store] = shop.partitions  # one engine has no shop with partitions
                         await upgrade_shop(store, new_bar)
                         marks[name] = await store.restored.mark(after_order, after_event)
                         report = await audit_shop(store, name, new_bar)

@@ -10,9 +10,9 @@ from service.domain.money import parse_cents
 from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines, parse_units, with_returned
 from service.domain.times import Milliseconds, format_timestamp, parse_timestamp
 from service.ops.order_rows import BATCH, IdSet, read_rows, scan_batches
+from service.storage.partitioned import AnyStore
 from service.storage.records import HashValues
 from service.storage.sender import ErrorReply
-from service.storage.store import Store
 
 Grouping = Literal["total", "product", "day", "hour"]
 
@@ -103,7 +103,7 @@ class SalesReport:
 
 
 async def add_up_sales(
-    store: Store,
+    store: AnyStore,
     by: Grouping = "total",
     start: Milliseconds | None = None,
     end: Milliseconds | None = None,
@@ -179,7 +179,7 @@ def _lines_with_returned(lines: tuple[OrderLine, ...], text: str) -> tuple[Order
     return with_returned(lines, returned)
 
 
-async def _read_names(store: Store, product_ids: Sequence[int]) -> dict[int, str]:
+async def _read_names(store: AnyStore, product_ids: Sequence[int]) -> dict[int, str]:
     """Return the names of products on sale and of withdrawn ones. A damaged product is left out."""
     try:
         products = await store.products.read_many(product_ids, include_withdrawn=True)

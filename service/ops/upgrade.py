@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from service.storage.partitioned import AnyStore
 from service.storage.requirements import SCHEMA_VERSION
 from service.storage.store import Store
 
@@ -17,8 +18,20 @@ class UpgradeReport(NamedTuple):
     moments: int
 
 
+async def upgrade_whole_shop(
+    store: AnyStore, progress: Callable[[int], object] = lambda count: None
+) -> UpgradeReport | None:
+    """Upgrade a shop, all partitions of it, one after the other. See `upgrade`."""
+    reports = [report for part in store.partitions if (report := await upgrade(part, progress)) is not None]
+    if not reports:
+        return None
+    return UpgradeReport(min(report.before for report in reports), sum(report.moments for report in reports))
+
+
 async def upgrade(store: Store, progress: Callable[[int], object] = lambda count: None) -> UpgradeReport | None:
-    """Upgrade a shop. Return None if there is nothing to do. Call `progress` with the number of events of each step.
+    """Upgrade a shop without partitions, or one partition. Return None if there is nothing to do.
+
+    Call `progress` with the number of events of each step.
 
     No service of the shop may run. A stopped upgrade continues where it was: until it is finished, every other program
     refuses the data.

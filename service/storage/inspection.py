@@ -193,11 +193,11 @@ class Inspection:
         return self.scan_index(keys.products(self._client.shop))
 
     async def shops(self) -> list[str]:
-        """Return the names of all shops in this Redis that this user may see."""
+        """Return the names of all shops in this Redis that this user may see. A partition is no shop of its own."""
         found = set()
         async for names in self._scan(lambda cursor: self._scan_keys(cursor, keys.meta("*"))):
             found |= {name[1 : -len("}:meta")] for name in names}
-        return sorted(found)
+        return sorted(name for name in found if ":" not in name)
 
     def _scan_keys(self, cursor: str, pattern: str) -> Awaitable[Any]:
         return self._client.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, safe_to_repeat=True)

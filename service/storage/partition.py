@@ -1,8 +1,8 @@
 """One partition of a shop, and what it asks the others before it refuses a request."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Final, TypeVar
 from zlib import crc32
 
 from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
@@ -17,6 +17,9 @@ from service.storage.exchange import Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
 from service.storage.refusals import remembered_text, unknown_reply
 from service.storage.transfers import Transfers
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _DECIDED: Final = frozenset({"replayed", "refused", "reused"})
 """First words of replies that were decided by an earlier request."""
@@ -58,6 +61,29 @@ class Partitions:
     def of_order(self, order_id: int) -> int:
         """Return the partition of an order."""
         return order_id % self.count
+
+    async def by_order(
+        self,
+        items: Sequence[T],
+        id_of: Callable[[T], int],
+        work: Callable[[int, Sequence[T]], Awaitable[Sequence[R]]],
+    ) -> list[R]:
+        """Let each partition work on the items of its orders. Return the results in the sequence of the items.
+
+        `work`: takes the number of a partition and its items, and returns a result for each. Raise its first error.
+        """
+        parts: dict[int, list[int]] = {}
+        for at, item in enumerate(items):
+            parts.setdefault(self.of_order(id_of(item)), []).append(at)
+        done = await asyncio.gather(
+            *[work(number, [items[at] for at in positions]) for number, positions in parts.items()]
+        )
+        found = {
+            at: result
+            for positions, results in zip(parts.values(), done, strict=True)
+            for at, result in zip(positions, results, strict=True)
+        }
+        return [found[at] for at in range(len(items))]
 
     def next(self) -> int:
         """Return any partition: each in turn."""

@@ -28,8 +28,10 @@ from service.storage.board import NextHolds, ProductNumbers
 from service.storage.idempotency import read_for_replay
 from service.storage.orders import PlacedOrder
 from service.storage.partition import Partitions
+from service.storage.partitioned_archive import PartitionedArchive
 from service.storage.partitioned_events import PartitionedEvents
 from service.storage.products import Products
+from service.storage.records import HashValues
 from service.storage.returns import ReturnedOrder
 from service.storage.stock import ChangedStock, StockLevels
 from service.storage.store import Store
@@ -50,6 +52,7 @@ class PartitionedStore:
         self.orders = PartitionedOrders(self)
         self.holds = PartitionedHolds(self)
         self.returns = PartitionedReturns(self)
+        self.archive = PartitionedArchive([store.archive for store in stores], partitions)
         self.board = PartitionedBoard(self)
         self.events = PartitionedEvents([store.events for store in stores])
 
@@ -137,6 +140,14 @@ class PartitionedOrders:
         )
         by_id = {order.id: order for orders in found for order in orders}
         return [by_id[order_id] for order_id in order_ids if order_id in by_id]
+
+    async def read_fields(self, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
+        """Return fields of orders in any status, see Orders.read_fields."""
+        return await self._store.all.by_order(
+            order_ids,
+            lambda order_id: order_id,
+            lambda number, ids: self._store.partitions[number].orders.read_fields(ids, fields),
+        )
 
     async def scan_ids(self) -> AsyncIterator[int]:
         """Yield the ids of all orders, see OrderCounter.scan_ids."""

@@ -63,11 +63,14 @@ class RestoredShop:
         now = await client.now()
         used = max(last_order, after_order, await self._archived.highest_id(), await self._skipped.highest_id())
         order_id, product_id = far_above(used, last_event, now), far_above(last_product, last_event, now)
-        if max(order_id, product_id) >= MAX_ID:
+        if max(order_id + client.id_step - 1, product_id) >= MAX_ID:
             raise StorageUnavailable(
                 f"no ids are left: {max(order_id, product_id)} would be the next, {MAX_ID} is the last"
             )
-        marked = Marked(max(last_order, 0) + 1, order_id, event_id_above(now, last_event, after_event))
+        # A partition gives away each P-th id only.
+        order_id = -(-order_id // client.id_step) * client.id_step
+        first, last = self._next_own_id(max(last_order, 0)), self._next_own_id(order_id) - client.id_step
+        marked = Marked(first, last, event_id_above(now, last_event, after_event))
         reply = await client.run(
             "mark_restored",
             (*counters, keys.skipped(shop), keys.meta(shop), keys.events(shop)),
@@ -77,7 +80,7 @@ class RestoredShop:
                 order_step=order_id - last_order,
                 product_step=product_id - last_product,
                 first_skipped=marked.first_skipped,
-                last_skipped=order_id,
+                last_skipped=last,
                 data_id=token_hex(8),
                 last_event=last_event,
                 event_id=marked.event_id,
@@ -87,6 +90,11 @@ class RestoredShop:
         if reply != ["marked"]:
             raise StorageUnavailable("the ids of the shop are being counted up: a service is running. Stop it first")
         return marked
+
+    def _next_own_id(self, order_id: int) -> int:
+        """Return the lowest id above this one that an order here may have."""
+        step = self._client.id_step
+        return order_id + 1 + (self._client.id_remainder - order_id - 1) % step
 
 
 def far_above(last_id: int, last_event: str, now_ms: int) -> int:

@@ -11,7 +11,7 @@ from service.domain.errors.base import HoldfastError
 from service.domain.money import Cents
 from service.domain.requests import ProductChange
 from service.ops.audit import AuditInconclusive, Report
-from service.ops.audit_partitions import audit_shop
+from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
@@ -57,7 +57,7 @@ async def move(store: PartitionedStore, source: int, to: int, product_id: int, u
 
 
 def audit(store: PartitionedStore) -> Coroutine[Any, Any, Report]:
-    return audit_shop(store, SHOP)
+    return audit_whole_shop(store, SHOP)
 
 
 def texts(report: Report) -> list[str]:

@@ -70,7 +70,8 @@ def restarts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restarts]:
 
 
 async def _fill(url: str) -> None:
-    async with open_store(settings(url)) as store:
+    async with open_store(settings(url)) as shop:
+        [store] = shop.partitions
         for _ in range(2):
             await add_mugs(store, stock=10_000)
         for _ in range(0, ORDERS, 500):
@@ -83,8 +84,8 @@ def settings(url: str) -> Settings:
 
 @pytest.fixture
 async def store(restarts: Restarts) -> AsyncIterator[Store]:
-    async with open_store(settings(restarts.url), creates_shop=False) as store:
-        assert isinstance(store, Store)
+    async with open_store(settings(restarts.url), creates_shop=False) as shop:
+        [store] = shop.partitions
         yield store
 
 
