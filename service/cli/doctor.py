@@ -67,7 +67,9 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
         if is_cluster_url(url):
             findings = await _examine_cluster(settings, url, write_test=write_test)
         else:
-            findings = await _examine_shop(settings, url, settings.root_shop or settings.all_shops[0], write_test)
+            findings = await _examine_shop(
+                settings, url, settings.root_shop or (*settings.all_shops, settings.shop)[0], write_test
+            )
     except UnsupportedRedis as error:
         return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
     except OSError as error:
@@ -101,7 +103,7 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
 
     cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
     findings = examine_cluster(cluster, settings)
-    for shop in settings.all_shops:
+    for shop in settings.all_shops or (settings.shop,):
         if (node := cluster.home(shop)) is not None:
             try:
                 about = await _examine_shop(settings, url, shop, write_test, node)

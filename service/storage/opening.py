@@ -13,6 +13,7 @@ from service.storage.cluster_topology import is_cluster_url
 from service.storage.connection import MultiplexedConnection
 from service.storage.dial import Execute
 from service.storage.engine_check import EngineCheck
+from service.storage.open_stores import OpenStores
 from service.storage.replication import Replication
 from service.storage.store import Store
 from service.storage.traced_sender import TracedSender
@@ -37,7 +38,7 @@ async def open_stores(
     upgrades: bool = False,
     metrics: Metrics | None = None,
     tracer: "Tracer | None" = None,
-) -> AsyncIterator[dict[str, Store]]:
+) -> AsyncIterator[OpenStores]:
     """Yield a Store of each shop, with connections of their own. The settings must have a redis_url.
 
     Raise UnsupportedRedis.
@@ -48,28 +49,33 @@ async def open_stores(
     `tracer`: makes a span of each command of a request; None: there are none.
     `metrics`: of a service that shows them. They count what the Stores do, and their gauges are published.
     """
-    waits = bool(settings.wait_replicas)
-    checks = {
-        shop: EngineCheck(
-            shop, settings.durability, creates_shop=creates_shop, waits_for_replicas=waits, upgrades=upgrades
+
+    def new_check(shop: str) -> EngineCheck:
+        return EngineCheck(
+            shop,
+            settings.durability,
+            creates_shop=creates_shop,
+            waits_for_replicas=bool(settings.wait_replicas),
+            upgrades=upgrades,
         )
-        for shop in shops
-    }
+
+    def new_store(sender: MultiplexedConnection | Route, shop: str, check: EngineCheck) -> Store:
+        return Store(
+            sender if tracer is None else TracedSender(sender, tracer),
+            shop=shop,
+            durability=settings.durability,
+            events_max=settings.events_max,
+            refusals_max=settings.refusals_max,
+            engine_check=check,
+            metrics=metrics,
+            has_room=sender.has_room,
+        )
+
+    checks = {shop: new_check(shop) for shop in shops}
     async with _connected(settings, checks, metrics) as (connections, senders):
         publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connections), name="metrics")
-        yield {
-            shop: Store(
-                sender if tracer is None else TracedSender(sender, tracer),
-                shop=shop,
-                durability=settings.durability,
-                events_max=settings.events_max,
-                refusals_max=settings.refusals_max,
-                engine_check=checks[shop],
-                metrics=metrics,
-                has_room=sender.has_room,
-            )
-            for shop, sender in senders.items()
-        }
+        stores = {shop: new_store(sender, shop, checks[shop]) for shop, sender in senders.items()}
+        yield OpenStores(stores, connections, checks, new_check, new_store)
         if publisher is not None:
             publisher.cancel()
 
@@ -78,7 +84,7 @@ async def open_stores(
 async def _connected(
     settings: Settings, checks: Mapping[str, EngineCheck], metrics: Metrics | None
 ) -> AsyncIterator[tuple[MultiplexedConnection | Cluster, Mapping[str, MultiplexedConnection | Route]]]:
-    """Yield what sends the commands of each shop."""
+    """Yield what sends the commands of each shop. `checks` may get those of further shops later."""
     assert settings.redis_url is not None
     timeout, replicas = settings.redis_timeout, settings.wait_replicas
     if is_cluster_url(settings.redis_url):
@@ -91,10 +97,14 @@ async def _connected(
         ) as cluster:
             yield cluster, {shop: cluster.route(shop, check) for shop, check in checks.items()}
         return
-    first, *others = checks.values()
+    no_shop = EngineCheck("", settings.durability)
 
     async def verify(execute: Execute) -> None:
         """Check the rights of the first shop now, and those of each other shop with its first command."""
+        if not checks:
+            await no_shop.verify_engine(execute)
+            return
+        first, *others = checks.values()
         await first.verify_connection(execute)
         for other in others:
             other.begin_anew()
@@ -103,9 +113,9 @@ async def _connected(
         settings.redis_url,
         timeout=timeout,
         max_in_flight=settings.max_in_flight,
-        verify=verify if others else first.verify_connection,
+        verify=verify,
         metrics=metrics,
-        replication=Replication(replicas, next(iter(checks)), timeout=timeout) if replicas else None,
+        replication=Replication(replicas, next(iter(checks), ""), timeout=timeout) if replicas else None,
     )
     for check in checks.values():
         check.on_replica = connection.reconnect
