@@ -11,6 +11,7 @@ from service.api.api_keys import ApiKeys
 from service.api.request import RequestInfo, is_repeated
 from service.api.shops import OF_THE_SERVICE, PREFIX, WITHOUT_SHOP
 from service.domain.errors.access import MissingShop
+from service.domain.errors.base import HoldfastError
 from service.domain.errors.storage import Overloaded
 
 ABSENT_SECONDS: Final = 1.0
@@ -52,9 +53,13 @@ class MatchingShops:
             shop, _, rest = scope["path"][len(PREFIX) :].partition("/")
             call = rest.partition("/")[0]
             if shop not in scope["state"]["shops"] and call not in OF_THE_SERVICE and self._serves(shop):
-                if self._keys is not None and call not in WITHOUT_SHOP:
-                    self._check_key(self._keys, scope, shop)
-                await self._open(shop, scope["state"]["open_shop"])
+                try:
+                    if self._keys is not None and call not in WITHOUT_SHOP:
+                        self._check_key(self._keys, scope, shop)
+                    await self._open(shop, scope["state"]["open_shop"])
+                except HoldfastError:
+                    scope["root_path"] += PREFIX + shop  # the same answer as from a shop that is open
+                    raise
         await self.app(scope, receive, send)
 
     def _check_key(self, keys: ApiKeys, scope: Scope, shop: str) -> None:

@@ -13,10 +13,9 @@ from service.storage import keys
 from service.storage.opening import open_store
 from service.storage.requirements import LAYOUT_FIELD, SCHEMA_VERSION
 from tests.api.test_shops import key_line, serving
-from tests.support.clocks import Ticks
 from tests.support.engines import TestConnection
 from tests.support.shop import mug
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually
 
 FAIR = "/shops/fair-may"
 PATTERN: dict[str, Any] = {"shops": ("berlin", "fair-*")}
@@ -78,7 +77,7 @@ async def test_a_shop_that_is_begun_later_is_found(engine: TestConnection, engin
         async def is_found() -> bool:
             return (await client.get(f"{FAIR}/products")).status_code == 200
 
-        await eventually_async(is_found, "the shop")
+        await eventually(is_found, "the shop")
 
 
 async def test_simultaneous_first_requests_open_a_shop_once(engine: TestConnection, engine_url: str) -> None:
@@ -112,14 +111,14 @@ async def test_holds_of_a_matching_shop_expire_after_its_first_request(engine: T
         await store.check()
     async with serving(engine_url, **PATTERN) as client:
         await client.post(f"{FAIR}/products", json=mug(id=1, stock=5))
-        body = {"products": [{"product_id": 1, "quantity": 2}], "hold_seconds": 1}
+        body = {"products": [{"product_id": 1, "quantity": 2}], "status": "pending", "hold_seconds": 1}
         assert (await client.post(f"{FAIR}/orders", json=body)).status_code == 201
     async with serving(engine_url, **PATTERN) as client:  # a restart
 
         async def is_released() -> bool:
             return bool((await client.get(f"{FAIR}/products/1")).json()["stock"] == 5)
 
-        await eventually_async(is_released, "the units of the expired order")
+        await eventually(is_released, "the units of the expired order")
 
 
 async def test_a_key_that_is_not_for_the_shop_is_refused_before_redis_is_asked(
@@ -142,12 +141,12 @@ class Lookups:
     """A service without shops that counts the questions whether a shop exists, and can hold back the answers."""
 
     def __init__(self, keys: ApiKeys | None = None) -> None:
-        self.ticks = Ticks()
+        self.now = 0.0
         self.asked: list[str] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.error: Exception | None = None
-        self._app = MatchingShops(self._nothing, lambda _: True, keys, self.ticks)
+        self._app = MatchingShops(self._nothing, lambda _: True, keys, lambda: self.now)
 
     async def _nothing(self, *_: object) -> None:
         pass
@@ -162,7 +161,7 @@ class Lookups:
     async def get(self, shop: str) -> str:
         """Return how a request for an absent shop ends."""
         state = {"shops": {}, "open_shop": self._open_shop}
-        scope = {"type": "http", "path": f"/shops/{shop}/orders", "state": state}
+        scope = {"type": "http", "root_path": "", "path": f"/shops/{shop}/orders", "state": state}
         try:
             await self._app(scope, None, None)  # type: ignore[arg-type]
         except (Overloaded, StorageUnavailable) as error:
@@ -177,13 +176,13 @@ async def test_random_names_are_remembered_and_asked_for_up_to_a_number_a_second
         assert ends == ["passed on"] * MAX_ABSENT + ["Overloaded"] * MAX_ABSENT
         assert len(service.asked) == (round_number + 1) * MAX_ABSENT
         assert await service.get(f"name{round_number}-0") == "passed on"  # it is known to be absent
-        service.ticks.now += ABSENT_SECONDS
+        service.now += ABSENT_SECONDS
 
 
 async def test_an_absent_shop_is_asked_for_again_after_a_second() -> None:
     service = Lookups()
     for pause in (0.0, ABSENT_SECONDS * 0.9, ABSENT_SECONDS * 0.2):
-        service.ticks.now += pause
+        service.now += pause
         await service.get("rome")
     assert service.asked == ["rome", "rome"]
 
@@ -209,5 +208,3 @@ async def test_a_lookup_that_failed_is_repeated_with_the_next_request() -> None:
     service.error = StorageUnavailable("away")
     assert [await service.get("rome"), await service.get("rome")] == ["StorageUnavailable"] * 2
     assert service.asked == ["rome", "rome"]
-
-
