@@ -31,21 +31,22 @@ class RedisState(NamedTuple):
     status: EngineStatus | None
 
 
-def exposition(metrics: Metrics, redis: Mapping[str, RedisState], accept: str) -> tuple[bytes, str]:
+def exposition(metrics: Metrics, redis: Mapping[str, RedisState], accept: str, names_shops: bool) -> tuple[bytes, str]:
     """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it.
 
-    `redis`: of each shop, by its name.
+    `redis`: of each shop, by its name. `names_shops`: whether each sample about a shop has the label `shop`.
     """
     encode, media_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, redis))
+    registry.register(_Snapshot(metrics, redis, names_shops))
     return encode(registry), media_type
 
 
 class _Snapshot(Collector):
     """All metrics at one moment."""
 
-    def __init__(self, metrics: Metrics, redis: Mapping[str, RedisState]) -> None:
+    def __init__(self, metrics: Metrics, redis: Mapping[str, RedisState], names_shops: bool) -> None:
+        self._names_shops = names_shops
         self._metrics = metrics
         self._redis = redis
 
@@ -55,11 +56,11 @@ class _Snapshot(Collector):
         for family, numbers in self._metrics.read():
             yield _metric(family, numbers)
         yield _gauge("holdfast_workers", "Workers that the service should have.", self._metrics.workers)
-        if len(self._redis) == 1:
+        if self._names_shops:
+            yield from self._labelled()
+        else:
             [state] = self._redis.values()
             yield from _shop_metrics(state)
-        else:
-            yield from self._labelled()
 
     def _labelled(self) -> Iterator[Metric]:
         """Yield the metrics of several shops: each sample with the label `shop`."""

@@ -79,7 +79,7 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
 
 
 def _first_shop(settings: Settings) -> str:
-    return settings.root_shop or settings.all_shops[0]
+    return settings.root_shop or (*settings.all_shops, settings.shop)[0]
 
 
 async def _examine_shop(
@@ -129,7 +129,7 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
 
     cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
     findings = examine_cluster(cluster, settings)
-    for shop in settings.all_shops:
+    for shop in settings.all_shops or (settings.shop,):
         if (node := cluster.home(shop)) is not None:
             try:
                 about = await _examine_shop(settings, url, shop, write_test, node)
