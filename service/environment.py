@@ -4,9 +4,10 @@ import os
 
 PREFIX = "HOLDFAST_"
 
-_OTHER_NAMES = {"api_key", "bind", "redis_password", "test_engine"}
+_OTHER_NAMES = {"api_key", "bind", "cluster_net", "redis_password", "test_engine"}
 """Variables that are not settings, and that no warning names. `api_key`: read by `holdfast load`. `bind`: by
-docker-compose.yml. `redis_password`: by docker-compose.yml of older versions. `test_engine`: by the tests.
+docker-compose.yml. `cluster_net`: by docker-compose.cluster.yml. `redis_password`: by docker-compose.yml of older
+versions. `test_engine`: by the tests.
 """
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")

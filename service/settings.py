@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from service.environment import PREFIX, kubernetes_variables, read_environment, unknown_variables
 from service.partition_url import partition_url_problem
+from service.pipes import is_named_pipe
 from service.setting_types import (
     SettingType,
     boolean,
@@ -275,6 +276,10 @@ def _read_secret_files(texts: Mapping[str, str]) -> dict[str, str]:
         path = texts.get(f"{setting.name}_file")
         if path and _has_file_variable(setting) and setting.name not in texts:
             try:
+                if is_named_pipe(Path(path)):
+                    raise InvalidSettings(
+                        {f"{setting.variable}_FILE": f"{path!r} is a named pipe, and perhaps nobody writes into it"}
+                    )
                 with Path(path).open() as file:
                     text = file.read(_MAX_SECRET_LENGTH + 1)
                 if len(text) > _MAX_SECRET_LENGTH:

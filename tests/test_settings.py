@@ -1,5 +1,6 @@
 """Settings: limits, defaults, and the values that the environment gives."""
 
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,26 @@ def test_a_file_without_an_end_is_refused(url_file: Path) -> None:
     with pytest.raises(InvalidSettings) as caught:
         read_settings()
     assert caught.value.reasons == {"HOLDFAST_REDIS_URL_FILE": f"cannot read {str(url_file)!r}: not a text file"}
+
+
+def test_a_named_pipe_is_refused_instead_of_waiting_for_its_writer(url_file: Path) -> None:
+    os.mkfifo(url_file)
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert list(caught.value.reasons) == ["HOLDFAST_REDIS_URL_FILE"]
+    assert "is a named pipe" in str(caught.value)
+
+
+def test_a_pipe_of_the_shell_can_contain_the_url_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bash: HOLDFAST_REDIS_URL_FILE=<(pass redis) holdfast serve."""
+    reading, writing = os.pipe()
+    os.write(writing, b"redis://user:pass@host:6379\n")
+    os.close(writing)
+    monkeypatch.setenv("HOLDFAST_REDIS_URL_FILE", f"/dev/fd/{reading}")
+    try:
+        assert read_settings().redis_url == "redis://user:pass@host:6379"
+    finally:
+        os.close(reading)
 
 
 def test_only_a_secret_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,8 @@ def refuse_parameters(query_string: bytes) -> None:
 
 def _parse_parameters(query_string: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+        return parse_qsl(query_string.decode(), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidRequest("The query is not UTF-8.", []) from None
     except ValueError:
         raise InvalidRequest(f"The query has more than {_MAX_PARAMETERS} parameters.", []) from None

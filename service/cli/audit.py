@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from service.cli.shop import count_keys, explain_missing_shop, run_on_shop, shop_option
-from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, drop_output, fail, printable, progress_bar
 from service.settings import read_settings
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _print_report(report: "Report") -> None:
     archived = f" {counted(report.archived, 'archived order')}." if report.archived else ""
     print(f"{products}, {orders}, {report.pending:,} of them pending.{archived}")
     for finding in report.findings:
-        print(f"{finding.key} {finding.what}")
+        print(printable(f"{finding.key} {finding.what}"))
     if report.balanced:
         print("Stock numbers and orders agree.")
     else:

@@ -28,6 +28,8 @@ OWN_REDIS = 'is for the embedded engine. docs/operations.md, "Backup", says how 
 def command(options: dict[str, str], folder: Path) -> int:
     """Copy all data of the embedded engine into a new directory, and verify the copy.
 
+    DIR must not exist yet, or be empty; the directory that it is in must exist.
+
     The service may run meanwhile: every order that was confirmed before the command started is in the backup. The
     engine writes the copy itself, and the audit checks it on an engine of its own. Exit code 0: the backup is complete
     and verified; 1: there is no backup; 3: it is complete, but the audit has findings, which are in the running shop,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
-from service.cli.terminal import OK, counted, fail
+from service.cli.terminal import OK, counted, fail, printable
 from service.domain.event import START, cursor_positions
 from service.settings import read_settings
 
@@ -50,7 +50,7 @@ def command(options: dict[str, str], after: str, follow: bool) -> int:
             if not events and not follow:
                 return OK
             for event in events or await store.events.wait(last_id, wait_ms):
-                print(event.json(), flush=follow)
+                print(printable(event.json()), flush=follow)
                 last_id = event.cursor
 
     return run_on_shop(settings, work)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.backup import OWN_REDIS, WITH_FINDINGS
-from service.cli.terminal import OK, counted, fail, progress_bar, run_and_handle_errors
+from service.cli.terminal import OK, counted, fail, printable, progress_bar, run_and_handle_errors
 from service.domain.limits import MAX_ID
 from service.settings import Settings, ignored_variables, read_settings
 
@@ -94,7 +94,7 @@ def _run(settings: Settings, folder: Path, *, move_aside: bool, after_order: int
     print(f"Restored into {settings.data_dir}: the data as of {report.manifest.created_at}.")
     for shop_findings in report.findings.values():
         for finding in shop_findings:
-            print(finding)
+            print(printable(finding))
     if findings := sum(len(found) for found in report.findings.values()):
         return fail(f"{counted(findings, 'finding')} of the audit", WITH_FINDINGS)
     print("Stock numbers and orders agree.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
-from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar
+from service.cli.terminal import FAILED, OK, counted, drop_output, fail, printable, progress_bar
 from service.cli.times import check_time
 from service.domain.times import Milliseconds
 from service.settings import read_settings
@@ -87,7 +87,7 @@ def _print(report: "SalesReport", sales_format: "SalesFormat") -> None:
     lines: Iterator[str] = {"table": table_lines, "csv": csv_lines, "json": json_lines}[sales_format](report)
     try:
         for line in lines:
-            print(line, end=LINE_END[sales_format])
+            print(printable(line), end=LINE_END[sales_format])
         sys.stdout.flush()
     except BrokenPipeError:  # `holdfast sales | head -1`: damaged orders are still reported
         drop_output()

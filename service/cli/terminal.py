@@ -1,6 +1,7 @@
 """What all commands do on a terminal: exit codes, messages for the operator, progress bars, broken pipes."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,9 @@ OK: Final = 0
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+"""Control characters, without tab and line ends: a terminal may obey them."""
 
 
 def run(command: click.Command, arguments: list[str]) -> int:
@@ -49,6 +53,14 @@ def fail(reason: str, code: int = FAILED) -> int:
     with suppress(OSError):  # `2>&1 | head -1`: the exit code matters even if nobody reads the reason
         print(f"holdfast: {reason}", file=sys.stderr)
     return code
+
+
+def printable(text: str) -> str:
+    """Return data of a shop as they may be printed to stdout: on a terminal, control characters appear as `\\u001b`.
+
+    The name of a product may have such characters. Files and pipes get the data as they are.
+    """
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if sys.stdout.isatty() else text
 
 
 def counted(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from service.domain.times import Milliseconds, format_timestamp
 from service.ops.order_rows import IdSet
+from service.pipes import is_named_pipe
 from service.storage.archive import EndedOrder
 from service.storage.records import ORDER_FIELDS
 
@@ -164,6 +165,8 @@ def read_archive(path: Path, shop: str) -> Iterator[dict[str, Any]]:
 
     An unfinished last line is left out: its order is in Redis.
     """
+    if is_named_pipe(path):
+        raise UnusableFile(f"{path} is a named pipe, and perhaps nobody writes into it")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:

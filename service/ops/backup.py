@@ -29,13 +29,17 @@ NewBar = Callable[[int | None, str], AbstractContextManager[Any]]
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a directory beside `folder`, and give it the name `folder` at the end: then all of it is on the disk.
 
-    Raise UnusableBackup if there is something in `folder`, or if another command is making this backup.
+    Raise UnusableBackup if there is something in `folder`, if it is in no directory, or if another command is making
+    this backup.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UnusableBackup(f"{folder} exists already: choose a new directory for each backup")
+    if not folder.parent.exists():
+        # Not created: the name may be misspelt, or the disk for backups is not mounted.
+        raise UnusableBackup(f"there is no directory {folder.parent}: create it, or choose another one")
     partial = folder.with_name(f"{folder.name}.partial")
     try:
-        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise UnusableBackup(f"cannot write {partial}: {error.strerror}. Choose another directory") from None

@@ -238,7 +238,10 @@ class HttpConnection(asyncio.Protocol):
             log.error("internal_error", exc_info=error.__context__ or error)
             self._refuse(InternalError())
         except httptools.HttpParserError as error:
-            self._refuse(MalformedRequest(f"This is not HTTP/1.1: {error}."))
+            if str(error) == "Invalid HTTP version":  # digits, but not those of 0.9, 1.0, 1.1 or 2.0
+                self._refuse(UnsupportedHttpVersion("Use HTTP/1.1."))
+            else:
+                self._refuse(MalformedRequest(f"This is not HTTP/1.1: {error}."))
         if self._exchange is None:
             if self._size > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))

@@ -223,7 +223,8 @@ class Exchange:
         """
         left = []
         for order in orders:
-            too_few = {id_: max(0, plan.totals[id_]) for id_, units in order.needs.items() if plan.totals[id_] < units}
+            found = {id_: plan.totals.get(id_, 0) for id_ in order.needs}
+            too_few = {id_: max(0, found[id_]) for id_, units in order.needs.items() if found[id_] < units}
             if not too_few:
                 left.append(order)
             elif has_all:

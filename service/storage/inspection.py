@@ -188,6 +188,10 @@ class Inspection:
         async for members in self._scan(step):
             yield members[::2]
 
+    def scan_products(self) -> AsyncIterator[list[str]]:
+        """Yield the ids of all products on sale as Redis has them, in bounded batches. An id may come twice."""
+        return self.scan_index(keys.products(self._client.shop))
+
     async def shops(self) -> list[str]:
         """Return the names of all shops in this Redis that this user may see. A partition is no shop of its own."""
         found = set()

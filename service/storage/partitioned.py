@@ -25,6 +25,7 @@ from service.domain.requests import (
     StockCount,
 )
 from service.storage.board import NextHolds, ProductNumbers
+from service.storage.idempotency import read_for_replay
 from service.storage.orders import PlacedOrder
 from service.storage.partition import Partitions
 from service.storage.partitioned_archive import PartitionedArchive
@@ -83,6 +84,11 @@ class PartitionedStore:
     def home(self, product_id: int) -> Store:
         """Return the partition where a product is changed."""
         return self.partitions[self.all.pushes.home(product_id)]
+
+    async def stock_after_change(self, product_id: int) -> int:
+        """Return the stock of a product in all partitions. Raise OutcomeUnknown: the change has been made."""
+        [stock] = await read_for_replay(self.all.add_up(product_id, ("stock",)))
+        return stock
 
     async def gather(self, verb: Callable[[Store], Awaitable[T]]) -> list[T]:
         """Return the result of each partition. Raise the first error."""
@@ -225,8 +231,7 @@ class PartitionedProducts:
         """Change a product, see Products.change."""
         product = await self._store.home(product_id).products.change(product_id, change, expected_versions, by)
         await self._store.all.pushes.push(product_id)
-        [stock] = await self._store.all.add_up(product_id, ("stock",))
-        return product._replace(stock=stock)
+        return product._replace(stock=await self._store.stock_after_change(product_id))
 
     async def withdraw(self, product_id: int, expected_versions: Container[str] | None = None, by: str = "") -> None:
         """Withdraw a product, see Products.withdraw."""
@@ -262,8 +267,8 @@ class PartitionedStock:
         number = partitions.next() if idempotency_key is None else partitions.of_text(idempotency_key)
         stock = self._store.partitions[number].stock
         changed = await stock.change(product_id, change, idempotency_key, expected_stocks, by)
-        [total] = await partitions.add_up(product_id, ("stock",))
-        return changed._replace(product=changed.product._replace(stock=total))
+        stock_now = await self._store.stock_after_change(product_id)
+        return changed._replace(product=changed.product._replace(stock=stock_now))
 
 
 class PartitionedBoard:

@@ -154,7 +154,9 @@ class Stock:
         assert partition is not None
         deadline = partition.deadline()
         while True:
-            units = await partition.settle_stock(product_id, change, expected_stocks)
+            looking = partition.settle_stock(product_id, change, expected_stocks)
+            # An earlier request with this key may have made the change: only the script can say so.
+            units = await (read_for_replay(looking) if idempotency_key else looking)
             if not isinstance(units, int):
                 reply = units
                 break

@@ -15,6 +15,13 @@ async def test_query_with_too_many_parameters_is_refused_without_listing_them(cl
     assert len(response.content) < 1000
 
 
+@pytest.mark.parametrize("query", ["customer=%ff", "reference=%C3%28", "%ff=1", "limit=%ed%a0%80"])
+async def test_query_that_is_not_utf_8_is_refused(client: AsyncClient, query: str) -> None:
+    """Otherwise all such customers would be the same one, whose name is a replacement character."""
+    problem = assert_problem(await client.get(f"/orders?{query}"), 422, "invalid-request")
+    assert problem["detail"] == "The query is not UTF-8."
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -103,6 +103,7 @@ def test_a_backup_is_restored_into_a_new_directory(shop: HoldfastCommand, backup
         (("--shop", "other", "backup", "new"), "there is no shop 'other' in"),
         (("--shop", "other", "restore", "backup", "--move-aside"), "has no shop 'other' (HOLDFAST_SHOP); the shops in"),
         (("--data-dir", "nothing", "backup", "new"), "does not exist"),
+        (("backup", "missing/new"), "there is no directory {}/missing: create it, or choose another one"),
         (("backup", "two.jsonl/new"), "two.jsonl/new.partial: Not a directory"),
         (("--data-dir", "two.jsonl/new", "restore", "backup"), "cannot make the data directory two.jsonl/new"),
     ],
@@ -111,11 +112,12 @@ def test_a_reason_to_refuse_is_one_line_and_nothing_changes(
     shop: HoldfastCommand, backup: Path, args: tuple[str, ...], message: str
 ) -> None:
     before, wanted = contents(backup), products(shop)
-    assert_failed(shop(*args), 1, message)
+    assert_failed(shop(*args), 1, message.format(shop.folder))
     assert contents(backup) == before
     assert products(shop) == wanted
     assert not (shop.folder / "new").exists()
     assert not (shop.folder / "new.partial").exists()
+    assert not (shop.folder / "missing").exists()
 
 
 def flip_one_byte(folder: Path) -> None:

@@ -70,5 +70,19 @@ def test_wrong_times_are_wrong_usage(
     assert message in result.stderr
 
 
+def test_an_archive_that_is_a_named_pipe_is_refused_instead_of_waiting_for_its_writer(
+    holdfast: SharedEngineCommand,
+) -> None:
+    holdfast.add_products(1)
+    os.mkfifo(holdfast.folder / "pipe")
+    assert_failed(holdfast("sales", "--archive", "pipe"), 1, "pipe is a named pipe")
+
+
+def test_an_archive_may_come_from_a_pipe_of_the_shell(holdfast: SharedEngineCommand) -> None:
+    holdfast.add_products(1)
+    result = holdfast("sales", "--archive", "/dev/stdin", input="")
+    assert (result.returncode, result.stdout) == (0, "There were no sales.\n")
+
+
 def test_a_shop_that_does_not_exist_is_reported(holdfast: SharedEngineCommand) -> None:
     assert_failed(holdfast("sales"), 1, "there is no shop 'cli' in this Redis")

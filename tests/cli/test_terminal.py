@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import subprocess
 import termios
@@ -89,6 +90,43 @@ def test_a_progress_bar_appears_on_stderr_only(
     assert result.returncode == 0
     assert result.stdout.startswith(first_line)
     assert "\r" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["export products", "export products --format csv", "events", "sales --by product --format csv", "audit"],
+)
+def test_a_terminal_gets_no_control_characters_of_names(holdfast: SharedEngineCommand, arguments: str) -> None:
+    """A terminal would obey them: they change its title or its colours, or hide what is on it."""
+    holdfast.write_products("p.jsonl", 1)
+    holdfast("import", "p.jsonl")
+    name = "Mug\x1b[31m\x9b2J\x07\rCup"
+    holdfast.redis.hset("{cli}:product:1", "name", name)
+    order = {"id": 1, "status": "completed", "total_price": "5", "products": "1: 1 x 5", "created_at": 0}
+    holdfast.redis.hset("{cli}:order:1", mapping=order)  # type: ignore[arg-type]
+    holdfast.redis.set(f"{{cli}}:customer:{name}", 1)
+    holdfast.redis.xadd("{cli}:events", {"event": "stock_moved", "product": 1, "change": 1, "reason": name})
+    controller, terminal = pty.openpty()
+    try:
+        holdfast(*arguments.split(), stdout=terminal, stderr=subprocess.DEVNULL)
+        shown = ""
+        while select.select([controller], [], [], 0)[0]:
+            shown += os.read(controller, 65536).decode()
+    finally:
+        os.close(terminal)
+        os.close(controller)
+    assert "Mug" in shown
+    assert "Cup" in shown
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r[^\r\n]", shown), shown
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+def test_a_file_gets_names_as_they_are(holdfast: SharedEngineCommand, file_format: str) -> None:
+    holdfast.add_products(1)
+    holdfast.redis.hset("{cli}:product:1", "name", "Mug\x9b2J\x07")
+    shown = holdfast("export", "products", "--format", file_format).stdout
+    assert "Mug\x9b2J" in shown
+    assert ("\x07" in shown) == (file_format == "csv")  # JSON has \u0007
 
 
 @pytest.mark.parametrize(

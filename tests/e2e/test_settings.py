@@ -49,7 +49,7 @@ def test_the_port_is_the_published_one() -> None:
 def test_env_example_names_every_setting_and_sets_none() -> None:
     example = (ROOT / ".env.example").read_text()
     named = set(re.findall(r"^# ([A-Z_]+)=", example, re.MULTILINE))
-    assert named == USABLE | {"HOLDFAST_BIND"}
+    assert named == USABLE | {"HOLDFAST_BIND", "HOLDFAST_CLUSTER_NET"}
     assert not re.findall(r"^[^#\n]", example, re.MULTILINE)
 
 

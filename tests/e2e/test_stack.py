@@ -285,9 +285,11 @@ async def test_all_tests_pass_inside_the_test_image() -> None:
     docker("build", "--target", "test", "--tag", image, ".", timeout=300)
     try:
         # Docker disables IPv6 in a container without a network, and a test needs the address ::1.
-        options = ("--rm", "--network", "none", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
-        summary = docker("run", *options, image, timeout=900).splitlines()[-1]
+        options = ("--name", image, "--network", "none", "--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
+        summary = docker("run", *options, image, timeout=1800).splitlines()[-1]
     finally:
+        # A container that was started goes on running when the command `docker run` is killed after its time.
+        docker("rm", "--force", "--volumes", image)
         docker("image", "rm", image)
     measurements.append(f"tests inside the test image: {summary.strip('= ')}")
     assert " passed" in summary

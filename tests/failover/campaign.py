@@ -152,6 +152,7 @@ class Faults:
         """`rest_seconds`: between the end of one failover and the next."""
         self._engines = engines
         self._rest_seconds = rest_seconds
+        self._dead: list[ReplicatedEngine] = []
 
     async def kill(self) -> None:
         """Kill the primary, and start it again as what it was: sentinels make it a replica."""
@@ -165,7 +166,14 @@ class Faults:
         """Kill the primary, and do not start it again."""
         old = await self._primary()
         old.kill()
+        self._dead.append(old)
         await self._another(old)
+
+    async def bring_back(self) -> None:
+        """Start again what `kill_for_good` has killed, and wait until all others follow the primary."""
+        while self._dead:
+            self._dead.pop().start()
+            await self._healed()
 
     async def freeze(self) -> None:
         """Freeze the primary, and let it go on when another has replaced it: it does not know that."""

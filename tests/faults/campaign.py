@@ -60,6 +60,8 @@ async def run(
             found = {"healthy_again": [f"the service was not healthy again after {history.faults[-1].name}"]}
         else:
             state = await asyncio.to_thread(_read_state, world)
+            steps = [fault for fault in history.faults if fault.name == "step_clocks"]
+            state.events_have_one_clock = world.partitions == 1 or not steps
             (folder / "state.json").write_text(json.dumps(vars(state), indent=1))
             found = violations(history, state)
     history.close()
@@ -120,7 +122,7 @@ def _read_state(world: World) -> State:
                 for client, shop in places
                 for name, fields in _hashes(client, f"{{{shop}}}:customer:").items()
             },
-            events=_merged([client.xrange(f"{{{shop}}}:events") for client, shop in places]),
+            events=_merged([_entries(client, shop) for client, shop in places]),
             listed=listed,
             reads_are_confirmed=world.setup != "replica",
         )
@@ -154,6 +156,10 @@ def _joined(parts: Sequence[dict[str, dict[str, str]]]) -> dict[int, dict[str, s
     for number, orders in enumerate(parts):
         assert all(int(order_id) % len(parts) == number for order_id in orders), f"wrong orders in partition {number}"
     return {int(order_id): fields for orders in parts for order_id, fields in orders.items()}
+
+
+def _entries(redis: Any, shop: str) -> list[tuple[str, dict[str, str]]]:
+    return list(redis.xrange(f"{{{shop}}}:events"))
 
 
 def _merged(streams: Sequence[list[tuple[str, dict[str, str]]]]) -> list[tuple[int, dict[str, str]]]:

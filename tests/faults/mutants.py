@@ -40,6 +40,41 @@ _PLACE: Final = "lua/place_order.lua"
 
 MUTANTS: Final = (
     Mutant(
+        "units are taken in for a second time",
+        (Patch("lua/take_units.lua", "if tonumber(id) > tonumber(last_id) then", "if true then"),),
+        "conservation",
+        ("freeze_engine", "kill_worker"),
+        "partitions",
+    ),
+    Mutant(
+        "units are not noted while they are on their way",
+        (Patch("lua/give_units.lua", "redis.call('ZADD', outgoing_key, unpack(transfers))", ""),),
+        "conservation",
+        ("flush_scripts",),
+        "partitions",
+    ),
+    Mutant(
+        "units on their way are settled before they are taken in",
+        (
+            Patch(
+                "service/storage/exchange.py",
+                "        taken = await self.partitions[to].take(source, transfers)\n",
+                "        await self.partitions[source].settle(to, transfers[-1].id)\n"
+                "        taken = await self.partitions[to].take(source, transfers)\n",
+            ),
+        ),
+        "conservation",
+        ("freeze_engine", "no_memory", "kill_worker"),
+        "partitions",
+    ),
+    Mutant(
+        "a change of a product does not reach the other partitions",
+        (Patch("service/storage/catalogue_pushes.py", "if number != home]", "if number == -1]"),),
+        "prices",
+        ("flush_scripts",),
+        "partitions",
+    ),
+    Mutant(
         "an id is given back after an unknown outcome",
         (Patch(_ORDERS, "except (StorageUnavailable, Overloaded, UnsupportedRedis):", "except Exception:"),),
         "log_is_clean",

@@ -96,6 +96,9 @@ TOO_LARGE = {
     "many fields without an end": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 30_000, 431),
     "blank lines": (b"\r\n" * 100_000 + GET, 431),
     "another version": (b"GET / HTTP/0.9\r\n\r\n", 505),
+    "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    "HTTP/3.0": (b"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
 }
 
 

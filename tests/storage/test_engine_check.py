@@ -34,6 +34,7 @@ pytestmark = pytest.mark.engine
 async def opened(url: str, **settings: Any) -> AsyncIterator[Store]:
     """Give a Store as the service opens it."""
     async with open_store(replace(Settings(), redis_url=url, shop=SHOP, **settings)) as store:
+        assert isinstance(store, Store)
         yield store
 
 

@@ -1,10 +1,11 @@
 """Products and stock of a shop with several partitions: changes reach all of them, and interrupted ones end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from service.domain.errors.order_refusals import PriceChanged, ProductsNotFound
 from service.domain.errors.refusals import IdempotencyKeyReused, ProductIdTaken, ProductNotFound
 from service.domain.errors.stock_refusals import StockChangeRefusal
-from service.domain.errors.storage import UnsupportedRedis
+from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable, UnsupportedRedis
 from service.domain.requests import ProductChange, ProductsQuery, StockChange, StockCount
 from service.engine.launcher import run_engines
 from service.settings import Settings
@@ -232,3 +233,55 @@ async def test_a_shop_without_partitions_cannot_be_divided(redis: CommandSender,
             with pytest.raises(UnsupportedRedis, match="has no partitions, but HOLDFAST_PARTITIONS is 2"):
                 await store.products.list(ProductsQuery.model_construct(limit=10, after=0, in_stock=None))
         await asyncio.sleep(0)
+
+
+class Losing:
+    """A sender that loses reads as soon as it is told to: nobody answers them."""
+
+    def __init__(self, sender: CommandSender) -> None:
+        self._sender = sender
+        self.loses_reads = False
+
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
+        if self.loses_reads and safe_to_repeat:
+            return self._lose()
+        return self._sender.send(*command, safe_to_repeat=safe_to_repeat)
+
+    async def _lose(self) -> None:
+        raise StorageUnavailable("no reply")
+
+
+async def test_a_change_whose_result_cannot_be_read_is_not_called_undone(redis: CommandSender) -> None:
+    sender = Losing(redis)
+    store = make_partitioned_store(sender, count=COUNT)
+    mugs = await add(store)
+    await store.stock.change(mugs, change(1), "key")
+    changes = (
+        lambda: store.stock.change(mugs, change(1), "key"),
+        lambda: store.products.change(mugs, price("7.00")),
+        lambda: store.products.withdraw(mugs),
+    )
+    for make in changes:
+        sender.loses_reads = True
+        with pytest.raises(OutcomeUnknown):
+            await make()
+        sender.loses_reads = False
+    await store.deliver()
+    assert [row[0] for row in await fields_of(redis, mugs, "price")] == ["7.00"] * COUNT
+
+
+async def test_an_order_that_no_partition_can_decide_is_answered_with_unavailable(redis: CommandSender) -> None:
+    sender = Losing(redis)
+    store = make_partitioned_store(sender, count=COUNT)
+    mugs = await add(store, 3 + COUNT)
+    for _ in range(COUNT):
+        await store.orders.place(new_order((mugs, 1)))  # now each partition has reserved ids
+    sender.loses_reads = True
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        await store.orders.place(new_order((mugs, 4)))
+    with pytest.raises(StorageUnavailable, match="does not answer"):
+        await store.orders.place(new_order((mugs, 4)), "key")
+    sender.loses_reads = False
+    await store.stock.change(mugs, change(1))
+    await store.orders.place(new_order((mugs, 4)), "key")
+    await assert_nothing_is_lost(redis, store)

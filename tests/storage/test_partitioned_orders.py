@@ -3,17 +3,21 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 from zlib import crc32
 
 import pytest
 
+from service.domain.errors.obstacles import TooLittleStock
 from service.domain.errors.order_refusals import (
     CustomerLimitExceeded,
     InsufficientStock,
     OrderPlacementRefusal,
     ProductsNotFound,
+    UnavailableLines,
 )
 from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled
+from service.domain.order import Order
 from service.domain.requests import OrdersQuery, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
@@ -37,8 +41,18 @@ async def add(store: PartitionedStore, stock: int, **fields: object) -> int:
 
 
 async def ids(store: PartitionedStore, **query: object) -> list[int]:
-    values = {"limit": 100, "before": None, "status": None, "customer": None, "reference": None, **query}
-    return [order.id for order in (await store.orders.list(OrdersQuery.model_construct(**values)))[0]]
+    return [order.id for order in (await page(store, **query))[0]]
+
+
+async def page(store: PartitionedStore, **query: object) -> tuple[list[Order], int | None]:
+    values: dict[str, Any] = {"limit": 100, "before": None, "status": None, "customer": None, "reference": None}
+    return await store.orders.list(OrdersQuery.model_construct(**{**values, **query}))
+
+
+def units_left(error: UnavailableLines) -> dict[int, int]:
+    """Return the units that each refused line names."""
+    found = [(line.product_id, line.obstacle) for line in error.lines]
+    return {product_id: obstacle.available for product_id, obstacle in found if isinstance(obstacle, TooLittleStock)}
 
 
 async def test_an_order_runs_in_the_partition_of_its_customer_else_of_its_key(store: PartitionedStore) -> None:
@@ -65,7 +79,7 @@ async def test_all_units_are_sold_whatever_partition_they_are_in_and_then_none(
         await store.orders.place(new_order((mugs, 1)), f"key-{number}")
     with pytest.raises(InsufficientStock) as refused:
         await store.orders.place(new_order((mugs, 1)), "key-10")
-    assert [line.obstacle.available for line in refused.value.lines] == [0]
+    assert units_left(refused.value) == {mugs: 0}
     assert (await store.stock.levels(mugs))[:4] == (0, 0, 10, 10)
     await assert_nothing_is_lost(redis, store)
 
@@ -78,7 +92,7 @@ async def test_an_order_for_more_than_one_partition_has_gets_units_of_all(
     assert placed.order.units() == 16
     with pytest.raises(InsufficientStock) as refused:
         await store.orders.place(new_order((mugs, 1), (pots, 2)), "more")
-    assert [(line.product_id, line.obstacle.available) for line in refused.value.lines] == [(mugs, 0), (pots, 1)]
+    assert units_left(refused.value) == {mugs: 0, pots: 1}
     await assert_nothing_is_lost(redis, store)
 
 
@@ -125,9 +139,9 @@ async def test_a_refusal_for_another_reason_shows_the_units_of_all_partitions(st
     mugs, pots = await add(store, 8), await add(store, 5)
     with pytest.raises(ProductsNotFound) as refused:
         await store.orders.place(new_order((mugs, 8), (pots, 6), (99, 1)), "key")
-    found = {line.product_id: line.obstacle for line in refused.value.lines}
-    assert found.keys() == {pots, 99}  # there are enough mugs, though not in one partition
-    assert found[pots].available == 5
+    # There are enough mugs, though not in one partition.
+    assert {line.product_id for line in refused.value.lines} == {pots, 99}
+    assert units_left(refused.value) == {pots: 5}
 
 
 async def test_orders_end_and_are_listed_where_they_are(redis: CommandSender, store: PartitionedStore) -> None:
@@ -158,10 +172,9 @@ async def test_the_pages_of_orders_are_one_sorted_list(store: PartitionedStore, 
     found: list[int] = []
     before = None
     while True:
-        values = {"limit": limit, "before": before, "status": None, "customer": None, "reference": None}
-        page, before = await store.orders.list(OrdersQuery.model_construct(**values))
-        assert len(page) <= limit
-        found += [order.id for order in page]
+        orders, before = await page(store, limit=limit, before=before)
+        assert len(orders) <= limit
+        found += [order.id for order in orders]
         if before is None:
             break
     assert found == sorted(placed, reverse=True)

@@ -45,6 +45,7 @@ async def opened(engines: ReplicatedEngines, wait_replicas: int = 1, **settings:
     url = settings.pop("redis_url", f"redis://127.0.0.1:{engines.engines[0].port}")
     chosen = {"durability": "everysec", "redis_timeout": TIMEOUT, "wait_replicas": wait_replicas, **settings}
     async with open_store(replace(Settings(), redis_url=url, shop=SHOP, **chosen)) as store:
+        assert isinstance(store, Store)
         yield store
 
 

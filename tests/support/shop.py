@@ -13,6 +13,7 @@ from service.api.request import State
 from service.app import create_app, new_metrics
 from service.domain.requests import NewOrder, NewProduct
 from service.settings import Settings
+from service.storage.partitioned import AnyStore
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.documented import DocumentedTransport
@@ -32,12 +33,12 @@ def make_store(sender: CommandSender, **options: Any) -> Store:
     )
 
 
-def http_client(store: Store, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:
+def http_client(store: AnyStore, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:
     """Return a client that calls the application in this process."""
     return AsyncClient(transport=DocumentedTransport(with_state(store, list_pages)), base_url="http://holdfast")
 
 
-def with_state(store: Store, list_pages: RequestCoalescer[Any] | None = None, app: ASGIApp | None = None) -> ASGIApp:
+def with_state(store: AnyStore, list_pages: RequestCoalescer[Any] | None = None, app: ASGIApp | None = None) -> ASGIApp:
     """Return the application with the state that the lifespan of a server puts into every request."""
     called = app or create_app(Settings(), store.metrics)
     state: State = {
@@ -84,7 +85,7 @@ def _order_lines(lines: tuple[tuple[int, int], ...]) -> list[dict[str, int]]:
 # Through the Store
 
 
-async def add_mugs(store: Store, stock: int = 10_000, **fields: object) -> int:
+async def add_mugs(store: AnyStore, stock: int = 10_000, **fields: object) -> int:
     """Add mugs and return their id."""
     return (await store.products.add(new_mug(stock=stock, **fields))).id
 
