@@ -4,7 +4,7 @@ Imported by the first GET /metrics: prometheus_client would make the start of th
 """
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -19,8 +19,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service.metrics.counters import Metrics, Numbers
-from service.metrics.families import Family
+from service.metrics.families import PARTITION_FAMILIES, Family
 from service.storage.engine_status import EngineStatus
+from service.storage.exchange import Pending
 
 
 class RedisState(NamedTuple):
@@ -31,51 +32,71 @@ class RedisState(NamedTuple):
     status: EngineStatus | None
 
 
-def exposition(metrics: Metrics, redis: Mapping[str, RedisState], accept: str, names_shops: bool) -> tuple[bytes, str]:
+class ShopState(NamedTuple):
+    """A shop: the Redis of each partition, one for most shops, and what is on its way between them; None: not known."""
+
+    partitions: Sequence[RedisState]
+    pending: Pending | None = None
+
+
+def exposition(metrics: Metrics, shops: Mapping[str, ShopState], accept: str, names_shops: bool) -> tuple[bytes, str]:
     """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it.
 
-    `redis`: of each shop, by its name. `names_shops`: whether each sample about a shop has the label `shop`.
+    `shops`: by name. `names_shops`: whether each sample about a shop has the label `shop`.
     """
     encode, media_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, redis, names_shops))
+    registry.register(_Snapshot(metrics, shops, names_shops))
     return encode(registry), media_type
 
 
 class _Snapshot(Collector):
     """All metrics at one moment."""
 
-    def __init__(self, metrics: Metrics, redis: Mapping[str, RedisState], names_shops: bool) -> None:
+    def __init__(self, metrics: Metrics, shops: Mapping[str, ShopState], names_shops: bool) -> None:
         self._names_shops = names_shops
         self._metrics = metrics
-        self._redis = redis
+        self._shops = shops
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics. prometheus_client calls this."""
         yield InfoMetricFamily("holdfast_build", "The version of Holdfast.", {"version": _version()})
+        has_partitions = any(len(shop.partitions) > 1 for shop in self._shops.values())
         for family, numbers in self._metrics.read():
-            yield _metric(family, numbers)
+            if has_partitions or family not in PARTITION_FAMILIES:
+                yield _metric(family, numbers)
         yield _gauge("holdfast_workers", "Workers that the service should have.", self._metrics.workers)
-        if self._names_shops:
-            yield from self._labelled()
-        else:
-            [state] = self._redis.values()
-            yield from _shop_metrics(state)
-
-    def _labelled(self) -> Iterator[Metric]:
-        """Yield the metrics of several shops: each sample with the label `shop`."""
         found: dict[str, Metric] = {}
-        for shop, state in self._redis.items():
-            for metric in _shop_metrics(state):
-                metric.samples = [sample._replace(labels={"shop": shop, **sample.labels}) for sample in metric.samples]
+        for labels, metrics in self._parts():
+            for metric in metrics:
+                metric.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in metric.samples]
                 if metric.name in found:
                     found[metric.name].samples += metric.samples
                 else:
                     found[metric.name] = metric
         yield from found.values()
 
+    def _parts(self) -> Iterator[tuple[dict[str, str], Iterator[Metric]]]:
+        """Yield the metrics of each shop and each partition, with the labels that tell them apart."""
+        for name, shop in self._shops.items():
+            of_shop = {"shop": name} if self._names_shops else {}
+            for number, state in enumerate(shop.partitions):
+                of_partition = {"partition": str(number)} if len(shop.partitions) > 1 else {}
+                yield {**of_shop, **of_partition}, _redis_metrics(state)
+            if shop.pending is not None:
+                yield of_shop, _pending_metrics(shop.pending)
 
-def _shop_metrics(redis: RedisState) -> Iterator[Metric]:
+
+def _pending_metrics(pending: Pending) -> Iterator[Metric]:
+    yield _gauge("holdfast_units_on_their_way", "Units between two partitions of the shop.", pending.units)
+    yield _gauge(
+        "holdfast_unpropagated_products",
+        "Products with a change that some partitions of the shop do not have yet.",
+        pending.products,
+    )
+
+
+def _redis_metrics(redis: RedisState) -> Iterator[Metric]:
     yield _gauge("holdfast_ready", "1: orders can be placed, as GET /readyz says. 0: not.", redis.is_ready)
     yield _gauge("holdfast_redis_up", "1: Redis answers, and may be used. 0: not.", redis.is_up)
     if redis.status is not None:

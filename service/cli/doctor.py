@@ -122,20 +122,27 @@ async def _examine_partitions(settings: Settings, url: str, shop: str, write_tes
 
 
 async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) -> "list[Finding]":
-    """Examine the cluster as a whole, and then the node of each shop."""
+    """Examine the cluster as a whole, and then the node of each shop, or of each partition.
+
+    What is good on the nodes of all partitions is said once.
+    """
     from service.ops.doctor import unreachable
-    from service.ops.doctor_cluster import examine_cluster
+    from service.ops.doctor_cluster import examine_cluster, parts_of
     from service.storage.cluster_diagnosis import diagnose_cluster
 
     cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
     findings = examine_cluster(cluster, settings)
-    for shop in settings.all_shops or (settings.shop,):
-        if (node := cluster.home(shop)) is not None:
+    for number, name in enumerate(parts_of(settings)):
+        if (node := cluster.home(name)) is not None:
             try:
-                about = await _examine_shop(settings, url, shop, write_test, node)
+                about = await _examine_shop(settings, url, name, write_test, node)
             except OSError as error:
                 about = [unreachable(str(error))]
-            findings += [finding._replace(sentence=f"{shop}: {finding.sentence}") for finding in about]
+            findings += [
+                finding._replace(sentence=f"{name}: {finding.sentence}")
+                for finding in about
+                if settings.partitions == 1 or number == 0 or finding.mark != "ok"
+            ]
     return findings
 
 

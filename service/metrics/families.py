@@ -92,6 +92,8 @@ TRANSFERRED_UNITS: Final = Family(
 PUSHES: Final = Family(
     "holdfast_catalogue_pushes", "counter", "Changes of products that were brought to all partitions of the shop."
 )
+PARTITION_FAMILIES: Final = frozenset({MISSES, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES})
+"""Shown only if a shop has several partitions."""
 RESTARTS: Final = Family(
     "holdfast_worker_restarts", "counter", "Workers that took the place of one that had ended unexpectedly."
 )

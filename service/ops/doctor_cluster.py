@@ -6,6 +6,7 @@ from typing import Final
 from service.domain.errors.storage import UnsupportedRedis
 from service.ops.doctor import Finding
 from service.settings import Settings
+from service.storage import keys
 from service.storage.addresses import Address
 from service.storage.cluster_diagnosis import ClusterDiagnosis, NodeFacts
 from service.storage.cluster_topology import Node, Shard, slot_of
@@ -15,10 +16,18 @@ MAX_LAG_BYTES: Final = 1_000_000
 """A replica that lacks more than this many bytes of changes is behind."""
 
 
+def parts_of(settings: Settings) -> list[str]:
+    """Return what has a slot of its own: the shops, or the partitions of the shops."""
+    if settings.partitions == 1:
+        return list(settings.all_shops or (settings.shop,))
+    return [keys.partition(shop, number) for shop in settings.all_shops for number in range(settings.partitions)]
+
+
 def examine_cluster(found: ClusterDiagnosis, settings: Settings) -> list[Finding]:
     """Return the findings about the cluster as a whole. The first one has its drawing."""
     return [
         *_slots(found, settings),
+        *_partitions(found, settings),
         *_nodes(found),
         *_replicas(found, settings),
         *_coverage(found),
@@ -30,9 +39,11 @@ def examine_cluster(found: ClusterDiagnosis, settings: Settings) -> list[Finding
 
 def _slots(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
     topology = found.topology
-    drawing = tuple(_drawing(found, settings.all_shops))
+    kind = "shop" if settings.partitions == 1 else "partition"
+    drawing = tuple(_drawing(found, parts_of(settings), kind))
     missing = topology.missing_slots()
-    homeless = [shop for shop in settings.all_shops if found.home(shop) is None]
+    # The mark of a shop with partitions has a slot as well: {shop}:meta.
+    homeless = [name for name in dict.fromkeys((*settings.all_shops, *parts_of(settings))) if found.home(name) is None]
     if missing or homeless:
         shops = f" The shops {', '.join(homeless)} are in them." if homeless else ""
         yield Finding(
@@ -53,11 +64,30 @@ def _slots(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "cluster", f"All slots have a node: {primaries} primaries, {replicas} replicas.", lines=drawing)
 
 
-def _drawing(found: ClusterDiagnosis, shops: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each node: a primary with its slots and shops, and its replicas below it."""
+def _partitions(found: ClusterDiagnosis, settings: Settings) -> Iterator[Finding]:
+    """Say where each partition is, and whether a node that could have some has none."""
+    if settings.partitions == 1:
+        return
+    homes = {name: found.home(name) for name in parts_of(settings)}
+    lines = tuple(f"{name} (slot {slot_of(name)}) is on {home or 'no node'}" for name, home in homes.items())
+    used = len(set(homes.values()) - {None})
+    primaries = sum(shard.primary is not None for shard in found.topology.shards)
+    text = f"{len(homes)} partitions on {used} of {primaries} primaries."
+    if used < min(len(homes), primaries):
+        text += " Move the slots of some to those without: docs/scale.md says how."
+        yield Finding("note", "partitions", text, lines=lines)
+    else:
+        yield Finding("ok", "partitions", text, lines=lines)
+
+
+def _drawing(found: ClusterDiagnosis, names: Sequence[str], kind: str) -> Iterator[str]:
+    """Yield a line for each node: a primary with its slots and what is in them, and its replicas below it.
+
+    `names`: what is drawn, each of this kind: shops or partitions.
+    """
     width = max((len(str(address)) for address in found.nodes), default=0) + 3
     for shard in found.topology.shards:
-        here = [f"{shop} (slot {slot_of(shop)})" for shop in shops if shard.has(slot_of(shop))]
+        here = [f"{name} (slot {slot_of(name)})" for name in names if shard.has(slot_of(name))]
         ranges = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in shard.slots)
         for node in sorted(shard.nodes, key=lambda each: (not each.is_primary, each.has_failed)):
             facts = found.nodes[node.address]
@@ -66,7 +96,7 @@ def _drawing(found: ClusterDiagnosis, shops: Sequence[str]) -> Iterator[str]:
                 yield f"{node.address!s:{width}} lost, was the primary{state}"
             elif node.is_primary:
                 yield f"{node.address!s:{width}} slots {ranges or 'none'}{state}"
-                yield from (f"{'':{width}} shop {shop}" for shop in here)
+                yield from (f"{'':{width}} {kind} {name}" for name in here)
             else:
                 yield f"{f'└─ {node.address}':{width}} replica, {_lag(shard, node, found.nodes)}{state}"
 

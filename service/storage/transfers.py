@@ -132,6 +132,15 @@ class Transfers:
             case _:
                 raise unknown_reply("read_outgoing", reply)
 
+    async def taken(self) -> dict[int, str]:
+        """Return the id of the last transfer that was taken in from each other partition."""
+        reply = await self._client.send("HGETALL", keys.taken(self._shop), safe_to_repeat=True)
+        return {int(source): last_id for source, last_id in zip(reply[::2], reply[1::2], strict=True)}
+
+    async def count_unpropagated(self) -> int:
+        """Return how many products, whose home this is, have a change that some partitions lack."""
+        return int(await self._client.send("ZCARD", keys.unpropagated(self._shop), safe_to_repeat=True))
+
     async def claim(self, partition: int, product_ids: Sequence[int]) -> None:
         """Keep units of these products from partitions with higher numbers than this one, for CLAIM_MS."""
         await self._client.run(

@@ -11,7 +11,8 @@ from service.storage.sender import CommandSender
 from tests.docs.test_links import anchors
 from tests.docs.test_reference import code, rows
 from tests.support.monitoring import DOCUMENT, OPS, dashboard, dashboard_queries, metrics_in, panels
-from tests.support.shop import add_product
+from tests.support.partitions import make_partitioned_store
+from tests.support.shop import add_product, http_client
 
 ALERTS = (OPS / "alerts.yml").read_text()
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
@@ -26,6 +27,24 @@ async def scraped(client: AsyncClient, redis: CommandSender) -> list[Metric]:
     return list(text_string_to_metric_families(text))
 
 
+@pytest.fixture
+async def scraped_partitions(redis: CommandSender) -> list[Metric]:
+    """What /metrics shows of a shop with partitions."""
+    store = make_partitioned_store(redis, count=2)
+    async with http_client(store) as client:
+        await add_product(client)
+        return list(text_string_to_metric_families((await client.get("/metrics")).text))
+
+
+def documented(heading: str) -> list[list[str]]:
+    """Return the rows about metrics below a heading, also those in sections below it."""
+    return [row for row in rows("observability.md", heading) if len(row) == 4]
+
+
+def of_partitions() -> list[list[str]]:
+    return documented("Metrics of partitions")
+
+
 def full_name(metric: Metric) -> str:
     return f"{metric.name}_total" if metric.type == "counter" else metric.name
 
@@ -36,10 +55,8 @@ def alerts() -> list[str]:
 
 @pytest.mark.parametrize("redis", ["engine"], indirect=True)
 async def test_the_table_of_metrics_has_the_metrics_of_a_scrape(scraped: list[Metric]) -> None:
-    table = {
-        code(name)[0]: (kind, set(code(labels)))
-        for name, kind, labels, _ in [row for row in rows("observability.md", "All metrics") if len(row) == 4]
-    }
+    table = {code(name)[0]: (kind, set(code(labels))) for name, kind, labels, _ in documented("All metrics")}
+    table = {name: row for name, row in table.items() if name not in {code(each[0])[0] for each in of_partitions()}}
     assert table.keys() == {full_name(metric) for metric in scraped}
     for metric in scraped:
         kind, labels = table[full_name(metric)]
@@ -49,7 +66,21 @@ async def test_the_table_of_metrics_has_the_metrics_of_a_scrape(scraped: list[Me
 
 
 @pytest.mark.parametrize("redis", ["engine"], indirect=True)
-async def test_alerts_and_dashboard_and_document_name_only_metrics_of_a_scrape(scraped: list[Metric]) -> None:
+async def test_the_table_of_metrics_of_partitions_has_those_that_only_they_have(
+    scraped: list[Metric], scraped_partitions: list[Metric]
+) -> None:
+    table = {code(name)[0]: kind for name, kind, _, _ in of_partitions()}
+    known = {full_name(metric) for metric in scraped}
+    assert table == {full_name(each): each.type for each in scraped_partitions if full_name(each) not in known}
+    labelled = {sample.name for each in scraped_partitions for sample in each.samples if "partition" in sample.labels}
+    assert labelled >= {"holdfast_ready", "holdfast_holds", "holdfast_engine_memory_bytes"}
+
+
+@pytest.mark.parametrize("redis", ["engine"], indirect=True)
+async def test_alerts_and_dashboard_and_document_name_only_metrics_of_a_scrape(
+    scraped: list[Metric], scraped_partitions: list[Metric]
+) -> None:
+    scraped = [*scraped, *scraped_partitions]
     known = {metric.name + suffix for metric in scraped for suffix in SUFFIXES.get(metric.type, ("",))}
     assert metrics_in(ALERTS) <= known
     for name, query in dashboard_queries().items():
@@ -94,7 +125,7 @@ def test_each_panel_says_what_it_shows_and_asks_the_chosen_instances() -> None:
 def test_each_metric_is_on_the_dashboard_or_raises_an_alert() -> None:
     used = metrics_in(ALERTS).union(*map(metrics_in, dashboard_queries().values()))
     used = {re.sub("_(bucket|sum|count)$", "", name) for name in used}
-    in_table = {code(row[0])[0] for row in rows("observability.md", "All metrics") if len(row) == 4}
+    in_table = {code(row[0])[0] for row in documented("All metrics")}
     assert in_table - used == UNUSED
 
 

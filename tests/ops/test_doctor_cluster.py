@@ -134,3 +134,29 @@ def test_what_the_user_may_not_read_is_left_out() -> None:
     found = findings(dict.fromkeys(range(1, 5), unknown))
     assert [finding.name for finding in found] == ["cluster", "replicas", "replicas"]
     assert "└─ 10.0.0.1:7002 replica, lag unknown" in found[0].lines
+
+
+def test_partitions_are_drawn_and_named_with_their_nodes() -> None:
+    cluster, partitions, durability = findings(shops=("berlin",), partitions=3)
+    assert (cluster.mark, partitions.mark, durability.mark) == ("ok", "ok", "ok")
+    homes = {
+        f"berlin:{number}": f"10.0.0.1:{7001 if slot_of(f'berlin:{number}') <= 8191 else 7003}" for number in range(3)
+    }
+    assert partitions.sentence == "3 partitions on 2 of 2 primaries."
+    assert partitions.lines == tuple(f"{name} (slot {slot_of(name)}) is on {home}" for name, home in homes.items())
+    drawn = [line.strip() for line in cluster.lines if "partition " in line]
+    assert sorted(drawn) == [f"partition {name} (slot {slot_of(name)})" for name in homes]
+
+
+def test_a_node_without_partitions_is_noted() -> None:
+    shards = (Shard(((0, 16_383),), SHARDS[0].nodes), Shard((), SHARDS[1].nodes))
+    [noted] = [finding for finding in findings(shards=shards, shops=("berlin",), partitions=3) if finding.mark != "ok"]
+    assert (noted.mark, noted.name) == ("note", "partitions")
+    assert noted.sentence.startswith("3 partitions on 1 of 2 primaries. Move the slots of some")
+
+
+def test_a_partition_without_a_node_must_be_mended() -> None:
+    missing = slot_of("berlin:1")
+    shards = (Shard(((0, missing - 1), (missing + 1, 16_383)), SHARDS[0].nodes), Shard((), SHARDS[1].nodes))
+    [bad] = [finding for finding in findings(shards=shards, shops=("berlin",), partitions=3) if finding.mark == "bad"]
+    assert bad.sentence == "1 slots have no node. The shops berlin:1 are in them."

@@ -12,11 +12,19 @@ from httpx2 import Response
 
 from tests.prometheus.conftest import WORKERS, Prometheus, StartPrometheus, required
 from tests.support.monitoring import OPS, dashboard_queries, document_queries
+from tests.support.processes import kill_processes_in
 from tests.support.service_process import ServiceProcess, engine_pid, redis_client
 from tests.support.waiting import wait_until
 
 ONLY_AFTER_A_SLOW_WRITE = {"Delay by the disk B", "Delay by the disk C"}
 ONLY_WHILE_AN_ALERT_FIRES = {"annotation Alerts"}
+
+
+ONLY_IN_PARTITIONS = {
+    *("Orders that wait for units A", "Orders that wait for units B", "Changes of products A"),
+    *("Transfers between partitions A", "Transfers between partitions B"),
+    *("On the way between partitions A", "On the way between partitions B"),
+}
 
 
 def promtool(*arguments: str | Path, stdin: str | None = None) -> str:
@@ -114,12 +122,43 @@ def test_a_sold_out_sale_is_counted_exactly_and_raises_no_alert_and_each_query_h
     assert (target["health"], target["lastError"]) == ("up", "")
 
     empty = {name: query for name, query in dashboard_queries().items() if not prometheus.query(query)}
-    assert empty.keys() <= ONLY_AFTER_A_SLOW_WRITE | ONLY_WHILE_AN_ALERT_FIRES, empty
+    assert empty.keys() <= ONLY_AFTER_A_SLOW_WRITE | ONLY_WHILE_AN_ALERT_FIRES | ONLY_IN_PARTITIONS, empty
     assert len(document_queries()) >= 10
     assert [query for query in document_queries() if not prometheus.query(query)] == []
     health = [rule["health"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert health == ["ok"] * (OPS / "alerts.yml").read_text().count("- alert:")
     assert (prometheus.alerts("firing"), prometheus.alerts("pending")) == ({}, {})
+
+
+def test_the_panels_of_partitions_have_a_result_and_no_alert_is_raised(
+    tmp_path: Path, start_prometheus: StartPrometheus
+) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    service = ServiceProcess(folder, workers=WORKERS, partitions=3)
+    service.wait_until_ready()
+    prometheus = start_prometheus(config(service.port), rules())
+    product = service.add_product(stock=60)
+    for number in range(30):
+        lines = [{"product_id": product, "quantity": 2}]
+        assert service.client.post("/orders", json={"products": lines, "status": "pending"}).status_code == 201, number
+    wait_until(lambda: prometheus.value("sum(holdfast_holds)") == 30, "the scrape")
+    wait_until(lambda: prometheus.value("holdfast_catalogue_pushes_total") == 1, "the scrape")
+    wait_until(
+        lambda: (
+            not [
+                name
+                for name, query in dashboard_queries().items()
+                if name in ONLY_IN_PARTITIONS
+                if not prometheus.query(query)
+            ]
+        ),
+        "all panels",
+    )
+    assert prometheus.value("count(max by (partition) (holdfast_holds))") == 3
+    assert (prometheus.alerts("firing"), prometheus.alerts("pending")) == ({}, {})
+    service.close()
+    kill_processes_in(folder)
 
 
 def test_the_right_alerts_fire_while_redis_takes_no_orders_and_while_it_hangs(
