@@ -355,3 +355,9 @@ def test_a_pattern_with_many_stars_is_matched_in_no_time() -> None:
     started = time.perf_counter()
     assert not read_settings({"shops": "*a" * 20 + "*b"}).serves("a" * 64)
     assert time.perf_counter() - started < 1
+
+
+def test_a_pattern_of_shops_is_refused_with_partitions() -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        read_settings({"partitions": "4", "shops": "berlin,fair-*"})
+    assert raised.value.reasons == {"HOLDFAST_SHOPS": "must not have a * in it, because HOLDFAST_PARTITIONS is 4"}
