@@ -1,12 +1,17 @@
 """Measures what an order costs on a Redis Cluster: the CPU time of its engines and of the worker, for 1 to 8 shops.
 
-    .venv/bin/python bench/cluster.py [--repeats 5] [--seconds 4]
+    .venv/bin/python -m bench.cluster [--repeats 20] [--seconds 2]
 
-All cases are measured in turn. Two-line orders come over 32 connections per shop, as fast as they are answered. The
-engines do not write to the disk. With k shops, each shop is on a node of its own. Once, one worker serves all shops,
-and once, each shop has a worker of its own.
+All cases run at the same time, and are measured one after the other, round after round. Directly before or after each
+case, one engine without a cluster is measured, too: a ratio is the median of the ratios of these pairs. So other
+programs on the machine disturb both. What engines and workers use while nobody orders (timers, and nodes that ask each
+other whether they live) is measured once, and is not part of what an order costs.
 
-It prints a table, and draws bench/cluster.png. `docs/operations.md` and bench/README.md have the results.
+Two-line orders come over 32 connections per shop, as fast as they are answered. The engines do not write to the disk.
+With k shops, each shop is on a node of its own. Once, one worker serves all shops, and once, each shop has a worker of
+its own.
+
+It prints a table, and draws bench/cluster.png. bench/README.md has the results.
 """
 
 import argparse
@@ -36,7 +41,7 @@ _OPTIONS: Final = ("--save", "", "--appendonly", "no", "--loglevel", "warning", 
 
 
 class Cost(NamedTuple):
-    """CPU time per order in microseconds, and orders per second."""
+    """CPU time per order in microseconds, without that of idle processes; and orders per second."""
 
     engines: float
     worker: float
@@ -57,6 +62,8 @@ class Case:
         names = _make_cluster(port, nodes) if cluster else ["shop"]
         hosts = ",".join(f"127.0.0.1:{port + node}" for node in range(nodes))
         settings = {"REDIS_URL": f"{'redis+cluster' if cluster else 'redis'}://{hosts}", "DURABILITY": "none"}
+        self.idle = (0.0, 0.0)
+        """CPU time of the engines and of the workers per second, while nobody orders."""
         self.workers = []
         self.targets: list[list[str]] = []
         for worker in range(workers):
@@ -72,7 +79,7 @@ class Case:
 
     def measure(self, seconds: int) -> Cost:
         """Place orders for some seconds, and return what one costs."""
-        before = self._cpu()
+        began_at, before = time.monotonic(), self.cpu()
         script = str(Path(__file__).with_name("cluster.lua"))
         clients = []
         for url, *prefixes in self.targets:
@@ -80,18 +87,24 @@ class Case:
             command = ["wrk", "-t1", connections, f"-d{seconds}s", "-s", script, url, "--", *prefixes]
             clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         results = [json.loads(client.communicate(timeout=seconds + 60)[0].splitlines()[-1]) for client in clients]
-        after = self._cpu()
+        lasted, after = time.monotonic() - began_at, self.cpu()
         placed, other = [sum(result[name] for result in results) for name in ("placed", "other")]
-        assert other < 0.02 * placed, results  # 503 overloaded
-        engines, worker = [(end - start) / placed * 1e6 for start, end in zip(before, after, strict=True)]
+        if other > 0.02 * placed:
+            return self.measure(seconds)  # 503 overloaded: other programs use the machine
+        engines, worker = [
+            (end - start - lasted * idle) / placed * 1e6
+            for start, end, idle in zip(before, after, self.idle, strict=True)
+        ]
         return Cost(engines, worker, sum(result["placed"] / result["seconds"] for result in results))
 
-    def _cpu(self) -> tuple[float, float]:
+    def cpu(self) -> tuple[float, float]:
+        """Return the CPU time of the engines and of the workers in seconds."""
         return sum(cpu_seconds(each.pid) for each in self.engines), sum(cpu_seconds(each.pid) for each in self.workers)
 
 
 def _wait_until_ready(url: str) -> None:
-    for _ in range(300):
+    deadline = time.monotonic() + 60  # some 50 processes run already
+    while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(f"{url}/readyz")
             return
@@ -158,25 +171,56 @@ def _post(url: str, product: int) -> None:
 def main() -> None:
     """Measure all cases in turn, print their medians, and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     with ExitStack() as stack:
-        cases = [Case(stack, 0, 1, 1, cluster=False)]
-        cases += [Case(stack, 1 + number, shops, 1) for number, shops in enumerate(SHOPS)]
+        reference = Case(stack, 0, 1, 1, cluster=False)
+        cases = [Case(stack, 1 + number, shops, 1) for number, shops in enumerate(SHOPS)]
         cases += [Case(stack, 11 + number, shops, shops) for number, shops in enumerate(SHOPS[1:])]
-        costs: list[list[Cost]] = [[] for _ in cases]
-        for _ in range(options.repeats):
-            for case, found in zip(cases, costs, strict=True):
-                found.append(case.measure(options.seconds))
-    medians = [Cost(*map(statistics.median, zip(*found, strict=True))) for found in costs]
-    names = ["one engine", *[f"{shops} nodes, 1 worker" for shops in SHOPS]]
+        _measure_idle([reference, *cases])
+        pairs: list[list[tuple[Cost, Cost]]] = [[] for _ in cases]
+        for number in range(options.repeats):
+            for case, found in zip(cases, pairs, strict=True):
+                if number % 2 == 0:
+                    base = reference.measure(options.seconds)
+                    found.append((base, case.measure(options.seconds)))
+                else:
+                    cost = case.measure(options.seconds)
+                    found.append((reference.measure(options.seconds), cost))
+    names = [f"{shops} node{'s' * (shops > 1)}, 1 worker" for shops in SHOPS]
     names += [f"{shops} nodes, {shops} workers" for shops in SHOPS[1:]]
-    print("| case | engines | workers | ratio of the sum | orders per second |\n|---|---|---|---|---|")
-    for name, cost in zip(names, medians, strict=True):
-        ratio = (cost.engines + cost.worker) / (medians[0].engines + medians[0].worker)
-        print(f"| {name} | {cost.engines:.1f} µs | {cost.worker:.1f} µs | {ratio:.2f} | {cost.rate:,.0f} |")
-    draw(names, medians)
+    bases = [base for found in pairs for base, _ in found]
+    medians = [_median(bases), *[_median([cost for _, cost in found]) for found in pairs]]
+    print("| | engines | ratio | workers | ratio | ratio of the sum (middle half) | orders/s | idle engines, workers |")
+    print("|---|---|---|---|---|---|---|---|")
+    print(_row("one engine", medians[0], "1", "1", "1", reference))
+    for name, median, found, case in zip(names, medians[1:], pairs, cases, strict=True):
+        engines = statistics.median(cost.engines / base.engines for base, cost in found)
+        worker = statistics.median(cost.worker / base.worker for base, cost in found)
+        sums = [(cost.engines + cost.worker) / (base.engines + base.worker) for base, cost in found]
+        low, middle, high = statistics.quantiles(sums, n=4)
+        ratio = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        print(_row(name, median, f"{engines:.2f}", f"{worker:.2f}", ratio, case))
+    draw(["one engine", *names], medians)
+
+
+def _measure_idle(cases: Sequence[Case], seconds: float = 10) -> None:
+    before = [case.cpu() for case in cases]
+    time.sleep(seconds)
+    for case, (engines, workers) in zip(cases, before, strict=True):
+        now = case.cpu()
+        case.idle = ((now[0] - engines) / seconds, (now[1] - workers) / seconds)
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    return Cost(*map(statistics.median, zip(*costs, strict=True)))
+
+
+def _row(name: str, cost: Cost, engines: str, worker: str, total: str, case: Case) -> str:
+    idle = " %, ".join(f"{share:.1%}".removesuffix("%") for share in case.idle)
+    costs = f"{cost.engines:.1f} µs | {engines} | {cost.worker:.1f} µs | {worker}"
+    return f"| {name} | {costs} | {total} | {cost.rate:,.0f} | {idle} % |"
 
 
 def draw(names: Sequence[str], costs: Sequence[Cost]) -> None:
