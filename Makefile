@@ -41,11 +41,11 @@ failover: .venv/dev ## Kill, freeze and cut off primaries with replicas and sent
 	.venv/bin/python -m tests.failover
 
 .PHONY: faults
-faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (12 minutes)
+faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (14 minutes)
 	.venv/bin/python -m tests.faults
 
 .PHONY: mutants
-mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign finds it (4 minutes)
+mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign finds it (7 minutes)
 	.venv/bin/python -m tests.faults.mutants
 
 .PHONY: model-check

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from starlette.types import ASGIApp
 
 from service.api.api_keys import ApiKeys, reread_regularly
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
+from service.api.matching_shops import MatchingShops
 from service.api.middleware import RequestMiddleware
 from service.api.request import State
 from service.api.router import CallRouter
@@ -28,6 +31,8 @@ from service.storage.sweeper import deliver_regularly, sweep
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+log = structlog.get_logger()
 
 
 def new_metrics(shared: SharedRows | None = None) -> Metrics:
@@ -69,18 +74,35 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     async def lifespan(_: object) -> AsyncIterator[Mapping[str, Any]]:
         async with open_stores(settings, settings.all_shops, metrics=metrics, tracer=tracer) as stores:
             tasks = [] if keys is None else [asyncio.create_task(reread_regularly(keys), name="api-keys")]
-            for shop, store in stores.items():
+            states: dict[str, State] = {}
+
+            def start(shop: str) -> None:
+                store = stores[shop]
                 for partition in store.partitions:
                     tasks.append(asyncio.create_task(sweep(partition.expired_holds, metrics), name="sweeper"))
                 if isinstance(store, PartitionedStore):
                     tasks.append(asyncio.create_task(deliver_regularly(store.deliver, metrics), name="deliveries"))
                 facts = {} if settings.shops is None else {"shop": shop}
                 tasks.append(asyncio.create_task(check_regularly(store.check, **facts), name="engine-check"))
-            states = {shop: _state(shop, store, metrics) for shop, store in stores.items()}
+                states[shop] = _state(shop, store, metrics)
+
+            async def open_shop(shop: str) -> bool:
+                """Open a shop that fits a pattern of HOLDFAST_SHOPS. Return False if it does not exist."""
+                if exists := await stores.open_existing(shop):
+                    start(shop)
+                    log.info("shop_opened", shop=shop)
+                return exists
+
+            for shop in stores:
+                start(shop)
             if settings.shops is None:
                 yield states[settings.shop]
             else:
-                yield {"shops": states, "stores": stores, "metrics": metrics}
+                state: dict[str, Any] = {"shops": states, "stores": stores, "metrics": metrics}
+                if settings.shop_patterns:
+                    check_redis = partial(stores.check_redis, settings.shop)
+                    state |= {"open_shop": open_shop, "check_redis": check_redis}
+                yield state
             for task in tasks:
                 task.cancel()
         if traces is not None:
@@ -89,6 +111,8 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     router: ASGIApp = CallRouter(CALLS, lifespan, keys)
     if settings.shops is not None:
         router = ShopPaths(router, settings.root_shop)
+    if settings.shop_patterns:
+        router = MatchingShops(router, settings.serves, keys)
     app = RequestMiddleware(router, metrics, access_log=settings.access_log)
     return app if tracer is None else TracedApp(app, tracer)
 

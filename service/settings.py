@@ -4,8 +4,10 @@ The options of the command line and the `HOLDFAST_*` variables are made from the
 table in docs/operations.md with them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
@@ -43,6 +45,10 @@ API_PATHS: Final = (
     "shops",
 )
 """The first parts of all paths of the API."""
+
+
+_SHOP_NAME: Final = r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}"
+"""A name that can be a part of a path. A browser would remove `.` and `..` from it."""
 
 
 class Setting(NamedTuple):
@@ -143,9 +149,13 @@ class ShopSettings:
     )
     shops: tuple[str, ...] | None = setting(
         None,
-        names(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "different names of shops, with commas between them", "NAMES"),
+        names(
+            rf"{_SHOP_NAME}|[A-Za-z0-9_.*-]*\*[A-Za-z0-9_.*-]*",
+            "different names of shops, with commas between them; * in a name stands for any characters",
+            "NAMES",
+        ),
         "several shops that this service works for, below /shops/NAME; the paths without a shop stay if HOLDFAST_SHOP "
-        "is one of them",
+        "is one of them. * in a name stands for any characters: all shops that exist and fit",
     )
     partitions: int = setting(
         1,
@@ -244,8 +254,20 @@ class Settings(ListenSettings, AccessSettings, EngineSettings, ShopSettings, Lim
 
     @property
     def all_shops(self) -> tuple[str, ...]:
-        """The shops that the service works for."""
-        return (self.shop,) if self.shops is None else self.shops
+        """The shops that the service works for from its start: the names without a `*`."""
+        return (self.shop,) if self.shops is None else tuple(name for name in self.shops if "*" not in name)
+
+    @property
+    def shop_patterns(self) -> tuple[str, ...]:
+        """The names with a `*`. The service also works for each shop that exists and fits one of them."""
+        return tuple(name for name in self.shops or () if "*" in name)
+
+    def serves(self, shop: str) -> bool:
+        """Return whether the service works for a shop, if it exists."""
+        return shop in self.all_shops or (
+            re.fullmatch(_SHOP_NAME, shop) is not None
+            and any(fnmatchcase(shop, pattern) for pattern in self.shop_patterns)
+        )
 
     @property
     def root_shop(self) -> str:
@@ -333,6 +355,10 @@ def parse_settings(texts: Mapping[str, str]) -> Settings:
     if reasons:
         raise InvalidSettings(reasons)
     settings = Settings(**values)
+    if settings.partitions > 1 and settings.shop_patterns:
+        raise InvalidSettings(
+            {f"{PREFIX}SHOPS": f"must not have a * in it, because HOLDFAST_PARTITIONS is {settings.partitions}"}
+        )
     if settings.redis_url and (problem := partition_url_problem(settings.redis_url, settings.partitions)):
         raise InvalidSettings({f"{PREFIX}REDIS_URL": problem})
     return settings

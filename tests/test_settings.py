@@ -1,6 +1,7 @@
 """Settings: limits, defaults, and the values that the environment gives."""
 
 import os
+import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def test_by_default_only_this_machine_can_connect_and_no_order_is_lost() -> None
         ("data_dir", "/var/lib/holdfast", Path("/var/lib/holdfast")),
         ("shop", "A.b_c-9", "A.b_c-9"),
         ("shop", "x" * 64, "x" * 64),
+        ("shops", "berlin,fair-*", ("berlin", "fair-*")),
+        ("shops", "*", ("*",)),
         ("durability", "everysec", "everysec"),
         ("redis_timeout", "0.25", 0.25),
         ("redis_timeout", "60", 60.0),
@@ -320,3 +323,41 @@ def test_only_a_secret_can_be_in_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "port").write_text("9000")
     monkeypatch.setenv("HOLDFAST_PORT_FILE", str(tmp_path / "port"))
     assert read_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("shops", "served", "not_served"),
+    [
+        (
+            "berlin,fair-*",
+            ["berlin", "fair-", "fair-may"],
+            ["shop", "fair", "Fair-may", "a.fair-may", "fair-*", "berlin2"],
+        ),
+        ("*", ["shop", "...", "x" * 64], ["", ".", "..", "x" * 65, "a b", "a/b", "a\n", "é"]),
+        ("a*b*c", ["abc", "a.b.c"], ["acb", "abcd"]),
+        ("a.c*", ["a.c", "a.cd"], ["abc"]),
+        ("berlin", ["berlin"], ["berlin2", "shop"]),
+    ],
+)
+def test_a_star_in_the_names_of_shops_stands_for_any_characters(
+    shops: str, served: list[str], not_served: list[str]
+) -> None:
+    settings = read_settings({"shops": shops})
+    assert [shop for shop in (*served, *not_served) if settings.serves(shop)] == served
+
+
+def test_only_names_without_a_star_are_shops_from_the_start() -> None:
+    settings = read_settings({"shops": "berlin,fair-*", "shop": "fair-may"})
+    assert (settings.all_shops, settings.shop_patterns, settings.root_shop) == (("berlin",), ("fair-*",), "")
+
+
+def test_a_pattern_with_many_stars_is_matched_in_no_time() -> None:
+    started = time.perf_counter()
+    assert not read_settings({"shops": "*a" * 20 + "*b"}).serves("a" * 64)
+    assert time.perf_counter() - started < 1
+
+
+def test_a_pattern_of_shops_is_refused_with_partitions() -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        read_settings({"partitions": "4", "shops": "berlin,fair-*"})
+    assert raised.value.reasons == {"HOLDFAST_SHOPS": "must not have a * in it, because HOLDFAST_PARTITIONS is 4"}

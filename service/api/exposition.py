@@ -39,18 +39,22 @@ class ShopState(NamedTuple):
     pending: Pending | None = None
 
 
-def exposition(metrics: Metrics, shops: Mapping[str, ShopState], accept: str) -> tuple[bytes, str]:
-    """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it."""
+def exposition(metrics: Metrics, shops: Mapping[str, ShopState], accept: str, names_shops: bool) -> tuple[bytes, str]:
+    """Return all metrics as text, and its media type: OpenMetrics if the Accept header has it.
+
+    `shops`: by name. `names_shops`: whether each sample about a shop has the label `shop`.
+    """
     encode, media_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(metrics, shops))
+    registry.register(_Snapshot(metrics, shops, names_shops))
     return encode(registry), media_type
 
 
 class _Snapshot(Collector):
     """All metrics at one moment."""
 
-    def __init__(self, metrics: Metrics, shops: Mapping[str, ShopState]) -> None:
+    def __init__(self, metrics: Metrics, shops: Mapping[str, ShopState], names_shops: bool) -> None:
+        self._names_shops = names_shops
         self._metrics = metrics
         self._shops = shops
 
@@ -75,7 +79,7 @@ class _Snapshot(Collector):
     def _parts(self) -> Iterator[tuple[dict[str, str], Iterator[Metric]]]:
         """Yield the metrics of each shop and each partition, with the labels that tell them apart."""
         for name, shop in self._shops.items():
-            of_shop = {"shop": name} if len(self._shops) > 1 else {}
+            of_shop = {"shop": name} if self._names_shops else {}
             for number, state in enumerate(shop.partitions):
                 of_partition = {"partition": str(number)} if len(shop.partitions) > 1 else {}
                 yield {**of_shop, **of_partition}, _redis_metrics(state)

@@ -31,10 +31,12 @@ async def show_metrics(request: Request) -> Response:
     """
     from service.api.exposition import exposition
 
-    stores: Mapping[str, AnyStore] = request.scope["state"]["stores"]
+    state = request.scope["state"]
+    stores: Mapping[str, AnyStore] = dict(state["stores"])  # a copy: a shop may be opened meanwhile
+    names_shops = len(stores) > 1 or "open_shop" in state  # it is only there if HOLDFAST_SHOPS has a pattern
     states = await asyncio.gather(*[_shop_state(store) for store in stores.values()])
     accept = b",".join([value for name, value in request.scope["headers"] if name == b"accept"]).decode("latin-1")
-    text, media_type = exposition(request.scope["state"]["metrics"], dict(zip(stores, states, strict=True)), accept)
+    text, media_type = exposition(state["metrics"], dict(zip(stores, states, strict=True)), accept, names_shops)
     return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store", "Vary": "Accept"})
 
 

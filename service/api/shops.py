@@ -10,10 +10,10 @@ from service.domain.errors.request import ShopNotFound
 
 PREFIX: Final = "/shops/"
 
-_WITHOUT_SHOP: Final = frozenset({"", "docs", "livez", "metrics", "openapi.json", "problems", "readyz"})
+WITHOUT_SHOP: Final = frozenset({"", "docs", "livez", "metrics", "openapi.json", "problems", "readyz"})
 """The first parts of paths that are about the service, so that they need no shop."""
 
-_OF_THE_SERVICE: Final = frozenset({"livez", "metrics"})
+OF_THE_SERVICE: Final = frozenset({"livez", "metrics"})
 """The first parts of paths that are not about a shop."""
 
 
@@ -40,17 +40,17 @@ class ShopPaths:
         shop, rest = self._root_shop, path
         if path.startswith(PREFIX):
             shop, slash, rest = path[len(PREFIX) :].partition("/")
-            if shop not in states or rest.partition("/")[0] in _OF_THE_SERVICE:
+            if shop not in states or rest.partition("/")[0] in OF_THE_SERVICE:
                 raise ShopNotFound(path, has_shop=shop in states)
             rest = slash + rest or "/"
             scope["root_path"] += PREFIX + shop
-        elif not shop and path[1:].partition("/")[0] not in _WITHOUT_SHOP:
+        elif not shop and path[1:].partition("/")[0] not in WITHOUT_SHOP:
             raise ShopNotFound(path, has_shop=False)
         if shop:
             info: RequestInfo = scope["request_info"]
             state: dict[str, Any] = {**states[shop]}
-            if path is rest and path[1:].partition("/")[0] in _WITHOUT_SHOP:  # the service as a whole is asked
-                state["stores"] = scope["state"]["stores"]
+            if path is rest and path[1:].partition("/")[0] in WITHOUT_SHOP:  # the service as a whole is asked
+                state |= {name: value for name, value in scope["state"].items() if name != "shops"}
             else:
                 info.shop = shop
             scope["state"] = state

@@ -79,7 +79,7 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
 
 
 def _first_shop(settings: Settings) -> str:
-    return settings.root_shop or settings.all_shops[0]
+    return settings.root_shop or (*settings.all_shops, settings.shop)[0]
 
 
 async def _examine_shop(

@@ -39,8 +39,8 @@ def run_on_shop(
 
     for sentence in ignored_variables():
         fail(sentence)
-    if not settings.root_shop:
-        names = ", ".join(settings.all_shops)
+    if not settings.serves(settings.shop):
+        names = ", ".join(settings.shops or ())
         return failed(f"{settings.shop} is not one of HOLDFAST_SHOPS ({names}): name one of them with --shop")
 
     async def run(settings: Settings) -> int:

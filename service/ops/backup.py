@@ -91,11 +91,10 @@ async def back_up(settings: Settings, url: str, folder: Path, new_bar: NewBar) -
             shops = await _verify(replace(settings, redis_url=copy_url, durability="none"), new_bar)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
-    if not set(settings.all_shops) & set(shops):
+    if not any(settings.serves(shop) for shop in shops):
         others = f"the shops in it are {', '.join(list(shops)[:10])}" if shops else "there is no other shop either"
-        raise UnusableBackup(
-            f"there is no shop {', '.join(settings.all_shops)!r} in {settings.data_dir} (HOLDFAST_SHOP); {others}"
-        )
+        wanted = ", ".join(settings.shops or settings.all_shops)
+        raise UnusableBackup(f"there is no shop {wanted!r} in {settings.data_dir} (HOLDFAST_SHOP); {others}")
     created_at = format_timestamp(Milliseconds(snapshot.time_ms))
     manifest = Manifest(version("holdfast"), snapshot.engine, created_at, shops, size, sha256)
     manifest.write(folder)

@@ -19,7 +19,7 @@ MAX_LAG_BYTES: Final = 1_000_000
 def parts_of(settings: Settings) -> list[str]:
     """Return what has a slot of its own: the shops, or the partitions of the shops."""
     if settings.partitions == 1:
-        return list(settings.all_shops)
+        return list(settings.all_shops or (settings.shop,))
     return [keys.partition(shop, number) for shop in settings.all_shops for number in range(settings.partitions)]
 
 

@@ -32,11 +32,10 @@ class RestoreReport:
 def check_backup(settings: Settings, folder: Path, new_bar: NewBar) -> Manifest:
     """Return what a backup is. Raise UnusableBackup if it is damaged, or has no such shop."""
     manifest = read_manifest(folder)
-    if not set(settings.all_shops) & set(manifest.shops):
+    if not any(settings.serves(shop) for shop in manifest.shops):
         names = ", ".join(list(manifest.shops)[:10])
-        raise UnusableBackup(
-            f"{folder} has no shop {', '.join(settings.all_shops)!r} (HOLDFAST_SHOP); the shops in it are {names}"
-        )
+        wanted = ", ".join(settings.shops or settings.all_shops)
+        raise UnusableBackup(f"{folder} has no shop {wanted!r} (HOLDFAST_SHOP); the shops in it are {names}")
     with new_bar(manifest.size, " bytes") as bar:
         check_snapshot(folder, manifest, bar.update)
     return manifest

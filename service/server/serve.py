@@ -227,7 +227,12 @@ async def _check_redis(settings: Settings, stop: StopRequest) -> None:
     A replica gets HOLDFAST_REDIS_TIMEOUT to become a primary.
     """
     async with open_stores(settings, settings.all_shops) as stores:
-        check = asyncio.create_task(_wait_for_primaries(stores, settings.redis_timeout))
+        seconds = settings.redis_timeout
+        check = asyncio.create_task(
+            _wait_for_primaries(stores, seconds)
+            if stores
+            else _wait_for_primary(partial(stores.check_redis, settings.shop), seconds)
+        )
         while not check.done() and not stop.is_requested():
             await asyncio.wait({check}, timeout=0.1)
         if check.done():

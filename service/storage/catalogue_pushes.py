@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
-from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.errors.storage import OutcomeUnknown, StorageError
 from service.metrics.families import PUSHES
 from service.storage import keys
 from service.storage.client import RedisClient
@@ -56,7 +56,7 @@ class CataloguePushes:
                 (keys.unpropagated(client.shop),),
                 note_propagated_args(product_id=product_id, version=version),
             )
-        except StorageUnavailable as error:
+        except StorageError as error:  # also Overloaded, which says that nothing was done
             raise OutcomeUnknown(error.reason) from error
         client.metrics.count(PUSHES)
 

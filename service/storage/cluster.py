@@ -144,6 +144,10 @@ class Cluster:
             self.refresh()
         return route
 
+    def drop(self, route: Route) -> None:
+        """Forget the way to a shop. None of its commands may wait."""
+        self._routes.remove(route)
+
     @property
     def in_flight(self) -> int:
         """The number of commands that wait for a reply."""

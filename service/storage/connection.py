@@ -199,6 +199,11 @@ class MultiplexedConnection:
             self._unsent = deque(pending for pending in self._unsent if pending.route is not route)
         return taken
 
+    def mark_with(self, shop: str) -> None:
+        """Mark the batches that replicas must have in the keys of this shop, if there is no other shop yet."""
+        if self._replication is not None and not self._replication.shop:
+            self._replication.shop = shop
+
     def has_room(self) -> bool:
         """Return whether Redis answers so fast that new work will not wait for long."""
         return len(self._unsent) + len(self._unanswered) < self._admission.limit

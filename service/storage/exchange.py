@@ -19,8 +19,9 @@ from service.storage.transfers import Transfer, Transfers, Units, Wish
 
 log = structlog.get_logger()
 
-MAX_ORDERS: Final = 512
-"""Orders that share a cycle at most. Further ones are in the next."""
+MAX_LINES: Final = 1000
+"""Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and
+one with 4,000 products would fail."""
 
 CLAIM_FROM_ATTEMPT: Final = 2
 """From this attempt on, counted from 0, an order claims units: two orders could otherwise take them from each other
@@ -180,10 +181,11 @@ class Exchange:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
+        batch: Sequence[_Waiting] = ()
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
-                batch, self._waiting = self._waiting[:MAX_ORDERS], self._waiting[MAX_ORDERS:]
+                batch = self._next_batch()
                 try:
                     await self._cycle([order for order in batch if not order.totals.done()])
                 except Exception as error:
@@ -192,15 +194,25 @@ class Exchange:
                     _fail(batch, StorageUnavailable(f"units could not be moved between partitions: {error}"))
         finally:
             self._cycles = None
-            _fail(self._waiting, StorageUnavailable("the service is shutting down"))
+            _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
+
+    def _next_batch(self) -> Sequence[_Waiting]:
+        """Return the orders that share the next cycle. They do not wait any more."""
+        lines = count = 0
+        while count < len(self._waiting) and lines < MAX_LINES:
+            lines += len(self._waiting[count].needs)
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
 
     async def _cycle(self, batch: Sequence[_Waiting]) -> None:
         self._metrics.count(EXCHANGES)
         await self._claim(batch)
         plan = _Plan(len(self.partitions))
-        guessed = [order for order in batch if self._guess(order, plan)]
-        others = [order for order in batch if order not in guessed] if guessed else list(batch)
-        ready = guessed
+        ready: list[_Waiting] = []
+        others: list[_Waiting] = []
+        for order in batch:
+            (ready if self._guess(order, plan) else others).append(order)
         later: list[_Waiting] = []
         if others:
             looks = await self.look(sorted({product_id for order in others for product_id in order.needs}))

@@ -16,6 +16,7 @@ from service.storage.cluster_topology import is_cluster_url
 from service.storage.connection import MultiplexedConnection
 from service.storage.dial import Execute
 from service.storage.engine_check import EngineCheck
+from service.storage.open_stores import OpenStores
 from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import AnyStore, PartitionedStore
 from service.storage.replication import Replication
@@ -44,7 +45,7 @@ async def open_stores(
     upgrades: bool = False,
     metrics: Metrics | None = None,
     tracer: "Tracer | None" = None,
-) -> AsyncIterator[dict[str, AnyStore]]:
+) -> AsyncIterator[OpenStores]:
     """Yield a Store of each shop, with connections of their own. The settings must have a redis_url.
 
     Raise UnsupportedRedis.
@@ -61,11 +62,11 @@ async def open_stores(
             checks = {shop: opener.check(shop) for shop in shops}
             connection, senders = await stack.enter_async_context(_connected(settings, checks, metrics))
             connections.append(connection)
-            stores: dict[str, AnyStore] = {
-                shop: opener.store(sender, shop, checks[shop]) for shop, sender in senders.items()
-            }
+            plain = {shop: opener.store(sender, shop, checks[shop]) for shop, sender in senders.items()}
+            stores = OpenStores(plain, connection, checks, opener.check, opener.store)
         else:
-            stores = {shop: await _open_partitions(opener, shop, stack, connections) for shop in shops}
+            shared = {shop: await _open_partitions(opener, shop, stack, connections) for shop in shops}
+            stores = OpenStores(shared, None, {}, opener.check, opener.store)
         publisher = None if metrics is None else asyncio.create_task(_publish(metrics, connections), name="metrics")
         yield stores
         if publisher is not None:
@@ -172,7 +173,7 @@ async def _open_partitions(
 async def _connected(
     settings: Settings, checks: Mapping[str, EngineCheck], metrics: Metrics | None
 ) -> AsyncIterator[tuple[MultiplexedConnection | Cluster, Mapping[str, MultiplexedConnection | Route]]]:
-    """Yield what sends the commands of each shop."""
+    """Yield what sends the commands of each shop. `checks` may get those of further shops later."""
     assert settings.redis_url is not None
     timeout, replicas = settings.redis_timeout, settings.wait_replicas
     if is_cluster_url(settings.redis_url):
@@ -185,10 +186,14 @@ async def _connected(
         ) as cluster:
             yield cluster, {shop: cluster.route(shop, check) for shop, check in checks.items()}
         return
-    first, *others = checks.values()
+    no_shop = EngineCheck("", settings.durability)
 
     async def verify(execute: Execute) -> None:
         """Check the rights of the first shop now, and those of each other shop with its first command."""
+        if not checks:
+            await no_shop.verify_engine(execute)
+            return
+        first, *others = checks.values()
         await first.verify_connection(execute)
         for other in others:
             other.begin_anew()
@@ -197,9 +202,9 @@ async def _connected(
         settings.redis_url,
         timeout=timeout,
         max_in_flight=settings.max_in_flight,
-        verify=verify if others else first.verify_connection,
+        verify=verify,
         metrics=metrics,
-        replication=Replication(replicas, next(iter(checks)), timeout=timeout) if replicas else None,
+        replication=Replication(replicas, next(iter(checks), ""), timeout=timeout) if replicas else None,
     )
     for check in checks.values():
         check.on_replica = connection.reconnect

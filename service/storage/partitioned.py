@@ -107,11 +107,14 @@ class PartitionedOrders:
         text = idempotency_key if new.customer is None else new.customer
         if text is not None:
             return await stores[partitions.of_text(text)].orders.place(new, idempotency_key, by)
-        for _ in stores[1:]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + partitions.timeout
+        for attempt in range(1, len(stores)):
             try:
                 return await stores[partitions.next()].orders.place(new, None, by)
-            except StorageUnavailable:
-                pass  # nothing was done, and another partition may answer
+            except StorageUnavailable:  # nothing was done, and another partition may answer
+                if attempt > 1 and loop.time() > deadline:
+                    raise
         return await stores[partitions.next()].orders.place(new, None, by)
 
     async def get(self, order_id: int) -> Order:

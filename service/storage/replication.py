@@ -52,7 +52,7 @@ class Replication:
         self.replicas = replicas
         self.is_waiting = False
         self._mark: Final = ("EVAL", load_scripts()["mark_batch"].source, 1)
-        self._shop = shop
+        self.shop = shop
         self._wait_ms = max(1, int(timeout * _WAIT_SHARE * 1000))
         self._retry_at: float | None = None
         """When a WAIT may last long again. None: the last WAIT did not fail."""
@@ -71,7 +71,7 @@ class Replication:
             return
         self.is_waiting = True
         times_out_at = sent[-1].times_out_at
-        mark = (*self._mark, keys.meta(self._shop or batch.shop))
+        mark = (*self._mark, keys.meta(self.shop or batch.shop))
         sent.append(PendingCommand(pack(mark), False, times_out_at, _Mark(batch)))
         sent.append(PendingCommand(pack(("WAIT", self.replicas, self._next_wait_ms())), False, times_out_at, batch))
 

@@ -226,7 +226,7 @@ async def test_the_engine_is_shown(client: AsyncClient, redis: CommandSender) ->
 def test_slow_writes_of_the_file_are_shown_with_their_time() -> None:
     slow = {"aof-fsync-always": SlowestWrites(last=0.2, last_at=1_800_000_000, slowest=1.5)}
     status = EngineStatus({}, None, None, None, None, 9, [], slow)
-    text, _ = exposition(new_metrics(), {"shop": ShopState([RedisState(True, True, status)])}, "")
+    text, _ = exposition(new_metrics(), {"shop": ShopState([RedisState(True, True, status)])}, "", False)
     found = read(text.decode())
     assert found["holdfast_engine_slowest_write_seconds{kind=aof-fsync-always}"] == 1.5
     assert found["holdfast_engine_last_slow_write_seconds{kind=aof-fsync-always}"] == 0.2

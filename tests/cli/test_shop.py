@@ -164,3 +164,17 @@ def test_a_redis_with_too_little_durability_is_reported_in_one_line(holdfast: Sh
 def test_data_of_a_newer_version_is_reported_in_one_line(holdfast: SharedEngineCommand) -> None:
     holdfast.redis.hset("{cli}:meta", "layout", 3)
     assert_failed(holdfast("export", "products"), 1, "schema version 3")
+
+
+def test_commands_accept_each_shop_that_fits_a_pattern(tmp_path: Path) -> None:
+    command = HoldfastCommand(tmp_path, HOLDFAST_SHOPS="berlin,fair-*", HOLDFAST_DURABILITY="none")
+    command.write_products("p.jsonl", 1)
+    assert command("import", "--shop", "fair-may", "p.jsonl").returncode == 0
+    assert command("audit", "--shop", "fair-may").returncode == 0
+    refused = "is not one of HOLDFAST_SHOPS (berlin, fair-*): name one of them with --shop"
+    assert_failed(command("import", "--shop", "rome", "p.jsonl"), 1, f"rome {refused}")
+    assert_failed(command("audit"), 3, f"shop {refused}")
+    assert_failed(command("audit", "--shop", "fair-june"), 3, "there is no shop 'fair-june' in this Redis")
+    assert command("backup", "copy").returncode == 0
+    command.env["HOLDFAST_SHOPS"] = "market-*"
+    assert_failed(command("backup", "other"), 1, "there is no shop 'market-*' in")

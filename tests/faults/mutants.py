@@ -43,34 +43,34 @@ MUTANTS: Final = (
         "units are taken in for a second time",
         (Patch("lua/take_units.lua", "if tonumber(id) > tonumber(last_id) then", "if true then"),),
         "conservation",
-        ("freeze_engine", "kill_worker"),
+        ("freeze_engine", "kill_service"),
         "partitions",
     ),
+    # Without these three, orders wait for units or prices that never come.
     Mutant(
         "units are not noted while they are on their way",
         (Patch("lua/give_units.lua", "redis.call('ZADD', outgoing_key, unpack(transfers))", ""),),
-        "conservation",
+        "healthy_again",
         ("flush_scripts",),
         "partitions",
     ),
     Mutant(
-        "units on their way are settled before they are taken in",
+        "units on their way are settled, and not taken in",
         (
             Patch(
                 "service/storage/exchange.py",
                 "        taken = await self.partitions[to].take(source, transfers)\n",
-                "        await self.partitions[source].settle(to, transfers[-1].id)\n"
-                "        taken = await self.partitions[to].take(source, transfers)\n",
+                "        taken = transfers[-1].id\n",
             ),
         ),
-        "conservation",
-        ("freeze_engine", "no_memory", "kill_worker"),
+        "healthy_again",
+        ("flush_scripts",),
         "partitions",
     ),
     Mutant(
         "a change of a product does not reach the other partitions",
-        (Patch("service/storage/catalogue_pushes.py", "if number != home]", "if number == -1]"),),
-        "prices",
+        (Patch("lua/push_product.lua", "and tonumber(old_version) >= tonumber(version) then", "then"),),
+        "healthy_again",
         ("flush_scripts",),
         "partitions",
     ),

@@ -315,3 +315,22 @@ async def test_an_unsafe_node_is_not_used_for_its_shop(cluster: EngineCluster) -
             await stores[shops[0]].check()
     finally:
         unsafe.replies("CONFIG", "SET", "appendfsync", "everysec")
+
+
+async def test_shops_of_a_pattern_are_found_on_all_nodes_and_absent_ones_leave_nothing(cluster: EngineCluster) -> None:
+    shops = new_shops(cluster)
+    async with open_stores(settings_for(cluster), shops) as stores:
+        for shop in shops:
+            await stores[shop].products.add(new_mug(id=1, stock=5))
+    async with open_stores(settings_for(cluster), []) as stores:
+        await stores.check_redis("shop")
+        assert [await stores.open_existing(shop) for shop in shops] == [True] * 3
+        for number in range(50):
+            assert not await stores.open_existing(f"absent{number}")
+        assert list(stores) == shops
+        for shop in shops:
+            await order(stores[shop])
+            assert (await stores[shop].products.get(1)).stock == 4
+    for node in cluster.nodes:
+        with node.client() as client:
+            assert not [key for key in client.scan_iter() if key.startswith("{absent")]

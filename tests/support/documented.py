@@ -18,7 +18,9 @@ class DocumentedTransport(ASGITransport):
         response = await super().handle_async_request(request)
         if "content-encoding" not in response.headers:
             await response.aread()
-            shop = re.match("/shops/(berlin|paris)(?=/|$)", request.url.path)  # those of a service with several shops
+            shop = re.match(
+                "/shops/(berlin|paris|fair-[a-z]+)(?=/|$)", request.url.path
+            )  # those of a service with several shops
             assert_documented(request.method, request.url.path, response, shop[0] if shop else self.root_path)
         return response
 

@@ -1,0 +1,67 @@
+"""The exchange of units between partitions: many orders at the same time, and how it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from zlib import crc32
+
+import pytest
+
+from service.domain.errors.storage import StorageUnavailable
+from service.storage import keys
+from service.storage.exchange import MAX_LINES
+from service.storage.partitioned import PartitionedStore
+from service.storage.sender import CommandSender
+from tests.support.fake_redis import FakeRedis
+from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
+from tests.support.shop import SHOP, new_order
+
+COUNT = 2
+
+
+@pytest.fixture
+async def store(engine: CommandSender) -> AsyncIterator[PartitionedStore]:
+    store = make_partitioned_store(engine, count=COUNT, timeout=20)
+    yield store
+    await store.all.exchange.close()
+
+
+def customers_of(partition: int) -> list[str]:
+    return [name for name in map(str, range(1000)) if crc32(name.encode()) % COUNT == partition]
+
+
+async def test_very_many_lines_that_miss_units_at_the_same_moment_do_not_make_a_script_too_large(
+    engine: CommandSender, store: PartitionedStore
+) -> None:
+    # Products of which partition 0 has two units, and partition 1 none: written as an import would, but faster.
+    count = 4200
+    for number, stock in enumerate(("2", "0")):
+        name = keys.partition(SHOP, number)
+        await asyncio.gather(
+            *[
+                engine.send(
+                    "HSET", keys.product(name, id_), "id", id_, "name", "Mug", "description", "", "price", "1.00",
+                    "stock", stock, "held", "0", "sold", "0", "received", stock, "withdrawn", "0", "version", "1",
+                )
+                for id_ in range(1, count + 1)
+            ]
+        )  # fmt: skip
+        await engine.send("ZADD", keys.products(name), 1, 1, count, count)
+    orders = [
+        store.orders.place(new_order(*[(id_, 1) for id_ in range(first, first + 100)], customer=customer))
+        for first, customer in zip(range(1, count + 1, 100), customers_of(1), strict=False)
+    ]
+    placed = [each.order.id for each in await asyncio.gather(*orders)]
+    assert len(placed) == count // 100
+    assert count > 4 * MAX_LINES  # with fewer, one cycle would not be too large
+    await assert_nothing_is_lost(engine, store)
+
+
+async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_closed() -> None:
+    redis = FakeRedis()
+    exchange = make_partitioned_store(redis, count=COUNT).all.exchange
+    async with redis.lock:  # so no partition answers
+        waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0))
+        await asyncio.sleep(0.05)
+        await exchange.close()
+        with pytest.raises(StorageUnavailable):
+            await asyncio.wait_for(waiting, 1)
