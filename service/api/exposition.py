@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from service.metrics.counters import Metrics, Numbers
 from service.metrics.families import PARTITION_FAMILIES, Family
 from service.storage.engine_status import EngineStatus
-from service.storage.exchange import Pending
+from service.storage.transfers import Pending
 
 
 class RedisState(NamedTuple):

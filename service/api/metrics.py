@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from service.api.request import Request
 from service.domain.errors.storage import Overloaded, StorageError
-from service.storage.exchange import Pending
 from service.storage.partitioned import AnyStore, PartitionedStore
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
+from service.storage.transfers import Pending, read_pending
 
 if TYPE_CHECKING:
     from service.api.exposition import RedisState, ShopState
@@ -52,7 +52,7 @@ async def _shop_state(store: AnyStore) -> "ShopState":
 async def _pending(store: PartitionedStore) -> Pending | None:
     try:
         async with asyncio.timeout(MAX_REDIS_SECONDS):
-            return await store.all.exchange.pending()
+            return await read_pending(store.all.exchange.partitions)
     except (StorageError, ErrorReply, TimeoutError, ValueError):
         return None
 

@@ -53,7 +53,7 @@ def command(options: dict[str, str], folder: Path, move_aside: bool, after_order
     if settings.partitions > 1:
         return fail(
             "`holdfast restore` is for a shop without partitions: "
-            "stop the service, and put a copy of the data directory in its place"
+            "stop the service, put a copy of the data directory in its place, and run `holdfast mark-restored`"
         )
     for sentence in ignored_variables():
         fail(sentence)

@@ -60,13 +60,6 @@ class _Seen(NamedTuple):
     richest: int
 
 
-class Pending(NamedTuple):
-    """What the partitions do not have yet: units on their way, and products with a change that some partitions lack."""
-
-    units: int
-    products: int
-
-
 class Exchange:
     """Moves units between the partitions of a shop, for the orders of this worker."""
 
@@ -148,30 +141,6 @@ class Exchange:
         if errors and not product_ids:
             raise errors[0]
         return product_ids
-
-    async def pending(self) -> Pending:
-        """Return what the partitions do not have yet, read over a moment. Raise what the Store raises.
-
-        Also raise ValueError if a transfer is damaged.
-        """
-        everybody = range(len(self.partitions))
-        outgoing = await asyncio.gather(
-            *[
-                partition.outgoing([number for number in everybody if number != source])
-                for source, partition in enumerate(self.partitions)
-            ]
-        )
-        # What is taken in between the two reads is not on its way any more.
-        taken = await asyncio.gather(*[partition.taken() for partition in self.partitions])
-        units = sum(
-            transfer.units
-            for source, found in enumerate(outgoing)
-            for to, transfers in found.transfers.items()
-            for transfer in transfers
-            if int(transfer.id) > int(taken[to].get(source, 0))
-        )
-        products = await asyncio.gather(*[partition.count_unpropagated() for partition in self.partitions])
-        return Pending(units, sum(products))
 
     async def close(self) -> None:
         """End what runs. What it was about to do, the sweeper of another worker does."""

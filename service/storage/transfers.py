@@ -3,6 +3,7 @@
 docs/scale.md describes how units move: give, take, settle. Each method runs one script in this partition.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
@@ -57,6 +58,13 @@ class Units(NamedTuple):
 
     stock: int
     moved: int
+
+
+class Pending(NamedTuple):
+    """What the partitions do not have yet: units on their way, and products with a change that some partitions lack."""
+
+    units: int
+    products: int
 
 
 class Transfers:
@@ -148,6 +156,27 @@ class Transfers:
             [keys.product(self._shop, product_id) for product_id in product_ids],
             claim_units_args(partition=partition, claim_ms=CLAIM_MS),
         )
+
+
+async def read_pending(partitions: Sequence[Transfers]) -> Pending:
+    """Return what the partitions of a shop do not have yet, read over a moment.
+
+    Raise what Transfers raises, and ValueError if a transfer is damaged.
+    """
+    numbers = range(len(partitions))
+    outgoing = await asyncio.gather(
+        *[partitions[source].outgoing([to for to in numbers if to != source]) for source in numbers]
+    )
+    # What is taken in between the two reads is not on its way any more.
+    taken = await asyncio.gather(*[partition.taken() for partition in partitions])
+    units = sum(
+        transfer.units
+        for source, found in enumerate(outgoing)
+        for to, transfers in found.transfers.items()
+        for transfer in transfers
+        if int(transfer.id) > int(taken[to].get(source, 0))
+    )
+    return Pending(units, sum(await asyncio.gather(*[partition.count_unpropagated() for partition in partitions])))
 
 
 def _read_transfers(rows: Iterable[str]) -> list[Transfer]:
