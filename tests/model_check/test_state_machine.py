@@ -11,6 +11,7 @@ from service.domain.errors.order_refusals import ORDER_REFUSALS
 from service.domain.errors.return_refusals import RETURN_REFUSALS
 from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.event import EVENT_FIELDS
+from tests.model_check.partitioned_shop_machine import PartitionedShopMachine
 from tests.model_check.shop_machine import ShopMachine
 from tests.model_check.strategies import VERBS
 
@@ -61,11 +62,13 @@ ALL_OUTCOMES = {
 """
 
 
-def run_machine(url: str | None, seeds: range) -> Counter[str]:
+def run_machine(
+    url: str | None, seeds: range, machine: type[ShopMachine] = ShopMachine, examples: int = 10
+) -> Counter[str]:
     """Run the machine with each seed, on the engine at `url` or on fakeredis. Count the outcomes."""
     outcomes = Counter[str]()
 
-    class MachineOnRedis(ShopMachine):
+    class MachineOnRedis(machine):  # type: ignore[valid-type, misc]
         def __init__(self) -> None:
             super().__init__(url, outcomes)
 
@@ -74,7 +77,7 @@ def run_machine(url: str | None, seeds: range) -> Counter[str]:
         run_state_machine_as_test(
             seed(number)(MachineOnRedis),
             settings=settings(
-                max_examples=10,
+                max_examples=examples,
                 stateful_step_count=50,
                 derandomize=True,
                 database=None,
@@ -93,3 +96,11 @@ def test_store_on_fakeredis_agrees_with_the_model_after_random_actions() -> None
 def test_store_on_the_engine_agrees_with_the_model_after_random_actions(engine_url: str) -> None:
     outcomes = run_machine(engine_url, SEEDS)
     assert {outcome for outcome in ALL_OUTCOMES if not outcomes[outcome]} == set()
+
+
+def test_a_shop_with_partitions_agrees_with_the_model_after_random_actions(engine_url: str) -> None:
+    """On the engine, which is faster, and with few runs: each action asks three partitions."""
+    outcomes = run_machine(engine_url, SEEDS[:1], PartitionedShopMachine, examples=4)
+    assert {f"place: {status}" for status in ("pending", "completed")} < outcomes.keys()
+    assert {f"place: {refusal}" for refusal in OF_ORDERS} <= outcomes.keys()
+    assert {"change stock: on sale", "return: returned"} < outcomes.keys()
