@@ -12,6 +12,7 @@ from starlette.types import Message
 
 from service.api import event_feed
 from service.domain.errors.storage import Overloaded
+from service.storage.partitioned import AnyStore
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.problems import assert_problem
@@ -69,7 +70,7 @@ class Stream:
 class Listeners:
     """Clients of one application."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AnyStore) -> None:
         self.app = with_state(store)
 
     async def call(self, stream: Stream, method: str, query: str = "", **headers: str) -> None:
