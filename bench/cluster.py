@@ -89,7 +89,7 @@ class Case:
         results = [json.loads(client.communicate(timeout=seconds + 60)[0].splitlines()[-1]) for client in clients]
         lasted, after = time.monotonic() - began_at, self.cpu()
         placed, other = [sum(result[name] for result in results) for name in ("placed", "other")]
-        if other > 0.02 * placed:
+        if placed == 0 or other > 0.02 * placed:
             return self.measure(seconds)  # 503 overloaded: other programs use the machine
         engines, worker = [
             (end - start - lasted * idle) / placed * 1e6
@@ -188,6 +188,8 @@ def main() -> None:
                 else:
                     cost = case.measure(options.seconds)
                     found.append((reference.measure(options.seconds), cost))
+            newest = json.dumps([found[-1] for found in pairs])
+            print(f"round {number + 1} of {options.repeats}: {newest}", file=sys.stderr)
     names = [f"{shops} node{'s' * (shops > 1)}, 1 worker" for shops in SHOPS]
     names += [f"{shops} nodes, {shops} workers" for shops in SHOPS[1:]]
     bases = [base for found in pairs for base, _ in found]
