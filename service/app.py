@@ -99,6 +99,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
                 yield states[settings.shop]
             else:
                 state: dict[str, Any] = {"shops": states, "stores": stores, "metrics": metrics}
+                state["shop_names"] = settings.shops
                 if settings.shop_patterns:
                     check_redis = partial(stores.check_redis, settings.shop)
                     state |= {"open_shop": open_shop, "check_redis": check_redis}

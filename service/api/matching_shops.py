@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.api_keys import ApiKeys
 from service.api.request import RequestInfo, is_repeated
-from service.api.shops import OF_THE_SERVICE, PREFIX, WITHOUT_SHOP
+from service.api.routes import CALLS
+from service.api.shops import OF_THE_SERVICE, PREFIX
 from service.domain.errors.access import MissingShop
 from service.domain.errors.base import HoldfastError
 from service.domain.errors.storage import Overloaded
@@ -18,10 +19,13 @@ ABSENT_SECONDS: Final = 1.0
 """For so long, Redis is not asked again for a shop that did not exist."""
 
 MAX_ABSENT: Final = 1000
-"""Names of absent shops that are remembered. So Redis is asked for no more names in a second."""
+"""Names of absent shops that are remembered. So Redis is asked for no more of them in a second.
 
-MAX_LOOKUPS: Final = 16
-"""Questions to Redis at the same time whether a shop exists."""
+Shops that exist do not count: after a restart, many may be asked for at the same time.
+"""
+
+_PUBLIC: Final = frozenset(call.path[1:].partition("/")[0] for call in CALLS if not call.scope)
+"""The first parts of the paths that need no API key, such as the page of the board."""
 
 OpenShop = Callable[[str], Awaitable[bool]]
 
@@ -29,7 +33,7 @@ OpenShop = Callable[[str], Awaitable[bool]]
 class MatchingShops:
     """Opens the shop of a request, if it fits a pattern and exists. ShopPaths, behind it, finds the shop of the path.
 
-    Requests for random names must neither fill the memory nor flood Redis, so both limits above are there.
+    Requests for random names must neither fill the memory nor flood Redis, so the limits above are there.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class MatchingShops:
             call = rest.partition("/")[0]
             if shop not in scope["state"]["shops"] and call not in OF_THE_SERVICE and self._serves(shop):
                 try:
-                    if self._keys is not None and call not in WITHOUT_SHOP:
+                    if self._keys is not None and call not in _PUBLIC:
                         self._check_key(self._keys, scope, shop)
                     await self._open(shop, scope["state"]["open_shop"])
                 except HoldfastError:
@@ -76,7 +80,7 @@ class MatchingShops:
         if lookup is None:
             if self._is_absent(shop):
                 return
-            if len(self._lookups) >= MAX_LOOKUPS or len(self._absent) + len(self._lookups) >= MAX_ABSENT:
+            if len(self._absent) + len(self._lookups) >= MAX_ABSENT:
                 raise Overloaded("too many requests name shops that are not open")
             lookup = self._lookups[shop] = asyncio.create_task(self._look_up(shop, open_shop), name="open-shop")
         # A cancelled request must not cancel the lookup: other requests may wait for it.

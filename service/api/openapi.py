@@ -16,8 +16,8 @@ from service.api.responses import JsonResponse, cacheable, hash_of, not_modified
 async def describe_api(request: Request) -> Response:
     """Return this description of the API. (GET /openapi.json)"""
     # In a thread: it is made once, and takes about 40 ms.
-    shops = request.scope["state"].get("shops", ())  # only if the path names no shop of several
-    text = await asyncio.to_thread(openapi_text, request.scope["root_path"], tuple(shops))
+    shops = request.scope["state"].get("shop_names", ())  # only if the path names no shop of several
+    text = await asyncio.to_thread(openapi_text, request.scope["root_path"], shops)
     response = JsonResponse(text)
     return not_modified_or(request, cacheable(response, hash_of(response.body)))
 

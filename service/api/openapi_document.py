@@ -102,7 +102,7 @@ _OF_THE_SERVICE: Final = ("/livez", "/metrics")
 def openapi_document(root_path: str, shops: Iterable[str] = ()) -> dict[str, Any]:
     """Return the whole document. `root_path`: the prefix of a proxy, or an empty text.
 
-    `shops`: those of the service, if it has several, and the document is not about one of them.
+    `shops`: the names and patterns of HOLDFAST_SHOPS, if the document is not about one of several shops.
     """
     from service.api.routes import CALLS  # the table has a call that returns this document
 
@@ -116,7 +116,7 @@ def openapi_document(root_path: str, shops: Iterable[str] = ()) -> dict[str, Any
     for call in CALLS:
         operation = _operation(call, parameters[call.query] if call.query is not None else [], root_path)
         paths.setdefault(call.path, {})[call.method.lower()] = operation
-    servers = [{"url": f"{root_path}/shops/{shop}"} for shop in shops] or [{"url": root_path or "/"}]
+    servers = [_server_of(shop, root_path) for shop in shops] or [{"url": root_path or "/"}]
     if shops:
         for path in _OF_THE_SERVICE:
             paths[path]["servers"] = [{"url": root_path or "/"}]
@@ -143,6 +143,14 @@ def openapi_document(root_path: str, shops: Iterable[str] = ()) -> dict[str, Any
             },
         },
     }
+
+
+def _server_of(shop: str, root_path: str) -> dict[str, Any]:
+    """Return where the calls of a shop are. For a pattern, the reader of the document writes the name."""
+    if "*" not in shop:
+        return {"url": f"{root_path}/shops/{shop}"}
+    variable = {"default": shop, "description": f"The name of a shop: one that fits {shop}, and exists."}
+    return {"url": f"{root_path}/shops/{{shop}}", "variables": {"shop": variable}}
 
 
 _FURTHER_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {

@@ -16,6 +16,9 @@ WITHOUT_SHOP: Final = frozenset({"", "docs", "livez", "metrics", "openapi.json",
 OF_THE_SERVICE: Final = frozenset({"livez", "metrics"})
 """The first parts of paths that are not about a shop."""
 
+_OF_ALL_SHOPS: Final = ("shops", "shop_names")
+"""What a request for a single shop does not get."""
+
 
 class ShopPaths:
     """Finds the shop of each request, removes it from the path, and gives the request the objects of this shop.
@@ -50,7 +53,7 @@ class ShopPaths:
             info: RequestInfo = scope["request_info"]
             state: dict[str, Any] = {**states[shop]}
             if path is rest and path[1:].partition("/")[0] in WITHOUT_SHOP:  # the service as a whole is asked
-                state |= {name: value for name, value in scope["state"].items() if name != "shops"}
+                state |= {name: value for name, value in scope["state"].items() if name not in _OF_ALL_SHOPS}
             else:
                 info.shop = shop
             scope["state"] = state

@@ -39,8 +39,8 @@ class OpenStores(dict[str, AnyStore]):
     async def open_existing(self, shop: str) -> bool:
         """Open the Store of a shop that is not open. Return False if there is no such shop: it is not begun.
 
-        A shop that the Redis user may not read does not exist for this service. Raise StorageUnavailable, Overloaded
-        and UnsupportedRedis.
+        A shop that the Redis user may not read does not exist for this service, and a key that is not a hash is none.
+        Raise StorageUnavailable, Overloaded and UnsupportedRedis.
         """
         check = self._new_check(shop)
         sender = self._sender(shop, check)
@@ -48,7 +48,7 @@ class OpenStores(dict[str, AnyStore]):
         try:
             exists = await _ask(sender, "HGET", keys.meta(shop), LAYOUT_FIELD) is not None
         except ErrorReply as error:
-            if error.code != "NOPERM":
+            if error.code not in ("NOPERM", "WRONGTYPE"):
                 raise StorageUnavailable(str(error)) from error
         finally:
             if not exists:

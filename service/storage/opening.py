@@ -189,12 +189,16 @@ async def _connected(
     no_shop = EngineCheck("", settings.durability)
 
     async def verify(execute: Execute) -> None:
-        """Check the rights of the first shop now, and those of each other shop with its first command."""
-        if not checks:
+        """Check the rights of the first shop now, and those of each other shop with its first command.
+
+        With patterns, the first shop may be any: one that the user may only read must not stop the others.
+        """
+        if settings.shop_patterns:
             await no_shop.verify_engine(execute)
-            return
-        first, *others = checks.values()
-        await first.verify_connection(execute)
+            others = list(checks.values())
+        else:
+            first, *others = checks.values()
+            await first.verify_connection(execute)
         for other in others:
             other.begin_anew()
 

@@ -186,7 +186,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the embedded engine is not started again",
-        (Patch("service/engine/launcher.py", "elif process.poll() is not None:", "elif False:"),),
+        (Patch("service/engine/launcher.py", "elif self.process.poll() is not None:", "elif False:"),),
         "healthy_again",
         ("kill_engine",),
         "embedded",
