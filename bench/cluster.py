@@ -8,13 +8,16 @@ programs on the machine disturb both. What engines and workers use while nobody 
 other whether they live) is measured once, and is not part of what an order costs.
 
 Two-line orders come over 32 connections per shop, as fast as they are answered. The engines do not write to the disk.
-With k shops, each shop is on a node of its own. Once, one worker serves all shops, and once, each shop has a worker of
-its own.
+With k shops, each shop is on a node of its own. Once, one service serves all shops, and once, each shop has a service
+of its own; each service has one worker. Orders come for all shops at the same time, and then, in a case of its own, for
+one shop in each round: then the shops do not compete for the cores, as if each had its own. `apart` shows what the
+cores do to the same processes without a cluster: k services, each with a plain engine of its own.
 
 It prints a table, and draws bench/cluster.png. bench/README.md has the results.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -49,26 +52,26 @@ class Cost(NamedTuple):
 
 
 class Case:
-    """Engines with shops, and the services that place orders in them."""
+    """Shops, each on an engine of its own, and the services that place orders in them."""
 
     def __init__(self, stack: ExitStack, number: int, shops: int, workers: int, *, cluster: bool = True) -> None:
-        """`cluster`: with as many nodes as shops; otherwise one engine. `workers`: they share the shops."""
-        nodes = shops if cluster else 1
+        """`workers`: they share the shops. Without a cluster, there must be one for each shop."""
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = _FIRST_PORT + 100 * number
         self.engines = [
-            stack.enter_context(_engine(folder / str(node), port + node, cluster=cluster)) for node in range(nodes)
+            stack.enter_context(_engine(folder / str(node), port + node, cluster=cluster)) for node in range(shops)
         ]
-        names = _make_cluster(port, nodes) if cluster else ["shop"]
-        hosts = ",".join(f"127.0.0.1:{port + node}" for node in range(nodes))
-        settings = {"REDIS_URL": f"{'redis+cluster' if cluster else 'redis'}://{hosts}", "DURABILITY": "none"}
+        names = _make_cluster(port, shops) if cluster else [f"shop{node}" for node in range(shops)]
+        hosts = [f"127.0.0.1:{port + node}" for node in range(shops)]
+        settings = {"DURABILITY": "none", "LOG_LEVEL": "error"}
         self.idle = (0.0, 0.0)
         """CPU time of the engines and of the workers per second, while nobody orders."""
         self.workers = []
         self.targets: list[list[str]] = []
         for worker in range(workers):
             own = names[worker::workers]
-            settings |= {"PORT": str(port + 50 + worker), "LOG_LEVEL": "error", "SHOPS": ",".join(own)}
+            url = f"redis+cluster://{','.join(hosts)}" if cluster else f"redis://{hosts[worker]}"
+            settings |= {"PORT": str(port + 50 + worker), "SHOPS": ",".join(own), "REDIS_URL": url}
             self.workers.append(stack.enter_context(_service(folder, settings)))
             self.targets.append([f"http://127.0.0.1:{port + 50 + worker}", *[f"/shops/{name}" for name in own]])
         for url, *prefixes in self.targets:
@@ -76,13 +79,14 @@ class Case:
             for prefix in prefixes:
                 for product in range(1, 101):
                     _post(f"{url}{prefix}/products", product)
+        self._turns = itertools.cycle([[url, prefix] for url, *prefixes in self.targets for prefix in prefixes])
 
-    def measure(self, seconds: int) -> Cost:
-        """Place orders for some seconds, and return what one costs."""
+    def measure(self, seconds: int, *, all_shops: bool = True) -> Cost:
+        """Place orders for some seconds, in all shops or in the next one, and return what one costs."""
         began_at, before = time.monotonic(), self.cpu()
         script = str(Path(__file__).with_name("cluster.lua"))
         clients = []
-        for url, *prefixes in self.targets:
+        for url, *prefixes in self.targets if all_shops else [next(self._turns)]:
             connections = f"-c{CONNECTIONS * len(prefixes)}"
             command = ["wrk", "-t1", connections, f"-d{seconds}s", "-s", script, url, "--", *prefixes]
             clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
@@ -90,7 +94,7 @@ class Case:
         lasted, after = time.monotonic() - began_at, self.cpu()
         placed, other = [sum(result[name] for result in results) for name in ("placed", "other")]
         if placed == 0 or other > 0.02 * placed:
-            return self.measure(seconds)  # 503 overloaded: other programs use the machine
+            return self.measure(seconds, all_shops=all_shops)  # 503 overloaded: other programs use the machine
         engines, worker = [
             (end - start - lasted * idle) / placed * 1e6
             for start, end, idle in zip(before, after, self.idle, strict=True)
@@ -168,6 +172,14 @@ def _post(url: str, product: int) -> None:
     urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}))
 
 
+class Row(NamedTuple):
+    """A row of the table: orders for all shops of a case at the same time, or for one after the other."""
+
+    name: str
+    case: Case
+    all_shops: bool
+
+
 def main() -> None:
     """Measure all cases in turn, print their medians, and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,35 +188,50 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         reference = Case(stack, 0, 1, 1, cluster=False)
-        cases = [Case(stack, 1 + number, shops, 1) for number, shops in enumerate(SHOPS)]
-        cases += [Case(stack, 11 + number, shops, shops) for number, shops in enumerate(SHOPS[1:])]
-        _measure_idle([reference, *cases])
-        pairs: list[list[tuple[Cost, Cost]]] = [[] for _ in cases]
+        shared = [Case(stack, 1 + number, shops, 1) for number, shops in enumerate(SHOPS)]
+        own = [Case(stack, 11 + number, shops, shops) for number, shops in enumerate(SHOPS[1:])]
+        apart = [Case(stack, 21 + number, shops, shops, cluster=False) for number, shops in enumerate(SHOPS[1:])]
+        rows = [
+            *[
+                Row(f"{shops} node{'s' * (shops > 1)}, 1 service", case, True)
+                for shops, case in zip(SHOPS, shared, strict=True)
+            ],
+            *[
+                Row(f"{shops} nodes, 1 service, in turn", case, False)
+                for shops, case in zip(SHOPS[1:], shared[1:], strict=True)
+            ],
+            *[Row(f"{shops} nodes, {shops} services", case, True) for shops, case in zip(SHOPS[1:], own, strict=True)],
+            *[
+                Row(f"{shops} nodes, {shops} services, in turn", case, False)
+                for shops, case in zip(SHOPS[1:], own, strict=True)
+            ],
+            *[Row(f"{shops} apart", case, True) for shops, case in zip(SHOPS[1:], apart, strict=True)],
+        ]
+        _measure_idle([reference, *shared, *own, *apart])
+        pairs: list[list[tuple[Cost, Cost]]] = [[] for _ in rows]
         for number in range(options.repeats):
-            for case, found in zip(cases, pairs, strict=True):
+            for row, found in zip(rows, pairs, strict=True):
                 if number % 2 == 0:
                     base = reference.measure(options.seconds)
-                    found.append((base, case.measure(options.seconds)))
+                    found.append((base, row.case.measure(options.seconds, all_shops=row.all_shops)))
                 else:
-                    cost = case.measure(options.seconds)
+                    cost = row.case.measure(options.seconds, all_shops=row.all_shops)
                     found.append((reference.measure(options.seconds), cost))
             newest = json.dumps([found[-1] for found in pairs])
             print(f"round {number + 1} of {options.repeats}: {newest}", file=sys.stderr)
-    names = [f"{shops} node{'s' * (shops > 1)}, 1 worker" for shops in SHOPS]
-    names += [f"{shops} nodes, {shops} workers" for shops in SHOPS[1:]]
     bases = [base for found in pairs for base, _ in found]
     medians = [_median(bases), *[_median([cost for _, cost in found]) for found in pairs]]
     print("| | engines | ratio | workers | ratio | ratio of the sum (middle half) | orders/s | idle engines, workers |")
     print("|---|---|---|---|---|---|---|---|")
     print(_row("one engine", medians[0], "1", "1", "1", reference))
-    for name, median, found, case in zip(names, medians[1:], pairs, cases, strict=True):
+    for row, median, found in zip(rows, medians[1:], pairs, strict=True):
         engines = statistics.median(cost.engines / base.engines for base, cost in found)
         worker = statistics.median(cost.worker / base.worker for base, cost in found)
         sums = [(cost.engines + cost.worker) / (base.engines + base.worker) for base, cost in found]
         low, middle, high = statistics.quantiles(sums, n=4)
         ratio = f"{middle:.2f} ({low:.2f} to {high:.2f})"
-        print(_row(name, median, f"{engines:.2f}", f"{worker:.2f}", ratio, case))
-    draw(["one engine", *names], medians)
+        print(_row(row.name, median, f"{engines:.2f}", f"{worker:.2f}", ratio, row.case))
+    draw(["one engine", *[row.name for row in rows]], medians)
 
 
 def _measure_idle(cases: Sequence[Case], seconds: float = 10) -> None:
@@ -229,12 +256,12 @@ def draw(names: Sequence[str], costs: Sequence[Cost]) -> None:
     """Draw the CPU time per order."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     workers = [cost.worker for cost in costs]
-    ticks = [name.replace(", ", "\n") for name in names]
-    axes.bar(ticks, workers, label="workers", color="#4477aa")
-    axes.bar(ticks, [cost.engines for cost in costs], bottom=workers, label="engines", color="#ee6677")
-    axes.set_ylabel("CPU time per order (µs)")
+    axes.barh(names, workers, label="workers", color="#4477aa")
+    axes.barh(names, [cost.engines for cost in costs], left=workers, label="engines", color="#ee6677")
+    axes.invert_yaxis()
+    axes.set_xlabel("CPU time per order (µs)")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)

@@ -106,10 +106,17 @@ class SharedEngineCommand(HoldfastCommand):
 
 
 def next_line(pipe: IO[str]) -> str:
-    """Return the next line of a pipe, or fail if none arrives in time. The pipe must not contain two lines at once."""
-    ready, _, _ = select.select([pipe], [], [], PATIENCE)
-    assert ready, f"no line within {PATIENCE} s"
-    return pipe.readline()
+    """Return the next line of a pipe, or fail if none arrives in time. At the end of the pipe, return an empty text."""
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([pipe], [], [], PATIENCE)
+        assert ready, f"no line within {PATIENCE} s"
+        # Not readline(): it would take the line after this one, too, and select() would not see that one any more.
+        byte = os.read(pipe.fileno(), 1)
+        if not byte:
+            break
+        line += byte
+    return line.decode()
 
 
 def assert_failed(result: subprocess.CompletedProcess[str], code: int, message: str) -> None:
