@@ -5,8 +5,8 @@ import inspect
 import time
 from collections.abc import Callable
 
-PATIENCE = 15.0
-"""Seconds after which waiting fails."""
+PATIENCE = 60.0
+"""Seconds after which waiting fails. A machine may be many times slower than the one where a test was written."""
 
 
 async def eventually(condition: Callable[[], object], description: str = "the condition") -> None:
