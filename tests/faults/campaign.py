@@ -51,7 +51,7 @@ async def run(
     history = History(folder / "history.jsonl")
     async with World(folder / "world", setup, workers, disk=disk, clocks=clocks) as world:
         async with Clients(world.service.port, history, seed=seed) as clients:
-            await eventually(lambda: clients.confirmed > 20, "the first operations")
+            await eventually(lambda: len(clients.placed) > 20, "the first orders")
             possible = [name for name in faults_for(world) if not only or name in only]
             for name in [*plan(possible, faults, rng), "kill_engine"]:
                 if not await _break(world, clients, name, rng, longest):
@@ -75,15 +75,18 @@ async def run(
 async def _break(world: World, clients: Clients, name: str, rng: random.Random, longest: float) -> bool:
     """Let one fault happen for a random time. Return whether the service is healthy again soon."""
     history = clients.history
-    world.target = rng.randrange(world.partitions)
+    await asyncio.to_thread(world.aim, rng.randrange(world.partitions))
     record = history.begin_fault(name)
     async with ALL[name](world, rng, record, history.now):
         await asyncio.sleep(rng.uniform(0.1, longest))
     record.undone = record.undone or history.now()
-    record.healthy = await world.seconds_until_healthy(lambda: clients.confirmed)
+    record.healthy = await world.seconds_until_healthy(clients.placed)
     history.end_fault(record)
+    if record.healthy > HEALTHY_SECONDS:
+        return False
+    await world.settle()
     await asyncio.sleep(rng.uniform(0, longest / 2))
-    return record.healthy <= HEALTHY_SECONDS
+    return True
 
 
 def _read_state(world: World) -> State:
@@ -124,7 +127,7 @@ def _read_state(world: World) -> State:
             },
             events=_merged([_entries(client, shop) for client, shop in places]),
             listed=listed,
-            reads_are_confirmed=world.setup != "replica",
+            reads_are_confirmed=not world.can_fail_over,
         )
         if [client.xrevrange(f"{{{shop}}}:events", count=1) for client, shop in places] == last:
             break
@@ -132,7 +135,7 @@ def _read_state(world: World) -> State:
     audit = HoldfastCommand(world.folder, HOLDFAST_REDIS_URL=url, HOLDFAST_PARTITIONS=str(world.partitions))("audit")
     state.audit = "" if audit.returncode == 0 else (audit.stdout + audit.stderr)[-2000:]
     # Where no confirmed write is lost, no reserved id is taken by another order.
-    marks = ["Traceback"] if world.setup == "replica" else ["Traceback", "order_ids_dropped"]
+    marks = ["Traceback"] if world.can_fail_over else ["Traceback", "order_ids_dropped"]
     state.log = [line for line in world.service.stderr.splitlines() if any(mark in line for mark in marks)]
     return state
 

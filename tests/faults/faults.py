@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
+from tests.faults.cluster_faults import CLUSTER
 from tests.faults.history import FaultRecord
 from tests.faults.world import World
 from tests.support.service_process import workers_of
@@ -238,9 +239,10 @@ async def closed_at_once(world: World, *_: object) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def freeze_replica(world: World, *_: object) -> AsyncIterator[None]:
-    world.engines[1].freeze()
+    replica = await asyncio.to_thread(lambda: world.replica)
+    replica.freeze()
     yield
-    world.engines[1].unfreeze()
+    replica.unfreeze()
 
 
 @asynccontextmanager
@@ -268,7 +270,8 @@ _NETWORK: Final[tuple[Fault, ...]] = (
 )
 _REPLICA: Final[tuple[Fault, ...]] = (freeze_replica, promote_replica, promote_late_replica)
 ALL: Final[dict[str, Fault]] = {
-    fault.__name__: fault for fault in (*_SEVERAL_WORKERS, *_EVERYWHERE, full_disk, step_clocks, *_NETWORK, *_REPLICA)
+    fault.__name__: fault
+    for fault in (*_SEVERAL_WORKERS, *_EVERYWHERE, full_disk, step_clocks, *_NETWORK, *_REPLICA, *CLUSTER)
 }
 
 
@@ -278,8 +281,10 @@ def faults_for(world: World) -> list[str]:
     found += _SEVERAL_WORKERS if world.workers > 1 else ()
     found += (full_disk,) if world.has_disk else ()
     found += (step_clocks,) if world.has_clocks else ()
-    found += () if world.is_embedded else _NETWORK
+    found += _NETWORK if world.setup in ("own", "replica") else ()
     found += _REPLICA if world.setup == "replica" else ()
+    if world.setup == "cluster":  # a node that is frozen for long is replaced: freeze_until_replaced
+        found = [fault for fault in found if fault is not freeze_engine] + [freeze_replica, *CLUSTER]
     if world.partitions > 1:  # the others go on, and confirm orders
         found = [fault for fault in found if fault not in (no_fsync, eviction)]
     return [fault.__name__ for fault in found]

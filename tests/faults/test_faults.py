@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
         ("own", 1, ("cut_before_reply", "cut_during_write", "late_commands", "flush_scripts")),
         ("embedded", 3, ("kill_worker", "freeze_engine", "no_memory")),
         ("partitions", 2, ("kill_worker", "freeze_engine", "kill_clients")),
+        ("cluster", 2, ("fail_over", "move_slot")),
     ],
 )
 async def test_nothing_is_lost_or_done_twice_under_faults(

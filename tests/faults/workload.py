@@ -42,8 +42,8 @@ class Clients:
 
     def __init__(self, port: int, history: History, *, seed: int, count: int = 12) -> None:
         self.history = history
-        self.confirmed = 0
-        """How many operations were answered with 2xx."""
+        self.placed: list[int] = []
+        """The ids of the orders that were confirmed, in the sequence of the answers."""
         self._url = f"http://127.0.0.1:{port}"
         self._seed = seed
         self._count = count
@@ -96,6 +96,7 @@ class Clients:
         if operation.done:
             pool = self._pending if "status" in body else self._completed
             order = operation.done.answer
+            self.placed.append(order["id"])
             pool.append(order["id"])
             self._lines[order["id"]] = order["products"]
         if operation.key and operation.outcome in ("done", "refused"):
@@ -174,7 +175,6 @@ class Clients:
             if not self._may_repeat:
                 break
             await asyncio.sleep(0.05)
-        self.confirmed += operation.done is not None
         return operation
 
     async def _attempt(self, operation: Operation, patience: float) -> Attempt:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,6 +20,7 @@ from service.engine.data_dir import running_engine
 from service.partition_url import partition_url
 from service.storage import keys
 from tests import support
+from tests.support.cluster import ClusterNode, EngineCluster
 from tests.support.command_line import PYTHONPATH
 from tests.support.network import Network
 from tests.support.processes import kill_processes_in, processes_in, wait_for_no_processes_in
@@ -27,10 +28,11 @@ from tests.support.replicas import ReplicatedEngine
 from tests.support.service_process import ServiceProcess, workers_of
 from tests.support.waiting import wait_until
 
-Setup = Literal["embedded", "partitions", "own", "replica"]
+Setup = Literal["embedded", "partitions", "own", "replica", "cluster"]
 """`embedded`: the embedded engine. `partitions`: a shop with PARTITIONS, and an embedded engine for each. `own`: a
 Redis of its own, behind a network that can fail. `replica`: the same with a replica that confirms each change, and can
-take the place of the primary."""
+take the place of the primary. `cluster`: a shop with PARTITIONS in a Redis Cluster of three primaries. Each has a
+replica that confirms each change, and takes its place when it fails."""
 
 PARTITIONS: Final = 4
 
@@ -38,16 +40,11 @@ REDIS_TIMEOUT: Final = 0.5
 HEALTHY_SECONDS: Final = 15.0
 """In this time after a fault, all workers must work again. Most of it is for a busy machine."""
 DISK_MEGABYTES: Final = 128
-_ENGINE_OPTIONS: Final = (
-    "--appendonly",
-    "yes",
-    "--appendfsync",
-    "always",
-    "--save",
-    "",
-    "--repl-diskless-sync-delay",
-    "0",
-)
+NODE_TIMEOUT_MS: Final = 1000
+"""After so long without an answer, the other nodes of the cluster give a node up, and its replica takes its place."""
+
+_ALWAYS: Final = ("--appendonly", "yes", "--appendfsync", "always")
+_ENGINE_OPTIONS: Final = (*_ALWAYS, "--save", "", "--repl-diskless-sync-delay", "0")
 _FAKETIME: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
@@ -60,14 +57,17 @@ class World:
         self.setup = setup
         self.workers = workers
         self.missing: dict[str, str] = {}
-        self.partitions = PARTITIONS if setup == "partitions" else 1
+        self.partitions = PARTITIONS if setup in ("partitions", "cluster") else 1
         self.target = 0
         """The partition whose engine has the next fault."""
         self.is_embedded = setup in ("embedded", "partitions")
+        self.can_fail_over = setup in ("replica", "cluster")
         self.clock_file = folder / "clock"
         self.has_clocks, self.has_disk = clocks, disk
         self.network = Network("redis://127.0.0.1:1")
-        self.engines: list[ReplicatedEngine] = []
+        self.engines: Sequence[ReplicatedEngine] = ()
+        self.cluster: EngineCluster | None = None
+        self._node: ClusterNode | None = None
         self._restarts = 0
 
     async def __aenter__(self) -> "World":
@@ -78,22 +78,34 @@ class World:
         if self.has_disk:
             self._mount()
         try:
-            if not self.is_embedded:
-                for number in range(2 if self.setup == "replica" else 1):
-                    engine = await asyncio.to_thread(
-                        ReplicatedEngine, self.folder / f"redis{number}", *_ENGINE_OPTIONS, prefix=self._clock_prefix()
-                    )
-                    self.engines.append(engine)
-                self.network.engine_url = f"redis://127.0.0.1:{self.primary.port}"
-                await self.network.open()
-                if self.setup == "replica":
-                    self.engines[1].replies("REPLICAOF", "127.0.0.1", self.primary.port)
-                    await self.wait(lambda: self.primary.replicas_follow(1), "the replica")
+            if self.setup == "cluster":
+                await asyncio.to_thread(self._start_cluster)
+            elif not self.is_embedded:
+                await self._start_engines()
             await asyncio.to_thread(self._start_service, None)
         except BaseException:
             await self.__aexit__()
             raise
         return self
+
+    async def _start_engines(self) -> None:
+        for number in range(2 if self.setup == "replica" else 1):
+            engine = await asyncio.to_thread(
+                ReplicatedEngine, self.folder / f"redis{number}", *_ENGINE_OPTIONS, prefix=self._clock_prefix()
+            )
+            self.engines = [*self.engines, engine]
+        self.network.engine_url = f"redis://127.0.0.1:{self.primary.port}"
+        await self.network.open()
+        if self.setup == "replica":
+            self.engines[1].replies("REPLICAOF", "127.0.0.1", self.primary.port)
+            await self.wait(lambda: self.primary.replicas_follow(1), "the replica")
+
+    def _start_cluster(self) -> None:
+        self.cluster = EngineCluster(
+            self.folder / "cluster", primaries=3, replicas=1, timeout_ms=NODE_TIMEOUT_MS, options=_ALWAYS
+        )
+        self.engines = self.cluster.nodes
+        self.aim(0)
 
     async def __aexit__(self, *_: object) -> None:
         await self.network.__aexit__()
@@ -132,8 +144,8 @@ class World:
         settings: dict[str, Any] = {"redis_timeout": REDIS_TIMEOUT, "log_format": "json", "workers": self.workers}
         settings["partitions"] = self.partitions
         if not self.is_embedded:
-            settings["redis_url"] = self.network.url
-        if self.setup == "replica":
+            settings["redis_url"] = self.network.url if self.cluster is None else self.cluster.url
+        if self.can_fail_over:
             settings["wait_replicas"] = 1
         command = (*self._clock_prefix(), sys.executable, "-m", "service") if self.has_clocks else None
         self.service = ServiceProcess(self.folder, command, port, **settings)
@@ -156,9 +168,22 @@ class World:
         of_engines = {pid for engine in self.engines for pid in processes_in(engine.folder)}
         return [pid for pid in processes_in(self.folder) if pid not in of_engines]
 
+    def aim(self, partition: int) -> None:
+        """Let the next fault happen to the engine of this partition: in a cluster, to the node that has it now."""
+        self.target = partition
+        if self.cluster is not None:
+            self._node = self.cluster.owner(self.shops()[partition])
+
     @property
     def primary(self) -> ReplicatedEngine:
-        return self.engines[0]
+        return self._node or self.engines[0]
+
+    @property
+    def replica(self) -> ReplicatedEngine:
+        """The replica of `primary`."""
+        if self.cluster is None or self._node is None:
+            return self.engines[1]
+        return self.cluster.replica_of(self._node)
 
     @property
     def engine_pid(self) -> int:
@@ -176,13 +201,18 @@ class World:
 
     @property
     def engine_url(self) -> str:
-        """The URL of the engine, without the network. With partitions, it has a `{partition}`."""
+        """The URL of the engine, without the network. With an engine for each partition, it has a `{partition}`."""
+        if self.cluster is not None:
+            return self.cluster.url
         if self.engines:
             return f"redis://127.0.0.1:{self.primary.port}"
         return running_engine(self.service.data_dir) or "unix://none"
 
     def client(self, partition: int | None = None) -> "Redis":
         """Return a client of the engine, with partitions: of this one, or of `target`."""
+        if self.cluster is not None:
+            node = self.primary if partition is None else self.cluster.owner(self.shops()[partition])
+            return node.client(5)
         url = partition_url(self.engine_url, self.target if partition is None else partition)
         return Redis.from_url(url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
@@ -199,13 +229,13 @@ class World:
         """Kill the engine. The service starts the embedded one again, this method any other."""
         pid = await asyncio.to_thread(lambda: self.engine_pid)
         if self.engines:
-            await self._kill(self.primary)
+            await self.kill(self.primary)
             await asyncio.to_thread(self.primary.start)
         else:
             os.kill(pid, signal.SIGKILL)
             await self.wait(lambda: pid not in processes_in(self._engine_dir), "the end of the engine")
 
-    async def _kill(self, engine: ReplicatedEngine) -> None:
+    async def kill(self, engine: ReplicatedEngine) -> None:
         """Kill an engine, and wait until its child has ended, too, which rewrites the file: it keeps the port open."""
         await asyncio.to_thread(engine.kill)
         await asyncio.to_thread(wait_for_no_processes_in, engine.folder)
@@ -213,9 +243,9 @@ class World:
     async def promote(self) -> None:
         """Kill the primary, let the replica take its place, and make the old one its replica."""
         old, new = self.engines
-        await self._kill(old)
+        await self.kill(old)
         new.replies("REPLICAOF", "NO", "ONE")
-        self.engines.reverse()
+        self.engines = [new, old]
         self.network.engine_url = f"redis://127.0.0.1:{new.port}"
         self.network.cut()
         await asyncio.to_thread(old.start)
@@ -227,17 +257,25 @@ class World:
             return ["shop"]
         return [keys.partition("shop", number) for number in range(self.partitions)]
 
+    async def settle(self) -> None:
+        """Wait until the next fault may happen: until each node of the cluster has a replica that follows."""
+        if self.cluster is not None:
+            await self.wait(self.cluster.is_settled, "the cluster")
+
     async def wait(self, condition: Callable[[], object], description: str) -> None:
         """Wait for a condition in another thread, because the network is in this one."""
         await asyncio.to_thread(wait_until, condition, description)
 
-    async def seconds_until_healthy(self, confirmed: Callable[[], int]) -> float:
-        """Wait until all workers are ready, and operations are confirmed. Return how long that took."""
-        began, before, ready = time.monotonic(), confirmed(), 0
+    async def seconds_until_healthy(self, placed: Sequence[int]) -> float:
+        """Wait until all workers are ready, and orders are confirmed in each partition. Return how long that took.
+
+        `placed`: the ids of confirmed orders, to which clients append.
+        """
+        began, before, ready = time.monotonic(), len(placed), 0
         async with AsyncClient(
             base_url=f"http://127.0.0.1:{self.service.port}", timeout=2, limits=Limits(max_keepalive_connections=0)
         ) as client:
-            while ready < 3 * self.workers or confirmed() == before:
+            while ready < 3 * self.workers or len({id_ % self.partitions for id_ in placed[before:]}) < self.partitions:
                 try:
                     ready = ready + 1 if (await client.get("/readyz")).status_code == 200 else 0
                 except HTTPError:

@@ -87,6 +87,18 @@ class EngineCluster:
         following = sum(isinstance(link, dict) and link.get("master_link_status") == "up" for link in links)
         return bool(following == replicas)
 
+    def is_settled(self) -> bool:
+        """Return whether all nodes take commands, agree where the slots are, and each primary has all its replicas."""
+        if not self.is_complete() or len({tuple(sorted(self.slots(node))) for node in self.nodes}) > 1:
+            return False
+        primaries = [node for node in self.nodes if node.role() == "master"]
+        replicas = len(self.nodes) // len(primaries) - 1
+        return all(primary.replicas_follow(replicas) for primary in primaries)
+
+    def replica_of(self, primary: ClusterNode) -> ClusterNode:
+        """Return the first replica of a primary."""
+        return next(node for node in self.nodes if node.primary_id() == primary.id)
+
     def owner(self, shop: str) -> ClusterNode:
         """Return the primary with the slot of a shop, as most nodes see it."""
         slot = slot_of(shop)
@@ -141,12 +153,14 @@ class Shard:
         return None
 
 
-def move_key_by_key(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+def move_key_by_key(
+    cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode, keys_at_once: int = 1
+) -> None:
     """Move a slot as all versions can: meanwhile, some of its keys are at one node and some at the other."""
     with source.client() as giving, target.client() as taking:
         taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
-        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
             giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
     for node in (target, source, *cluster.nodes):
         with node.client() as client:
