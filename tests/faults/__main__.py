@@ -19,7 +19,7 @@ CASES: Final[tuple[tuple[Setup, int], ...]] = (
     ("own", 1),
     ("own", 3),
     ("replica", 3),
-    ("cluster", 3),
+    ("cluster", 2),
 )
 
 

@@ -70,7 +70,7 @@ async def freeze_until_replaced(world: World, *_: object) -> AsyncIterator[None]
 @asynccontextmanager
 async def planned_failover(world: World, *_: object) -> AsyncIterator[None]:
     """Let a node hand its slots over to its replica, as before maintenance."""
-    _, new = await _nodes(world)
+    _primary, new = await _nodes(world)
     assert new.replies("CLUSTER", "FAILOVER") == "OK"
     await _wait_until_primary(world, new)
     yield
@@ -79,7 +79,7 @@ async def planned_failover(world: World, *_: object) -> AsyncIterator[None]:
 @asynccontextmanager
 async def kill_replica(world: World, *_: object) -> AsyncIterator[None]:
     """Kill a replica: until it is back, its primary cannot confirm anything."""
-    _, replica = await _nodes(world)
+    _primary, replica = await _nodes(world)
     await world.kill(replica)
     yield
     await asyncio.to_thread(replica.start)

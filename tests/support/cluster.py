@@ -162,7 +162,7 @@ def move_key_by_key(
         giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
         while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, keys_at_once):
             giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-    for node in (target, source, *cluster.nodes):
+    for node in (target, source, *[node for node in cluster.nodes if node.role() == "master"]):
         with node.client() as client:
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
