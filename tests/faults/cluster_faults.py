@@ -2,18 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.storage.cluster_topology import slot_of
 from tests.faults.world import NODE_TIMEOUT_MS, World
-from tests.support.cluster import ClusterNode, EngineCluster, move_at_once, move_key_by_key
+from tests.support.cluster import ClusterNode, EngineCluster, begin_move, move_at_once, move_key_by_key
 from tests.support.replicas import ReplicatedEngine
 
 _KEYS_AT_ONCE: Final = 100
 """So many keys move at a time, because each time waits for the disk."""
+
+_MOVE_SECONDS: Final = 0.2
+"""About so long a partition of the campaign is on its way to another node."""
 
 
 async def _nodes(world: World) -> tuple[ReplicatedEngine, ReplicatedEngine]:
@@ -85,36 +87,52 @@ async def kill_replica(world: World, *_: object) -> AsyncIterator[None]:
     await asyncio.to_thread(replica.start)
 
 
-async def _move(
-    world: World, rng: random.Random, move: Callable[[EngineCluster, int, ClusterNode, ClusterNode], None]
-) -> None:
-    """Move the slot of the partition to another node."""
+class _Move(NamedTuple):
+    """A partition that is to move to another node."""
 
-    def run() -> None:
-        cluster, shop = world.cluster, world.shops()[world.target]
-        assert cluster is not None
-        source = cluster.owner(shop)
-        others = [node for node in cluster.nodes if node is not source and node.role() == "master"]
-        move(cluster, slot_of(shop), source, rng.choice(others))
+    cluster: EngineCluster
+    slot: int
+    source: ClusterNode
+    target: ClusterNode
 
-    await asyncio.to_thread(run)
+
+def _next_move(world: World, rng: random.Random) -> _Move:
+    cluster, shop = world.cluster, world.shops()[world.target]
+    assert cluster is not None
+    source = cluster.owner(shop)
+    others = [node for node in cluster.nodes if node is not source and node.role() == "master"]
+    return _Move(cluster, slot_of(shop), source, rng.choice(others))
 
 
 @asynccontextmanager
 async def move_slot(world: World, rng: random.Random, *_: object) -> AsyncIterator[None]:
     """Move a partition to another node, as Valkey 9 can."""
-    await _move(world, rng, move_at_once)
+    await asyncio.to_thread(lambda: move_at_once(*_next_move(world, rng)))
     yield
 
 
 @asynccontextmanager
 async def move_slot_key_by_key(world: World, rng: random.Random, *_: object) -> AsyncIterator[None]:
     """Move a partition to another node, as all versions can."""
-    await _move(world, rng, partial(move_key_by_key, keys_at_once=_KEYS_AT_ONCE))
+    await asyncio.to_thread(lambda: move_key_by_key(*_next_move(world, rng), keys_at_once=_KEYS_AT_ONCE))
     yield
+
+
+@asynccontextmanager
+async def fail_over_while_slot_moves(world: World, rng: random.Random, *_: object) -> AsyncIterator[None]:
+    """Kill a node while a partition moves from it to another node. Whether the move succeeds is left to chance."""
+
+    def begin() -> None:
+        _cluster, slot, source, target = _next_move(world, rng)
+        begin_move(slot, source, target)
+
+    await asyncio.to_thread(begin)
+    await asyncio.sleep(rng.uniform(0, _MOVE_SECONDS))
+    async with fail_over(world):
+        yield
 
 
 CLUSTER: Final = (
     *(freeze_briefly, fail_over, fail_over_to_late_replica, freeze_until_replaced, planned_failover, kill_replica),
-    *(move_slot, move_slot_key_by_key),
+    *(move_slot, move_slot_key_by_key, fail_over_while_slot_moves),
 )

@@ -167,10 +167,16 @@ def move_key_by_key(
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
 
-def move_at_once(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-    """Move a slot as Valkey 9 can: all of its keys change their node at one moment."""
+def begin_move(slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    """Begin a move as Valkey 9 can, and do not wait for its end."""
     with source.client() as client:
         client.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+
+
+def move_at_once(cluster: EngineCluster, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    """Move a slot as Valkey 9 can: all of its keys change their node at one moment."""
+    begin_move(slot, source, target)
+    with source.client() as client:
         states = ""
         while "success" not in states:
             states = str(client.execute_command("CLUSTER", "GETSLOTMIGRATIONS")[0])
