@@ -41,7 +41,7 @@ failover: .venv/dev ## Kill, freeze and cut off primaries with replicas and sent
 	.venv/bin/python -m tests.failover
 
 .PHONY: faults
-faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (14 minutes)
+faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk and clocks under load, and compare all answers with the data (15 minutes)
 	.venv/bin/python -m tests.faults
 
 .PHONY: mutants
