@@ -155,14 +155,18 @@ while i <= #removed do
   local first, last = tonumber(removed[i].id), tonumber(removed[i].id)
   while removed[i + 1] and tonumber(removed[i + 1].id) == last + id_step do i, last = i + 1, last + id_step end
   i = i + 1
+  local joined = {}
   for _, beside in ipairs({first - id_step, last + id_step}) do
     local text = string.format('%.0f', beside)
     local range = redis.call('ZRANGEBYSCORE', archived_key, text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if range[1] and tonumber(range[1]) <= beside then
-      redis.call('ZREM', archived_key, range[1])
+      joined[#joined + 1] = range[1]
       first, last = math.min(first, tonumber(range[1])), math.max(last, tonumber(range[2]))
     end
   end
-  redis.call('ZADD', archived_key, string.format('%.0f', last), string.format('%.0f', first))
+  -- ZADD comes before ZREM: while a slot moves key by key, a key that is empty for a moment belongs to the other node.
+  local range = string.format('%.0f', first)
+  redis.call('ZADD', archived_key, string.format('%.0f', last), range)
+  for _, old in ipairs(joined) do if old ~= range then redis.call('ZREM', archived_key, old) end end
 end
 return {'removed', unpack(words)}

@@ -20,7 +20,8 @@ assert(#ARGV - fixed_args == 4 * (#KEYS - fixed_keys), 'each line needs four num
 
 -- Decide. An id is never given out twice, not even if a failover set `sent` back: it is not below the time in us.
 local old = redis.call('ZRANGEBYSCORE', outgoing_key, '-inf', settled)
-local waiting = redis.call('ZCARD', outgoing_key) - #old
+local reply = {'outgoing', unpack(redis.call('ZRANGEBYSCORE', outgoing_key, '(' .. settled, '+inf'))}
+local waiting = #reply - 1
 local seconds, microseconds = unpack(redis.call('TIME'))
 local now_ms = seconds * 1000 + math.floor(microseconds / 1000)
 local id = math.max(
@@ -39,7 +40,8 @@ if waiting < tonumber(max_on_their_way) then
     local is_claimed = claimed_until and tonumber(claimed_until) > now_ms and tonumber(claimed_by) < tonumber(to)
     if units > 0 and not is_claimed then
       last_id = string.format('%.0f', id)
-      transfers[#transfers + 1], transfers[#transfers + 2] = last_id, string.format('%s %s %.0f', last_id, product_id, units)
+      reply[#reply + 1] = string.format('%s %s %.0f', last_id, product_id, units)
+      transfers[#transfers + 1], transfers[#transfers + 2] = last_id, reply[#reply]
       changes[i] = {string.format('%.0f', stock - units), string.format('%.0f', tonumber(received) - units),
         string.format('%.0f', tonumber(moved or 0) - units)}
       id = id + 1
@@ -47,8 +49,8 @@ if waiting < tonumber(max_on_their_way) then
   end
 end
 
--- Write. Nothing below can fail: the types of all Redis keys are known.
-if #old > 0 then redis.call('ZREM', outgoing_key, unpack(old)) end
+-- Write. Nothing below can fail: the types of all Redis keys are known. ZREM comes last: it may leave nothing of its key,
+-- and while a slot moves key by key, a key that does not exist belongs to the other node, for the same script, too.
 if last_id then
   redis.call('HSET', sent_key, to, last_id)
   redis.call('ZADD', outgoing_key, unpack(transfers))
@@ -56,4 +58,5 @@ end
 for i, change in pairs(changes) do
   redis.call('HSET', KEYS[fixed_keys + i], 'stock', change[1], 'received', change[2], 'moved', change[3])
 end
-return {'outgoing', unpack(redis.call('ZRANGEBYSCORE', outgoing_key, '-inf', '+inf'))}
+if #old > 0 then redis.call('ZREM', outgoing_key, unpack(old)) end
+return reply

@@ -39,8 +39,6 @@ PARTITIONS: Final = 4
 REDIS_TIMEOUT: Final = 0.5
 HEALTHY_SECONDS: Final = 15.0
 """In this time after a fault, all workers must work again. Most of it is for a busy machine."""
-_PATIENCE_SECONDS: Final = 60.0
-"""How long to wait for processes of a busy machine. Only what happens after a fault must be faster."""
 DISK_MEGABYTES: Final = 128
 NODE_TIMEOUT_MS: Final = 1000
 """After so long without an answer, the other nodes of the cluster give a node up, and its replica takes its place."""
@@ -151,9 +149,9 @@ class World:
             settings["wait_replicas"] = 1
         command = (*self._clock_prefix(), sys.executable, "-m", "service") if self.has_clocks else None
         self.service = ServiceProcess(self.folder, command, port, **settings)
-        self.service.wait_until_ready(_PATIENCE_SECONDS)
+        self.service.wait_until_ready()
         if self.workers > 1:
-            wait_until(lambda: len(workers_of(self.service)) == self.workers, "all workers", _PATIENCE_SECONDS)
+            wait_until(lambda: len(workers_of(self.service)) == self.workers, "all workers")
 
     async def restart_service(self, signum: signal.Signals) -> None:
         """End all processes of the service, and start it again on the same port."""
@@ -267,7 +265,7 @@ class World:
 
     async def wait(self, condition: Callable[[], object], description: str) -> None:
         """Wait for a condition in another thread, because the network is in this one."""
-        await asyncio.to_thread(wait_until, condition, description, _PATIENCE_SECONDS)
+        await asyncio.to_thread(wait_until, condition, description)
 
     async def seconds_until_healthy(self, placed: Sequence[int]) -> float:
         """Wait until all workers are ready, and orders are confirmed in each partition. Return how long that took.

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from service.domain.errors.refusals import OrderArchived
 from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable, UnsupportedRedis
 from service.ops.audit import audit
 from service.settings import Settings
+from service.storage import keys
 from service.storage.cluster_topology import slot_of
 from service.storage.opening import open_stores
-from service.storage.partitioned import AnyStore
+from service.storage.partitioned import AnyStore, PartitionedStore
+from service.storage.transfers import Wish
 from tests.support.cluster import ClusterNode, EngineCluster, engine_cluster, move_at_once, move_key_by_key
 from tests.support.processes import free_port
 from tests.support.replicas import ReplicatedEngine
@@ -173,6 +176,54 @@ async def test_keys_that_have_moved_ahead_of_their_slot_are_used_where_they_are(
             await asyncio.to_thread(move_key_by_key, cluster, slot, first, second)
         await order(store)
         await asyncio.to_thread(move_key_by_key, cluster, slot, second, first)
+
+
+@contextmanager
+def leaving(cluster: EngineCluster, shop: str) -> Iterator[None]:
+    """Let a slot be on its way to another node. All of its keys are still at the old one, which lets scripts use them.
+
+    A key that does not exist belongs to the new node, also if a script that is running has just removed it.
+    """
+    slot, source = slot_of(shop), cluster.owner(shop)
+    target = next(node for node in cluster.nodes if node is not source)
+    assert target.replies("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id) == "OK"
+    assert source.replies("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id) == "OK"
+    try:
+        yield
+    finally:
+        for node in (source, target):
+            assert node.replies("CLUSTER", "SETSLOT", slot, "STABLE") == "OK"
+
+
+@pytest.mark.parametrize("need", [0, 3])
+async def test_units_can_be_given_when_all_given_before_have_arrived_and_the_slot_is_leaving(
+    cluster: EngineCluster, need: int
+) -> None:
+    async with opened(cluster, partitions=2) as (shop, store):
+        assert isinstance(store, PartitionedStore)
+        source, other = store.all.exchange.partitions
+        wishes = [Wish(product_id=1, need=need, wish=0, keep=0)]
+        [transfer] = await source.give(1, "0", [Wish(product_id=1, need=5, wish=0, keep=0)])
+        settled = await other.take(0, [transfer])
+        with leaving(cluster, keys.partition(shop, 0)):
+            transfers = await source.give(1, settled, wishes)
+        assert [transfer.units for transfer in transfers] == [need] * bool(need)
+        await store.deliver()
+        assert sum([(await partition.units([1]))[0].moved for partition in (source, other)]) == 0
+
+
+async def test_the_ids_of_archived_orders_are_kept_when_the_slot_is_leaving(cluster: EngineCluster) -> None:
+    async with opened(cluster) as (shop, store):
+        ids = [await order(store), await order(store)]
+        first, second = await store.archive.read(ids)
+        assert first is not None
+        assert second is not None
+        assert await store.archive.remove([first], 0) == ["removed"]
+        with leaving(cluster, shop):
+            assert await store.archive.remove([second], 0) == ["removed"]
+        for order_id in ids:
+            with pytest.raises(OrderArchived):
+                await store.orders.get(order_id)
 
 
 async def test_a_move_that_only_the_old_node_knows_is_not_followed_in_a_loop(cluster: EngineCluster) -> None:

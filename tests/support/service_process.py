@@ -24,7 +24,7 @@ from tests.support.command_line import PYTHONPATH
 from tests.support.preloaded import PreloadedProcess
 from tests.support.processes import free_port, processes_in
 from tests.support.shop import mug
-from tests.support.waiting import PATIENCE, eventually, wait_until
+from tests.support.waiting import eventually, wait_until
 
 HOLDFAST = (str(Path(sys.executable).with_name("holdfast")),)
 
@@ -75,8 +75,8 @@ class ServiceProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, patience: float = PATIENCE) -> None:
-        wait_until(lambda: self.runs_and_answers("/readyz"), "/readyz", patience)
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: self.runs_and_answers("/readyz"), "/readyz")
 
     def wait_until_alive(self) -> None:
         wait_until(lambda: self.runs_and_answers("/livez"), "/livez")

@@ -22,9 +22,9 @@ async def eventually(condition: Callable[[], object], description: str = "the co
         await asyncio.sleep(0.005)
 
 
-def wait_until(condition: Callable[[], object], description: str = "the condition", patience: float = PATIENCE) -> None:
-    """Block until `condition()` is true. Fail after `patience` seconds."""
-    give_up = time.monotonic() + patience
+def wait_until(condition: Callable[[], object], description: str = "the condition") -> None:
+    """Block until `condition()` is true."""
+    give_up = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < give_up, f"waited {patience} s for {description}"
+        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {description}"
         time.sleep(0.02)
