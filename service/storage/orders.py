@@ -97,8 +97,7 @@ class Orders:
             other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer, by))
             fingerprint = order_fingerprint(new, quantities)
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
-            options += ("refusal_ms", self._refusal_ms, "short_refusal_ms", SHORT_REFUSAL_MS)
-            options += ("refusals_max", client.refusals_max)
+            options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")
         order_id, attempt = 0, 0
         deadline = None if self._partition is None else self._partition.deadline()
         while True:

@@ -127,7 +127,7 @@ async def run_place_order(
     }
     if key:
         options |= {"idempotency_key": key, "fingerprint": fingerprint}
-        options |= {"refusal_ms": refusal_ms, "short_refusal_ms": 1000, "refusals_max": refusals_max}
+        options["refusal_limits"] = f"{refusal_ms} 1000 {refusals_max}"
     args = place_order_args(
         order_id=order_id,
         events_max=events_max,

@@ -152,7 +152,7 @@ def _place(request: Place) -> _Run:
     names += [keys.refusals(SHOP), _key(request.key)]
     options = ["hold_ms", 1000] if request.is_pending else []
     options += ["idempotency_key", f"k-{request.key}", "fingerprint", f"f{request.key}"]
-    options += ["refusal_ms", 0, "short_refusal_ms", 0, "refusals_max", 0]
+    options += ["refusal_limits", "0 0 0"]
     args = [order_id, _MAX_EVENTS, len(options), *options]
     return "place_order", names, args + [n for product, units in request.lines for n in (product + _FIRST_ID, units)]
 
