@@ -32,6 +32,7 @@ from service.engine.data_dir import (
 )
 from service.engine.data_files import partition_dir
 from service.engine.engine_files import EngineFiles
+from service.engine.quiet_rewrites import BUSY_MB, QuietRewrites
 from service.partition_url import partition_url
 from service.settings import Durability
 
@@ -152,6 +153,7 @@ class _Engine:
             *("--port", "0", "--unixsocket", place.socket_path, "--unixsocketperm", "700"),
             *("--dir", place.data_dir, "--logfile", self._log_file, "--daemonize", "no"),
             *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),
+            *("--auto-aof-rewrite-min-size", f"{BUSY_MB}mb"),
             *("--save", "", "--dbfilename", "backup.rdb", "--maxmemory-policy", "noeviction"),
             *("--latency-monitor-threshold", "10"),  # in ms: slower writes of the file are shown by /metrics
         ]
@@ -189,6 +191,7 @@ class _Engine:
     def watch(self) -> None:
         """Begin to watch the engine and its files, which must be in place."""
         self._files = EngineFiles(self._place.data_dir, self._place.socket_path)
+        self._rewrites = QuietRewrites(self._place.socket_path)
         self._supervisor.start()
 
     def end_watch(self) -> None:
@@ -219,6 +222,7 @@ class _Engine:
                 log.error("engine_socket_missing", path=path, then="the engine is started again")
                 _stop(self.process)
             else:
+                self._rewrites.look()
                 continue
             is_missing = False
             self._files.forget_socket()
