@@ -8,10 +8,10 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from service.engine.commands import Commands
 from service.engine.data_dir import EngineError, socket_path
 from service.engine.data_files import FILES_DIR, sync
 
@@ -38,7 +38,7 @@ def take_snapshot(url: str, data_dir: Path, file: Path, progress: Callable[[int]
         try:
             connection.connect(str(socket_path(url)))
             with connection.makefile("rb") as replies:
-                commands = _Commands(connection, replies)
+                commands = Commands(connection, replies)
                 snapshot = _save(commands, progress)
                 # A later snapshot overwrites what a killed command has left there.
                 written = data_dir / commands.send("CONFIG GET dbfilename").split("\n")[1]
@@ -73,35 +73,9 @@ def make_data(snapshot: Path, data_dir: Path, *, for_a_moment: bool = False) -> 
     (files_dir / "appendonly.aof.manifest").write_text(f"file {base.name} seq 1 type b\n")
 
 
-class _Commands:
-    """Sends commands to the engine, and reads its replies. redis-py is not needed for four commands."""
-
-    def __init__(self, connection: socket.socket, replies: BufferedIOBase) -> None:
-        self._connection = connection
-        self._replies = replies
-
-    def send(self, command: str) -> str:
-        """Return the reply to a command, a list as lines. Raise EngineError if it is an error, OSError and EOFError."""
-        self._connection.sendall(f"{command}\r\n".encode())
-        return self._read()
-
-    def _read(self) -> str:
-        line = self._replies.readline().decode().rstrip("\r\n")
-        if not line:
-            raise EOFError("the connection was closed")
-        kind, text = line[0], line[1:]
-        if kind == "-":
-            raise EngineError(f"the engine refused a command: {text}")
-        if kind == "$":
-            return self._replies.read(int(text) + 2)[:-2].decode()
-        if kind == "*":
-            return "\n".join(self._read() for _ in range(int(text)))
-        return text
-
-
-def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
+def _save(commands: Commands, progress: Callable[[int], object]) -> Snapshot:
     """Let the engine write the file, and wait until it is done."""
-    facts = _facts(commands, "server")
+    facts = commands.facts("server")
     engine = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts['redis_version']}"
     seconds, microseconds = commands.send("TIME").split("\n")
     while True:
@@ -114,7 +88,7 @@ def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
                 raise
         time.sleep(_POLL_SECONDS)
     saved = 0
-    while (facts := _facts(commands, "persistence")).get("rdb_bgsave_in_progress") == "1":
+    while (facts := commands.facts("persistence")).get("rdb_bgsave_in_progress") == "1":
         keys = int(facts.get("current_save_keys_processed", "0"))
         progress(keys - saved)
         saved = keys
@@ -124,8 +98,3 @@ def _save(commands: _Commands, progress: Callable[[int], object]) -> Snapshot:
             "the engine could not write a snapshot: is the disk of the data directory full? See engine.log"
         )
     return Snapshot(int(seconds) * 1000 + int(microseconds) // 1000, engine)
-
-
-def _facts(commands: _Commands, section: str) -> dict[str, str]:
-    lines = commands.send(f"INFO {section}").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
