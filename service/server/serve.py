@@ -98,8 +98,15 @@ def serve(settings: Settings) -> None:
             if settings.wait_replicas:
                 raise CannotStart(NO_REPLICAS)
             try:
-                engines = run_engines(settings.data_dir, settings.partitions, settings.durability, stop.is_requested)
-                url = stack.enter_context(engines)
+                url = stack.enter_context(
+                    run_engines(
+                        settings.data_dir,
+                        settings.partitions,
+                        settings.durability,
+                        stop.is_requested,
+                        settings.engine_allocator,
+                    )
+                )
             except EngineError as error:
                 raise CannotStart(str(error)) from None
             except EngineStopped:

@@ -75,20 +75,31 @@ class Orders:
         metrics = client.metrics
         shop, customer, reference = client.shop, new.customer, new.reference
         quantities = new.quantities()
-        other_keys = [
-            keys.events(shop),
-            keys.holds(shop),
-            keys.pending(shop),
-            *[keys.product(shop, product_id) for product_id in quantities],
-        ]
+        other_keys = [keys.events(shop), *[keys.product(shop, product_id) for product_id in quantities]]
+        options: list[str | int] = []
+        if new.status == "pending":
+            other_keys += (keys.holds(shop), keys.pending(shop))
+            options += ("hold_ms", new.hold_seconds * 1000)
         if customer is not None:
             other_keys += (keys.customer(shop, customer), keys.customer_orders(shop, customer))
+            options += ("customer", customer)
         if reference is not None:
             other_keys.append(keys.reference_orders(shop, reference))
+            options += ("reference", reference)
+        if new.total_price is not None:
+            options += ("expected_cents", new.total_price)
+        if by:
+            options += ("by", by)
+        if (now_ms := client.clock_argument()) != "":
+            options += ("now_ms", now_ms)
+        fingerprint = ""
         if idempotency_key:
             other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer, by))
+            fingerprint = order_fingerprint(new, quantities)
+            options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
+            options += ("refusal_ms", self._refusal_ms, "short_refusal_ms", SHORT_REFUSAL_MS)
+            options += ("refusals_max", client.refusals_max)
         order_id, attempt = 0, 0
-        fingerprint = order_fingerprint(new, quantities) if idempotency_key else ""
         deadline = None if self._partition is None else self._partition.deadline()
         while True:
             order_id = order_id or await order_ids.take()
@@ -98,18 +109,8 @@ class Orders:
                     (keys.order(shop, order_id), *other_keys),
                     place_order_args(
                         order_id=order_id,
-                        hold_ms="" if new.status == "completed" else new.hold_seconds * 1000,
-                        expected_cents="" if new.total_price is None else new.total_price,
-                        customer=customer or "",
-                        reference=reference or "",
-                        idempotency_key=idempotency_key or "",
-                        fingerprint=fingerprint,
-                        refusal_ms=self._refusal_ms,
-                        short_refusal_ms=SHORT_REFUSAL_MS,
-                        refusals_max=client.refusals_max,
                         events_max=client.events_max,
-                        by=by,
-                        now_ms=client.clock_argument(),
+                        options=options,
                         ids_and_quantities=chain.from_iterable(quantities.items()),
                     ),
                 )
@@ -275,36 +276,10 @@ def _fits(order: Order, query: OrdersQuery) -> bool:
 
 
 def place_order_args(
-    *,
-    order_id: int,
-    hold_ms: int | str,
-    expected_cents: int | str,
-    customer: str,
-    reference: str,
-    idempotency_key: str,
-    fingerprint: str,
-    refusal_ms: int,
-    short_refusal_ms: int,
-    refusals_max: int,
-    events_max: int,
-    by: str,
-    now_ms: int | str,
-    ids_and_quantities: Iterable[int],
+    *, order_id: int, events_max: int, options: Sequence[str | int], ids_and_quantities: Iterable[int]
 ) -> tuple[str | int, ...]:
-    """Return ARGV of lua/place_order.lua. At the end, product id and quantity of each order line."""
-    return (
-        order_id,
-        hold_ms,
-        expected_cents,
-        customer,
-        reference,
-        idempotency_key,
-        fingerprint,
-        refusal_ms,
-        short_refusal_ms,
-        refusals_max,
-        events_max,
-        by,
-        now_ms,
-        *ids_and_quantities,
-    )
+    """Return ARGV of lua/place_order.lua.
+
+    `options`: name and value of each. At the end, product id and quantity of each order line.
+    """
+    return (order_id, events_max, len(options), *options, *ids_and_quantities)

@@ -11,7 +11,7 @@ from service.settings import SETTINGS
 from tests.e2e.stack import ROOT, docker
 
 FILES = ["docker-compose.yml", "docker-compose.scale.yml"]
-NOT_FOR_CONTAINERS = {"HOLDFAST_HOST", "HOLDFAST_DATA_DIR"}
+NOT_FOR_CONTAINERS = {"HOLDFAST_HOST", "HOLDFAST_DATA_DIR", "HOLDFAST_ENGINE_ALLOCATOR"}
 """The address in the container is fixed, and there is no embedded engine."""
 
 USABLE = {setting.variable for setting in SETTINGS} - NOT_FOR_CONTAINERS

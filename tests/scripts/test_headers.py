@@ -215,7 +215,7 @@ def test_copied_lines_are_the_same_in_every_script(argument: str) -> None:
     copies = {}
     for name, source in SOURCES.items():
         _, _, code = split(source)
-        if argument in names_in_code(code, "ARGV"):
+        if argument in names_in_code(code, "ARGV") or f"options.{argument}" in code:
             found = re.findall(COPIES[argument], code, re.MULTILINE | re.DOTALL)
             # The hash of an order's key has the field `order`, of a stock change `product`, of a return `return`.
             copies[name] = [re.sub("'(product|return)'", "'order'", copy) for copy in found]

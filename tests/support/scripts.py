@@ -111,25 +111,27 @@ async def run_place_order(
     now_ms: int | None = NOW_MS,
 ) -> list[str]:
     """Run lua/place_order.lua for `(product id, quantity)` lines. Without `now_ms`, it uses the time of Redis."""
-    names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
+    names = [keys.order(SHOP, order_id), keys.events(SHOP)]
     names += [keys.product(SHOP, product_id) for product_id, _ in lines]
+    names += [keys.holds(SHOP), keys.pending(SHOP)] if hold_ms is not None else []
     names += [keys.customer(SHOP, customer), keys.customer_orders(SHOP, customer)] if customer else []
     names += [keys.reference_orders(SHOP, reference)] if reference else []
     names += [keys.refusals(SHOP), keys.idempotency(SHOP, key, customer or None)] if key else []
+    options: dict[str, str | int | None] = {
+        "hold_ms": hold_ms,
+        "expected_cents": expected_cents,
+        "customer": customer or None,
+        "reference": reference or None,
+        "by": by or None,
+        "now_ms": now_ms,
+    }
+    if key:
+        options |= {"idempotency_key": key, "fingerprint": fingerprint}
+        options |= {"refusal_ms": refusal_ms, "short_refusal_ms": 1000, "refusals_max": refusals_max}
     args = place_order_args(
         order_id=order_id,
-        hold_ms="" if hold_ms is None else hold_ms,
-        expected_cents="" if expected_cents is None else expected_cents,
-        customer=customer,
-        reference=reference,
-        idempotency_key=key,
-        fingerprint=fingerprint if key else "",
-        refusal_ms=refusal_ms,
-        short_refusal_ms=1000,
-        refusals_max=refusals_max,
         events_max=events_max,
-        by=by,
-        now_ms="" if now_ms is None else now_ms,
+        options=[part for name, value in options.items() if value is not None for part in (name, value)],
         ids_and_quantities=[part for line in lines for part in line],
     )
     return await run_script(sender, "place_order", names, args)

@@ -147,10 +147,13 @@ _Run = tuple[str, list[str], list[Any]]
 
 def _place(request: Place) -> _Run:
     order_id = 200 + request.key  # a repeated request comes with another id than the order that it placed
-    names = [keys.order(SHOP, order_id), keys.events(SHOP), keys.holds(SHOP), keys.pending(SHOP)]
-    names += [*[_product(product) for product, _ in request.lines], keys.refusals(SHOP), _key(request.key)]
-    hold_ms = 1000 if request.is_pending else ""
-    args = [order_id, hold_ms, "", "", "", f"k-{request.key}", f"f{request.key}", 0, 0, 0, _MAX_EVENTS, "", ""]
+    names = [keys.order(SHOP, order_id), keys.events(SHOP), *[_product(product) for product, _ in request.lines]]
+    names += [keys.holds(SHOP), keys.pending(SHOP)] if request.is_pending else []
+    names += [keys.refusals(SHOP), _key(request.key)]
+    options = ["hold_ms", 1000] if request.is_pending else []
+    options += ["idempotency_key", f"k-{request.key}", "fingerprint", f"f{request.key}"]
+    options += ["refusal_ms", 0, "short_refusal_ms", 0, "refusals_max", 0]
+    args = [order_id, _MAX_EVENTS, len(options), *options]
     return "place_order", names, args + [n for product, units in request.lines for n in (product + _FIRST_ID, units)]
 
 
