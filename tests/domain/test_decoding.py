@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.domain.decoding import pointer, read_json, validate
@@ -73,6 +73,7 @@ _DOCUMENTS = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(_DOCUMENTS)
 def test_the_fast_way_to_read_json_gives_the_same_as_the_exact_one(text: str) -> None:
     fast, exact = read_json(text.encode()), read_json(text.encode(), any_width=True)  # the latter is always exact
