@@ -1,13 +1,16 @@
 """Turns an error into an RFC 9457 problem. There is no table: each class of `service.domain.errors` has its problem."""
 
 import json
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted  # what json.dumps() does to text
 
 import structlog
 from starlette.responses import Response
 from starlette.types import Scope
 
 from service.api.request import RequestInfo, request_facts
-from service.domain.errors.base import HoldfastError, InternalError
+from service.api.responses import ProblemResponse
+from service.domain.errors.base import HoldfastError, InternalError, Problem
 from service.domain.errors.storage import StorageError
 
 log = structlog.get_logger()
@@ -23,21 +26,23 @@ def problem_for(error: Exception, scope: Scope) -> Response:
     elif isinstance(error, StorageError):
         log.warning(error.problem.name, **request_facts(scope), reason=error.reason)
     info.reason = error.problem.name
-    headers = {"Cache-Control": "no-store", **error.headers()}
-    body = problem_document(error, info.id, scope["root_path"]) + "\n"
-    return Response(body, error.problem.status, headers, media_type="application/problem+json")
+    return ProblemResponse(
+        problem_document(error, info.id, scope["root_path"]), error.problem.status, error.headers().items()
+    )
 
 
 def problem_document(error: HoldfastError, request_id: str, root_path: str) -> str:
     """Return the JSON text that a client gets about an error (RFC 9457, section 3)."""
-    problem = error.problem
-    document = {
-        "type": f"{root_path}/problems/{problem.name}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": error.detail(),
-        "instance": request_id,
-    }
-    # dumps() writes ASCII: the detail may quote a lone surrogate from the request, which has no UTF-8 encoding.
-    further_fields = "".join(f', "{name}": {text}' for name, text in error.further_fields().items())
-    return json.dumps(document)[:-1] + further_fields + "}"
+    # ASCII: the detail may quote a lone surrogate from the request, which has no UTF-8 encoding.
+    head = _head(error.problem, root_path)
+    document = f'{head}, "detail": {quoted(error.detail())}, "instance": {quoted(request_id)}'
+    for name, text in error.further_fields().items():
+        document += f', "{name}": {text}'
+    return document + "}"
+
+
+@lru_cache(maxsize=1000)
+def _head(problem: Problem, root_path: str) -> str:
+    """Return the beginning of a problem document: what all errors of a problem type have in common."""
+    fields = {"type": f"{root_path}/problems/{problem.name}", "title": problem.title, "status": problem.status}
+    return json.dumps(fields)[:-1]

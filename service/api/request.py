@@ -33,6 +33,9 @@ JSON: Final = ("application/json",)
 NO_MODELS: Final[Mapping[str, type[RequestModel]]] = {}
 MERGE_PATCH: Final = ("application/json", "application/merge-patch+json")
 
+WHOLE_BODY: Final = "holdfast.whole_body"
+"""Entry of the ASGI scope: the body. Holdfast's server has read it, and has refused it if it was too large."""
+
 TRACE: Final = "holdfast.trace"
 """Entry of the ASGI scope: the ids of the trace and the span of a request, if traces are on."""
 
@@ -169,7 +172,8 @@ async def read_body(
     """
     headers: Mapping[bytes, bytes] = request.scope["request_info"].fields
     _check_media_type(headers, media_types)
-    document = read_json(await _read_bytes(request, headers))
+    body = request.scope.get(WHOLE_BODY)
+    document = read_json(await _read_bytes(request, headers) if body is None else body)
     for member, other_model in model_with.items():
         if isinstance(document, dict) and member in document:
             model = other_model

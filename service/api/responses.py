@@ -63,6 +63,21 @@ class JsonResponse(Response):
         ]
 
 
+class ProblemResponse(Response):
+    """A response whose body is a problem (RFC 9457)."""
+
+    def __init__(self, body: str, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body.encode() + b"\n"
+        self.raw_headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(self.body)).encode()),
+            _NO_STORE,
+            *[(name.lower().encode(), value.encode()) for name, value in headers],
+        ]
+
+
 class EventStream(Response):
     """Server-sent events, as long as the client listens."""
 

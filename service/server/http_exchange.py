@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from service.api.coalescing import ClientState
+from service.api.request import WHOLE_BODY
 from service.api.responses import CLIENT_STATE, REQUEST_ERROR, SEND_WHOLE_RESPONSE
 from service.domain.errors.base import HoldfastError
 from service.server.http_stream import ResponseStream
@@ -17,6 +18,8 @@ from service.server.http_stream import ResponseStream
 Headers = list[tuple[bytes, bytes]]
 
 STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -83,12 +86,12 @@ class Exchange:
             self.body = bytearray(self.body) + part
 
     def scope(self, state: dict[str, Any], root_path: str) -> dict[str, Any]:
-        """Return the ASGI scope of the request."""
+        """Return the ASGI scope of the request. Holdfast changes neither `state` nor "asgi", so they are not copied."""
         path, _, query = _origin_form(self.target).partition(b"?")
         text = path.decode("latin-1")
         scope: dict[str, Any] = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": _ASGI,
             "http_version": "1.0" if self.http_1_0 else "1.1",
             "method": self.method,
             "scheme": "http",
@@ -99,8 +102,9 @@ class Exchange:
             "headers": self.headers,
             "server": None,
             "client": self.client,
-            "state": state.copy(),
+            "state": state,
             "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response, CLIENT_STATE: self.client_state},
+            WHOLE_BODY: bytes(self.body),  # no copy, unless it came in several parts
         }
         if self.error is not None:
             scope[REQUEST_ERROR] = self.error

@@ -140,11 +140,11 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
 def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: Sequence[NewOrderLine]) -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
     positions = _positions(requested)
-    parsers = _LINE_PARSERS[line_type]
+    parsers = _LINE_PARSERS[line_type].values()
     lines = []
     for text in texts:
-        values = {name: parse(value) for (name, parse), value in zip(parsers.items(), text.split(), strict=True)}
-        lines.append(line_type(position=positions[values["product_id"]], **values))
+        values = [parse(word) for parse, word in zip(parsers, text.split(), strict=True)]
+        lines.append(line_type(positions[values[0]], *values))  # the id of the product is the first word
     return lines
 
 

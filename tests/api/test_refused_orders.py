@@ -1,12 +1,19 @@
 """What the log says about refused orders."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
+from service.api.refused_orders import LINES_PER_SECOND, RefusalLog
+from service.api.request import RequestInfo
+from service.domain.errors.obstacles import TooLittleStock
+from service.domain.errors.order_refusals import InsufficientStock, UnavailableLine
 from service.domain.times import Milliseconds
 from service.storage.sender import CommandSender
 from tests.support.clock import Clock
-from tests.support.shop import add_product, http_client, make_store, place
+from tests.support.shop import add_product, http_client, make_store, new_order, place
 
 
 async def test_each_refused_order_leaves_one_line_with_the_reason(redis: CommandSender) -> None:
@@ -32,6 +39,27 @@ async def test_each_refused_order_leaves_one_line_with_the_reason(redis: Command
         "reference": "cart 1",
     }
     assert "a-secret" not in str(lines)
+
+
+async def test_of_a_storm_only_the_first_refusals_of_each_second_are_logged_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = 0.0
+    refusals = RefusalLog(lambda: seconds)
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda _, callback: due.append(callback))
+    due: list[Any] = []
+    scope = {"method": "POST", "headers": [], "request_info": RequestInfo("1", {})}
+    refusal = InsufficientStock(False, [UnavailableLine(0, 1, 1, TooLittleStock(0))])
+    with capture_logs() as lines:
+        for _ in range(LINES_PER_SECOND + 30):
+            refusals.note(scope, new_order((1, 1)), refusal)
+        seconds = 1.0
+        for callback in due:
+            callback()
+        refusals.note(scope, new_order((1, 1)), refusal)
+    events = [line["event"] for line in lines]
+    assert events == [*["order_refused"] * LINES_PER_SECOND, "refused_orders_not_logged", "order_refused"]
+    assert lines[-2]["count"] == 30
 
 
 async def test_the_line_names_the_numbers_of_each_rule(redis: CommandSender) -> None:

@@ -1,9 +1,12 @@
 """Decoding: JSON with exact numbers, and all field errors together."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from service.domain.decoding import pointer, read_json, validate
 from service.domain.errors.request import FieldError, InvalidRequest, MalformedJson, RequestPart
@@ -52,6 +55,29 @@ def test_malformed_json_is_an_error_with_its_reason(body: bytes, reason: str) ->
         read_json(body)
     assert reason in caught.value.detail()
     assert len(caught.value.detail()) < 200
+
+
+_NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+_TEXTS = st.text(max_size=8).map(json.dumps) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8).map(
+    lambda text: json.dumps(text, ensure_ascii=False)
+)
+_DOCUMENTS = st.recursive(
+    _NUMBERS | _TEXTS | st.sampled_from(["true", "false", "null"]),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(_TEXTS, inner), max_size=8, unique_by=lambda pair: json.loads(pair[0])).map(
+            lambda pairs: f"{{{', '.join(f'{name}: {value}' for name, value in pairs)}}}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(_DOCUMENTS)
+def test_the_fast_way_to_read_json_gives_the_same_as_the_exact_one(text: str) -> None:
+    fast, exact = read_json(text.encode()), read_json(text.encode(), any_width=True)  # the latter is always exact
+    assert repr(fast) == repr(exact)  # also the types: 1 and Decimal("1") are equal
 
 
 @pytest.mark.parametrize(

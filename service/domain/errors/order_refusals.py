@@ -1,6 +1,5 @@
 """Refusals of orders that were not placed."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -28,8 +27,8 @@ class UnavailableLine(NamedTuple):
     requested: int
     obstacle: Obstacle
 
-    def entry(self) -> dict[str, Any]:
-        """Return the entry in the `errors` of a problem."""
+    def entry(self) -> str:
+        """Return the entry in the `errors` of a problem, as JSON."""
         return self.obstacle.entry(self.position, self.product_id, self.requested)
 
 
@@ -63,7 +62,7 @@ class UnavailableLines(OrderPlacementRefusal):
         return f"{self.sentence}: {ids}. Nothing was taken."
 
     def further_fields(self) -> dict[str, str]:
-        return {"errors": json.dumps([line.entry() for line in self.lines])}
+        return {"errors": f"[{', '.join([line.entry() for line in self.lines])}]"}
 
 
 class ProductsNotFound(UnavailableLines):
