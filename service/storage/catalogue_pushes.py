@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
-from service.domain.errors.storage import OutcomeUnknown, StorageError
+from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable
 from service.metrics.families import PUSHES
 from service.storage import keys
 from service.storage.client import RedisClient
@@ -61,14 +61,20 @@ class CataloguePushes:
         client.metrics.count(PUSHES)
 
     async def update(self, partition: int, product_ids: Iterable[int]) -> bool:
-        """Push those of these products of which a partition has an old version. Return whether there was one."""
+        """Push those of these products of which a partition has an old version. Return whether there was one.
+
+        Raise StorageUnavailable also if the outcome of a push is not known: the caller has not done its own work yet.
+        """
         ids = [product_id for product_id in product_ids if self.home(product_id) != partition]
         homes = sorted({self.home(product_id) for product_id in ids})
         at_home = [[product_id for product_id in ids if self.home(product_id) == home] for home in homes]
         here = await self._versions(partition, ids)
         found = await _all([self._versions(home, some) for home, some in zip(homes, at_home, strict=True)])
         old = [id_ for versions in found for id_, version in versions.items() if version > here[id_]]
-        await _all([self.push(product_id) for product_id in old])
+        try:
+            await _all([self.push(product_id) for product_id in old])
+        except OutcomeUnknown as error:
+            raise StorageUnavailable(error.reason) from error
         return bool(old)
 
     async def _versions(self, partition: int, product_ids: Sequence[int]) -> dict[int, int]:

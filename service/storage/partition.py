@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from zlib import crc32
 
-from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_STOCK
 from service.domain.requests import StockChange, StockCount
 from service.metrics.counters import Metrics
@@ -39,7 +39,9 @@ class Partitions:
     async def add_up(self, product_id: int, fields: Sequence[str]) -> list[int]:
         """Return the sum of each of these fields of a product over all partitions. Raise StorageUnavailable.
 
-        In `stock` and `received`, units on their way are counted. The sums are taken over a moment.
+        `fields`: `stock` is one of them. In `stock` and `received`, units on their way are counted. The sums are taken
+        over a moment: units that came after one partition was read, and were sold in another one before that was read,
+        would let the stock be below 0. It is 0 then, and the units are not received either.
         """
         reads = [
             client.read_confirmed([keys.product(client.shop, product_id)], ("moved", *fields))
@@ -49,6 +51,7 @@ class Partitions:
         moved, *sums = [
             sum(int(number or 0) for number in column) for column in zip(*[row for [row] in rows], strict=True)
         ]
+        moved = min(moved, sums[fields.index("stock")])
         return [
             number - moved if field in ("stock", "received") else number
             for field, number in zip(fields, sums, strict=True)
@@ -128,17 +131,15 @@ class Partition:
 
         None: units, or the newest catalogue, are here now: place the order again.
 
-        Raise StorageUnavailable if that cannot be decided now. Then the order was not placed.
+        Raise StorageUnavailable if that cannot be decided now. Then the order was not placed. Raise OutcomeUnknown if
+        its Idempotency-Key may remember a refusal.
         """
         if reply[0] in _DECIDED:
             return reply
-        try:
-            settled = await self._ask_all(reply, quantities, attempt, deadline)
-            if settled is None or outcome_key is None:
-                return settled
-            remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
-        except OutcomeUnknown as error:  # of a push, or of the memory of a refusal: the order itself was not placed
-            raise StorageUnavailable(error.reason) from error
+        settled = await self._ask_all(reply, quantities, attempt, deadline)
+        if settled is None or outcome_key is None:
+            return settled
+        remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
         return settled if remembered[0] == "remembered" else remembered
 
     async def _ask_all(

@@ -69,8 +69,11 @@ class PartitionedStore:
 
         What was interrupted is found here. That somebody else does the same at the same time does no harm.
         """
-        for product_id in await self.all.exchange.deliver_all():
+        delivered = await self.all.exchange.deliver_all()
+        for product_id in delivered.product_ids:
             await self.all.pushes.push(product_id)
+        if delivered.errors:
+            raise delivered.errors[0]
 
     @property
     def server_id(self) -> str:
@@ -294,7 +297,9 @@ class PartitionedBoard:
             None
             if None in parts
             else parts[0]._replace(
-                stock=totals[parts[0].id], held=sum(part.held for part in parts), sold=sum(part.sold for part in parts)
+                stock=max(0, totals[parts[0].id]),
+                held=sum(part.held for part in parts),
+                sold=sum(part.sold for part in parts),
             )
             for parts in zip(*rows, strict=True)
         ]

@@ -7,14 +7,24 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.order_refusals import InsufficientStock
-from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
-from service.domain.requests import ProductChange, StockChange
+from service.domain.errors.order_refusals import InsufficientStock, ProductsNotFound
+from service.domain.errors.remembered_refusals import RememberedRefusal
+from service.domain.errors.stock_refusals import StockChangeRefusal
+from service.domain.errors.storage import (
+    OutcomeUnknown,
+    Overloaded,
+    StorageError,
+    StorageUnavailable,
+    UnsupportedRedis,
+)
+from service.domain.requests import NewOrder, ProductChange, StockChange
+from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.scripts import load_scripts
+from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
-from tests.support.shop import new_mug, new_order
+from tests.support.shop import SHOP, new_mug, new_order
 
 COUNT = 4
 TIMEOUT = 0.3
@@ -32,6 +42,8 @@ class Way:
     def __init__(self, redis: FakeRedis) -> None:
         self._redis = redis
         self.fails: Callable[[str], StorageError | None] = works
+        self.loses_reply_to = ""
+        """The script that is run, but whose reply does not come back."""
         self.is_silent = False
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
@@ -44,7 +56,10 @@ class Way:
             raise StorageUnavailable("no reply")
         if error := self.fails(name):
             raise error
-        return await self._redis.send(*command)
+        reply = await self._redis.send(*command)
+        if name == self.loses_reply_to:
+            raise OutcomeUnknown("the connection broke")
+        return reply
 
 
 @pytest.fixture
@@ -68,7 +83,11 @@ async def add(store: PartitionedStore, stock: int) -> int:
     return (await store.products.add(new_mug(stock=stock))).id
 
 
-ERRORS = [StorageUnavailable, Overloaded]
+def change(units: int) -> StockChange:
+    return StockChange.model_construct(change=units, reason="")
+
+
+ERRORS = [StorageUnavailable, Overloaded, UnsupportedRedis]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -86,7 +105,7 @@ async def test_a_stock_change_that_was_made_is_never_answered_with_nothing_was_d
 
     ways[3].fails = fails  # the change is made in another one
     with pytest.raises(OutcomeUnknown):
-        await store.stock.change(mugs, StockChange.model_construct(change=5, reason=""))
+        await store.stock.change(mugs, change(5))
     ways[3].fails = works
     assert (await store.stock.levels(mugs)).stock == 13
 
@@ -148,3 +167,118 @@ async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may
         await store.orders.place(new_order((mugs, 13)))
     assert time.monotonic() - begin < 3 * TIMEOUT
     await store.all.exchange.close()
+
+
+@pytest.mark.parametrize("order", [new_order((1, 9)), new_order((99, 1))])
+async def test_a_refusal_that_a_key_may_remember_is_not_called_undone(
+    ways: list[Way], store: PartitionedStore, order: NewOrder
+) -> None:
+    await add(store, 8)
+    for way in ways:
+        way.loses_reply_to = "refuse"
+    with pytest.raises(OutcomeUnknown):
+        await store.orders.place(order, "key-1")
+    for way in ways:
+        way.loses_reply_to = ""
+    await store.products.add(new_mug(id=99))
+    await store.stock.change(1, change(5))
+    with pytest.raises((InsufficientStock, ProductsNotFound)) as refusal:
+        await store.orders.place(order, "key-1")
+    assert isinstance(refusal.value, RememberedRefusal)
+    assert refusal.value.replayed
+
+
+async def test_a_refusal_of_a_stock_change_that_a_key_may_remember_is_not_called_undone(
+    ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await add(store, 8)
+    for way in ways:
+        way.loses_reply_to = "refuse"
+    with pytest.raises(OutcomeUnknown):
+        await store.stock.change(mugs, change(-9), "key-1")
+    for way in ways:
+        way.loses_reply_to = ""
+    await store.stock.change(mugs, change(5))
+    with pytest.raises(StockChangeRefusal) as refusal:
+        await store.stock.change(mugs, change(-9), "key-1")
+    assert refusal.value.replayed
+
+
+async def test_a_repeated_stock_change_is_not_called_undone_if_its_first_result_cannot_be_read(
+    ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await add(store, 8)
+    await store.stock.change(mugs, change(-8), "key-1")
+    for way in ways:
+        way.fails = lambda name: StorageUnavailable("no reply") if name == "refuse" else None
+    with pytest.raises(OutcomeUnknown):  # the stock is too low now, but only the key knows that the change was made
+        await store.stock.change(mugs, change(-8), "key-1")
+    for way in ways:
+        way.fails = works
+    assert (await store.stock.change(mugs, change(-8), "key-1")).replayed
+
+
+async def test_a_stock_change_is_undone_if_the_product_does_not_reach_its_partition(
+    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await add(store, 8)
+    key = next(key for key in map(str, range(99)) if store.all.of_text(key) != mugs % COUNT)
+    await redis.send("DEL", keys.product(keys.partition(SHOP, store.all.of_text(key)), mugs))
+    for way in ways:
+        way.loses_reply_to = "push_product"
+    with pytest.raises(StorageUnavailable):
+        await store.stock.change(mugs, change(1), key)
+
+
+async def test_a_silent_partition_does_not_delay_units_on_their_way_between_others(
+    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await add(store, 8)
+    transfers = store.all.exchange.partitions
+    for source in (0, 1, 2):
+        for to in (3, (source + 1) % 3):
+            await transfers[source].give(to, "0", [Wish(mugs, 1, 0, 0)])
+    ways[3].is_silent = True
+    begin = time.monotonic()
+    with pytest.raises(StorageUnavailable):
+        await store.deliver()
+    assert time.monotonic() - begin < 2 * TIMEOUT
+    left = [
+        await redis.send("ZCARD", keys.outgoing(keys.partition(SHOP, number), (number + 1) % 3)) for number in range(3)
+    ]
+    assert left == [0, 0, 0]
+    ways[3].is_silent = False
+    await assert_nothing_is_lost(redis, store)
+
+
+async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(
+    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await add(store, 3)
+    [home] = [number for number in range(COUNT) if number == mugs % COUNT]
+    key = next(key for key in map(str, range(99)) if store.all.of_text(key) not in (home, 3))
+    transfers = store.all.exchange.partitions
+    other = next(number for number in range(3) if number not in (home, store.all.of_text(key)))
+    await transfers[home].give(other, "0", [Wish(mugs, 3, 0, 0)])
+    ways[3].is_silent = True
+    await store.orders.place(new_order((mugs, 3)), key)
+    ways[3].is_silent = False
+    await assert_nothing_is_lost(redis, store)
+
+
+async def test_no_stock_is_shown_below_0_although_a_failover_has_doubled_units(
+    redis: FakeRedis, store: PartitionedStore
+) -> None:
+    mugs = await add(store, 8)
+    await store.orders.place(new_order((mugs, 8)))
+    # Partition 0 has taken in two units, but the partition that gave them does not know of that any more.
+    name = keys.product(keys.partition(SHOP, 0), mugs)
+    for field in ("moved", "received", "sold"):
+        await redis.send("HINCRBY", name, field, 2)
+    levels = await store.stock.levels(mugs)
+    assert (levels.stock, levels.received) == (0, levels.held + levels.sold)
+    [row] = await store.board.products([mugs])
+    assert row is not None
+    assert row.stock == 0
+    changed = await store.stock.change(mugs, change(5))
+    assert changed.product.stock >= 0
