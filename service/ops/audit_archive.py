@@ -8,7 +8,8 @@ How many units they sold is checked with each product: audit_checks.py.
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from service.ops.audit_checks import Finding, is_id
+from service.ops.audit_keys import is_id
+from service.ops.audit_report import Finding
 from service.storage import keys
 from service.storage.id_ranges import Range
 
