@@ -1,4 +1,4 @@
-"""The part of the audit about ids without an order in Redis: archived orders, and ids that a restore has skipped.
+"""The part of the audit about ids without an order in Redis: archived orders, and ids that were skipped.
 
 Pure functions: nothing is read here.
 
@@ -68,5 +68,5 @@ def archived_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds
 
 
 def skipped_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds:
-    """Return the ids that a restore has skipped, because they may have been given away after the backup."""
+    """Return the ids that a restore has skipped, or a partition that was far behind the others."""
     return UnusedIds(shop, keys.skipped(shop), "no order has this id", ranges, step)

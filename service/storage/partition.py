@@ -15,6 +15,7 @@ from service.storage.catalogue_pushes import CataloguePushes
 from service.storage.client import RedisClient
 from service.storage.exchange import Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
+from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
 from service.storage.transfers import Transfers
 
@@ -34,6 +35,8 @@ class Partitions:
         self.timeout = timeout
         self.exchange = Exchange(timeout, metrics)
         self.pushes = CataloguePushes()
+        self.order_ids: list[OrderIds] = []
+        """The ids that this worker has reserved, by partition."""
         self._next = 0
 
     async def add_up(self, product_id: int, fields: Sequence[str]) -> list[int]:
@@ -87,6 +90,17 @@ class Partitions:
             for at, result in zip(positions, results, strict=True)
         }
         return [found[at] for at in range(len(items))]
+
+    def newest_order_id(self) -> int:
+        """Return about the highest order id that this worker has used in any partition."""
+        return max(ids.next for ids in self.order_ids)
+
+    def drop_old_order_ids(self) -> None:
+        """Forget reserved ids far below the newest: orders with them would be far down in a list of the newest."""
+        newest = self.newest_order_id()
+        for ids in self.order_ids:
+            if newest - ids.highest > ids.reach:
+                ids.drop()
 
     def next(self) -> int:
         """Return any partition: each in turn."""

@@ -67,8 +67,10 @@ class PartitionedStore:
     async def deliver(self) -> None:
         """Bring units on their way, and changes that some partitions lack, to their end. Raise what the Store raises.
 
-        What was interrupted is found here. That somebody else does the same at the same time does no harm.
+        What was interrupted is found here. That somebody else does the same at the same time does no harm. Order ids
+        that were reserved long ago are forgotten.
         """
+        self.all.drop_old_order_ids()
         delivered = await self.all.exchange.deliver_all()
         for product_id in delivered.product_ids:
             await self.all.pushes.push(product_id)
