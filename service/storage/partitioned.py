@@ -223,6 +223,7 @@ class PartitionedProducts:
                 product = await self._store.home(product_id).products.add(new.model_copy(update={"id": product_id}), by)
             except ProductIdTaken:
                 if new.id is not None:
+                    await self._store.all.pushes.finish(product_id)  # it may have been added a moment ago
                     raise
                 product_id = await ids.search_id(product_id + 1)
             else:
