@@ -11,7 +11,7 @@ from service.cli.terminal import FAILED, OK, counted, drop_output, fail, printab
 from service.settings import read_settings
 
 if TYPE_CHECKING:
-    from service.ops.audit import Report
+    from service.ops.audit_report import Report
     from service.storage.partitioned import AnyStore
 
 INCONCLUSIVE: Final = 3
@@ -31,8 +31,8 @@ def command(options: dict[str, str], as_json: bool) -> int:
     settings = read_settings(options)
 
     async def work(store: "AnyStore") -> int:
-        from service.ops.audit import AuditInconclusive
         from service.ops.audit_partitions import audit_whole_shop
+        from service.ops.audit_report import AuditInconclusive
 
         if reason := await explain_missing_shop(store, settings.shop):
             return failed(reason)

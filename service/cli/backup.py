@@ -49,7 +49,7 @@ def _run(settings: Settings, folder: Path) -> int:
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
     from service.logs import configure_logging
-    from service.ops.audit import AuditInconclusive
+    from service.ops.audit_report import AuditInconclusive
     from service.ops.backup import back_up, new_folder
     from service.ops.backup_folder import UnusableBackup
     from service.storage.sender import ErrorReply

@@ -66,7 +66,7 @@ def _run(settings: Settings, folder: Path, *, move_aside: bool, after_order: int
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
     from service.logs import configure_logging
-    from service.ops.audit import AuditInconclusive
+    from service.ops.audit_report import AuditInconclusive
     from service.ops.backup_folder import UnusableBackup
     from service.ops.restore import restore
     from service.storage.sender import ErrorReply

@@ -15,7 +15,6 @@ If the stream was cut during the audit, events may be missing. Then the audit ra
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from service.domain.errors.storage import StorageUnavailable
@@ -23,25 +22,27 @@ from service.domain.event import event_position
 from service.domain.limits import MAX_ID
 from service.ops.audit_archive import archived_ids, skipped_ids
 from service.ops.audit_checks import (
-    Finding,
-    check_counter,
-    check_event,
     check_indexed_order,
-    check_members,
-    check_names,
     check_order,
     check_place,
     check_product,
     check_score,
+    indexes_of,
+    lines_of,
+    returned_of,
+)
+from service.ops.audit_customers import audit_names, name_prefixes
+from service.ops.audit_keys import (
+    check_counter,
+    check_event,
+    check_members,
+    check_names,
     check_type,
     counters,
     expected_types,
-    indexes_of,
-    lines_of,
     partition_types,
-    returned_of,
 )
-from service.ops.audit_customers import audit_customers, audit_references
+from service.ops.audit_report import EVENTS_MISSING, AuditInconclusive, Finding, Report, ShopIsEmpty
 from service.ops.ledger import Ledger, order_changes
 from service.storage import keys
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
@@ -51,49 +52,8 @@ from service.storage.store import Store
 MAX_ATTEMPTS: Final = 3
 """How often the audit begins, if Redis is restarted or replaced during it."""
 
-_EVENTS_MISSING: Final = (
-    "more changes were made during the audit than the event stream keeps (HOLDFAST_EVENTS_MAX): "
-    "use a larger number, or run the audit when there are fewer changes"
-)
-
 _BATCH = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
-
-
-class AuditInconclusive(Exception):
-    """The audit could not finish, so its findings cannot be trusted, and are not reported."""
-
-
-class ShopIsEmpty(AuditInconclusive):
-    """There is nothing to audit."""
-
-
-@dataclass
-class Report:
-    """What the audit read, and what is wrong in it.
-
-    `product_ids`: of all products that there are, or that orders name. `is_readable`: whether all keys that there are
-    once per shop have the right type. Otherwise nothing else was read.
-    """
-
-    products: int = 0
-    orders: int = 0
-    pending: int = 0
-    archived: int = 0
-    events_followed: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    product_ids: set[int] = field(default_factory=set, repr=False)
-    is_readable: bool = True
-
-    @property
-    def balanced(self) -> bool:
-        return not self.findings
-
-    def as_dict(self) -> dict[str, object]:
-        facts = asdict(self)
-        for name in ("product_ids", "is_readable"):
-            del facts[name]
-        return {"balanced": self.balanced, **facts}
 
 
 async def audit(store: Store, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
@@ -135,11 +95,7 @@ class _Audit:
         self.product_ids: set[int] = set()
         self.has_names = False
         """Whether there is any key of a customer or a reference."""
-        self.name_prefixes = (
-            keys.customer(shop, ""),
-            keys.customer_orders(shop, ""),
-            keys.reference_orders(shop, ""),
-        )
+        self.name_prefixes = name_prefixes(shop)
         self.id_step = 1 if self.partition is None else self.partition.all.count
         self.archived = archived_ids(shop, [])
         self.skipped = skipped_ids(shop, [])
@@ -171,7 +127,7 @@ class _Audit:
         await self.read_orders()
         await self.read_indexes()
         if self.has_names:
-            await self.read_names()
+            self.add_findings(await audit_names(self.store, self.shop, self.progress))
         await self.follow_events(await self.store.events.last_id())
         await self.read_products()
         if self.counts_archived and not [found async for found in self.store.archive.ranges()]:
@@ -179,7 +135,7 @@ class _Audit:
             self.add_findings([Finding(keys.archived(self.shop), what)])
         newest = await self.store.events.last_id()
         if event_position(newest) < event_position(self.position) or not await self.store.events.has_all_after(start):
-            raise AuditInconclusive(_EVENTS_MISSING)
+            raise AuditInconclusive(EVENTS_MISSING)
 
     def add_findings(self, findings: Iterable[Finding]) -> None:
         self.findings.update(dict.fromkeys(findings))
@@ -252,35 +208,6 @@ class _Audit:
         if isinstance(row, Unreadable) or row.exists:
             return False
         return await self.store.inspection.key_type(keys.order(self.shop, order_id)) == "none"
-
-    async def read_names(self) -> None:
-        """Check the counts of all customers, and the indexes of all customers and references."""
-        counts, customers, references = self.name_prefixes
-        async for names in self.store.inspection.scan_keys():
-            batch = sorted({name.removeprefix(customers) for name in names if name.startswith(customers)})
-            if batch:
-                findings, complete = await audit_customers(self.store, self.shop, batch)
-                self.add_findings(findings)
-                if not complete:
-                    raise AuditInconclusive(_EVENTS_MISSING)
-            named = sorted({name.removeprefix(references) for name in names if name.startswith(references)})
-            self.add_findings(await audit_references(self.store, self.shop, named))
-            counted = sorted({name.removeprefix(counts) for name in names if name.startswith(counts)})
-            indexes = [keys.customer_orders(self.shop, customer) for customer in counted]
-            members = await self.store.inspection.index_members(indexes, 1) if indexes else []
-            for customer, first in zip(counted, members, strict=True):
-                if not first:
-                    await self.check_customer_without_orders(customer)
-            self.progress(len(batch))
-
-    async def check_customer_without_orders(self, customer: str) -> None:
-        """Find counts of a customer that no order explains: all orders of this customer may be archived."""
-        findings, complete = await audit_customers(self.store, self.shop, [customer])
-        if findings:
-            what = "counts units, but this customer has no orders"
-            self.add_findings([Finding(keys.customer(self.shop, customer), what)])
-        if not complete:
-            raise AuditInconclusive(_EVENTS_MISSING)
 
     async def last_order_id(self) -> int:
         try:

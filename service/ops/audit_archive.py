@@ -1,4 +1,4 @@
-"""The part of the audit about ids without an order in Redis: archived orders, and ids that a restore has skipped.
+"""The part of the audit about ids without an order in Redis: archived orders, and ids that were skipped.
 
 Pure functions: nothing is read here.
 
@@ -8,7 +8,8 @@ How many units they sold is checked with each product: audit_checks.py.
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from service.ops.audit_checks import Finding, is_id
+from service.ops.audit_keys import is_id
+from service.ops.audit_report import Finding
 from service.storage import keys
 from service.storage.id_ranges import Range
 
@@ -67,5 +68,5 @@ def archived_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds
 
 
 def skipped_ids(shop: str, ranges: Sequence[Range], step: int = 1) -> UnusedIds:
-    """Return the ids that a restore has skipped, because they may have been given away after the backup."""
+    """Return the ids that a restore has skipped, or a partition that was far behind the others."""
     return UnusedIds(shop, keys.skipped(shop), "no order has this id", ranges, step)

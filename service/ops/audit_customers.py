@@ -4,12 +4,14 @@ A customer's count must be what the customer's orders hold and have bought. Both
 the orders of some customers, then their counts with the id of the last event, and applies the events in between.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from service.domain.event import event_position
 from service.domain.order import UNITS_IN
-from service.ops.audit_checks import Finding, check_indexed_order, check_members, lines_of, returned_of
+from service.ops.audit_checks import check_indexed_order, lines_of, returned_of
+from service.ops.audit_keys import check_members
+from service.ops.audit_report import EVENTS_MISSING, AuditInconclusive, Finding
 from service.ops.ledger import ARCHIVED, OrderChange, order_changes
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
@@ -64,10 +66,40 @@ class _CustomerLedger:
         return {product_id: number for product_id, number in units.items() if number}
 
 
-async def audit_customers(store: Store, shop: str, customers: Sequence[str]) -> tuple[list[Finding], bool]:
+async def audit_names(store: Store, shop: str, progress: Callable[[int], object]) -> list[Finding]:
+    """Check the counts of all customers, and the indexes of all customers and references.
+
+    `progress`: see `audit`. Raise AuditInconclusive if events are missing.
+    """
+    counts, customers, references = name_prefixes(shop)
+    findings: list[Finding] = []
+    async for names in store.inspection.scan_keys():
+        batch = sorted({name.removeprefix(customers) for name in names if name.startswith(customers)})
+        if batch:
+            findings += await _audit_customers(store, shop, batch)
+        named = sorted({name.removeprefix(references) for name in names if name.startswith(references)})
+        findings += await _audit_references(store, shop, named)
+        counted = sorted({name.removeprefix(counts) for name in names if name.startswith(counts)})
+        indexes = [keys.customer_orders(shop, customer) for customer in counted]
+        members = await store.inspection.index_members(indexes, 1) if indexes else []
+        for customer, first in zip(counted, members, strict=True):
+            # Counts of a customer that no order explains: all orders of this customer may be archived.
+            if not first and await _audit_customers(store, shop, [customer]):
+                what = "counts units, but this customer has no orders"
+                findings.append(Finding(keys.customer(shop, customer), what))
+        progress(len(batch))
+    return findings
+
+
+def name_prefixes(shop: str) -> tuple[str, str, str]:
+    """Return how the keys begin of the counts of customers, and of the indexes of customers and references."""
+    return keys.customer(shop, ""), keys.customer_orders(shop, ""), keys.reference_orders(shop, "")
+
+
+async def _audit_customers(store: Store, shop: str, customers: Sequence[str]) -> list[Finding]:
     """Compare the counts and the indexes of these customers with their orders.
 
-    Return the findings, and whether the event stream had all events that were needed.
+    Raise AuditInconclusive if the event stream does not have all events that are needed.
     """
     start = await store.events.last_id()
     ledger = _CustomerLedger(customers)
@@ -101,7 +133,9 @@ async def audit_customers(store: Store, shop: str, customers: Sequence[str]) -> 
             for id_ in sorted(counts.keys() | expected.keys())
             if counts.get(id_) != expected.get(id_)
         ]
-    return findings, await store.events.has_all_after(start)
+    if not await store.events.has_all_after(start):
+        raise AuditInconclusive(EVENTS_MISSING)
+    return findings
 
 
 def _take_archived(counts: dict[str, str], expected: dict[str, str]) -> dict[str, str]:
@@ -113,7 +147,7 @@ def _take_archived(counts: dict[str, str], expected: dict[str, str]) -> dict[str
     return {name: number for name, number in counts.items() if not name.startswith("archived:")}
 
 
-async def audit_references(store: Store, shop: str, references: Sequence[str]) -> list[Finding]:
+async def _audit_references(store: Store, shop: str, references: Sequence[str]) -> list[Finding]:
     """Find members of the indexes of references that are not orders with this reference."""
     of_index = {keys.reference_orders(shop, reference): reference for reference in references}
     findings = []

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from service.ops.audit import AuditInconclusive, Report, ShopIsEmpty, audit
-from service.ops.audit_checks import Finding
+from service.ops.audit import audit
+from service.ops.audit_report import AuditInconclusive, Finding, Report, ShopIsEmpty
 from service.ops.audit_transfers import (
     Seen,
     check_catalogue,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from service.ops.audit_checks import Finding
+from service.ops.audit_report import Finding
 from service.storage import keys
 from service.storage.inspection import CatalogueRow, PartitionRows, Unreadable
 from service.storage.transfers import Transfer

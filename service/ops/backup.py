@@ -14,7 +14,8 @@ from service.domain.times import Milliseconds, format_timestamp
 from service.engine.data_files import sync
 from service.engine.launcher import run_engine
 from service.engine.snapshot import make_data, take_snapshot
-from service.ops.audit import Report, ShopIsEmpty, audit
+from service.ops.audit import audit
+from service.ops.audit_report import Report, ShopIsEmpty
 from service.ops.backup_folder import SNAPSHOT, Manifest, ShopCounts, UnusableBackup, hash_file
 from service.ops.upgrade import upgrade
 from service.settings import Settings

@@ -129,6 +129,10 @@ class RedisClient:
         seconds, microseconds = await self.send("TIME", safe_to_repeat=True)
         return Milliseconds(int(seconds) * 1000 + int(microseconds) // 1000)
 
+    def next_own_id(self, order_id: int) -> int:
+        """Return the lowest id above this one that an order of this partition may have."""
+        return order_id + 1 + (self.id_remainder - order_id - 1) % self.id_step
+
     def clock_argument(self) -> int | str:
         """Return the time of a test's clock for a script. Without it, return an empty text: the script asks Redis."""
         return "" if self._clock is None else self._clock()

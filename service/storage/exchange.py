@@ -7,7 +7,8 @@ describes the steps, and what is left if one of them fails.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -51,6 +52,13 @@ class _Waiting(NamedTuple):
     found: Mapping[int, int]
     attempt: int
     totals: "asyncio.Future[dict[int, int] | None]"
+
+
+class Delivered(NamedTuple):
+    """What was found on its way. `product_ids`: must be pushed. `errors`: why some units did not arrive."""
+
+    product_ids: list[int]
+    errors: list[BaseException]
 
 
 class _Seen(NamedTuple):
@@ -116,31 +124,30 @@ class Exchange:
         rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])
         return _add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
 
-    async def deliver_all(self) -> list[int]:
-        """Bring all units on their way to where they were sent. Return ids of products that must be pushed.
+    async def deliver_all(self, silent: Collection[int] = ()) -> Delivered:
+        """Bring all units on their way to where they were sent. Partitions that do not answer delay no others.
 
-        Nothing is lost or doubled if this is done at the same time elsewhere. Raise what the Store raises.
+        Nothing is lost or doubled if this is done at the same time elsewhere.
+
+        `silent`: partitions that are known not to answer: they are not asked.
         """
-        everybody = range(len(self.partitions))
-        looks = [
-            partition.outgoing([number for number in everybody if number != source])
-            for source, partition in enumerate(self.partitions)
-        ]
-        product_ids: list[int] = []
-        errors: list[BaseException] = []
-        for source, found in enumerate(await asyncio.gather(*looks, return_exceptions=True)):
-            if isinstance(found, BaseException):
-                errors.append(found)
-                continue
-            product_ids += found.product_ids
-            for to, transfers in found.transfers.items():
-                try:
-                    await self._deliver(source, to, transfers, settles=True)
-                except StorageError as error:
-                    errors.append(error)
-        if errors and not product_ids:
-            raise errors[0]
-        return product_ids
+        numbers = [number for number in range(len(self.partitions)) if number not in silent]
+        work = [self._deliver_from(source, [to for to in numbers if to != source]) for source in numbers]
+        found = await asyncio.gather(*work, return_exceptions=True)
+        delivered = Delivered([], [])
+        for part in found:
+            if isinstance(part, BaseException):
+                delivered.errors.append(part)
+            else:
+                delivered.product_ids.extend(part.product_ids)
+                delivered.errors.extend(part.errors)
+        return delivered
+
+    async def _deliver_from(self, source: int, others: Sequence[int]) -> Delivered:
+        outgoing = await self.partitions[source].outgoing(others)
+        work = [self._deliver(source, to, transfers, settles=True) for to, transfers in outgoing.transfers.items()]
+        results = await asyncio.gather(*work, return_exceptions=True)
+        return Delivered(outgoing.product_ids, [error for error in results if error is not None])
 
     async def close(self) -> None:
         """End what runs. What it was about to do, the sweeper of another worker does."""
@@ -183,14 +190,17 @@ class Exchange:
         for order in batch:
             (ready if self._guess(order, plan) else others).append(order)
         later: list[_Waiting] = []
+        silent: Sequence[int] = ()
         if others:
             looks = await self.look(sorted({product_id for order in others for product_id in order.needs}))
+            silent = [number for number, look in enumerate(looks) if look is None]
             plan.note(looks)
             self._remember(plan)
-            for order in self._answer_refused(others, plan, has_all=None not in looks):
+            for order in self._answer_refused(others, plan, has_all=not silent):
                 (ready if plan.add(order) else later).append(order)
         if later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
-            await self.deliver_all()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.deliver_all(silent), self._patience)
         await self._move(plan)
         if later and not ready:
             await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311
@@ -203,7 +213,8 @@ class Exchange:
             if order.attempt >= CLAIM_FROM_ATTEMPT:
                 claims.setdefault(order.partition, set()).update(order.needs)
         work = [self.partitions[number].claim(number, sorted(products)) for number, products in claims.items()]
-        await asyncio.gather(*work, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), self._patience)
 
     def _guess(self, order: _Waiting, plan: "_Plan") -> bool:
         """Plan transfers without a look, if an order can be expected to find its units that way. Return whether so."""

@@ -33,6 +33,10 @@ class IdRanges:
                 return int(first)
         return None
 
+    async def add(self, first: int, last: int) -> None:
+        """Add a range of ids that are in no other range."""
+        await self._client.send("ZADD", self._key, last, first, safe_to_repeat=True)
+
     async def highest_id(self) -> int:
         """Return the highest id of all ranges, or 0. A new order must not get such an id."""
         reply = await self._client.send(

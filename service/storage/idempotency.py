@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping
 from hashlib import blake2b
 from typing import Final, TypeVar
 
-from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
+from service.domain.errors.storage import OutcomeUnknown, StorageError
 from service.domain.requests import NewOrder, NewReturn, StockChange, StockCount
 
 T = TypeVar("T")
@@ -53,5 +53,5 @@ async def read_for_replay(reading: Awaitable[T]) -> T:
     """
     try:
         return await reading
-    except (StorageUnavailable, Overloaded) as error:
+    except StorageError as error:
         raise OutcomeUnknown(error.reason) from error

@@ -10,10 +10,11 @@ from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.storage import keys
 from service.storage.archive import Archive
-from service.storage.client import RedisClient
+from service.storage.client import MAX_SCAN_STEP, RedisClient, move_counter_args
 from service.storage.id_ranges import IdRanges
 from service.storage.inspection import Inspection
 from service.storage.order_ids import OrderIds
+from service.storage.partition import Partition
 from service.storage.sender import ErrorReply
 
 log = structlog.get_logger()
@@ -27,11 +28,17 @@ class OrderCounter:
     `ids`: the ids that this worker has reserved.
     """
 
-    def __init__(self, client: RedisClient, archive: Archive, skipped: IdRanges) -> None:
+    def __init__(
+        self, client: RedisClient, archive: Archive, skipped: IdRanges, partition: Partition | None = None
+    ) -> None:
+        """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
+        self._partition = partition
         self._archive = archive
         self._skipped = skipped
         self.ids = OrderIds(self._reserve_ids, step=client.id_step)
+        if partition is not None:
+            partition.all.order_ids.append(self.ids)
         self._data_id: str | None = None
         """Of the data from which the ids are reserved. None: no ids are reserved, or they are not valid any more."""
         self._counter_is_wrong = False
@@ -109,6 +116,8 @@ class OrderCounter:
                     highest = max(highest, await self.highest_used_id())
                 if self._counter_is_wrong:
                     await self._correct_counter(counter, distance)
+                if self._partition is not None:
+                    await self._catch_up(counter, self._partition.all.newest_order_id())
                 last = int(await self._client.send("INCRBY", counter, distance, safe_to_repeat=True))
             except (ErrorReply, ValueError) as error:
                 raise StorageUnavailable(f"{counter} cannot be counted up: {error}") from error
@@ -119,6 +128,24 @@ class OrderCounter:
                 self._data_id = data_id
                 # The counter may be no multiple of the step, because somebody has set it.
                 return -(-(last - distance) // step) * step + (remainder or step)
+
+    async def _catch_up(self, counter: str, newest: int) -> None:
+        """Move the counter up to the newest id in any partition, if it is further below than one block.
+
+        Otherwise an order in a partition that gets fewer orders than others would be far down in a list of the newest.
+        """
+        if newest - self.ids.highest <= self.ids.reach:
+            return
+        found = await self._client.send("GET", counter, safe_to_repeat=True)
+        before = int(found or 0)
+        if newest - before <= self.ids.reach:
+            return
+        args = move_counter_args(expected=found or "", step=newest - before)
+        if await self._client.run("move_counter", (counter,), args, safe_to_repeat=True) != ["moved"]:
+            return  # another worker has moved it
+        first, last = self._client.next_own_id(before), self._client.next_own_id(newest) - self._client.id_step
+        if (last - first) // self._client.id_step >= MAX_SCAN_STEP:
+            await self._skipped.add(first, last)  # so that GET /orders does not look for orders there
 
     async def _correct_counter(self, counter: str, distance: int) -> None:
         """Move the counter to the highest id of all orders, of archived ones too, and of this worker."""

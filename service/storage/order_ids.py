@@ -35,6 +35,16 @@ class OrderIds:
         self._dropped = 0
         self.highest = 0
 
+    @property
+    def reach(self) -> int:
+        """The distance from the first id of a block to that of the next."""
+        return self._block_size * self._step
+
+    @property
+    def next(self) -> int:
+        """The id of the next order, if one is reserved; otherwise the highest that ever was, or 0."""
+        return self._unused[0] if self._unused else self.highest
+
     async def take(self) -> int:
         """Return an id for a new order.
 

@@ -53,7 +53,7 @@ class Orders:
         self._backlog = backlog
         self._archive = archive
         self._skipped = skipped
-        self._counter = OrderCounter(client, archive, skipped)
+        self._counter = OrderCounter(client, archive, skipped, partition)
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
         self.highest_used_id = self._counter.highest_used_id

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from zlib import crc32
 
-from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_STOCK
 from service.domain.requests import StockChange, StockCount
 from service.metrics.counters import Metrics
@@ -15,6 +15,7 @@ from service.storage.catalogue_pushes import CataloguePushes
 from service.storage.client import RedisClient
 from service.storage.exchange import Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
+from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
 from service.storage.transfers import Transfers
 
@@ -34,12 +35,16 @@ class Partitions:
         self.timeout = timeout
         self.exchange = Exchange(timeout, metrics)
         self.pushes = CataloguePushes()
+        self.order_ids: list[OrderIds] = []
+        """The ids that this worker has reserved, by partition."""
         self._next = 0
 
     async def add_up(self, product_id: int, fields: Sequence[str]) -> list[int]:
         """Return the sum of each of these fields of a product over all partitions. Raise StorageUnavailable.
 
-        In `stock` and `received`, units on their way are counted. The sums are taken over a moment.
+        `fields`: `stock` is one of them. In `stock` and `received`, units on their way are counted. The sums are taken
+        over a moment: units that came after one partition was read, and were sold in another one before that was read,
+        would let the stock be below 0. It is 0 then, and the units are not received either.
         """
         reads = [
             client.read_confirmed([keys.product(client.shop, product_id)], ("moved", *fields))
@@ -49,6 +54,7 @@ class Partitions:
         moved, *sums = [
             sum(int(number or 0) for number in column) for column in zip(*[row for [row] in rows], strict=True)
         ]
+        moved = min(moved, sums[fields.index("stock")])
         return [
             number - moved if field in ("stock", "received") else number
             for field, number in zip(fields, sums, strict=True)
@@ -84,6 +90,17 @@ class Partitions:
             for at, result in zip(positions, results, strict=True)
         }
         return [found[at] for at in range(len(items))]
+
+    def newest_order_id(self) -> int:
+        """Return about the highest order id that this worker has used in any partition."""
+        return max(ids.next for ids in self.order_ids)
+
+    def drop_old_order_ids(self) -> None:
+        """Forget reserved ids far below the newest: orders with them would be far down in a list of the newest."""
+        newest = self.newest_order_id()
+        for ids in self.order_ids:
+            if newest - ids.highest > ids.reach:
+                ids.drop()
 
     def next(self) -> int:
         """Return any partition: each in turn."""
@@ -128,17 +145,15 @@ class Partition:
 
         None: units, or the newest catalogue, are here now: place the order again.
 
-        Raise StorageUnavailable if that cannot be decided now. Then the order was not placed.
+        Raise StorageUnavailable if that cannot be decided now. Then the order was not placed. Raise OutcomeUnknown if
+        its Idempotency-Key may remember a refusal.
         """
         if reply[0] in _DECIDED:
             return reply
-        try:
-            settled = await self._ask_all(reply, quantities, attempt, deadline)
-            if settled is None or outcome_key is None:
-                return settled
-            remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
-        except OutcomeUnknown as error:  # of a push, or of the memory of a refusal: the order itself was not placed
-            raise StorageUnavailable(error.reason) from error
+        settled = await self._ask_all(reply, quantities, attempt, deadline)
+        if settled is None or outcome_key is None:
+            return settled
+        remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
         return settled if remembered[0] == "remembered" else remembered
 
     async def _ask_all(

@@ -67,10 +67,15 @@ class PartitionedStore:
     async def deliver(self) -> None:
         """Bring units on their way, and changes that some partitions lack, to their end. Raise what the Store raises.
 
-        What was interrupted is found here. That somebody else does the same at the same time does no harm.
+        What was interrupted is found here. That somebody else does the same at the same time does no harm. Order ids
+        that were reserved long ago are forgotten.
         """
-        for product_id in await self.all.exchange.deliver_all():
+        self.all.drop_old_order_ids()
+        delivered = await self.all.exchange.deliver_all()
+        for product_id in delivered.product_ids:
             await self.all.pushes.push(product_id)
+        if delivered.errors:
+            raise delivered.errors[0]
 
     @property
     def server_id(self) -> str:
@@ -218,6 +223,7 @@ class PartitionedProducts:
                 product = await self._store.home(product_id).products.add(new.model_copy(update={"id": product_id}), by)
             except ProductIdTaken:
                 if new.id is not None:
+                    await self._store.all.pushes.finish(product_id)  # it may have been added a moment ago
                     raise
                 product_id = await ids.search_id(product_id + 1)
             else:
@@ -294,7 +300,9 @@ class PartitionedBoard:
             None
             if None in parts
             else parts[0]._replace(
-                stock=totals[parts[0].id], held=sum(part.held for part in parts), sold=sum(part.sold for part in parts)
+                stock=max(0, totals[parts[0].id]),
+                held=sum(part.held for part in parts),
+                sold=sum(part.sold for part in parts),
             )
             for parts in zip(*rows, strict=True)
         ]

@@ -69,7 +69,7 @@ class RestoredShop:
             )
         # A partition gives away each P-th id only.
         order_id = -(-order_id // client.id_step) * client.id_step
-        first, last = self._next_own_id(max(last_order, 0)), self._next_own_id(order_id) - client.id_step
+        first, last = client.next_own_id(max(last_order, 0)), client.next_own_id(order_id) - client.id_step
         marked = Marked(first, last, event_id_above(now, last_event, after_event))
         reply = await client.run(
             "mark_restored",
@@ -90,11 +90,6 @@ class RestoredShop:
         if reply != ["marked"]:
             raise StorageUnavailable("the ids of the shop are being counted up: a service is running. Stop it first")
         return marked
-
-    def _next_own_id(self, order_id: int) -> int:
-        """Return the lowest id above this one that an order here may have."""
-        step = self._client.id_step
-        return order_id + 1 + (self._client.id_remainder - order_id - 1) % step
 
 
 def far_above(last_id: int, last_event: str, now_ms: int) -> int:

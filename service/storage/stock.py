@@ -155,7 +155,7 @@ class Stock:
         deadline = partition.deadline()
         while True:
             looking = partition.settle_stock(product_id, change, expected_stocks)
-            # An earlier request with this key may have made the change: only the script can say so.
+            # An earlier request with this key may have made the change: only a script can say so.
             units = await (read_for_replay(looking) if idempotency_key else looking)
             if not isinstance(units, int):
                 reply = units
@@ -170,7 +170,7 @@ class Stock:
                 break
         if idempotency_key and reply[0] in _REFUSED:
             outcome_key = self._outcome_key(idempotency_key, by)
-            remembered = await partition.remember(outcome_key, fingerprint, "\n".join(reply))
+            remembered = await read_for_replay(partition.remember(outcome_key, fingerprint, "\n".join(reply)))
             return reply if remembered[0] == "remembered" else remembered
         return reply
 

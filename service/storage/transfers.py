@@ -61,10 +61,15 @@ class Units(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What the partitions do not have yet: units on their way, and products with a change that some partitions lack."""
+    """What the partitions do not have yet: units on their way, and products with a change that some partitions lack.
+
+    The seconds say since when that is so for the oldest of them; 0 if there is none.
+    """
 
     units: int
+    units_seconds: float
     products: int
+    products_seconds: float
 
 
 class Transfers:
@@ -145,9 +150,21 @@ class Transfers:
         reply = await self._client.send("HGETALL", keys.taken(self._shop), safe_to_repeat=True)
         return {int(source): last_id for source, last_id in zip(reply[::2], reply[1::2], strict=True)}
 
-    async def count_unpropagated(self) -> int:
-        """Return how many products, whose home this is, have a change that some partitions lack."""
-        return int(await self._client.send("ZCARD", keys.unpropagated(self._shop), safe_to_repeat=True))
+    async def unpropagated(self) -> tuple[int, list[int]]:
+        """Return how many products, whose home this is, have a change that some partitions lack; and the oldest.
+
+        That is a list of its version, or empty.
+        """
+        index = keys.unpropagated(self._shop)
+        count = await self._client.send("ZCARD", index, safe_to_repeat=True)
+        oldest = await self._client.send(
+            "ZRANGEBYSCORE", index, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
+        )
+        return int(count), [int(float(version)) for version in oldest[1:]]
+
+    async def now(self) -> int:
+        """Return the time in us, like the ids of transfers and the versions of products."""
+        return 1000 * await self._client.now()
 
     async def claim(self, partition: int, product_ids: Sequence[int]) -> None:
         """Keep units of these products from partitions with higher numbers than this one, for CLAIM_MS."""
@@ -169,14 +186,26 @@ async def read_pending(partitions: Sequence[Transfers]) -> Pending:
     )
     # What is taken in between the two reads is not on its way any more.
     taken = await asyncio.gather(*[partition.taken() for partition in partitions])
-    units = sum(
-        transfer.units
+    transfers = [
+        transfer
         for source, found in enumerate(outgoing)
         for to, transfers in found.transfers.items()
         for transfer in transfers
         if int(transfer.id) > int(taken[to].get(source, 0))
+    ]
+    unpropagated = await asyncio.gather(*[partition.unpropagated() for partition in partitions])
+    now = await partitions[0].now()
+    return Pending(
+        sum(transfer.units for transfer in transfers),
+        _seconds_since(now, [int(transfer.id) for transfer in transfers]),
+        sum(count for count, _ in unpropagated),
+        _seconds_since(now, [version for _, oldest in unpropagated for version in oldest]),
     )
-    return Pending(units, sum(await asyncio.gather(*[partition.count_unpropagated() for partition in partitions])))
+
+
+def _seconds_since(now: int, times: Sequence[int]) -> float:
+    """Return how long ago the first of these times was, which are in us; 0 if there is none."""
+    return max(0, now - min(times, default=now)) / 1_000_000
 
 
 def _read_transfers(rows: Iterable[str]) -> list[Transfer]:

@@ -55,11 +55,28 @@ async def test_units_on_their_way_and_products_that_are_not_everywhere_are_shown
         await store.home(product_id).products.withdraw(product_id)
         found = await scrape(client)
         assert (found["holdfast_units_on_their_way{}"], found["holdfast_unpropagated_products{}"]) == (5, 1)
+        assert 0 < found["holdfast_units_on_their_way_oldest_seconds{}"] < 60
+        assert 0 < found["holdfast_unpropagated_products_oldest_seconds{}"] < 60
         await transfers[2].take(0, given)  # has arrived, although nobody has settled it
         assert (await scrape(client))["holdfast_units_on_their_way{}"] == 2
         await store.deliver()
         found = await scrape(client)
         assert (found["holdfast_units_on_their_way{}"], found["holdfast_unpropagated_products{}"]) == (0, 0)
+        assert found["holdfast_units_on_their_way_oldest_seconds{}"] == 0
+        assert found["holdfast_unpropagated_products_oldest_seconds{}"] == 0
+
+
+async def test_the_age_of_what_is_on_its_way_is_that_of_the_oldest(redis: CommandSender) -> None:
+    store = make_partitioned_store(redis, count=COUNT)
+    async with http_client(store) as client:
+        seconds, _ = await redis.send("TIME")
+        for age in (20, 500, 90):
+            transfer_id = (int(seconds) - age) * 1_000_000
+            await redis.send("ZADD", "{test:0}:outgoing:1", transfer_id, f"{transfer_id} 7 2")
+            await redis.send("ZADD", "{test:2}:unpropagated", transfer_id, str(age))
+        found = await scrape(client)
+        assert 500 <= found["holdfast_units_on_their_way_oldest_seconds{}"] < 560
+        assert 500 <= found["holdfast_unpropagated_products_oldest_seconds{}"] < 560
 
 
 async def test_a_damaged_transfer_does_not_hide_the_other_metrics(redis: CommandSender) -> None:

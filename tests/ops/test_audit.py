@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.ops.audit import AuditInconclusive
+from service.ops.audit_report import AuditInconclusive
 from service.storage.sender import CommandSender
 from tests.support.audited_shop import (
     CANCELLED,

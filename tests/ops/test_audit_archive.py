@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.ops.audit_checks import Finding
+from service.ops.audit_report import Finding
 from service.storage import keys
 from tests.support.archive import LATER, run
 from tests.support.audited_shop import MUG, AuditedShop, order_key

@@ -10,17 +10,9 @@ from service.domain.limits import MAX_LINES, MAX_PRICE
 from service.domain.money import Cents, format_cents
 from service.domain.order import Order, OrderLine
 from service.domain.times import Milliseconds
-from service.ops.audit_checks import (
-    Finding,
-    check_indexed_order,
-    check_members,
-    check_names,
-    check_order,
-    check_product,
-    check_type,
-    expected_types,
-    lines_of,
-)
+from service.ops.audit_checks import check_indexed_order, check_order, check_product, lines_of
+from service.ops.audit_keys import check_members, check_names, check_type, expected_types
+from service.ops.audit_report import Finding
 from service.ops.ledger import Units
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.sender import CommandSender

@@ -8,8 +8,7 @@ import pytest
 
 from service.domain.event import EVENT_FIELDS
 from service.domain.requests import HoldExtension, NewReturn, ProductChange
-from service.ops.audit import AuditInconclusive
-from service.ops.audit_checks import Finding
+from service.ops.audit_report import AuditInconclusive, Finding
 from service.storage.inspection import ProductRow, Unreadable
 from service.storage.store import Store
 from tests.support.audited_shop import (

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.ops.audit_checks import counters
+from service.ops.audit_keys import counters
 from service.storage.order_ids import ID_BLOCK_SIZE
 from tests.support.audited_shop import (
     CANCELLED,

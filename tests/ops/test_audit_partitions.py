@@ -10,8 +10,8 @@ import pytest
 from service.domain.errors.base import HoldfastError
 from service.domain.money import Cents
 from service.domain.requests import ProductChange
-from service.ops.audit import AuditInconclusive, Report
 from service.ops.audit_partitions import audit_whole_shop
+from service.ops.audit_report import AuditInconclusive, Report
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender

@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 
 from service.domain.errors.storage import StorageUnavailable
 from service.engine.launcher import run_engine
-from service.ops.audit import MAX_ATTEMPTS, AuditInconclusive, Report, audit
-from service.ops.audit_checks import Finding
+from service.ops.audit import MAX_ATTEMPTS, audit
+from service.ops.audit_report import AuditInconclusive, Finding, Report
 from service.ops.export import export
 from service.settings import Settings
 from service.storage import keys

@@ -7,14 +7,27 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors.order_refusals import InsufficientStock
-from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageError, StorageUnavailable
-from service.domain.requests import ProductChange, StockChange
+from service.domain.errors.obstacles import TooLittleStock
+from service.domain.errors.order_refusals import InsufficientStock, ProductsNotFound
+from service.domain.errors.remembered_refusals import RememberedRefusal
+from service.domain.errors.stock_refusals import StockChangeRefusal
+from service.domain.errors.storage import (
+    OutcomeUnknown,
+    Overloaded,
+    StorageError,
+    StorageUnavailable,
+    UnsupportedRedis,
+)
+from service.domain.requests import NewOrder, ProductChange, StockChange
+from service.ops.audit_partitions import audit_whole_shop
+from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.scripts import load_scripts
+from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
-from tests.support.shop import new_mug, new_order
+from tests.support.shop import SHOP, new_mug, new_order
+from tests.support.waiting import eventually
 
 COUNT = 4
 TIMEOUT = 0.3
@@ -32,7 +45,11 @@ class Way:
     def __init__(self, redis: FakeRedis) -> None:
         self._redis = redis
         self.fails: Callable[[str], StorageError | None] = works
+        self.loses_reply_to = ""
+        """The script that is run, but whose reply does not come back."""
         self.is_silent = False
+        self.silent_seconds = TIMEOUT
+        """After this time, a connection gives up."""
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
         return asyncio.ensure_future(self._send(*command))
@@ -40,11 +57,14 @@ class Way:
     async def _send(self, *command: Any) -> Any:
         name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
         if self.is_silent:
-            await asyncio.sleep(TIMEOUT)  # as long as a connection waits for a reply
+            await asyncio.sleep(self.silent_seconds)
             raise StorageUnavailable("no reply")
         if error := self.fails(name):
             raise error
-        return await self._redis.send(*command)
+        reply = await self._redis.send(*command)
+        if name == self.loses_reply_to:
+            raise OutcomeUnknown("the connection broke")
+        return reply
 
 
 @pytest.fixture
@@ -64,11 +84,23 @@ async def store(ways: list[Way]) -> AsyncIterator[PartitionedStore]:
     await store.all.exchange.close()
 
 
+@pytest.fixture
+async def patient_store(ways: list[Way]) -> AsyncIterator[PartitionedStore]:
+    """A store that does not give up, however busy the machine is."""
+    store = make_partitioned_store(*ways, count=COUNT, timeout=60)
+    yield store
+    await store.all.exchange.close()
+
+
 async def add(store: PartitionedStore, stock: int) -> int:
     return (await store.products.add(new_mug(stock=stock))).id
 
 
-ERRORS = [StorageUnavailable, Overloaded]
+def change(units: int) -> StockChange:
+    return StockChange.model_construct(change=units, reason="")
+
+
+ERRORS = [StorageUnavailable, Overloaded, UnsupportedRedis]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -86,7 +118,7 @@ async def test_a_stock_change_that_was_made_is_never_answered_with_nothing_was_d
 
     ways[3].fails = fails  # the change is made in another one
     with pytest.raises(OutcomeUnknown):
-        await store.stock.change(mugs, StockChange.model_construct(change=5, reason=""))
+        await store.stock.change(mugs, change(5))
     ways[3].fails = works
     assert (await store.stock.levels(mugs)).stock == 13
 
@@ -148,3 +180,138 @@ async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may
         await store.orders.place(new_order((mugs, 13)))
     assert time.monotonic() - begin < 3 * TIMEOUT
     await store.all.exchange.close()
+
+
+@pytest.mark.parametrize("order", [new_order((1, 9)), new_order((99, 1))])
+async def test_a_refusal_that_a_key_may_remember_is_not_called_undone(
+    ways: list[Way], patient_store: PartitionedStore, order: NewOrder
+) -> None:
+    await add(patient_store, 8)
+    for way in ways:
+        way.loses_reply_to = "refuse"
+    with pytest.raises(OutcomeUnknown):
+        await patient_store.orders.place(order, "key-1")
+    for way in ways:
+        way.loses_reply_to = ""
+    await patient_store.products.add(new_mug(id=99))
+    await patient_store.stock.change(1, change(5))
+    with pytest.raises((InsufficientStock, ProductsNotFound)) as refusal:
+        await patient_store.orders.place(order, "key-1")
+    assert isinstance(refusal.value, RememberedRefusal)
+    assert refusal.value.replayed
+
+
+async def test_a_refusal_of_a_stock_change_that_a_key_may_remember_is_not_called_undone(
+    ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    for way in ways:
+        way.loses_reply_to = "refuse"
+    with pytest.raises(OutcomeUnknown):
+        await patient_store.stock.change(mugs, change(-9), "key-1")
+    for way in ways:
+        way.loses_reply_to = ""
+    await patient_store.stock.change(mugs, change(5))
+    with pytest.raises(StockChangeRefusal) as refusal:
+        await patient_store.stock.change(mugs, change(-9), "key-1")
+    assert refusal.value.replayed
+
+
+async def test_a_repeated_stock_change_is_not_called_undone_if_its_first_result_cannot_be_read(
+    ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    await patient_store.stock.change(mugs, change(-8), "key-1")
+    for way in ways:
+        way.fails = lambda name: StorageUnavailable("no reply") if name == "refuse" else None
+    with pytest.raises(OutcomeUnknown):  # the stock is too low now, but only the key knows that the change was made
+        await patient_store.stock.change(mugs, change(-8), "key-1")
+    for way in ways:
+        way.fails = works
+    assert (await patient_store.stock.change(mugs, change(-8), "key-1")).replayed
+
+
+async def test_a_stock_change_is_undone_if_the_product_does_not_reach_its_partition(
+    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    key = next(key for key in map(str, range(99)) if patient_store.all.of_text(key) != mugs % COUNT)
+    await redis.send("DEL", keys.product(keys.partition(SHOP, patient_store.all.of_text(key)), mugs))
+    for way in ways:
+        way.loses_reply_to = "push_product"
+    with pytest.raises(StorageUnavailable):
+        await patient_store.stock.change(mugs, change(1), key)
+
+
+async def test_a_silent_partition_does_not_delay_units_on_their_way_between_others(
+    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    transfers = patient_store.all.exchange.partitions
+    for source in (0, 1, 2):
+        for to in (3, (source + 1) % 3):
+            await transfers[source].give(to, "0", [Wish(mugs, 1, 0, 0)])
+    ways[3].is_silent = True
+    ways[3].silent_seconds = 3600
+    delivering = asyncio.create_task(patient_store.deliver())
+
+    async def others_have_arrived() -> bool:
+        names = [keys.outgoing(keys.partition(SHOP, number), (number + 1) % 3) for number in range(3)]
+        return not any([await redis.send("ZCARD", name) for name in names])
+
+    await eventually(others_have_arrived)
+    delivering.cancel()
+    ways[3].is_silent = False
+    await assert_nothing_is_lost(redis, patient_store)
+
+
+async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(
+    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 3)
+    [home] = [number for number in range(COUNT) if number == mugs % COUNT]
+    key = next(key for key in map(str, range(99)) if patient_store.all.of_text(key) not in (home, 3))
+    transfers = patient_store.all.exchange.partitions
+    other = next(number for number in range(3) if number not in (home, patient_store.all.of_text(key)))
+    await transfers[home].give(other, "0", [Wish(mugs, 3, 0, 0)])
+    ways[3].is_silent = True
+    await patient_store.orders.place(new_order((mugs, 3)), key)
+    ways[3].is_silent = False
+    await assert_nothing_is_lost(redis, patient_store)
+
+
+async def test_no_stock_is_shown_below_0_although_a_failover_has_doubled_units(
+    redis: FakeRedis, patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    await patient_store.orders.place(new_order((mugs, 8)))
+    # Partition 0 has taken in two units, but the partition that gave them does not know of that any more.
+    name = keys.product(keys.partition(SHOP, 0), mugs)
+    for field in ("moved", "received", "sold"):
+        await redis.send("HINCRBY", name, field, 2)
+    levels = await patient_store.stock.levels(mugs)
+    assert (levels.stock, levels.received) == (0, levels.held + levels.sold)
+    [row] = await patient_store.board.products([mugs])
+    assert row is not None
+    assert row.stock == 0
+    changed = await patient_store.stock.change(mugs, change(5))
+    assert changed.product.stock >= 0
+
+
+async def test_units_that_a_failover_has_lost_are_written_off_as_the_document_says(
+    redis: FakeRedis, patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 8)
+    [transfer] = await patient_store.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
+    await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 1), f"{transfer.id} {mugs} {transfer.units}")
+    with pytest.raises(StorageUnavailable):  # as far as the partitions know, the units are on their way
+        await patient_store.orders.place(new_order((mugs, 7)))
+    [finding] = (await audit_whole_shop(patient_store, SHOP)).findings
+    assert f"off by {-transfer.units:+} units" in finding.what
+    await redis.send("HINCRBY", keys.product(keys.partition(SHOP, 0), mugs), "moved", transfer.units)
+    assert (await audit_whole_shop(patient_store, SHOP)).findings == []
+    with pytest.raises(InsufficientStock) as refusal:
+        await patient_store.orders.place(new_order((mugs, 7)))
+    [line] = refusal.value.lines
+    assert line.obstacle == TooLittleStock(available=8 - transfer.units)
+    await patient_store.orders.place(new_order((mugs, 6)))

@@ -3,7 +3,10 @@
 import pytest
 
 from service.domain.requests import OrdersQuery
+from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
+from service.storage.order_ids import ID_BLOCK_SIZE
+from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
 from tests.support.shop import SHOP, add_mugs, new_order
@@ -46,3 +49,48 @@ async def test_ids_stay_unique_and_in_their_partition_whatever_the_counters_are_
     await assert_nothing_is_lost(engine, workers[0])
     for store in (*workers, new_worker):
         await store.all.exchange.close()
+
+
+def customer_of(store: PartitionedStore, partition: int) -> str:
+    return next(name for name in map(str, range(999)) if store.all.of_text(name) == partition)
+
+
+async def test_an_order_in_a_partition_with_few_orders_is_listed_among_the_newest(engine: CommandSender) -> None:
+    store = make_partitioned_store(engine, count=COUNT)
+    mugs = await add_mugs(store)
+    often, seldom = customer_of(store, 1), customer_of(store, 2)
+    await store.orders.place(new_order((mugs, 1), customer=seldom))
+    for _ in range(600):
+        newest = (await store.orders.place(new_order((mugs, 1), customer=often))).order.id
+    worker = make_partitioned_store(engine, count=COUNT)
+    await worker.orders.place(new_order((mugs, 1), customer=often))
+    late = (await worker.orders.place(new_order((mugs, 1), customer=seldom))).order.id
+    assert abs(late - newest) < 3 * ID_BLOCK_SIZE
+    listed, _ = await store.orders.list(OrdersQuery.model_validate({"limit": "200"}))
+    assert late in [order.id for order in listed]
+    await store.deliver()  # the sweeper
+    later = (await store.orders.place(new_order((mugs, 1), customer=seldom))).order.id
+    assert abs(later - newest) < 3 * ID_BLOCK_SIZE
+    for each in (store, worker):
+        await each.all.exchange.close()
+
+
+async def test_ids_that_a_partition_leaves_out_do_not_make_pages_short(engine: CommandSender) -> None:
+    store = make_partitioned_store(engine, count=COUNT)
+    mugs = await add_mugs(store)
+    often, seldom = customer_of(store, 1), customer_of(store, 2)
+    first = (await store.orders.place(new_order((mugs, 1), customer=seldom))).order.id
+    await engine.send("SET", keys.order_ids(keys.partition(SHOP, 1)), 4_000_000)
+    worker = make_partitioned_store(engine, count=COUNT)
+    placed = [(await worker.orders.place(new_order((mugs, 1), customer=name))).order.id for name in (often, seldom)]
+    listed, before = await worker.orders.list(OrdersQuery.model_validate({"status": "completed"}))
+    assert {order.id for order in listed} >= set(placed)
+    while before is not None:
+        page, before = await worker.orders.list(OrdersQuery.model_validate({"before": str(before)}))
+        listed += page
+    assert [order.id for order in listed] == sorted([*placed, first], reverse=True)
+    [skipped] = [found async for found in worker.partitions[2].skipped.ranges()]
+    assert first < int(skipped.first) < int(skipped.last) < placed[1]
+    assert (await audit_whole_shop(worker, SHOP)).findings == []
+    for each in (store, worker):
+        await each.all.exchange.close()

@@ -62,6 +62,14 @@ async def test_a_new_product_begins_with_the_same_units_in_each_partition(
     await assert_nothing_is_lost(redis, store)
 
 
+async def test_an_add_that_was_interrupted_ends_when_it_is_repeated(store: PartitionedStore) -> None:
+    await store.home(7).products.add(new_mug(id=7))
+    with pytest.raises(ProductIdTaken):
+        await store.products.add(new_mug(id=7))
+    for _ in range(COUNT):
+        assert (await store.products.get(7)).stock == new_mug().stock
+
+
 async def test_ids_that_clients_choose_are_skipped_and_never_given_away_twice(store: PartitionedStore) -> None:
     assert [await add(store, id=2), await add(store), await add(store)] == [2, 1, 3]
     with pytest.raises(ProductIdTaken):

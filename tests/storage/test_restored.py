@@ -10,7 +10,7 @@ from service.domain.event import event_position
 from service.domain.limits import MAX_ID
 from service.domain.requests import OrdersQuery
 from service.ops.audit import audit
-from service.ops.audit_checks import Finding
+from service.ops.audit_report import Finding
 from service.storage import keys
 from service.storage.restored import CLOCK_ERROR_MS, IDS_PER_MS, ROUND, event_id_above, far_above
 from service.storage.sender import CommandSender

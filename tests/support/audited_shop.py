@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from service.domain.requests import NewOrder, NewProduct, NewReturn, StockChange
-from service.ops.audit import Report, audit
+from service.ops.audit import audit
+from service.ops.audit_report import Report
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.clock import Clock
