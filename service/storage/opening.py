@@ -122,6 +122,7 @@ class _Opener:
             engine_check=check,
             metrics=metrics or self.metrics,
             has_room=sender.has_room,
+            tracked=(lambda: sender.tracked) if isinstance(sender, MultiplexedConnection) else None,
             partition=partition,
         )
 
