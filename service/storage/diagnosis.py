@@ -126,6 +126,8 @@ class _Reader:
             await self._send("WAIT", 0, 1)
         for command in (("SCAN", 0, "COUNT", 1), ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$")):
             await self._send(*command)
+        for tracking in (("TRACKING", "OFF"), ("CACHING", "YES")):  # the latter is an error, as nothing is tracked
+            await self._send("CLIENT", *tracking)
         for name in (keys.products(shop), keys.pending(shop)):
             await self._send("ZSCAN", name, 0, "COUNT", 1)
             await self._send("ZREVRANGEBYSCORE", name, 0, 0)
@@ -159,7 +161,7 @@ class _Reader:
             return await self._execute(*command)
         except ErrorReply as error:
             if error.code == "NOPERM":
-                subcommand = f"|{command[1]}" if command[0] in ("CONFIG", "XINFO", "LATENCY") else ""
+                subcommand = f"|{command[1]}" if command[0] in ("CONFIG", "XINFO", "LATENCY", "CLIENT") else ""
                 self._forbidden.append(f"{command[0]}{subcommand}".lower())
             return None
 
