@@ -13,6 +13,7 @@ from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage import keys
 from service.storage.engine_check import EngineCheck
+from service.storage.replies import read_map
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
 from service.storage.tracked_products import TrackedProducts, Tracking
@@ -177,9 +178,14 @@ class RedisClient:
             return None
         tracked.tracking = Tracking.ASKED
         try:
-            await self.send("HELLO", 3, safe_to_repeat=True)
+            server = read_map(await self.send("HELLO", 3, safe_to_repeat=True))
+            if server["server"] == "redis" and server["version"].startswith("7.0."):
+                # It notes all keys of a script once for each key: a page of 100 products costs three times as much.
+                tracked.tracking = Tracking.REFUSED
+                return None
             # OPTIN: only what is read behind CLIENT CACHING YES. Orders read products, too, and would pay for it.
             await self.send("CLIENT", "TRACKING", "ON", "OPTIN", safe_to_repeat=True)
+            await self.send("CLIENT", "CACHING", "YES", safe_to_repeat=True)  # whether that is allowed
         except ErrorReply as error:
             tracked.tracking = Tracking.REFUSED
             log.warning("products_not_tracked", reason=str(error), then="each list of products reads all of them")

@@ -52,6 +52,13 @@ async def stocks(store: Store) -> list[int]:
     return [item["stock"] for item in await page(store)]
 
 
+async def needs_tracking(engine: TestConnection) -> None:
+    """Skip the rest of the test on Redis 7.0, where Holdfast does without."""
+    server = str(await engine.send("INFO", "server"))
+    if "redis_version:7.0." in server and "valkey" not in server:
+        pytest.skip("Redis 7.0 tracks keys of scripts too slowly")
+
+
 async def hashes_read(engine: TestConnection) -> int:
     """Return how many hashes were read by HMGET since the last call."""
     info = str(await engine.send("INFO", "commandstats"))
@@ -61,6 +68,7 @@ async def hashes_read(engine: TestConnection) -> int:
 
 
 async def test_products_that_have_not_changed_are_not_read_again(worker: Store, engine: TestConnection) -> None:
+    await needs_tracking(engine)
     await hashes_read(engine)
     assert await stocks(worker) == [10, 10, 10]
     assert await hashes_read(engine) == 0
@@ -147,6 +155,7 @@ async def test_nothing_is_known_after_the_connection_was_lost(
     assert await stocks(worker) == [9, 10, 10]
     await engine.send("HSET", MUG, "stock", 8)
     assert await stocks(worker) == [8, 10, 10]
+    await needs_tracking(engine)
     await hashes_read(engine)
     assert await stocks(worker) == [8, 10, 10]
     assert await hashes_read(engine) == 0
@@ -207,10 +216,12 @@ async def test_without_the_right_to_track_pages_are_read_whole(
             assert await stocks(store) == await stocks(store) == [10]
         await engine.send("HSET", MUG, "stock", 9)
         assert await stocks(store) == [9]
-    assert [entry["event"] for entry in logs] == (["products_not_tracked"] if command == "tracking" else [])
+    await needs_tracking(engine)
+    assert [entry["event"] for entry in logs] == ["products_not_tracked"]
 
 
 async def test_orders_do_not_pay_for_tracking(worker: Store, engine: TestConnection) -> None:
+    await needs_tracking(engine)
     await add_mugs(worker, 10)
     for _ in range(3):
         await worker.orders.place(new_order((4, 1)))
