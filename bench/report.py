@@ -28,6 +28,7 @@ _LABELS: Final[dict[str, Callable[[Any], str]]] = {
         "flash": "flash sale",
         "page": "100 products, the same page",
         "pages": "100 products, random pages",
+        "order_pages": "100 orders, random pages",
         "product": "one product",
         "mixed": "mixed",
     }.__getitem__,

@@ -69,7 +69,9 @@ class ProductList:
     async def _read_unknown(
         self, ids: Sequence[str], names: Sequence[str], known: TrackedProducts
     ) -> Sequence[ListedProduct | None]:
-        """Read products, and know them from now on."""
+        """Read products, and know them from now on, if there is room."""
+        if not known.has_room:
+            return _parse(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
         mark = known.expect(names)
         try:
             rows = await self._client.read_tracked(names, LISTED_PRODUCT_FIELDS)

@@ -7,7 +7,10 @@ from typing import Final
 from service.domain.product import ListedProduct
 
 MAX_KEPT_BYTES: Final = 64 * 2**20
-"""Memory for products of one connection, about. 100,000 products with short texts need 45 MB."""
+"""Memory for products of one connection, about: 100,000 products with short texts need 45 MB.
+
+If it is full, no further products are kept, and none gives way: Redis would go on remembering it, in 130 bytes.
+"""
 
 _BYTES_PER_PRODUCT: Final = 300
 """Memory of a product in addition to its JSON text: its key, the objects of Python, and the place in the table."""
@@ -34,12 +37,17 @@ class TrackedProducts:
     """
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
-        """Know nothing yet. `max_bytes`: what more is kept displaces the oldest."""
+        """Know nothing yet. `max_bytes`: the memory after which there is no room."""
         self.tracking = Tracking.OFF
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: dict[str, ListedProduct] = {}
         self._expected: dict[str, object] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether further products may be kept."""
+        return self._bytes < self._max_bytes
 
     def find(self, keys: Sequence[str]) -> list[ListedProduct | None]:
         """Return the products with these keys. None: it must be read."""
@@ -63,8 +71,6 @@ class TrackedProducts:
                 if product is not None:
                     self._kept[key] = product
                     self._bytes += _size(product)
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
 
     def abandon(self, mark: object, keys: Iterable[str]) -> None:
         """Forget that these products were going to be read."""

@@ -269,17 +269,32 @@ def mugs(*numbers: int) -> list[tuple[str, ListedProduct | None]]:
     return [(f"key {number}", ListedProduct(number, 1, f"{number:0100}")) for number in numbers]
 
 
-def test_the_oldest_products_give_way_when_the_memory_is_full() -> None:
+def test_products_that_have_changed_make_room_for_others() -> None:
     known = TrackedProducts(max_bytes=1200)
-    names = [f"key {number}" for number in range(4)]
-    known.keep(known.expect(names), mugs(0, 1, 2, 3))
-    assert [product and product.id for product in known.find(names)] == [None, 1, 2, 3]
-    known.forget(["key 2"])
-    known.keep(known.expect(["key 0"]), mugs(0))
-    assert [product and product.id for product in known.find(names)] == [0, 1, None, 3]
+    names = [f"key {number}" for number in range(3)]
+    had_room = []
+    for number in (0, 1, 2, 2):
+        had_room.append(known.has_room)
+        known.keep(known.expect(names), mugs(number))
+    assert had_room == [True, True, True, False]
+    known.forget(["key 1", "key 7"])
+    assert known.has_room
+    assert [product and product.id for product in known.find(names)] == [0, None, 2]
     known.forget(None)
-    known.keep(known.expect(names[:3]), mugs(0, 1, 2))
-    assert known.find(names)[:3] == [product for _, product in mugs(0, 1, 2)]
+    assert known.find(names) == [None, None, None]
+
+
+async def test_without_room_pages_are_read_whole(engine: TestConnection) -> None:
+    await needs_tracking(engine)
+    known = TrackedProducts(max_bytes=1)
+    store = make_store(engine, tracked=lambda: known)
+    for _ in range(3):
+        await add_mugs(store, 10)
+    assert await stocks(store) == await stocks(store) == [10, 10, 10]
+    await add_mugs(store, 10)
+    await hashes_read(engine)
+    assert await stocks(store) == await stocks(store) == [10, 10, 10, 10]
+    assert await hashes_read(engine) == 2
 
 
 def test_a_product_that_was_named_between_question_and_reply_is_not_kept() -> None:
