@@ -124,10 +124,13 @@ class _Reader:
         groups = await self._groups()
         if waits_for_replicas:
             await self._send("WAIT", 0, 1)
-        for command in (("SCAN", 0, "COUNT", 1), ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$")):
+        for command in (
+            ("SCAN", 0, "COUNT", 1),
+            ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$"),
+            ("CLIENT", "TRACKING", "OFF"),
+            ("CLIENT", "CACHING", "YES"),  # an error, because nothing is tracked
+        ):
             await self._send(*command)
-        for tracking in (("TRACKING", "OFF"), ("CACHING", "YES")):  # the latter is an error, as nothing is tracked
-            await self._send("CLIENT", *tracking)
         for name in (keys.products(shop), keys.pending(shop)):
             await self._send("ZSCAN", name, 0, "COUNT", 1)
             await self._send("ZREVRANGEBYSCORE", name, 0, 0)
