@@ -240,8 +240,8 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         _format("{:.0%}", ratio(page, find("reads", "ceiling", load="page"))),
     )
     yield (
-        "GET /products, 100 rows: the same page at least 8 × as fast as random pages, which share no load",
-        _format("{:.1f} ×", ratio(page, find("reads", load="pages"))),
+        "GET /products, 100 rows: random pages at least 3.5 × as fast as PostgreSQL",
+        _format("{:.1f} ×", ratio(find("reads", load="pages"), find("reads", "postgres", load="pages"))),
     )
     yield (
         "at 70 % of the highest rate: p99 at most 3 × p50",
