@@ -84,7 +84,11 @@ def groups(full: bool) -> list[Group]:
         Group(
             "reads",
             "Reads, 100,000 products",
-            [Case(s, kind, products=100_000) for kind in _READS for s in ALL_SERVERS],
+            [
+                *(Case(s, kind, products=100_000) for kind in _READS for s in ALL_SERVERS),
+                # As many orders as products: the load draws both from the same numbers.
+                Case("holdfast", "order_pages", products=100_000, orders=100_000),
+            ],
         ),
         Group("mixed", "90 % reads, 10 % orders", [Case(server, "mixed") for server in ALL_SERVERS]),
         Group(

@@ -30,6 +30,7 @@ local make = {
   flash = function() return wrk.format('POST', '/orders', headers, '{"products": [{"product_id": 1, "quantity": 1}]}') end,
   page = function() return wrk.format('GET', '/products?limit=100') end,
   pages = function() return wrk.format('GET', '/products?limit=100&after=' .. math.random(0, products - 100)) end,
+  order_pages = function() return wrk.format('GET', '/orders?limit=100&before=' .. math.random(102, products)) end,
   product = function() return wrk.format('GET', '/products/' .. math.random(products)) end,
 }
 make.mixed = function()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bench.processes import end_with_parent, on_cores
 
-LoadKind = Literal["orders", "pending", "flash", "page", "pages", "product", "mixed"]
+LoadKind = Literal["orders", "pending", "flash", "page", "pages", "order_pages", "product", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
         "orders": order,
         "pending": lambda: order(', "status": "pending", "hold_seconds": 1'),
         "page": lambda: get("/products?limit=100"),
+        "order_pages": lambda: get(f"/orders?limit=100&before={draw.randint(102, products)}"),
         "pages": lambda: get(f"/products?limit=100&after={draw.randint(0, products - 100)}"),
         "product": lambda: get(f"/products/{draw.randint(1, products)}"),
     }

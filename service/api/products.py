@@ -15,7 +15,7 @@ async def list_products(request: Request, query: ProductsQuery) -> Response:
 
 async def _load_page(request: Request, query: ProductsQuery) -> Response:
     products, after = await store_of(request).products.list(query)
-    items = [product.json() for product in products]
+    items = [product.json for product in products]
     return cacheable_page(page_response(request, items, {} if after is None else {"after": after}))
 
 

@@ -70,7 +70,19 @@ class Product(NamedTuple):
             f'"price":{format_cents(self.price)},"stock":{self.stock}{rules}}}'
         )
 
+    def listed(self) -> "ListedProduct":
+        """Return the product as a page of a list needs it."""
+        return ListedProduct(self.id, self.stock, self.json())
+
     def catalogue_version(self) -> str:
         """Return a hash of everything but the stock: it changes if and only if that changes."""
         catalogue = f"{self.id}{quoted(self.name)}{quoted(self.description)}{self.price}{self.rules.text()}"
         return sha256(catalogue.encode()).hexdigest()[:32]
+
+
+class ListedProduct(NamedTuple):
+    """A product in a list. `json`: the product as the API shows it."""
+
+    id: int
+    stock: int
+    json: str

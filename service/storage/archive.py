@@ -11,6 +11,7 @@ from service.storage.client import RedisClient
 from service.storage.id_ranges import IdRanges
 from service.storage.records import ORDER_FIELDS, read_orders
 from service.storage.refusals import unknown_reply
+from service.storage.replies import read_map
 from service.storage.sender import ErrorReply
 
 T = TypeVar("T", int, str)
@@ -148,7 +149,7 @@ class Archive(IdRanges):
 
 def _read(order_id: int, reply: Sequence[str]) -> EndedOrder | None:
     """Return the order of a hash. None: there is no such order, or it is damaged."""
-    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    fields = read_map(reply)
     try:
         [order] = read_orders([order_id], [[fields.get(name) for name in ORDER_FIELDS]])
         if order is None or fields["id"] != str(order_id):

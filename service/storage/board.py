@@ -7,6 +7,7 @@ from service.domain.money import Cents, parse_cents
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
+from service.storage.replies import read_scores
 
 _FIELDS: Final = ("name", "price", "stock", "held", "sold", "withdrawn")
 
@@ -65,5 +66,5 @@ class Board:
         rows = await self._client.send(
             "ZRANGEBYSCORE", index, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, limit, safe_to_repeat=True
         )
-        pairs = zip(rows[::2], rows[1::2], strict=True)
-        return NextHolds(count, [(int(order_id), Milliseconds(int(float(deadline)))) for order_id, deadline in pairs])
+        holds = [(int(order_id), Milliseconds(int(float(deadline)))) for order_id, deadline in read_scores(rows)]
+        return NextHolds(count, holds)

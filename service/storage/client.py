@@ -1,7 +1,10 @@
 """What all classes of the Store share: the shop, the clock, and the way commands and scripts are run."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import structlog
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
 from service.domain.limits import MAX_ID
@@ -10,8 +13,12 @@ from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage import keys
 from service.storage.engine_check import EngineCheck
+from service.storage.replies import read_map
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
+from service.storage.tracked_products import TrackedProducts, Tracking
+
+log = structlog.get_logger()
 
 SCAN_LIMIT: Final = 10_000
 """When a page has read this number of keys, no further step begins, so that one request cannot read the whole shop.
@@ -56,6 +63,7 @@ class RedisClient:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
+        tracked: Callable[[], TrackedProducts] | None = None,
         id_step: int = 1,
         id_remainder: int = 0,
     ) -> None:
@@ -67,6 +75,7 @@ class RedisClient:
         `engine_check`: the one that also verifies the connections, if there is one.
         `metrics`: counts what the Store does; None: a new one.
         `has_room`: whether new work may be begun; None: always.
+        `tracked`: what is known of products over the connection that is open now; None: there is nothing of this kind.
         `id_step`, `id_remainder`: of a partition. Its orders have the ids with this remainder, divided by `id_step`.
         """
         self.id_step = id_step
@@ -78,6 +87,7 @@ class RedisClient:
         self._sender = sender
         self._clock = clock
         self._has_room = has_room
+        self._tracked = tracked
         self._scripts = load_scripts()
         self._engine_check = engine_check or EngineCheck(shop, durability)
         self.after_check = self._engine_check.after_check
@@ -158,6 +168,57 @@ class RedisClient:
             return []
         rows: list[list[Any]]
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=safe_to_repeat)
+        return rows
+
+    async def begin_tracking(self) -> TrackedProducts | None:
+        """Return what is known of products over this connection, and let Redis say what changes.
+
+        None: Redis does not, or not yet.
+        """
+        tracked = None if self._tracked is None else self._tracked()
+        if tracked is None or tracked.tracking is Tracking.ON:
+            return tracked
+        if tracked.tracking is not Tracking.OFF:
+            return None
+        tracked.tracking = Tracking.ASKED
+        try:
+            server = read_map(await self.send("HELLO", 3, safe_to_repeat=True))
+            if server["server"] == "redis" and server["version"].startswith("7.0."):
+                # It notes all keys of a script once for each key: a page of 100 products costs three times as much.
+                tracked.tracking = Tracking.REFUSED
+                return None
+            # OPTIN: only what is read behind CLIENT CACHING YES. Orders read products, too, and would pay for it.
+            await self.send("CLIENT", "TRACKING", "ON", "OPTIN", safe_to_repeat=True)
+            await self.send("CLIENT", "CACHING", "YES", safe_to_repeat=True)  # whether that is allowed
+        except ErrorReply as error:
+            tracked.tracking = Tracking.REFUSED
+            log.warning("products_not_tracked", reason=str(error), then="each list of products reads all of them")
+            return None
+        except BaseException:
+            tracked.tracking = Tracking.OFF
+            raise
+        tracked.tracking = Tracking.ON
+        return tracked
+
+    def if_current(self, tracked: TrackedProducts | None) -> TrackedProducts | None:
+        """Return this object, or None if its connection has been replaced: Redis says nothing more about it."""
+        return tracked if self._tracked is not None and self._tracked() is tracked else None
+
+    async def read_tracked(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]] | None:
+        """Return the same as `read_hashes`. From now on, Redis says if one of these hashes changes.
+
+        None: Redis refused this. `read_hashes` mends the reason, or raises it.
+        """
+        sha = self._scripts["read_hashes"].sha
+        try:
+            # One directly behind the other, because the first is about the next command of this connection.
+            _, reply = await asyncio.gather(
+                self._sender.send("CLIENT", "CACHING", "YES", safe_to_repeat=True),
+                self._sender.send("EVALSHA", sha, len(keys), *keys, *fields, safe_to_repeat=True),
+            )
+        except ErrorReply:
+            return None
+        rows: list[list[Any]] = reply[1:]
         return rows
 
     async def move_counter(self, counter: str, value: int) -> bool:

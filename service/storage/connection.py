@@ -37,6 +37,7 @@ from service.storage.dial import Dialer, Verify
 from service.storage.pending_command import PendingCommand
 from service.storage.replication import Replication
 from service.storage.sender import ErrorReply
+from service.storage.tracked_products import TrackedProducts
 
 log = structlog.get_logger()
 
@@ -106,6 +107,7 @@ class MultiplexedConnection:
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._admission = AdmissionLimit(max_in_flight)
+        self.tracked = TrackedProducts()
         self._unsent: deque[PendingCommand] = deque()
         self._unanswered: deque[PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
@@ -376,6 +378,7 @@ class MultiplexedConnection:
         metrics = self._metrics
         round_trips = metrics.round_trips
         admission = self._admission = AdmissionLimit(self._max_in_flight)
+        tracked = self.tracked = TrackedProducts()
         self._flush()
         while data := await reader.read(_READ_SIZE):
             if self._writer is not writer:
@@ -385,6 +388,9 @@ class MultiplexedConnection:
             replies.feed(data)
             waited = len(self._unanswered)
             while (reply := replies.gets()) is not _INCOMPLETE:
+                if type(reply) is hiredis.PushNotification:  # no reply: a product has changed
+                    tracked.forget(reply[1])
+                    continue
                 if not self._unanswered:
                     raise _ProtocolError("Redis sent a reply although no command was waiting")
                 pending = self._unanswered.popleft()

@@ -124,7 +124,12 @@ class _Reader:
         groups = await self._groups()
         if waits_for_replicas:
             await self._send("WAIT", 0, 1)
-        for command in (("SCAN", 0, "COUNT", 1), ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$")):
+        for command in (
+            ("SCAN", 0, "COUNT", 1),
+            ("XREAD", "COUNT", 1, "STREAMS", keys.events(shop), "$"),
+            ("CLIENT", "TRACKING", "OFF"),
+            ("CLIENT", "CACHING", "YES"),  # an error, because nothing is tracked
+        ):
             await self._send(*command)
         for name in (keys.products(shop), keys.pending(shop)):
             await self._send("ZSCAN", name, 0, "COUNT", 1)
@@ -159,7 +164,7 @@ class _Reader:
             return await self._execute(*command)
         except ErrorReply as error:
             if error.code == "NOPERM":
-                subcommand = f"|{command[1]}" if command[0] in ("CONFIG", "XINFO", "LATENCY") else ""
+                subcommand = f"|{command[1]}" if command[0] in ("CONFIG", "XINFO", "LATENCY", "CLIENT") else ""
                 self._forbidden.append(f"{command[0]}{subcommand}".lower())
             return None
 

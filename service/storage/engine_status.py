@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
+from service.storage.replies import read_map, read_scores
 from service.storage.sender import ErrorReply
 
 
@@ -78,7 +79,7 @@ class EngineStatusReader:
             pending_orders=holds,
             oldest_overdue=None
             if oldest is None
-            else max(0.0, now / 1000 - float(oldest[1]) / 1000)
+            else max(0.0, now / 1000 - float(read_scores(oldest)[0][1]) / 1000)
             if oldest
             else 0.0,
             events=events,
@@ -91,8 +92,8 @@ class EngineStatusReader:
             },
         )
 
-    async def _read_group(self, reply: list[Any], now: Milliseconds) -> ConsumerGroup:
-        facts = dict(zip(reply[::2], reply[1::2], strict=True))
+    async def _read_group(self, reply: Any, now: Milliseconds) -> ConsumerGroup:
+        facts = read_map(reply)
         after = f"({facts['last-delivered-id']}"
         unread = await self._try("XRANGE", keys.events(self._client.shop), after, "+", "COUNT", 1)
         # The id of an event begins with its time. The next event may be missing here, if the stream was cut.

@@ -5,6 +5,7 @@ from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.records import read_event
+from service.storage.replies import read_map
 from service.storage.sender import ErrorReply
 
 
@@ -64,7 +65,7 @@ class Events:
             info = await self._client.send("XINFO", "STREAM", self._key, safe_to_repeat=True)
         except ErrorReply:  # there is no such key
             return from_start
-        facts = dict(zip(info[::2], info[1::2], strict=True))
+        facts = read_map(info)
         if from_start:
             return bool(facts["entries-added"] == facts["length"])
         oldest = facts["first-entry"]

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from service.storage.client import RedisClient
+from service.storage.replies import read_scores
 
 _RANGES_PER_STEP: Final = 1000
 
@@ -42,7 +43,7 @@ class IdRanges:
         reply = await self._client.send(
             "ZREVRANGEBYSCORE", self._key, "+inf", "-inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
         )
-        return int(float(reply[1])) if reply else 0
+        return int(float(read_scores(reply)[0][1])) if reply else 0
 
     async def count(self) -> int:
         """Return how many ids are in the ranges. Damaged ranges do not count: the audit names them."""
@@ -64,4 +65,4 @@ class IdRanges:
         reply = await self._client.send(
             "ZRANGEBYSCORE", self._key, lowest, "+inf", "WITHSCORES", "LIMIT", 0, limit, safe_to_repeat=True
         )
-        return [Range(first, last) for first, last in zip(reply[::2], reply[1::2], strict=True)]
+        return [Range(first, last) for first, last in read_scores(reply)]

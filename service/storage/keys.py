@@ -5,6 +5,8 @@ set of them
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
+from collections.abc import Iterable
+
 
 def prefix(shop: str) -> str:
     """Return the beginning of all keys of a shop."""
@@ -14,6 +16,11 @@ def prefix(shop: str) -> str:
 def product(shop: str, product_id: int) -> str:
     """Return the key of a product. Hash: id, name, description, price, stock, held, sold, received, withdrawn, ..."""
     return f"{{{shop}}}:product:{product_id}"
+
+
+def products_with(shop: str, ids: Iterable[str]) -> list[str]:
+    """Return the keys of several products: one call for a page."""
+    return [f"{{{shop}}}:product:{product_id}" for product_id in ids]
 
 
 def products(shop: str) -> str:

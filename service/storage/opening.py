@@ -113,6 +113,10 @@ class _Opener:
     ) -> Store:
         """Return the Store of a shop, or of a partition."""
         settings = self.settings
+        tracked = None
+        if isinstance(sender, MultiplexedConnection) and not settings.wait_replicas:
+            # With replicas, the command behind a batch could come between CLIENT CACHING and what it is about.
+            tracked = lambda: sender.tracked  # noqa: E731
         return Store(
             sender if self._tracer is None else TracedSender(sender, self._tracer),
             shop=shop,
@@ -122,6 +126,7 @@ class _Opener:
             engine_check=check,
             metrics=metrics or self.metrics,
             has_room=sender.has_room,
+            tracked=tracked,
             partition=partition,
         )
 

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 from service.domain.errors.refusals import ProductIdTaken
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.order import Order
-from service.domain.product import Product
+from service.domain.product import ListedProduct, Product
 from service.domain.requests import (
     HoldExtension,
     NewOrder,
@@ -202,7 +202,7 @@ class PartitionedProducts:
     def __init__(self, store: PartitionedStore) -> None:
         self._store = store
 
-    async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
+    async def list(self, query: ProductsQuery) -> tuple[list[ListedProduct], int | None]:
         return await self._any().list(query)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:

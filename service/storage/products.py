@@ -1,4 +1,4 @@
-"""The products on sale: list, add, read, change, withdraw."""
+"""The products on sale: add, read, change, withdraw."""
 
 from collections.abc import Container, Sequence
 
@@ -6,20 +6,18 @@ from service.domain.errors.refusals import ProductHasChanged, ProductIdTaken, Pr
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.product import Product
-from service.domain.requests import NewProduct, ProductChange, ProductsQuery
+from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds
 from service.storage import keys
-from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
+from service.storage.client import MAX_SCAN_STEP, RedisClient
 from service.storage.partition import Partition
+from service.storage.product_list import ProductList
 from service.storage.records import (
-    LISTED_PRODUCT_FIELDS,
     PRODUCT_FIELDS,
-    HashValues,
     catalogue_pairs,
     change_pairs,
     product_pairs,
     read_added_product,
-    read_listed_products,
     read_products,
 )
 from service.storage.refusals import unknown_reply
@@ -36,29 +34,8 @@ class Products:
         """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
         self._partition = partition
+        self.list = ProductList(client, None if partition is None else self.read_many).read
         self._unpropagated = () if partition is None else (keys.unpropagated(client.shop),)
-
-    async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
-        """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
-        client = self._client
-        client.admit()
-        index = keys.products(client.shop)
-        found: list[Product] = []
-        after, scanned, step = query.after, 0, query.limit + 1
-        while len(found) <= query.limit and scanned < SCAN_LIMIT:
-            ids = await client.send("ZRANGEBYSCORE", index, f"({after}", "+inf", "LIMIT", 0, step, safe_to_repeat=True)
-            found += [
-                product
-                for product in await self._read_listed([int(product_id) for product_id in ids])
-                if product is not None and query.in_stock in (None, product.stock > 0)
-            ]
-            if len(ids) < step:
-                after = 0
-                break
-            after, scanned, step = int(ids[-1]), scanned + step, min(2 * step, MAX_SCAN_STEP)
-        if len(found) > query.limit:
-            return found[: query.limit], found[query.limit - 1].id
-        return found, after or None
 
     async def add(self, new: NewProduct, by: str = "") -> Product:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
@@ -229,18 +206,6 @@ class Products:
             raise ProductHasChanged(product_id)
         return catalogue_pairs(product)
 
-    async def _read_listed(self, ids: Sequence[int]) -> Sequence[Product | None]:
-        """Return products that were in the index a moment ago, also those that were withdrawn since.
-
-        The page then is as it was when the index was read. Asking whether each is withdrawn would cost Redis 10 %.
-        """
-        shop = self._client.shop
-        names = [keys.product(shop, product_id) for product_id in ids]
-        if self._partition is None:
-            return read_listed_products(ids, await self._client.read_hashes(names, LISTED_PRODUCT_FIELDS))
-        rows, moved = await self._read_with_moved(names, LISTED_PRODUCT_FIELDS)
-        return await self._with_all_units(read_listed_products(ids, rows), moved)
-
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
         """Return the products of these ids. None: the product is absent or withdrawn."""
         shop = self._client.shop
@@ -248,15 +213,10 @@ class Products:
         if self._partition is None:
             whole = await self._client.read_hashes(names, PRODUCT_FIELDS)
             return read_products(ids, whole, include_withdrawn=include_withdrawn)
-        rows, moved = await self._read_with_moved(names, PRODUCT_FIELDS)
-        return await self._with_all_units(read_products(ids, rows, include_withdrawn=include_withdrawn), moved)
-
-    async def _read_with_moved(
-        self, names: Sequence[str], fields: Sequence[str]
-    ) -> tuple[Sequence[HashValues], Sequence[int]]:
-        """Return these fields of products, and the units of each that moved here from other partitions."""
-        rows = await self._client.read_hashes(names, (*fields, "moved"))
-        return [row[:-1] for row in rows], [int(row[-1] or 0) for row in rows]
+        # `moved`: the units of a product that came here from other partitions.
+        rows = await self._client.read_hashes(names, (*PRODUCT_FIELDS, "moved"))
+        products = read_products(ids, [row[:-1] for row in rows], include_withdrawn=include_withdrawn)
+        return await self._with_all_units(products, [int(row[-1] or 0) for row in rows])
 
     async def _with_all_units(
         self, products: Sequence[Product | None], moved: Sequence[int]

@@ -4,11 +4,13 @@ Pure functions.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
 from service.settings import Durability
 from service.storage import keys
+from service.storage.replies import read_map
 
 SCHEMA_VERSION: Final = 2
 """Version of the keys in keys.py and of their content.
@@ -48,13 +50,13 @@ def read_run_id(info: str) -> str | None:
     return match and match[1]
 
 
-def check_settings(reply: list[str], expected: Durability) -> None:
+def check_settings(reply: Mapping[str, str] | Sequence[str], expected: Durability) -> None:
     """Raise UnsupportedRedis if Redis is less durable than `expected`, or evicts keys.
 
     `reply` is the reply to CONFIG GET of ENGINE_SETTINGS. docs/operations.md, "Durability", has a table of what each
     setting preserves.
     """
-    found = dict(zip(reply[::2], reply[1::2], strict=True))
+    found = read_map(reply)
     if found.get("maxmemory") != "0" and found.get("maxmemory-policy") != "noeviction":
         raise UnsupportedRedis(
             f"this Redis deletes keys when its memory is full (maxmemory-policy "

@@ -30,6 +30,7 @@ from service.storage.restored import RestoredShop
 from service.storage.returns import Returns
 from service.storage.sender import CommandSender
 from service.storage.stock import Stock
+from service.storage.tracked_products import TrackedProducts
 
 
 class Store:
@@ -47,6 +48,7 @@ class Store:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
+        tracked: Callable[[], TrackedProducts] | None = None,
         partition: Partition | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient.
@@ -63,6 +65,7 @@ class Store:
             engine_check=engine_check,
             metrics=metrics,
             has_room=has_room,
+            tracked=tracked,
             id_step=1 if partition is None else partition.all.count,
             id_remainder=0 if partition is None else partition.number,
         )

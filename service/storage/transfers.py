@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.refusals import unknown_reply
+from service.storage.replies import read_map
 
 MAX_ON_THEIR_WAY: Final = 100
 """Transfers on their way from one partition to another, from which on nothing more is given."""
@@ -148,7 +149,7 @@ class Transfers:
     async def taken(self) -> dict[int, str]:
         """Return the id of the last transfer that was taken in from each other partition."""
         reply = await self._client.send("HGETALL", keys.taken(self._shop), safe_to_repeat=True)
-        return {int(source): last_id for source, last_id in zip(reply[::2], reply[1::2], strict=True)}
+        return {int(source): last_id for source, last_id in read_map(reply).items()}
 
     async def unpropagated(self) -> tuple[int, list[int]]:
         """Return how many products, whose home this is, have a change that some partitions lack; and the oldest.

@@ -171,6 +171,26 @@ async def test_page_has_a_hundred_products_by_default(client: AsyncClient) -> No
     assert [len(page) for page in await pages(client, "/products?limit=1000")] == [205]
 
 
+@pytest.mark.parametrize(
+    ("query", "link"),
+    [
+        ("customer=anna&limit=1", "customer=anna&limit=1&before=2"),
+        ("customer=anna&before=9&limit=1", "customer=anna&before=2&limit=1"),
+        ("limit=%31&customer=ann%61", "limit=1&customer=anna&before=2"),
+        ("limit=1&reference=a+b", "limit=1&reference=a+b&before=2"),
+        ("limit=1&reference=a%20b&", "limit=1&reference=a+b&before=2"),
+    ],
+)
+async def test_link_has_the_parameters_of_the_request_in_the_same_sequence(
+    client: AsyncClient, query: str, link: str
+) -> None:
+    mugs = await add_product(client)
+    for _ in range(2):
+        await place(client, (mugs, 1), customer="anna", reference="a b")
+    response = await client.get(f"/orders?{query}")
+    assert response.headers["link"] == f'</orders?{link}>; rel="next"'
+
+
 async def test_link_to_the_next_page_keeps_the_filter(client: AsyncClient) -> None:
     for _ in range(3):
         await add_product(client)

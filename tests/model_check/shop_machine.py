@@ -406,17 +406,19 @@ class ShopMachine(RuleBasedStateMachine):
     def read_products(self, worker: int, product_id: int, limit: int, in_stock: str | None) -> None:
         self.compare(self.stores[worker].products.get(product_id), lambda: self.model.get_product(product_id))
         fields = {"limit": str(limit), **({} if in_stock is None else {"in_stock": in_stock})}
-        found, after = [], 0
+        found: list[str] = []
+        after = 0
         while True:
             query = ProductsQuery.model_validate({**fields, "after": str(after)})
             page, next_after = self.run(self.stores[worker].products.list(query))
             assert len(page) <= limit
-            found += page
+            found += [product.json for product in page]
             if next_after is None:
                 break
             assert next_after > after
             after = next_after
-        assert found == self.model.list_products(None if in_stock is None else in_stock == "true")
+        expected = self.model.list_products(None if in_stock is None else in_stock == "true")
+        assert found == [product.json() for product in expected]
 
     @action(
         worker=workers,

@@ -51,9 +51,10 @@ def messages(report: ImportReport) -> list[tuple[int, str]]:
 
 async def products_on_sale(store: Store) -> list[Product]:
     """Return the first page of products. Fail if there is a second page."""
-    products, after = await store.products.list(ProductsQuery())
+    listed, after = await store.products.list(ProductsQuery())
     assert after is None
-    return products
+    products = await store.products.read_many([product.id for product in listed])
+    return [product for product in products if product is not None]
 
 
 async def export_lines(store: Store, content: str) -> list[str]:

@@ -13,6 +13,7 @@ from service.api.request import State
 from service.app import create_app, new_metrics
 from service.domain.requests import NewOrder, NewProduct
 from service.settings import Settings
+from service.storage.connection import MultiplexedConnection
 from service.storage.partitioned import AnyStore
 from service.storage.sender import CommandSender
 from service.storage.store import Store
@@ -27,10 +28,10 @@ def make_store(sender: CommandSender, **options: Any) -> Store:
     On a real engine, it has only the rights that Holdfast needs.
     """
     of_holdfast: CommandSender = getattr(sender, "of_holdfast", sender)
-    return Store(
-        of_holdfast,
-        **{"shop": SHOP, "durability": "none", "events_max": 1_000_000, "metrics": new_metrics(), **options},
-    )
+    defaults = {"shop": SHOP, "durability": "none", "events_max": 1_000_000, "metrics": new_metrics()}
+    if isinstance(of_holdfast, MultiplexedConnection):
+        defaults["tracked"] = lambda: of_holdfast.tracked
+    return Store(of_holdfast, **{**defaults, **options})
 
 
 def http_client(store: AnyStore, list_pages: RequestCoalescer[Any] | None = None) -> AsyncClient:

@@ -1,0 +1,99 @@
+"""What a worker knows of products that it has listed, until Redis says that they have changed."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+from typing import Final
+
+from service.domain.product import ListedProduct
+
+MAX_KEPT_BYTES: Final = 64 * 2**20
+"""Memory for products of one connection, about: 100,000 products with short texts need 45 MB.
+
+If it is full, no further products are kept, and none gives way: Redis would go on remembering it, in 130 bytes.
+"""
+
+_BYTES_PER_PRODUCT: Final = 300
+"""Memory of a product in addition to its JSON text: its key, the objects of Python, and the place in the table."""
+
+
+class Tracking(Enum):
+    """Whether Redis says over a connection what has changed."""
+
+    OFF = auto()
+    """It was not asked to: no list was read yet."""
+    ASKED = auto()
+    ON = auto()
+    REFUSED = auto()
+
+
+class TrackedProducts:
+    """The products that were read over one connection, and have not changed since.
+
+    Redis says over the same connection which of them have changed, by whomever, and it does so before it replies to
+    any command that it executes later. So after such a reply, all that is still here is as it was at that command.
+    https://valkey.io/topics/client-side-caching/
+
+    When the connection ends, this object ends with it: nobody would hear of changes any more.
+    """
+
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        """Know nothing yet. `max_bytes`: the memory after which there is no room."""
+        self.tracking = Tracking.OFF
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: dict[str, ListedProduct] = {}
+        self._expected: dict[str, object] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether further products may be kept."""
+        return self._bytes < self._max_bytes
+
+    def find(self, keys: Sequence[str]) -> list[ListedProduct | None]:
+        """Return the products with these keys. None: it must be read."""
+        return list(map(self._kept.get, keys))
+
+    def expect(self, keys: Iterable[str]) -> object:
+        """Note that products are going to be read. Return a mark for `keep`."""
+        mark = object()
+        self._expected.update(dict.fromkeys(keys, mark))
+        return mark
+
+    def keep(self, mark: object, products: Iterable[tuple[str, ListedProduct | None]]) -> None:
+        """Keep products that were read, by key; None: there is no such product.
+
+        A product that Redis has named since `expect` is left out: it may have changed after it was read.
+        """
+        for key, product in products:
+            if self._expected.get(key) is mark:
+                del self._expected[key]
+                self._drop(key)
+                if product is not None:
+                    self._kept[key] = product
+                    self._bytes += _size(product)
+
+    def abandon(self, mark: object, keys: Iterable[str]) -> None:
+        """Forget that these products were going to be read."""
+        for key in keys:
+            if self._expected.get(key) is mark:
+                del self._expected[key]
+
+    def forget(self, keys: Iterable[str] | None) -> None:
+        """Forget what has changed. None: everything."""
+        if keys is None:
+            self._kept.clear()
+            self._expected.clear()
+            self._bytes = 0
+            return
+        for key in keys:
+            self._expected.pop(key, None)
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        product = self._kept.pop(key, None)
+        if product is not None:
+            self._bytes -= _size(product)
+
+
+def _size(product: ListedProduct) -> int:
+    return len(product.json) + _BYTES_PER_PRODUCT
