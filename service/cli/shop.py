@@ -31,12 +31,11 @@ def run_on_shop(
     """
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
-    from service.logs import configure_logging
+    from service.logger import log_only_errors
     from service.storage.opening import open_store
     from service.storage.sender import ErrorReply
 
-    configure_logging("error")  # a command prints on the terminal what its log would say
-
+    log_only_errors()
     for sentence in ignored_variables():
         fail(sentence)
     if not settings.serves(settings.shop):

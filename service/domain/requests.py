@@ -1,7 +1,7 @@
 """Bodies and queries of requests: which fields an API call takes, and the rules between them."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -151,7 +151,9 @@ def _refuse_beside_count(value: object) -> None:
 
 
 class StockChange(RequestModel):
-    """Body of POST /products/{id}/stock. A negative change removes units."""
+    """Body of POST /products/{id}/stock. A negative change removes units. `count` tells it from a StockCount."""
+
+    count: ClassVar[None] = None
 
     change: Annotated[
         int, Field(ge=-MAX_STOCK, le=MAX_STOCK, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)

@@ -1,12 +1,12 @@
 """The products on sale: list, add, read, change, withdraw."""
 
 from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
 
 from service.domain.errors.refusals import ProductHasChanged, ProductIdTaken, ProductNotFound, SaleTimeEmpty
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.product import Product
-from service.domain.requests import NewProduct, ProductChange, ProductsQuery
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
@@ -25,6 +25,9 @@ from service.storage.records import (
 from service.storage.refusals import unknown_reply
 from service.storage.sender import ErrorReply
 
+if TYPE_CHECKING:
+    from service.domain.requests import NewProduct, ProductChange, ProductsQuery
+
 
 class Products:
     """The products of a shop. Each method also raises what RedisClient raises.
@@ -38,7 +41,7 @@ class Products:
         self._partition = partition
         self._unpropagated = () if partition is None else (keys.unpropagated(client.shop),)
 
-    async def list(self, query: ProductsQuery) -> tuple[list[Product], int | None]:
+    async def list(self, query: "ProductsQuery") -> tuple[list[Product], int | None]:
         """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
         client = self._client
         client.admit()
@@ -60,7 +63,7 @@ class Products:
             return found[: query.limit], found[query.limit - 1].id
         return found, after or None
 
-    async def add(self, new: NewProduct, by: str = "") -> Product:
+    async def add(self, new: "NewProduct", by: str = "") -> Product:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         pairs = product_pairs(new)
@@ -143,7 +146,7 @@ class Products:
     async def change(
         self,
         product_id: int,
-        change: ProductChange,
+        change: "ProductChange",
         expected_versions: Container[str] | None = None,
         by: str = "",
     ) -> Product:
