@@ -226,6 +226,13 @@ class PartitionedProducts:
                 await self._store.all.pushes.push(product_id)
                 return product
 
+    async def add_many(self, products: "Sequence[NewProduct]") -> Sequence[bool]:
+        results = await asyncio.gather(*map(self.add, products), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, ProductIdTaken):
+                raise result
+        return [not isinstance(result, ProductIdTaken) for result in results]
+
     async def change(
         self,
         product_id: int,
