@@ -7,7 +7,8 @@ so that other programs on the machine disturb both. It prints one table:
 
 - the CPU time (user and system) of each command on an empty shop, with the engine running: Python, imports, and the
   work. The engine's own time is not in it;
-- products per second of an import, and orders per second of an audit, with the largest memory of the process;
+- products per second of an import, and orders per second of an audit, with the CPU time for each, without that of the
+  engine, and the largest memory of the process;
 - the time until `holdfast serve` is ready on a data directory with orders, and how much of it the engine needs alone.
 
 bench/README.md has the results.
@@ -91,6 +92,7 @@ def commands(versions: Sequence[Path], rounds: int) -> None:
                 variables = {"HOLDFAST_REDIS_URL": url, "HOLDFAST_SHOP": shop}
                 imports[version].append(run(version, folder, ["import", "many.jsonl"], **variables))
         _print("import, products/s", imports, lambda each: f"{PRODUCTS / each.seconds:,.0f}")
+        _print("import, µs of CPU per product", imports, lambda each: f"{each.cpu / PRODUCTS * 1e6:.0f}")
         _print("import, MiB", imports, lambda each: f"{each.memory:.0f}")
 
 
@@ -107,6 +109,7 @@ def on_orders(versions: Sequence[Path], rounds: int, orders: int) -> None:
                 for version in versions:
                     audits[version].append(run(version, folder, ["audit"], HOLDFAST_REDIS_URL=url))
         _print("audit, orders/s", audits, lambda each: f"{orders / each.seconds:,.0f}")
+        _print("audit, µs of CPU per order", audits, lambda each: f"{each.cpu / orders * 1e6:.0f}")
         _print("audit, MiB", audits, lambda each: f"{each.memory:.0f}")
         ready: dict[Path, list[Run]] = defaultdict(list)
         loads = []
