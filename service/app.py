@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.types import ASGIApp
 
-from service.api.api_keys import ApiKeys, reread_regularly
+from service.api.api_keys import api_keys, reread_regularly
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
 from service.api.matching_shops import MatchingShops
@@ -19,7 +19,6 @@ from service.api.router import CallRouter
 from service.api.routes import CALLS
 from service.api.shops import ShopPaths
 from service.api.traced_app import TracedApp
-from service.domain.api_key import parse_keys
 from service.domain.errors.catalog import all_problems, refusals_of_orders
 from service.metrics.counters import Metrics
 from service.metrics.shared_rows import SharedRows
@@ -42,21 +41,6 @@ def new_metrics(shared: SharedRows | None = None) -> Metrics:
         problems=[problem.name for problem in all_problems()],
         refusals=[problem.name for problem in refusals_of_orders()],
         shared=shared,
-    )
-
-
-def api_keys(settings: Settings, *, is_replacement: bool = False) -> ApiKeys | None:
-    """Return the API keys that may call the service; None: everybody may.
-
-    Raise OSError if the file of keys cannot be read, and ValueError if a key in it, or in the settings, is wrong.
-    """
-    if settings.api_keys is None and settings.api_keys_file is None:
-        return None
-    return ApiKeys(
-        parse_keys(settings.api_keys or ""),
-        settings.api_keys_file,
-        shop=settings.shop if settings.shops is None else "",
-        is_replacement=is_replacement,
     )
 
 

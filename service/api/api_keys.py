@@ -16,6 +16,7 @@ import structlog
 from service.domain.api_key import ApiKey, Rate, digest_of, parse_keys
 from service.domain.errors.access import NotAuthenticated
 from service.key_file import read_key_file
+from service.settings import Settings
 
 log = structlog.get_logger()
 
@@ -177,3 +178,18 @@ class _TokenBucket:
         full_in = math.ceil((rate.requests - self._tokens) * rate.seconds / rate.requests)
         left = b'"key";r=%d;t=%d' % (self._tokens, full_in)
         return ((b"ratelimit-policy", self._policy), (b"ratelimit", left)), wait
+
+
+def api_keys(settings: Settings, *, is_replacement: bool = False) -> ApiKeys | None:
+    """Return the API keys that may call the service; None: everybody may.
+
+    Raise OSError if the file of keys cannot be read, and ValueError if a key in it, or in the settings, is wrong.
+    """
+    if settings.api_keys is None and settings.api_keys_file is None:
+        return None
+    return ApiKeys(
+        parse_keys(settings.api_keys or ""),
+        settings.api_keys_file,
+        shop=settings.shop if settings.shops is None else "",
+        is_replacement=is_replacement,
+    )

@@ -48,13 +48,13 @@ def command(options: dict[str, str], folder: Path) -> int:
 def _run(settings: Settings, folder: Path) -> int:
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
-    from service.logs import configure_logging
+    from service.logger import log_only_errors
     from service.ops.audit_report import AuditInconclusive
     from service.ops.backup import back_up, new_folder
     from service.ops.backup_folder import UnusableBackup
     from service.storage.sender import ErrorReply
 
-    configure_logging("error")
+    log_only_errors()
     patient = replace(settings, max_in_flight=100_000, redis_timeout=60.0, data_dir=settings.data_dir.resolve())
     try:
         with new_folder(folder.absolute()) as partial, engine_url(patient, creates_data=False) as url:

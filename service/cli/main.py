@@ -1,7 +1,8 @@
 """The command line: the options for all commands, and the list of commands."""
 
-import platform
+import os
 import re
+import sys
 from importlib import import_module
 from typing import Final
 
@@ -48,7 +49,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-_VERSION: Final = f"%(prog)s %(version)s (Python {platform.python_version()}, {platform.system()} {platform.machine()})"
+_MACHINE: Final = os.uname()
+_PYTHON: Final = ".".join(map(str, sys.version_info[:3]))
+_VERSION: Final = f"%(prog)s %(version)s (Python {_PYTHON}, {_MACHINE.sysname} {_MACHINE.machine})"
 
 
 def _option(setting: Setting) -> click.Option:

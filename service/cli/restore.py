@@ -65,13 +65,13 @@ def command(options: dict[str, str], folder: Path, move_aside: bool, after_order
 def _run(settings: Settings, folder: Path, *, move_aside: bool, after_order: int, after_event: str) -> int:
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
-    from service.logs import configure_logging
+    from service.logger import log_only_errors
     from service.ops.audit_report import AuditInconclusive
     from service.ops.backup_folder import UnusableBackup
     from service.ops.restore import restore
     from service.storage.sender import ErrorReply
 
-    configure_logging("error")
+    log_only_errors()
     patient = replace(settings, max_in_flight=100_000, redis_timeout=60.0)
     try:
         report = asyncio.run(

@@ -15,7 +15,8 @@ def command(options: dict[str, str]) -> int:
     """
     settings = read_settings(options)
     from service.logs import configure_logging
-    from service.server.serve import CannotStart, serve
+    from service.server.serve import serve
+    from service.server.start_up import CannotStart
 
     configure_logging(settings.log_level, settings.log_format, in_background=True)
     try:

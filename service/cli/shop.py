@@ -1,6 +1,5 @@
 """Runs a command on a Store: finds Redis, opens a connection, and reports why that is not possible."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,14 +28,15 @@ def run_on_shop(
     `upgrades`: the work may use data of an older schema version.
     `failed`: reports a reason why the work could not be done, and returns the exit code.
     """
+    import asyncio  # imported late, as all below: `holdfast audit --help` does without
+
     from service.domain.errors.storage import StorageError
     from service.engine.data_dir import EngineError
-    from service.logs import configure_logging
+    from service.logger import log_only_errors
     from service.storage.opening import open_store
     from service.storage.sender import ErrorReply
 
-    configure_logging("error")  # a command prints on the terminal what its log would say
-
+    log_only_errors()
     for sentence in ignored_variables():
         fail(sentence)
     if not settings.serves(settings.shop):

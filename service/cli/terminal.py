@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
@@ -96,8 +96,28 @@ def drop_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def progress_bar(total: int | None, unit: str, **options: Any) -> "tqdm[Any]":
+class NoProgressBar:
+    """Shows nothing. It has the parts of tqdm's progress bar that commands use."""
+
+    n = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, number: float = 1) -> None:
+        pass
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        pass
+
+
+def progress_bar(total: int | None, unit: str, **options: Any) -> "tqdm[Any] | NoProgressBar":
     """Return a progress bar on stderr. It shows nothing if stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        return NoProgressBar()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=unit, unit_scale=True, disable=None, leave=False, **options)
+    return tqdm(total=total, unit=unit, unit_scale=True, leave=False, **options)

@@ -101,10 +101,14 @@ def parse_lines(text: str) -> tuple[OrderLine, ...]:
 
     The field has one row of text per order line, `7: 2 x 19.99`, as lua/place_order.lua writes it.
     """
-    matches = [_LINE.fullmatch(line) for line in text.split("\n")]
-    if not all(matches):
-        raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
-    return tuple(OrderLine(int(match[1]), int(match[2]), parse_cents(match[3])) for match in matches if match)
+    lines = []
+    for row in text.split("\n"):
+        match = _LINE.fullmatch(row)
+        if match is None:
+            raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
+        product_id, quantity, price = match.groups()
+        lines.append(OrderLine(int(product_id), int(quantity), parse_cents(price)))
+    return tuple(lines)
 
 
 def parse_units(text: str) -> dict[int, int]:

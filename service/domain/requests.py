@@ -1,7 +1,8 @@
 """Bodies and queries of requests: which fields an API call takes, and the rules between them."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -30,6 +31,8 @@ from service.domain.limits import DEFAULT_HOLD_SECONDS, DEFAULT_PAGE, MAX_LINES,
 from service.domain.money import Cents
 from service.domain.product import SaleRules
 
+_values_of_rules = attrgetter(*SaleRules._fields)
+
 
 class RequestModel(BaseModel):
     """Base of all bodies and queries. `true` and `"5"` are not accepted as numbers, and an unknown field is refused."""
@@ -51,7 +54,7 @@ class NewProduct(RequestModel):
 
     def rules(self) -> SaleRules:
         """Return the rules about the sale."""
-        return SaleRules(*[getattr(self, name) for name in SaleRules._fields])
+        return SaleRules._make(_values_of_rules(self))
 
 
 class ProductChange(RequestModel):
@@ -151,7 +154,9 @@ def _refuse_beside_count(value: object) -> None:
 
 
 class StockChange(RequestModel):
-    """Body of POST /products/{id}/stock. A negative change removes units."""
+    """Body of POST /products/{id}/stock. A negative change removes units. `count` tells it from a StockCount."""
+
+    count: ClassVar[None] = None
 
     change: Annotated[
         int, Field(ge=-MAX_STOCK, le=MAX_STOCK, json_schema_extra={"not": {"const": 0}}), AfterValidator(_not_zero)

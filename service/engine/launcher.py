@@ -15,8 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import structlog
-
 from service.engine.allocator import engine_command
 from service.engine.data_dir import (
     MAX_SHUTDOWN_SECONDS,
@@ -33,10 +31,11 @@ from service.engine.data_dir import (
 from service.engine.data_files import partition_dir
 from service.engine.engine_files import EngineFiles
 from service.engine.quiet_rewrites import BUSY_MB, QuietRewrites
+from service.logger import Logger
 from service.partition_url import partition_url
 from service.settings import Durability
 
-log = structlog.get_logger()
+log = Logger()
 
 WATCH_SECONDS: Final = 0.2
 """Time between two looks at the engine and its files: so long may orders be confirmed after the files are removed."""
@@ -61,6 +60,7 @@ def run_engine(
     durability: Durability = "always",
     is_stopping: Callable[[], bool] = lambda: False,
     allocator: Path | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[str]:
     """Run an engine on a directory, yield its URL, and stop it at the end. Raise EngineError.
 
@@ -68,13 +68,13 @@ def run_engine(
 
     An engine that ends by itself is started again. The directory stays locked as long as the engine lives, even if
     this process is killed; on Linux the kernel then ends the engine, too. If `is_stopping` returns true before the
-    engine is ready, raise EngineStopped.
+    engine is ready, raise EngineStopped. `meanwhile` is called while the engine loads its data.
     """
     data_dir = _make_data_dir(data_dir)
     with lock_data_dir(data_dir, is_stopping) as locked, choose_socket_path(data_dir) as path:
         url = engine_url(path)
         write_lock_file(locked[-1], data_dir, url)
-        with _running([_Place(data_dir, path, locked)], durability, is_stopping, allocator):
+        with _running([_Place(data_dir, path, locked)], durability, is_stopping, allocator, meanwhile):
             yield url
 
 
@@ -85,6 +85,7 @@ def run_engines(
     durability: Durability = "always",
     is_stopping: Callable[[], bool] = lambda: False,
     allocator: Path | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[str]:
     """Run an engine for each partition of a shop, see `run_engine`. If there are several, the URL has a `{partition}`.
 
@@ -93,7 +94,7 @@ def run_engines(
     """
     with ExitStack() as stack:
         if partitions == 1:
-            yield stack.enter_context(run_engine(data_dir, durability, is_stopping, allocator))
+            yield stack.enter_context(run_engine(data_dir, durability, is_stopping, allocator, meanwhile))
             return
         data_dir = _make_data_dir(data_dir)
         locked = stack.enter_context(lock_data_dir(data_dir, is_stopping, partitions))
@@ -105,7 +106,7 @@ def run_engines(
             own_locked = stack.enter_context(lock_data_dir(own_dir, is_stopping))
             write_lock_file(own_locked[-1], own_dir, own_url)
             places.append(_Place(own_dir, socket_path(own_url), [*locked, *own_locked]))
-        stack.enter_context(_running(places, durability, is_stopping, allocator))
+        stack.enter_context(_running(places, durability, is_stopping, allocator, meanwhile))
         yield url
 
 
@@ -122,7 +123,11 @@ def _make_data_dir(data_dir: Path) -> Path:
 
 @contextmanager
 def _running(
-    places: Sequence[_Place], durability: Durability, is_stopping: Callable[[], bool], allocator: Path | None
+    places: Sequence[_Place],
+    durability: Durability,
+    is_stopping: Callable[[], bool],
+    allocator: Path | None,
+    meanwhile: Callable[[], object],
 ) -> Iterator[None]:
     """Start all engines, then wait until they are ready, so that they load their data at the same time. Stop them."""
     program = engine_command(allocator)
@@ -130,6 +135,7 @@ def _running(
     try:
         for place in places:
             engines.append(_Engine(place, durability, program))
+        meanwhile()
         for engine in engines:
             engine.wait_until_ready(is_stopping)
         for engine in engines:

@@ -4,8 +4,6 @@ import fcntl
 import mmap
 import os
 import sys
-import tempfile
-from multiprocessing.reduction import DupFd
 from typing import Any, Final
 
 CELL_BYTES: Final = 8
@@ -28,6 +26,8 @@ class SharedRows:
 
     def __reduce__(self) -> Any:
         """Let multiprocessing pass the open file to a worker that it starts."""
+        from multiprocessing.reduction import DupFd  # imported late, as tempfile: commands count, too
+
         return _open_rows, (self.workers, DupFd(self._fd))
 
     def claim(self) -> tuple[Cells, Cells]:
@@ -59,6 +59,8 @@ def _nameless_file() -> int:
     needs no directory that may be written.
     """
     if sys.platform != "linux":
+        import tempfile
+
         with tempfile.TemporaryFile(prefix="holdfast-metrics-") as file:
             return os.dup(file.fileno())
     return os.memfd_create("holdfast-metrics")

@@ -14,7 +14,8 @@ The service may run during the audit. Two keys are compared only if they were re
 If the stream was cut during the audit, events may be missing. Then the audit raises AuditInconclusive.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from service.domain.errors.storage import StorageUnavailable
@@ -54,6 +55,10 @@ MAX_ATTEMPTS: Final = 3
 
 _BATCH = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
+
+
+_Rows = tuple[str, Sequence[OrderRow | Unreadable]]
+"""The id of the last event, and the rows of orders, all read at one moment."""
 
 
 async def audit(store: Store, shop: str, progress: Callable[[int], object] = lambda count: None) -> Report:
@@ -97,6 +102,8 @@ class _Audit:
         """Whether there is any key of a customer or a reference."""
         self.name_prefixes = name_prefixes(shop)
         self.id_step = 1 if self.partition is None else self.partition.all.count
+        self.server_id = ""
+        """Of the server from which all orders must be read."""
         self.archived = archived_ids(shop, [])
         self.skipped = skipped_ids(shop, [])
         self.counts_archived = False
@@ -161,7 +168,8 @@ class _Audit:
         """Read and check all orders, and count them. Remember which products there are."""
         prefix = keys.prefix(self.shop)
         last_id = await self.last_order_id()
-        server_id = self.store.inspection.server_id
+        self.server_id = self.store.inspection.server_id
+        before: tuple[Sequence[int], Awaitable[_Rows] | None] = (), None
         async for names in self.store.inspection.scan_keys():
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
@@ -177,14 +185,26 @@ class _Audit:
                     self.add_findings([Finding(keys.order(self.shop, order_id), what)])
             unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
             for batch in _batches(unread):
-                _, rows = await self.store.inspection.audit_orders(batch)
-                if self.store.inspection.server_id != server_id:
-                    raise AuditInconclusive("Redis was restarted or replaced")
-                for order_id, row in zip(batch, rows, strict=True):
-                    if not await self.was_archived(order_id, row):
-                        self.count_order(order_id, row)
-                await self.check_named(batch, rows)
-                self.progress(len(batch))
+                # Redis reads these orders while those before them are checked.
+                reading = asyncio.ensure_future(self.store.inspection.audit_orders(batch))
+                await asyncio.sleep(0)
+                await self.check_orders(*before)
+                before = batch, reading
+        await self.check_orders(*before)
+
+    async def check_orders(self, order_ids: Sequence[int], reading: Awaitable[_Rows] | None) -> None:
+        """Check and count orders when they have been read. None: there are none."""
+        if reading is None:
+            return
+        _, rows = await reading
+        if self.store.inspection.server_id != self.server_id:
+            raise AuditInconclusive("Redis was restarted or replaced")
+        for order_id, row in zip(order_ids, rows, strict=True):
+            # SCAN may return a key twice.
+            if not self.ledger.knows(order_id) and not await self.was_archived(order_id, row):
+                self.count_order(order_id, row)
+        await self.check_named(order_ids, rows)
+        self.progress(len(order_ids))
 
     async def check_named(self, order_ids: Sequence[int], rows: Sequence[OrderRow | Unreadable]) -> None:
         """Find orders with a customer or a reference that are not in the index of it. They never leave that index."""
@@ -216,8 +236,8 @@ class _Audit:
             return MAX_ID  # there is a finding about it already
 
     def count_order(self, order_id: int, row: OrderRow | Unreadable) -> None:
-        self.add_findings(self.archived.check_order(order_id))
-        self.add_findings(self.skipped.check_order(order_id))
+        if self.archived or self.skipped:
+            self.add_findings([*self.archived.check_order(order_id), *self.skipped.check_order(order_id)])
         lines = lines_of(row)
         if findings := check_order(self.shop, order_id, row, lines):
             self.add_findings(findings)
@@ -225,7 +245,9 @@ class _Audit:
             self.add_findings(check_place(self.shop, order_id, row, self.partition))
         status = "" if isinstance(row, Unreadable) else row.status or ""
         self.ledger.set_order(order_id, status, lines or ())
-        self.ledger.set_returned(order_id, *returned_of(row))
+        returned, written_off = returned_of(row)
+        if returned or written_off:
+            self.ledger.set_returned(order_id, returned, written_off)
         self.report.orders += 1
         self.report.pending += status == "pending"
 

@@ -8,12 +8,10 @@ from typing import Final, NamedTuple
 from service.domain.decoding import validate
 from service.domain.errors.request import FieldError, InvalidRequest
 from service.domain.requests import NewProduct
+from service.ops.product_fields import shorten
 
 MAX_LINE: Final = 1_000_000
 """Bytes or characters of the longest line: a file without line ends must not fill the memory."""
-
-MAX_SHOWN: Final = 40
-"""Characters of a value in a message: the message stays on one line of a terminal."""
 
 _TEXTS: Final = ("name", "description")
 """Fields whose value is not quoted in a message. It is long, and the message says what is wrong without it."""
@@ -90,9 +88,3 @@ def _shown_value(value: object) -> str | None:
             return shorten(str(value))
         case _:
             return None
-
-
-def shorten(text: str, limit: int = MAX_SHOWN) -> str:
-    """Return a text with at most `limit` characters. Characters that could disturb a terminal are replaced."""
-    text = text if len(text) <= limit else f"{text[: limit - 3]}..."
-    return text if text.isprintable() else "".join([sign if sign.isprintable() else "\ufffd" for sign in text])

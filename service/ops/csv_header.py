@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from service.domain.requests import NewProduct
-from service.ops.catalogue_rows import shorten
+from service.ops.product_fields import shorten
 
 _DELIMITERS: Final = (",", ";", "\t")
 

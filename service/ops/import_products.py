@@ -1,10 +1,10 @@
 """Adds the products of a catalogue file to the shop, and changes those that differ: `holdfast import`."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol
 
-from service.domain.errors.refusals import ProductIdTaken, ProductNotFound, Refusal
+from service.domain.errors.refusals import ProductNotFound, Refusal
 from service.domain.product import Product
 from service.domain.requests import NewProduct, ProductChange
 from service.ops.catalogue_rows import BadRow, ImportRow, UnreadableFile
@@ -12,7 +12,7 @@ from service.ops.import_report import ImportReport
 from service.ops.product_fields import describe_differences, find_differences, find_empty_sale
 from service.storage.partitioned import AnyStore
 
-_BATCH: Final = 500
+BATCH: Final = 500
 """Products that are added at the same time: their commands share few network writes."""
 
 _WITHDRAWN: Final = BadRow(
@@ -38,21 +38,35 @@ async def import_products(
     """
     report = ImportReport()
     batch: Batch = {}
+    importing: asyncio.Task[None] | None = None
     try:
         for line_number, content, size in rows:
             progress(size)
             if isinstance(content, NewProduct):
                 assert content.id is not None
-                if len(batch) == _BATCH or content.id in batch:  # a later row must find what the earlier one did
-                    await _import_batch(shop, batch, report, update=update)
-                    batch.clear()
+                if len(batch) == BATCH or content.id in batch:  # a later row must find what the earlier one did
+                    importing = await _begin_batch(importing, _import_batch(shop, batch, report, update=update))
+                    batch = {}
                 batch[content.id] = line_number, content
             elif content is not None:
                 report.add_bad(line_number, content)
     except UnreadableFile as error:
         report.stopped = str(error)
-    await _import_batch(shop, batch, report, update=update)
+    await (await _begin_batch(importing, _import_batch(shop, batch, report, update=update)))
     return report
+
+
+async def _begin_batch(before: asyncio.Task[None] | None, batch: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Begin to import a batch when the one before has ended. So Redis adds products while the next rows are read."""
+    if before is not None:
+        try:
+            await before
+        except BaseException:
+            batch.close()
+            raise
+    task = asyncio.create_task(batch)
+    await asyncio.sleep(0)  # its commands are sent
+    return task
 
 
 async def _import_batch(shop: "ImportTarget", batch: Batch, report: ImportReport, *, update: bool) -> None:
@@ -106,17 +120,9 @@ class Shop:
         self._store = store
 
     async def add(self, batch: Batch, report: ImportReport) -> list[int]:
-        adding = (self._store.products.add(row) for _, row in batch.values())
-        taken = []
-        for product_id, result in zip(batch, await asyncio.gather(*adding, return_exceptions=True), strict=True):
-            match result:
-                case ProductIdTaken():
-                    taken.append(product_id)
-                case BaseException():
-                    raise result
-                case _:
-                    report.added += 1
-        return taken
+        added = await self._store.products.add_many([row for _, row in batch.values()])
+        report.added += sum(added)
+        return [product_id for product_id, is_new in zip(batch, added, strict=True) if not is_new]
 
     async def read(self, ids: list[int]) -> list[Product | None]:
         return list(await self._store.products.read_many(ids)) if ids else []

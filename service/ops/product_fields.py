@@ -1,16 +1,24 @@
 """Shows fields of products and orders as text: in .csv files, and where a row differs from the product in the shop."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.errors.refusals import SaleTimeEmpty
 from service.domain.money import Cents, format_cents
 from service.domain.product import Product, SaleRules
-from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds, format_timestamp
-from service.ops.catalogue_rows import MAX_SHOWN, shorten
 
-PRODUCT_COLUMNS: Final = tuple(NewProduct.model_fields)
+if TYPE_CHECKING:
+    from service.domain.requests import NewProduct
+
+PRODUCT_COLUMNS: Final = (*(name for name in Product._fields if name != "rules"), *SaleRules._fields)
+"""The fields of NewProduct. (The export does without pydantic.)"""
+
+_CHANGEABLE: Final = tuple(name for name in PRODUCT_COLUMNS if name not in ("id", "stock"))
+"""The fields of ProductChange."""
+
+MAX_SHOWN: Final = 40
+"""Characters of a value in a message: the message stays on one line of a terminal."""
 
 _AMOUNTS: Final = ("price", "total_price", "refunded")
 
@@ -35,10 +43,10 @@ def field_text(name: str, value: object) -> str:
             return str(value)
 
 
-def find_differences(product: Product, row: NewProduct) -> dict[str, Any]:
+def find_differences(product: Product, row: "NewProduct") -> dict[str, Any]:
     """Return the fields of a row that differ from the product and can be changed. The stock is moved by orders."""
     there = product_fields(product)
-    names = [name for name in ProductChange.model_fields if name in row.model_fields_set]
+    names = [name for name in _CHANGEABLE if name in row.model_fields_set]
     return {name: getattr(row, name) for name in names if getattr(row, name) != there[name]}
 
 
@@ -66,6 +74,12 @@ def _excerpts(old: str, new: str) -> tuple[str, str]:
         return shorten(old), shorten(new)
     begin = start - MAX_SHOWN // 4
     return f"...{shorten(old[begin:])}", f"...{shorten(new[begin:])}"
+
+
+def shorten(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return a text with at most `limit` characters. Characters that could disturb a terminal are replaced."""
+    text = text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return text if text.isprintable() else "".join([sign if sign.isprintable() else "\ufffd" for sign in text])
 
 
 def _quote(name: str, text: str) -> str:

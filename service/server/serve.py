@@ -1,4 +1,7 @@
-"""`holdfast serve`: start the engine, then uvicorn, and stop them in the opposite order."""
+"""`holdfast serve`: start the engine, then the server, and stop them in the opposite order.
+
+This module imports little, so that the engine starts early. The modules of the server are imported while it loads.
+"""
 
 import asyncio
 import signal
@@ -6,77 +9,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from ipaddress import ip_address
-from socket import socket
 
 import structlog
-import uvicorn
 
-from service.api.api_keys import ApiKeys
-from service.app import api_keys, create_app, new_metrics
+from service.api.api_keys import ApiKeys, api_keys
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
 from service.engine.data_dir import NO_REPLICAS, EngineError, EngineStopped
 from service.engine.launcher import run_engines
-from service.logs import configure_logging
-from service.metrics.shared_rows import SharedRows
-from service.server.gc_tuning import tune_gc
-from service.server.http_protocol import HttpProtocol
-from service.server.http_server import Timeouts, raise_descriptor_limit
-from service.server.workers import STOP_SIGNALS, has_terminal, prepare_worker, run_workers
+from service.server.http_server import raise_descriptor_limit
+from service.server.start_up import STOP_SIGNALS, CannotStart, StopRequest
 from service.settings import Settings, ignored_variables
 from service.storage.opening import open_stores
 from service.storage.partitioned import AnyStore
 from service.tracing import missing_packages
 
 log = structlog.get_logger()
-
-
-class CannotStart(Exception):
-    """The service cannot start. `reason` is for the operator."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class StopRequest:
-    """Remembers that SIGINT, SIGTERM or SIGHUP has arrived.
-
-    The handler of a signal raises nothing: CPython drops an exception that is raised while it compiles a module, and
-    then the signal would be lost.
-    """
-
-    def __init__(self, *, rereads_keys: bool) -> None:
-        self._requested = False
-        self._server: uvicorn.Server | None = None
-        self._rereads_keys = rereads_keys
-        self._had_terminal = has_terminal()
-
-    def install(self) -> None:
-        for signum in STOP_SIGNALS:
-            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(signum, self._handle)
-
-    def is_requested(self) -> bool:
-        return self._requested
-
-    def stops(self, signum: int) -> bool:
-        """Return whether this signal, which arrives now, stops the service. See STOP_SIGNALS."""
-        return signum != signal.SIGHUP or not self._rereads_keys or (self._had_terminal and not has_terminal())
-
-    def run(self, server: uvicorn.Server, listener: socket) -> None:
-        """Run a server, unless a signal has arrived. Stop it on a signal that arrives before it handles signals."""
-        self._server = server
-        if not self._requested:
-            server.run([listener])
-
-    def _handle(self, signum: int, frame: object) -> None:
-        if not self.stops(signum):
-            return
-        self._requested = True
-        if self._server is not None:
-            self._server.should_exit = True
 
 
 def serve(settings: Settings) -> None:
@@ -105,6 +53,7 @@ def serve(settings: Settings) -> None:
                         settings.durability,
                         stop.is_requested,
                         settings.engine_allocator,
+                        meanwhile=partial(_import_server, settings),
                     )
                 )
             except EngineError as error:
@@ -122,8 +71,18 @@ def serve(settings: Settings) -> None:
         except StorageError as error:
             log.warning("redis_not_ready", reason=error.reason, then="requests get 503 until Redis is ready")
         if not stop.is_requested():
+            from service.server.running import run_server
+
             _log_access(settings, keys)
-            _run_uvicorn(settings, stop)
+            run_server(settings, stop)
+
+
+def _import_server(settings: Settings) -> None:
+    """Import what serves requests. With several workers, each of them imports most of it itself, at the same time."""
+    from service.server import running
+
+    if settings.workers == 1:
+        running.import_app()
 
 
 def _check_access(settings: Settings) -> ApiKeys | None:
@@ -162,70 +121,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _run_uvicorn(settings: Settings, stop: StopRequest) -> None:
-    shared = SharedRows(settings.workers) if settings.workers > 1 else None
-    config = uvicorn.Config(
-        partial(_worker_app, settings, shared),
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        root_path=settings.root_path,
-        loop="uvloop",
-        http=HttpProtocol(  # type: ignore[arg-type]  # a function that returns a protocol is enough
-            Timeouts(
-                head=settings.head_timeout,
-                body=settings.body_timeout,
-                keep_alive=settings.keep_alive_timeout,
-                write=settings.write_timeout,
-            ),
-            settings.max_connections,
-        ),
-        ws="none",
-        proxy_headers=False,  # Holdfast uses neither the client's address nor the scheme
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-    )
-    try:
-        listener = config.bind_socket()
-    except (SystemExit, UnicodeError):  # UnicodeError: the host cannot be a name
-        raise CannotStart(
-            f"cannot listen on {settings.host}:{settings.port}: "
-            "the address is in use, does not belong to this machine, or needs more permissions. "
-            "Change HOLDFAST_HOST or HOLDFAST_PORT"
-        ) from None
-    _log_addresses(settings, listener)
-    if settings.workers == 1:
-        stop.run(uvicorn.Server(config), listener)
-    else:
-        run_workers(config, listener, stop.is_requested, stop.stops)
-
-
-def _log_addresses(settings: Settings, listener: socket) -> None:
-    """Tell the operator where the service will be in a moment."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    root = f"http://{host}:{listener.getsockname()[1]}{settings.root_path}"
-    log.info("listening", url=root, docs=f"{root}/docs", board=f"{root}/board")
-
-
-def _worker_app(settings: Settings, shared: SharedRows | None) -> object:
-    """Return the application for one worker, in the worker's own process."""
-    configure_logging(settings.log_level, settings.log_format, in_background=True)
-    if settings.workers > 1:
-        prepare_worker()
-    traces = None
-    if settings.otlp_endpoint is not None:
-        from service.tracing import start_tracing
-
-        traces = start_tracing(settings.otlp_endpoint, settings.shop, version("holdfast"))
-    app = create_app(settings, new_metrics(shared), traces)
-    tune_gc()
-    return app
 
 
 async def _check_redis(settings: Settings, stop: StopRequest) -> None:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from socket import socket
-from typing import Final
 
 import structlog
 import uvicorn
@@ -26,23 +25,9 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from service.server.start_up import STOP_SIGNALS
+
 log = structlog.get_logger()
-
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""SIGHUP says that the terminal was closed. `nohup` makes a process ignore it, and then Holdfast ignores it, too.
-
-With a file of API keys, SIGHUP does not stop the service, unless the terminal is really gone: many know SIGHUP as the
-signal to read such files again.
-"""
-
-
-def has_terminal() -> bool:
-    """Return whether this process has a controlling terminal that is still there (tty(4))."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def run_workers(

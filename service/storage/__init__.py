@@ -3,7 +3,9 @@
 May import `service.domain` and `service.settings`.
 
 Reaching Redis:
-    dial.py          opens a connection; the only importer of redis-py
+    dial.py          opens a connection
+    redis_url.py     what the URL of a Redis means
+    protocol.py      packs commands, reads replies; the only importer of hiredis
     connection.py    one connection per worker, shared by all its requests
     traced_sender.py a span of each command, if traces are on
     requirements.py  which Redis servers may be used: pure functions

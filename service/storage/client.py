@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import structlog
-
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.times import Milliseconds
+from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.settings import Durability
 from service.storage import keys
@@ -18,7 +17,7 @@ from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
 from service.storage.tracked_products import TrackedProducts, Tracking
 
-log = structlog.get_logger()
+log = Logger()
 
 SCAN_LIMIT: Final = 10_000
 """When a page has read this number of keys, no further step begins, so that one request cannot read the whole shop.
@@ -244,6 +243,26 @@ class RedisClient:
             if error.code != "NOSCRIPT":
                 raise
         return await self.send("EVAL", script.source, len(keys), *keys, *args, safe_to_repeat=safe_to_repeat)
+
+    async def run_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
+        """Return the replies of a script to many calls, each with KEYS and ARGV. They are sent together.
+
+        Half the Python time of as many `run()`: there is no task for each. Raise the first error after all have ended.
+        """
+        if not calls:
+            return []
+        first = await self.run(name, *calls[0])  # now Redis has been checked, and has the script
+        sha = self._scripts[name].sha
+        sent = [self._sender.send("EVALSHA", sha, len(keys), *keys, *args) for keys, args in calls[1:]]
+        replies = [first, *await asyncio.gather(*sent, return_exceptions=True)]
+        for number, reply in enumerate(replies):
+            if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":  # Redis has been restarted
+                replies[number] = await self.run(name, *calls[number])
+            elif isinstance(reply, ErrorReply) and reply.code in _NOT_EXECUTED:
+                raise StorageUnavailable(str(reply)) from reply
+            elif isinstance(reply, BaseException):
+                raise reply
+        return replies
 
     async def send(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any:
         """Return the reply to a command. An error that says "not executed" becomes StorageUnavailable."""

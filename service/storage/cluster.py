@@ -15,20 +15,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Self
 
-import structlog
-
 from service.domain.errors.storage import Overloaded, StorageUnavailable
+from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.storage.addresses import Address
 from service.storage.cluster_topology import Topology, read_redirection, slot_of
-from service.storage.connection import MultiplexedConnection, pack
+from service.storage.connection import MultiplexedConnection
 from service.storage.dial import ClusterExplorer, Execute
 from service.storage.engine_check import EngineCheck
 from service.storage.pending_command import NobodyWaits, PendingCommand
+from service.storage.protocol import pack
 from service.storage.replication import Replication, caller_of
 from service.storage.sender import ErrorReply
 
-log = structlog.get_logger()
+log = Logger()
 
 _REFRESH_SECONDS: Final = 5.0
 """Pause between two questions where the slots are, if nothing happens. A node that was cut off does not say so."""
@@ -122,12 +122,10 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        while self._tasks:
-            # Repeated: before Python 3.12, wait_for(), which redis-py connects with, can lose a cancellation
-            # (https://github.com/python/cpython/issues/86296).
+        while self._tasks:  # a task that ends may have started another
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks, timeout=0.1)
+            await asyncio.wait(self._tasks)
         for node in (*self._nodes.values(), *self._unused):
             await node.close()
         for route in self._routes:
@@ -170,7 +168,7 @@ class Cluster:
             except OSError as error:
                 self._note_unreachable(str(error))
             except Exception as error:
-                # A bug in Holdfast or redis-py. Ask again anyway.
+                # A bug in Holdfast. Ask again anyway.
                 log.exception("cluster_not_read")
                 self._note_unreachable(repr(error))
             else:

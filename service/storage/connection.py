@@ -25,21 +25,20 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
 
-import hiredis
-import structlog
-
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable, UnsupportedRedis
+from service.logger import Logger
 from service.metrics.counters import MAX_NOTED, Metrics
 from service.metrics.families import CONNECTED, LOST
 from service.storage.addresses import Address
 from service.storage.admission import AdmissionLimit
 from service.storage.dial import Dialer, Verify
 from service.storage.pending_command import PendingCommand
+from service.storage.protocol import INCOMPLETE, PushNotification, pack, reply_reader
 from service.storage.replication import Replication
 from service.storage.sender import ErrorReply
 from service.storage.tracked_products import TrackedProducts
 
-log = structlog.get_logger()
+log = Logger()
 
 _READ_SIZE: Final = 256 * 1024
 """Bytes that one read returns at most: as many as asyncio takes from a socket at a time."""
@@ -59,11 +58,6 @@ _FOLLOW_SECONDS: Final = 1.0
 
 _MIN_CHECK_INTERVAL_SECONDS: Final = 0.05
 """Pause between two checks of the timeouts, so that many commands share one. So a timeout can be noticed 50 ms late."""
-
-_INCOMPLETE: Final = object()
-
-pack: Final[Callable[[tuple[bytes | str | int, ...]], bytes]] = hiredis.pack_command  # type: ignore[assignment]
-"""Returns a command as it is sent. (The stub of hiredis knows only tuples with one part.)"""
 
 
 class _ProtocolError(Exception):
@@ -88,7 +82,7 @@ class MultiplexedConnection:
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
-        `url`: in the form of redis-py. `timeout`: the seconds for connecting, and for each command.
+        `url`: of a Redis, or of sentinels. `timeout`: the seconds for connecting, and for each command.
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
         raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
         holds back the replies to changes until replicas have them; None: no reply is held back.
@@ -142,13 +136,10 @@ class MultiplexedConnection:
         """End the connection. Commands that were sent have an unknown outcome, and the others fail."""
         tasks = [task for task in (self._follow_task, self._reconnect_task) if task is not None]
         self._follow_task = self._reconnect_task = None
-        while tasks:
-            # Repeated: before Python 3.12, wait_for(), which redis-py connects with, can lose a cancellation
-            # (https://github.com/python/cpython/issues/86296).
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=0.1)
-            tasks = [task for task in tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         while self._unsent:
             self._fail(self._unsent.popleft(), StorageUnavailable("the service is shutting down"))
 
@@ -342,7 +333,7 @@ class MultiplexedConnection:
                     log.warning("redis_unreachable", reason=str(error))
                 self._drop_connection(str(error))
             except Exception as error:
-                # A bug in Holdfast or redis-py. Try to connect again anyway.
+                # A bug in Holdfast. Try to connect again anyway.
                 log.exception("redis_connection_failed")
                 self._drop_connection(repr(error))
             if self._on_lost is not None:
@@ -364,13 +355,7 @@ class MultiplexedConnection:
         """Give each reply of one connection to its command, until the connection ends."""
         self._writer = writer
         self._must_reconnect = False
-        replies = hiredis.Reader(
-            protocolError=_ProtocolError,
-            replyError=ErrorReply,
-            encoding="utf-8",
-            errors="replace",
-            notEnoughData=_INCOMPLETE,
-        )
+        replies = reply_reader(_ProtocolError)
         self._lost_at = None
         self._last_reply_at = self._loop.time()
         if self._replication is not None:
@@ -387,8 +372,8 @@ class MultiplexedConnection:
             arrived_at = perf_counter()
             replies.feed(data)
             waited = len(self._unanswered)
-            while (reply := replies.gets()) is not _INCOMPLETE:
-                if type(reply) is hiredis.PushNotification:  # no reply: a product has changed
+            while (reply := replies.gets()) is not INCOMPLETE:
+                if type(reply) is PushNotification:  # no reply: a product has changed
                     tracked.forget(reply[1])
                     continue
                 if not self._unanswered:

@@ -1,25 +1,20 @@
-"""Opens connections to Redis (to dial: to open a connection). The only importer of redis-py.
+"""Opens connections to Redis (to dial: to open a connection).
 
-redis-py handles TLS, users and passwords, Unix sockets and database numbers. Sentinels and the nodes of a cluster are
-asked here where the primaries are: redis-py believes the first that answers, also if a failover has taken place
-without it.
+Sentinels and the nodes of a cluster are asked here where the primaries are: all of them at once, because the first that
+answers may not have heard of a failover.
 """
 
 import asyncio
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
-
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from service.domain.errors.storage import ReplicaRedis, UnsupportedRedis
 from service.storage.addresses import Address
 from service.storage.cluster_topology import Topology, newest, read_cluster_url, read_shards, read_slots, read_topology
+from service.storage.protocol import INCOMPLETE, pack, reply_reader
+from service.storage.redis_url import RedisUrl, check_form, read_redis_url, tls_context
 from service.storage.sender import ErrorReply
 from service.storage.sentinel import current_primary, read_sentinel_url
 
@@ -29,7 +24,7 @@ _WRONG_URL: Final = (
     "redis+cluster://user:password@host1:6379,host2:6379. In user and password, write "
     "%23 for #, %2F for /, %3F for ?, %40 for @, %3A for : and %25 for %"
 )
-"""Without the reason of redis-py, which may quote a part of the password."""
+"""Without what is wrong in it: that may be a part of the password."""
 
 
 class Execute(Protocol):
@@ -45,6 +40,9 @@ _MAX_ASKING_SECONDS: Final = 0.5
 """Seconds that a sentinel, or a node of a cluster, may take to answer. Often it was on the machine of the primary, and
 is lost, too."""
 
+_READ_SIZE: Final = 64 * 1024
+"""Bytes that one read returns at most."""
+
 _MAX_ASKED_NODES: Final = 6
 """How many nodes of a cluster are asked where the slots are, in addition to those of the URL."""
 
@@ -53,22 +51,22 @@ class Dialer:
     """Opens connections to one address, or to the primary that sentinels name."""
 
     def __init__(self, url: str, *, timeout: float, node: Address | None = None) -> None:
-        """Read a URL in the form of redis-py, or one of sentinels. Raise UnsupportedRedis if it is wrong.
+        """Read the URL of a Redis, or one of sentinels. Raise UnsupportedRedis if it is wrong.
 
-        `timeout`: the seconds for connecting. `node`: of the cluster that the URL is about.
+        `timeout`: the seconds for connecting, and for each reply meanwhile. `node`: of the cluster that the URL is
+        about.
         """
         self._node = node
+        self._timeout = timeout
         try:
-            _check_url(url)
+            check_form(url)
             sentinels = read_sentinel_url(url)
             if node is not None:
-                self._pool = _pool(read_cluster_url(url).node_url, timeout)
+                self._url = read_redis_url(read_cluster_url(url).node_url)
             else:
-                self._pool = _pool(url if sentinels is None else sentinels.primary, timeout)
-            self._sentinels = [
-                _pool(each, min(timeout, _MAX_ASKING_SECONDS)) for each in (sentinels.sentinels if sentinels else ())
-            ]
-        except (ValueError, TypeError, RedisError):
+                self._url = read_redis_url(url if sentinels is None else sentinels.primary)
+            self._sentinels = [read_redis_url(each) for each in (sentinels.sentinels if sentinels else ())]
+        except ValueError:
             raise UnsupportedRedis(_WRONG_URL) from None
         self._primary_name = sentinels.name if sentinels else ""
         self._address = node
@@ -96,12 +94,8 @@ class Dialer:
         if self._sentinels:
             self._address = await self._find_primary()
         is_found = bool(self._sentinels) or self._node is not None
-        async with _opened(self._pool, self._address, verify, is_found=is_found) as connection:
-            # redis-py has no public way to its streams; Holdfast uses only these two private names.
-            reader, writer = connection._reader, connection._writer
-            assert reader is not None
-            assert writer is not None
-            yield reader, writer
+        async with _opened(self._url, self._address, self._timeout, verify, is_found=is_found) as streams:
+            yield streams
 
     async def _find_primary(self) -> Address:
         """Ask all sentinels at once. Raise OSError if none knows the primary."""
@@ -112,7 +106,7 @@ class Dialer:
             raise ConnectionError(f"no sentinel knows the primary {self._primary_name!r}: {reasons}")
         return address
 
-    async def _ask(self, sentinel: ConnectionPool) -> list[str] | str:
+    async def _ask(self, sentinel: RedisUrl) -> list[str] | str:
         """Return what a sentinel says about the primary, or why it says nothing."""
         reply: list[str] = []
 
@@ -120,7 +114,7 @@ class Dialer:
             reply.extend(await execute("SENTINEL", "MASTER", self._primary_name))
 
         try:
-            async with _opened(sentinel, None, ask):
+            async with _opened(sentinel, None, min(self._timeout, _MAX_ASKING_SECONDS), ask):
                 return reply
         except OSError as error:
             return str(error)
@@ -132,11 +126,12 @@ class ClusterExplorer:
     def __init__(self, url: str, *, timeout: float) -> None:
         """Read the URL of a cluster. Raise UnsupportedRedis if it is wrong. `timeout`: the seconds for an answer."""
         try:
-            _check_url(url)
+            check_form(url)
             self._url = read_cluster_url(url)
-            self._pool = _pool(self._url.node_url, min(timeout, _MAX_ASKING_SECONDS))
-        except (ValueError, TypeError, RedisError):
+            self._node_url = read_redis_url(self._url.node_url)
+        except ValueError:
             raise UnsupportedRedis(_WRONG_URL) from None
+        self._timeout = min(timeout, _MAX_ASKING_SECONDS)
 
     async def topology(self, known: Sequence[Address] = ()) -> Topology:
         """Ask several nodes at once, and return what counts. Raise OSError if none answers.
@@ -167,59 +162,45 @@ class ClusterExplorer:
             replies.append(read_topology(shards, await execute("CLUSTER", "INFO")))
 
         try:
-            async with _opened(self._pool, address, ask, is_found=True):
+            async with _opened(self._node_url, address, self._timeout, ask, is_found=True):
                 return replies[0]
         except (OSError, ValueError, KeyError) as error:
             return str(error)
 
 
-def _pool(url: str, timeout: float) -> ConnectionPool:
-    """Return what makes connections to a URL. Raise ValueError, TypeError and RedisError if it is wrong."""
-    pool = ConnectionPool.from_url(
-        url,
-        protocol=2,  # RESP2: replies come in the order of the commands, and Redis sends nothing else
-        retry=Retry(NoBackoff(), 0),  # redis-py would execute a command up to 11 times
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        decode_responses=True,
-        driver_info=None,  # CLIENT SETINFO needs a permission that no other command here needs
-    )
-    pool.make_connection()  # type: ignore[no-untyped-call]  # checks the parts of the URL
-    return pool
-
-
 @asynccontextmanager
 async def _opened(
-    pool: ConnectionPool, address: Address | None, verify: Verify | None, *, is_found: bool = False
-) -> AsyncIterator[Any]:
-    """Yield a connection of redis-py to a server that replies. Raise OSError, and what `verify` raises.
+    url: RedisUrl, address: Address | None, seconds: float, verify: Verify | None, *, is_found: bool = False
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Yield the streams of a connection to a server that replies. Raise OSError, and what `verify` raises.
 
     `address`: instead of the one in the URL. `is_found`: sentinels or a cluster named it, so if it is a replica, a
-    failover goes on.
+    failover goes on. `seconds`: for connecting, and for each reply.
     """
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]
-    if address is not None:
-        connection.host, connection.port = address
+    reader, writer = await _open_streams(url, address or url.address, seconds)
+    replies = reply_reader(ConnectionError)
 
     async def execute(*command: str | int) -> Any:
-        await connection.send_command(*command)
+        writer.write(pack(command))
         try:
-            return await connection.read_response()
-        except NoPermissionError as error:  # redis-py removes the code from the text
-            raise ErrorReply(f"NOPERM {error}") from None
-        except ResponseError as error:
-            raise ErrorReply(str(error)) from None
+            async with asyncio.timeout(seconds):
+                while (reply := replies.gets()) is INCOMPLETE:
+                    data = await reader.read(_READ_SIZE)
+                    if not data:
+                        raise ConnectionError("Redis closed the connection")
+                    replies.feed(data)
+        except TimeoutError:
+            raise ConnectionError(f"no reply within {seconds} s") from None
+        if isinstance(reply, ErrorReply):
+            raise reply
+        return reply
 
     try:
         try:
-            await connection.connect()
-            # A Redis that hangs still accepts connections, and a Redis that loads its data replies LOADING.
-            await connection.send_command("PING")
-            with suppress(NoPermissionError):  # this is a reply, too
-                await connection.read_response()
+            await _log_in(execute, url)
             if verify is not None:
                 await verify(execute)
-        except (RedisError, ErrorReply) as error:
+        except ErrorReply as error:
             raise ConnectionError(str(error)) from error
         except RuntimeError as error:
             if "closed" not in str(error):  # uvloop says so of a connection that has just been reset
@@ -229,19 +210,39 @@ async def _opened(
             if is_found:
                 raise ConnectionError(error.reason) from error
             raise
-        yield connection
+        yield reader, writer
     finally:
-        with suppress(RedisError, OSError):
-            await connection.disconnect(nowait=True)
+        writer.close()
 
 
-def _check_url(url: str) -> None:
-    """Raise ValueError for a URL that redis-py would understand in another way than its author."""
-    # Not urlsplit(): since Python 3.12 it refuses several hosts if the first is an IPv6 address.
-    scheme, _, rest = url.partition("://")
-    before_query, _, query = rest.partition("?")
-    _, slash, path = before_query.partition("/")
-    # In a password, `#` begins a fragment, `/` begins the path, and `?` the query, which then contains the `@`.
-    has_path = scheme == "unix" or scheme.endswith(("+sentinel", "+cluster"))
-    if "#" in url or "@" in query or (not has_path and not re.fullmatch(r"(/[0-9]*)?", slash + path)):
-        raise ValueError
+async def _open_streams(
+    url: RedisUrl, address: Address, seconds: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, also with TLS. Raise OSError that says where."""
+    place = url.path or str(address)
+    try:
+        async with asyncio.timeout(seconds):
+            if url.path:
+                return await asyncio.open_unix_connection(url.path)
+            tls = None if url.tls is None else tls_context(url.tls)
+            return await asyncio.open_connection(address.host, address.port, ssl=tls)
+    except TimeoutError:
+        raise ConnectionError(f"no connection to {place} within {seconds} s") from None
+    except OSError as error:
+        raise ConnectionError(f"cannot connect to {place}: {error.strerror or error}") from error
+
+
+async def _log_in(execute: Execute, url: RedisUrl) -> None:
+    """Do what the URL says about user, database and name, and wait for a reply. Raise ErrorReply and OSError."""
+    if url.login:
+        await execute("AUTH", *url.login)
+    if url.client_name:
+        await execute("CLIENT", "SETNAME", url.client_name)
+    if url.database:
+        await execute("SELECT", url.database)
+    try:
+        # A Redis that hangs still accepts connections, and a Redis that loads its data replies LOADING.
+        await execute("PING")
+    except ErrorReply as error:
+        if error.code != "NOPERM":  # this is a reply, too
+            raise

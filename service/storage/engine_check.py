@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-import structlog
-
 from service.domain.errors.storage import ReplicaRedis, StorageError, UnsupportedRedis
+from service.logger import Logger
 from service.settings import Durability
 from service.storage import keys
 from service.storage.requirements import (
@@ -27,7 +26,7 @@ from service.storage.requirements import (
 from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
 
-log = structlog.get_logger()
+log = Logger()
 
 CHECK_INTERVAL_SECONDS: Final = 1.0
 """Pause between two checks of a running service: for so long, a change of Redis can stay unnoticed."""

@@ -11,14 +11,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import structlog
-
 from service.domain.errors.storage import StorageError, StorageUnavailable
+from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
 from service.storage.transfers import Transfer, Transfers, Units, Wish
 
-log = structlog.get_logger()
+log = Logger()
 
 MAX_LINES: Final = 1000
 """Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and

@@ -6,10 +6,9 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import structlog
-
 from service.domain.errors.refusals import OrderNotFound
 from service.domain.order import parse_lines
+from service.logger import Logger
 from service.metrics.families import SWEEPER_LAG, SWEEPS
 from service.storage import keys
 from service.storage.backlog import HoldsBacklog
@@ -17,7 +16,7 @@ from service.storage.client import RedisClient
 from service.storage.refusals import unknown_reply
 from service.storage.sender import ErrorReply
 
-log = structlog.get_logger()
+log = Logger()
 
 ORDERS_PER_SCRIPT: Final = 100
 """Orders that one script expires: it takes Redis about half a millisecond."""

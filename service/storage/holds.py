@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from service.domain.errors.refusals import OrderCancelled, OrderCompleted, OrderExpired
 from service.domain.limits import MAX_HOLD_SECONDS
 from service.domain.order import Order, OrderStatus
-from service.domain.requests import HoldExtension
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.orders import Orders
 from service.storage.refusals import unknown_reply
+
+if TYPE_CHECKING:
+    from service.domain.requests import HoldExtension
 
 
 class Holds:
@@ -70,7 +73,7 @@ class Holds:
             case _:
                 raise unknown_reply("cancel_order", reply)
 
-    async def extend(self, order_id: int, extension: HoldExtension, by: str = "") -> Order:
+    async def extend(self, order_id: int, extension: "HoldExtension", by: str = "") -> Order:
         """Let the hold of a pending order end `hold_seconds` from now, and a day after its creation at the latest.
 
         Raise OrderNotFound, OrderArchived, OrderCompleted, OrderCancelled and OrderExpired.

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Awaitable, Mapping
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.domain.errors.storage import OutcomeUnknown, StorageError
-from service.domain.requests import NewOrder, NewReturn, StockChange, StockCount
+
+if TYPE_CHECKING:
+    from service.domain.requests import NewOrder, NewReturn, StockChange, StockCount
 
 T = TypeVar("T")
 
@@ -17,7 +19,7 @@ SHORT_REFUSAL_MS: Final = 60 * 1000
 """How long it remembers a refusal if HOLDFAST_REFUSALS_MAX refusals are remembered already: long enough for retries."""
 
 
-def order_fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
+def order_fingerprint(new: "NewOrder", quantities: Mapping[int, int]) -> str:
     """Return the fingerprint of an order: a hash of what it asks for.
 
     Two requests that mean the same have the same fingerprint, even if their bytes differ.
@@ -30,14 +32,14 @@ def order_fingerprint(new: NewOrder, quantities: Mapping[int, int]) -> str:
     return _hash(f"order {lines} {hold_seconds} {new.total_price}{names}")
 
 
-def stock_change_fingerprint(product_id: int, change: StockChange | StockCount) -> str:
+def stock_change_fingerprint(product_id: int, change: "StockChange | StockCount") -> str:
     """Return the fingerprint of a stock change or a stock count."""
-    if isinstance(change, StockCount):
+    if change.count is not None:
         return _hash(f"count {product_id} {change.count} {change.reason}")
     return _hash(f"stock {product_id} {change.change} {change.reason}")
 
 
-def return_fingerprint(order_id: int, new: NewReturn) -> str:
+def return_fingerprint(order_id: int, new: "NewReturn") -> str:
     """Return the fingerprint of a return."""
     return _hash(f"return {order_id} {sorted(new.quantities().items())} {new.restock} {new.reason}")
 

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from secrets import token_hex
 from typing import Final
 
-import structlog
-
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
+from service.logger import Logger
 from service.storage import keys
 from service.storage.archive import Archive
 from service.storage.client import MAX_SCAN_STEP, RedisClient, move_counter_args
@@ -17,7 +16,7 @@ from service.storage.order_ids import OrderIds
 from service.storage.partition import Partition
 from service.storage.sender import ErrorReply
 
-log = structlog.get_logger()
+log = Logger()
 
 _ORDER_KIND: Final = "order:"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.domain.errors.refusals import OrderArchived, OrderCancelled, OrderExpired, OrderNotFound, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
@@ -10,7 +10,6 @@ from service.domain.errors.storage import Overloaded, StorageError, StorageUnava
 from service.domain.limits import MAX_ID
 from service.domain.money import parse_cents
 from service.domain.order import Order, OrderLine, OrderStatus
-from service.domain.requests import NewOrder, OrdersQuery
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.storage import keys
@@ -23,6 +22,9 @@ from service.storage.order_counter import OrderCounter
 from service.storage.partition import Partition
 from service.storage.records import ORDER_FIELDS, HashValues, read_orders
 from service.storage.refusals import read_order_refusal
+
+if TYPE_CHECKING:
+    from service.domain.requests import NewOrder, OrdersQuery
 
 _STATUS: Final = ORDER_FIELDS.index("status")
 _LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
@@ -58,7 +60,7 @@ class Orders:
         self.scan_ids = self._counter.scan_ids
         self.highest_used_id = self._counter.highest_used_id
 
-    async def place(self, new: NewOrder, idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
+    async def place(self, new: "NewOrder", idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
 
         `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
@@ -180,7 +182,7 @@ class Orders:
             raise OrderExpired(order)
         return order
 
-    async def list(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
+    async def list(self, query: "OrdersQuery") -> tuple[list[Order], int | None]:
         """Return one page, highest id first, and the `before` of the next page, or None at the end."""
         self._client.admit()
         now = await self._client.now()
@@ -231,7 +233,7 @@ class Orders:
     async def _read_rows(self, order_ids: Sequence[int]) -> Sequence[HashValues]:
         return await self.read_fields(order_ids, ORDER_FIELDS)
 
-    async def _ids_before(self, before: int, count: int, query: OrdersQuery) -> tuple[Sequence[int], int]:
+    async def _ids_before(self, before: int, count: int, query: "OrdersQuery") -> tuple[Sequence[int], int]:
         """Return about `count` ids below `before`, highest first, and the `before` of the next step.
 
         That `before` is 1 if there are no more ids.
@@ -269,7 +271,7 @@ def _is_overdue(order: Order, now: Milliseconds) -> bool:
     return order.status == OrderStatus.PENDING and order.expires_at is not None and order.expires_at <= now
 
 
-def _fits(order: Order, query: OrdersQuery) -> bool:
+def _fits(order: Order, query: "OrdersQuery") -> bool:
     """Return whether an order has the customer and the reference that the query asks for."""
     return query.customer in (None, order.customer) and query.reference in (None, order.reference)
 

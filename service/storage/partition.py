@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from zlib import crc32
 
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_STOCK
-from service.domain.requests import StockChange, StockCount
 from service.metrics.counters import Metrics
 from service.metrics.families import MISSES
 from service.storage import keys
@@ -18,6 +17,9 @@ from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
 from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
 from service.storage.transfers import Transfers
+
+if TYPE_CHECKING:
+    from service.domain.requests import StockChange, StockCount
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -216,7 +218,7 @@ class Partition:
     async def settle_stock(
         self,
         product_id: int,
-        change: StockChange | StockCount,
+        change: "StockChange | StockCount",
         expected_stocks: Collection[int] | None,
     ) -> int | Sequence[str]:
         """Return the units by which a change moves the stock of all partitions; or why it must be refused.
@@ -225,7 +227,7 @@ class Partition:
         moment may both be found to be allowed.
         """
         stock, held = await self.all.add_up(product_id, ("stock", "held"))
-        units = change.change if isinstance(change, StockChange) else change.count - stock
+        units = change.change if change.count is None else change.count - stock
         client = self._client
         [[version, withdrawn]] = await client.read_hashes(
             [keys.product(client.shop, product_id)], ("version", "withdrawn")

@@ -7,23 +7,12 @@ customer is in one partition, and runs there as in a shop without partitions. Th
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container, Iterable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.order import Order
 from service.domain.product import ListedProduct, Product
-from service.domain.requests import (
-    HoldExtension,
-    NewOrder,
-    NewProduct,
-    NewReturn,
-    OrdersQuery,
-    ProductChange,
-    ProductsQuery,
-    StockChange,
-    StockCount,
-)
 from service.storage.board import NextHolds, ProductNumbers
 from service.storage.idempotency import read_for_replay
 from service.storage.orders import PlacedOrder
@@ -35,6 +24,19 @@ from service.storage.records import HashValues
 from service.storage.returns import ReturnedOrder
 from service.storage.stock import ChangedStock, StockLevels
 from service.storage.store import Store
+
+if TYPE_CHECKING:
+    from service.domain.requests import (
+        HoldExtension,
+        NewOrder,
+        NewProduct,
+        NewReturn,
+        OrdersQuery,
+        ProductChange,
+        ProductsQuery,
+        StockChange,
+        StockCount,
+    )
 
 T = TypeVar("T")
 
@@ -106,7 +108,7 @@ class PartitionedOrders:
     def __init__(self, store: PartitionedStore) -> None:
         self._store = store
 
-    async def place(self, new: NewOrder, idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
+    async def place(self, new: "NewOrder", idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
         """Place an order, see Orders.place: in the partition of its customer, else of its key, else in any."""
         partitions, stores = self._store.all, self._store.partitions
         text = idempotency_key if new.customer is None else new.customer
@@ -126,7 +128,7 @@ class PartitionedOrders:
         """Return an order, see Orders.get."""
         return await self._store.of_order(order_id).orders.get(order_id)
 
-    async def list(self, query: OrdersQuery) -> tuple[list[Order], int | None]:
+    async def list(self, query: "OrdersQuery") -> tuple[list[Order], int | None]:
         """Return one page, see Orders.list. The orders of a customer are in one partition."""
         if query.customer is not None:
             store = self._store.partitions[self._store.all.of_text(query.customer)]
@@ -176,7 +178,7 @@ class PartitionedHolds:
     async def cancel(self, order_id: int, by: str = "") -> None:
         await self._store.of_order(order_id).holds.cancel(order_id, by)
 
-    async def extend(self, order_id: int, extension: HoldExtension, by: str = "") -> Order:
+    async def extend(self, order_id: int, extension: "HoldExtension", by: str = "") -> Order:
         return await self._store.of_order(order_id).holds.extend(order_id, extension, by)
 
 
@@ -187,7 +189,7 @@ class PartitionedReturns:
         self._store = store
 
     async def make(
-        self, order_id: int, new: NewReturn, idempotency_key: str | None = None, by: str = ""
+        self, order_id: int, new: "NewReturn", idempotency_key: str | None = None, by: str = ""
     ) -> ReturnedOrder:
         """Take back units of an order, see Returns.make."""
         return await self._store.of_order(order_id).returns.make(order_id, new, idempotency_key, by)
@@ -202,7 +204,7 @@ class PartitionedProducts:
     def __init__(self, store: PartitionedStore) -> None:
         self._store = store
 
-    async def list(self, query: ProductsQuery) -> tuple[list[ListedProduct], int | None]:
+    async def list(self, query: "ProductsQuery") -> tuple[list[ListedProduct], int | None]:
         return await self._any().list(query)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
@@ -214,7 +216,7 @@ class PartitionedProducts:
     def _any(self) -> Products:
         return self._store.partitions[self._store.all.next()].products
 
-    async def add(self, new: NewProduct, by: str = "") -> Product:
+    async def add(self, new: "NewProduct", by: str = "") -> Product:
         """Add a product, see Products.add. Each partition begins with the same number of its units, if possible."""
         ids = self._store.partitions[0].products
         product_id = new.id or await ids.next_id()
@@ -230,10 +232,17 @@ class PartitionedProducts:
                 await self._store.all.pushes.push(product_id)
                 return product
 
+    async def add_many(self, products: "Sequence[NewProduct]") -> Sequence[bool]:
+        results = await asyncio.gather(*map(self.add, products), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, ProductIdTaken):
+                raise result
+        return [not isinstance(result, ProductIdTaken) for result in results]
+
     async def change(
         self,
         product_id: int,
-        change: ProductChange,
+        change: "ProductChange",
         expected_versions: Container[str] | None = None,
         by: str = "",
     ) -> Product:
@@ -262,7 +271,7 @@ class PartitionedStock:
     async def change(
         self,
         product_id: int,
-        change: StockChange | StockCount,
+        change: "StockChange | StockCount",
         idempotency_key: str | None = None,
         expected_stocks: Collection[int] | None = None,
         by: str = "",

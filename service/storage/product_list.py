@@ -1,13 +1,16 @@
 """The list of products on sale, page by page."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from service.domain.product import ListedProduct, Product
-from service.domain.requests import ProductsQuery
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.records import LISTED_PRODUCT_FIELDS, read_listed_products
 from service.storage.tracked_products import TrackedProducts
+
+if TYPE_CHECKING:
+    from service.domain.requests import ProductsQuery
 
 
 class ProductList:
@@ -20,7 +23,7 @@ class ProductList:
         self._client = client
         self._read_many = read_many
 
-    async def read(self, query: ProductsQuery) -> tuple[list[ListedProduct], int | None]:
+    async def read(self, query: "ProductsQuery") -> tuple[list[ListedProduct], int | None]:
         """Return one page, lowest id first, and the `after` of the next page, or None at the end."""
         client = self._client
         client.admit()

@@ -1,12 +1,12 @@
 """The products on sale: add, read, change, withdraw."""
 
 from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
 
 from service.domain.errors.refusals import ProductHasChanged, ProductIdTaken, ProductNotFound, SaleTimeEmpty
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.domain.product import Product
-from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.client import MAX_SCAN_STEP, RedisClient
@@ -23,6 +23,9 @@ from service.storage.records import (
 from service.storage.refusals import unknown_reply
 from service.storage.sender import ErrorReply
 
+if TYPE_CHECKING:
+    from service.domain.requests import NewProduct, ProductChange
+
 
 class Products:
     """The products of a shop. Each method also raises what RedisClient raises.
@@ -37,30 +40,13 @@ class Products:
         self.list = ProductList(client, None if partition is None else self.read_many).read
         self._unpropagated = () if partition is None else (keys.unpropagated(client.shop),)
 
-    async def add(self, new: NewProduct, by: str = "") -> Product:
+    async def add(self, new: "NewProduct", by: str = "") -> Product:
         """Add a product. Raise ProductIdTaken if the id that the client chose was ever used."""
         client = self._client
         pairs = product_pairs(new)
         product_id = new.id or await self.next_id()
         while True:
-            reply = await client.run(
-                "add_product",
-                (
-                    keys.product(client.shop, product_id),
-                    keys.products(client.shop),
-                    keys.events(client.shop),
-                    *self._unpropagated,
-                ),
-                add_product_args(
-                    product_id=product_id,
-                    stock=new.stock,
-                    events_max=client.events_max,
-                    by=by,
-                    others=client.id_step - 1,
-                    share=new.stock // client.id_step,
-                    pairs=pairs,
-                ),
-            )
+            reply = await client.run("add_product", *self._call(product_id, new.stock, pairs, by))
             match reply:
                 case ["added"]:
                     return read_added_product(product_id, new.stock, pairs)
@@ -70,6 +56,36 @@ class Products:
                     product_id = await self.search_id(product_id + 1)
                 case _:
                     raise unknown_reply("add_product", reply)
+
+    async def add_many(self, products: "Sequence[NewProduct]") -> Sequence[bool]:
+        """Add products that have ids, all at the same time. Return for each whether it was added: its id was free."""
+        calls = [self._call(new.id or 0, new.stock, product_pairs(new), "") for new in products]
+        added = []
+        for reply in await self._client.run_many("add_product", calls):
+            if reply not in (["added"], ["taken"]):
+                raise unknown_reply("add_product", reply)
+            added.append(reply == ["added"])
+        return added
+
+    def _call(
+        self, product_id: int, stock: int, pairs: Sequence[str], by: str
+    ) -> tuple[Sequence[str], tuple[str | int, ...]]:
+        """Return KEYS and ARGV of lua/add_product.lua."""
+        client = self._client
+        return (
+            keys.product(client.shop, product_id),
+            keys.products(client.shop),
+            keys.events(client.shop),
+            *self._unpropagated,
+        ), add_product_args(
+            product_id=product_id,
+            stock=stock,
+            events_max=client.events_max,
+            by=by,
+            others=client.id_step - 1,
+            share=stock // client.id_step,
+            pairs=pairs,
+        )
 
     async def next_id(self) -> int:
         """Return the next id of the counter. Raise StorageUnavailable if it does not count."""
@@ -120,7 +136,7 @@ class Products:
     async def change(
         self,
         product_id: int,
-        change: ProductChange,
+        change: "ProductChange",
         expected_versions: Container[str] | None = None,
         by: str = "",
     ) -> Product:

@@ -1,14 +1,16 @@
 """Turns hashes and replies of Redis into values, and values into fields. Pure functions."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.event import Event
 from service.domain.money import format_cents, parse_cents
 from service.domain.order import Order, OrderStatus, parse_lines, parse_units, with_returned
 from service.domain.product import NO_RULES, Product, parse_sale_rules
-from service.domain.requests import NewProduct, ProductChange
 from service.domain.times import Milliseconds
+
+if TYPE_CHECKING:
+    from service.domain.requests import NewProduct, ProductChange
 
 HashValues = Sequence[Any]
 """The values of some fields of a hash: texts, and None where a field is absent."""
@@ -49,7 +51,7 @@ def read_products(
     ]
 
 
-def product_pairs(product: NewProduct) -> list[str]:
+def product_pairs(product: "NewProduct") -> list[str]:
     """Return the fields of a new product as Redis holds them: name, value, name, value, ...
 
     The id and the stock are left out, because the script writes these itself.
@@ -61,7 +63,7 @@ def product_pairs(product: NewProduct) -> list[str]:
     ]
 
 
-def change_pairs(change: ProductChange) -> list[str]:
+def change_pairs(change: "ProductChange") -> list[str]:
     """Return the fields to change: name, value, name, value, ... An empty text removes a rule about the sale."""
     pairs = []
     for name in change.model_fields_set:

@@ -5,7 +5,7 @@ The classes in domain/errors/refusals.py say what their replies look like, so a 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from service.domain.errors.obstacles import Obstacle, parse_obstacle
 from service.domain.errors.order_refusals import ORDER_REFUSALS, OrderPlacementRefusal
@@ -21,12 +21,14 @@ from service.domain.errors.return_refusals import (
 )
 from service.domain.errors.stock_refusals import STOCK_REFUSALS, StockChangeRefusal
 from service.domain.money import Cents, parse_cents
-from service.domain.requests import NewOrder, NewOrderLine, NewReturn, StockChange, StockCount
+
+if TYPE_CHECKING:
+    from service.domain.requests import NewOrder, NewOrderLine, NewReturn, StockChange, StockCount
 
 RefusalT = TypeVar("RefusalT", bound=RememberedRefusal)
 
 
-def read_order_refusal(new: NewOrder, reply: Sequence[str]) -> Refusal:
+def read_order_refusal(new: "NewOrder", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/place_order.lua replied with."""
 
     def build(refusal_class: type[OrderPlacementRefusal], values: Sequence[str], replayed: bool) -> Refusal:
@@ -40,7 +42,7 @@ def read_order_refusal(new: NewOrder, reply: Sequence[str]) -> Refusal:
     return _read_refusal(ORDER_REFUSALS, "place_order", reply, build)
 
 
-def read_stock_refusal(product_id: int, change: StockChange | StockCount, reply: Sequence[str]) -> Refusal:
+def read_stock_refusal(product_id: int, change: "StockChange | StockCount", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/move_stock.lua replied with."""
 
     def build(refusal_class: type[StockChangeRefusal], values: Sequence[str], replayed: bool) -> Refusal:
@@ -51,7 +53,7 @@ def read_stock_refusal(product_id: int, change: StockChange | StockCount, reply:
     return _read_refusal(STOCK_REFUSALS, "move_stock", reply, build)
 
 
-def read_return_refusal(order_id: int, new: NewReturn, reply: Sequence[str]) -> Refusal:
+def read_return_refusal(order_id: int, new: "NewReturn", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/return_order.lua replied with."""
 
     def build(refusal_class: type[ReturnRefusal], values: Sequence[str], replayed: bool) -> Refusal:
@@ -65,7 +67,7 @@ def read_return_refusal(order_id: int, new: NewReturn, reply: Sequence[str]) -> 
     return _read_refusal(RETURN_REFUSALS, "return_order", reply, build)
 
 
-def _read_excess(new: NewReturn, values: Sequence[str]) -> list[ExcessLine]:
+def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
     """Return the lines of a return that are too much. `values`: one per product, by id; empty: not too much."""
     quantities = new.quantities()
     positions = _positions(new.products)
@@ -137,7 +139,7 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
     ]
 
 
-def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: Sequence[NewOrderLine]) -> list[Any]:
+def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: "Sequence[NewOrderLine]") -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
     positions = _positions(requested)
     parsers = _LINE_PARSERS[line_type].values()
@@ -148,7 +150,7 @@ def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: 
     return lines
 
 
-def _positions(requested: Sequence[NewOrderLine]) -> dict[int, int]:
+def _positions(requested: "Sequence[NewOrderLine]") -> dict[int, int]:
     """Return the position of the first line with each product."""
     positions: dict[int, int] = {}
     for position, line in enumerate(requested):
@@ -162,8 +164,8 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, Obstacle: parse_ob
 
 def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
     """Return how the text of each field of a class is read, for the fields that are declared after `after`."""
-    types = get_type_hints(kind)
-    names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind._fields)
+    types = {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else kind.__annotations__
+    names = list(types)
     return {name: _PARSERS[types[name]] for name in names[names.index(after) + 1 :]}
 
 

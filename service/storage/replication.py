@@ -11,15 +11,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-import structlog
-
 from service.domain.errors.storage import OutcomeUnknown, StorageError
+from service.logger import Logger
 from service.storage import keys
 from service.storage.pending_command import NobodyWaits, PendingCommand, ReplyTarget
 from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
 
-log = structlog.get_logger()
+log = Logger()
 
 _WAIT_SHARE: Final = 0.25
 """Part of the timeout of a command for which WAIT may last.

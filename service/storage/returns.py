@@ -2,18 +2,20 @@
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.errors.refusals import OrderCancelled, OrderExpired
 from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents, format_cents, parse_cents
 from service.domain.order import Order, OrderStatus, parse_units, with_returned
-from service.domain.requests import NewReturn
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, read_for_replay, return_fingerprint
 from service.storage.orders import Orders
 from service.storage.refusals import read_return_refusal
+
+if TYPE_CHECKING:
+    from service.domain.requests import NewReturn
 
 
 class ReturnedOrder(NamedTuple):
@@ -31,7 +33,7 @@ class Returns:
         self._orders = orders
 
     async def make(
-        self, order_id: int, new: NewReturn, idempotency_key: str | None = None, by: str = ""
+        self, order_id: int, new: "NewReturn", idempotency_key: str | None = None, by: str = ""
     ) -> ReturnedOrder:
         """Take back units of a completed order: all that the request names, or none.
 

@@ -1,13 +1,12 @@
 """The stock: its numbers, and its changes: units that arrive, are removed without an order, or are counted."""
 
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.domain.errors.refusals import ProductNotFound
 from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.limits import MAX_STOCK
 from service.domain.product import Product
-from service.domain.requests import StockChange, StockCount
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, read_for_replay, stock_change_fingerprint
@@ -15,6 +14,9 @@ from service.storage.partition import Partition
 from service.storage.products import Products
 from service.storage.records import PRODUCT_FIELDS, read_products
 from service.storage.refusals import read_stock_refusal
+
+if TYPE_CHECKING:
+    from service.domain.requests import StockChange, StockCount
 
 _REFUSED: Final = frozenset(refusal.reply_word for refusal in STOCK_REFUSALS)
 """First words of the replies that an Idempotency-Key remembers."""
@@ -63,7 +65,7 @@ class Stock:
     async def change(
         self,
         product_id: int,
-        change: StockChange | StockCount,
+        change: "StockChange | StockCount",
         idempotency_key: str | None = None,
         expected_stocks: Collection[int] | None = None,
         by: str = "",
@@ -98,7 +100,7 @@ class Stock:
     async def _move(
         self,
         product_id: int,
-        change: StockChange | StockCount,
+        change: "StockChange | StockCount",
         idempotency_key: str | None,
         fingerprint: str,
         expected_stocks: Collection[int] | None,
@@ -117,8 +119,8 @@ class Stock:
             ),
             move_stock_args(
                 product_id=product_id,
-                change="" if isinstance(change, StockCount) else change.change,
-                count=change.count if isinstance(change, StockCount) else "",
+                change=change.change if change.count is None else "",
+                count="" if change.count is None else change.count,
                 expected_stocks="" if expected_stocks is None else f" {' '.join(map(str, expected_stocks))} ",
                 reason=change.reason,
                 max_stock=MAX_STOCK,
@@ -140,7 +142,7 @@ class Stock:
     async def _move_everywhere(
         self,
         product_id: int,
-        change: StockChange | StockCount,
+        change: "StockChange | StockCount",
         idempotency_key: str | None,
         fingerprint: str,
         expected_stocks: Collection[int] | None,
@@ -150,6 +152,8 @@ class Stock:
 
         Return a reply of lua/move_stock.lua.
         """
+        from service.domain.requests import StockChange  # imported late: most commands do without pydantic
+
         partition, attempt = self._partition, 0
         assert partition is not None
         deadline = partition.deadline()

@@ -5,14 +5,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
 from service.domain.errors.storage import StorageError
+from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.metrics.families import SWEEP_FAILURES
 from service.storage.expired_holds import ExpiredHolds
 
-log = structlog.get_logger()
+log = Logger()
 
 MIN_BATCH: Final = 100
 MAX_BATCH: Final = 2000

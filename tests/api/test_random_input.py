@@ -132,7 +132,7 @@ HEADERS = st.lists(
 
 # All examples share one shop, so later examples also meet the data that earlier examples have left.
 random_input = settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,

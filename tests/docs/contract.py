@@ -180,8 +180,10 @@ def redis_commands() -> set[str]:
     for path in Path(keys.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="send" | "_send" | "send_command" | "_try"), args=[*command]):
+                case ast.Call(func=ast.Attribute(attr="send" | "_send" | "_try"), args=[*command]):
                     found |= _command(command)
+                case ast.Call(func=ast.Name(id="execute"), args=[ast.Constant(value="PING")]):  # on each new connection
+                    found.add("PING")
                 # In the list of commands with their checks, in engine_check.
                 case ast.Tuple(elts=[ast.Tuple(elts=[ast.Constant(), *_] as command), *_]):
                     found |= _command(command)

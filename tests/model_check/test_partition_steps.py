@@ -171,7 +171,7 @@ def words(kind: type) -> Iterator[set[str]]:
 
 
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
-@examples(50)
+@examples(35)
 @given(data=st.data())
 async def test_a_step_of_the_model_does_what_the_script_does_on_the_engine(
     engine: CommandSender, kind: type, words: set[str], data: st.DataObject
@@ -179,7 +179,7 @@ async def test_a_step_of_the_model_does_what_the_script_does_on_the_engine(
     words.add(await compare(engine, kind, data))
 
 
-@examples(40)
+@examples(20)
 @given(kind=st.sampled_from(sorted(STEPS, key=lambda kind: kind.__name__)), data=st.data())
 async def test_a_step_of_the_model_does_what_the_script_does_on_fakeredis(kind: type, data: st.DataObject) -> None:
     await compare(FakeRedis(), kind, data)

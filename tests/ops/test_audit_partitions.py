@@ -336,16 +336,16 @@ async def test_a_healthy_shop_under_load_has_no_findings(redis: CommandSender) -
                     await shop.products.change(9, ProductChange(price=Cents(number)))
             except HoldfastError:
                 pass  # sold out
-            if audits == 5:
+            if audits == 3:
                 return
 
-    working = [asyncio.create_task(load(shop, seed)) for seed, shop in enumerate([store, other, store, other])]
+    working = [asyncio.create_task(load(shop, seed)) for seed, shop in enumerate([store, other])]
     try:
-        for _ in range(5):
+        for _ in range(3):
             assert_no_findings(await audit(store))
             audits += 1
     finally:
-        audits = 5
+        audits = 3
         await asyncio.gather(*working)
     await store.deliver()
     assert_no_findings(await audit(store))

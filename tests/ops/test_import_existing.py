@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.domain.requests import ProductChange
+from service.ops import import_products as import_module
 from service.ops.catalogue_files import read_rows
 from service.ops.import_products import DryRun, IdSet, import_products
 from service.storage.sender import CommandSender
@@ -98,14 +99,17 @@ async def test_long_texts_are_shortened_around_their_first_difference(fake_store
     assert len(text) < 300
 
 
-async def test_more_rows_than_a_batch_are_compared_and_changed(fake_store: Store, tmp_path: Path) -> None:
-    ids = range(1, 1201)
+async def test_more_rows_than_a_batch_are_compared_and_changed(
+    fake_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module, "BATCH", 50)
+    ids = range(1, 121)
     await import_file(fake_store, write_file(tmp_path, "".join(map(jsonl_row, ids))))
     path = write_file(tmp_path, "".join(jsonl_row(number, price=1) for number in ids))
     report = await import_file(fake_store, path)
-    assert (outcome(report), len(report.messages)) == ({"different": 1200}, 20)
-    assert outcome(await import_file(fake_store, path, update=True)) == {"changed": 1200}
-    assert outcome(await import_file(fake_store, path)) == {"present": 1200}
+    assert (outcome(report), len(report.messages)) == ({"different": 120}, 20)
+    assert outcome(await import_file(fake_store, path, update=True)) == {"changed": 120}
+    assert outcome(await import_file(fake_store, path)) == {"present": 120}
 
 
 async def test_a_dry_run_reports_what_an_import_would_do_and_writes_nothing(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.ops import import_products as import_module
 from service.ops.catalogue_files import read_rows
 from service.ops.import_products import Shop, import_products
 from service.ops.import_report import ImportReport
@@ -63,24 +64,28 @@ async def test_the_first_of_two_rows_with_the_same_id_is_added(store: Store, tmp
 
 @pytest.mark.parametrize("bad", [0, 3], ids=["good rows", "some bad rows"])
 async def test_a_file_with_more_rows_than_a_batch_is_imported_completely(
-    store: Store, tmp_path: Path, bad: int
+    store: Store, tmp_path: Path, bad: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [jsonl_row(product_id) for product_id in range(1, 1201)]
+    monkeypatch.setattr(import_module, "BATCH", 50)
+    rows = [jsonl_row(product_id) for product_id in range(1, 121)]
     for line in range(bad):
-        rows.insert(499 + line, "{}\n")
+        rows.insert(49 + line, "{}\n")
     path = write_file(tmp_path, "".join(rows))
     report = await import_file(store, path)
-    assert (report.added, report.present) == (1200, 0)
-    assert [line_number for line_number, _ in messages(report)] == [500 + line for line in range(bad)]
-    assert await store.inspection.count_products() == 1200
-    assert (await import_file(store, path)).present == 1200
+    assert (report.added, report.present) == (120, 0)
+    assert [line_number for line_number, _ in messages(report)] == [50 + line for line in range(bad)]
+    assert await store.inspection.count_products() == 120
+    assert (await import_file(store, path)).present == 120
 
 
-async def test_an_import_after_an_interrupted_import_adds_the_missing_products(store: Store, tmp_path: Path) -> None:
-    rows = [jsonl_row(product_id) for product_id in range(1, 701)]
+async def test_an_import_after_an_interrupted_import_adds_the_missing_products(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module, "BATCH", 50)
+    rows = [jsonl_row(product_id) for product_id in range(1, 71)]
     path = write_file(tmp_path, "".join(rows))
-    await import_file(store, write_file(tmp_path, "".join(rows[:300]), "part.jsonl"))
-    assert await import_file(store, path) == ImportReport(added=400, present=300)
+    await import_file(store, write_file(tmp_path, "".join(rows[:30]), "part.jsonl"))
+    assert await import_file(store, path) == ImportReport(added=40, present=30)
 
 
 @pytest.mark.parametrize(

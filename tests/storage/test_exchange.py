@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -11,7 +12,6 @@ from service.storage import keys
 from service.storage.exchange import MAX_LINES
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
-from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
 from tests.support.shop import SHOP, new_order
 
@@ -56,12 +56,17 @@ async def test_very_many_lines_that_miss_units_at_the_same_moment_do_not_make_a_
     await assert_nothing_is_lost(engine, store)
 
 
+class SilentRedis:
+    """A CommandSender that never replies."""
+
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+
 async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_closed() -> None:
-    redis = FakeRedis()
-    exchange = make_partitioned_store(redis, count=COUNT).all.exchange
-    async with redis.lock:  # so no partition answers
-        waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0))
-        await asyncio.sleep(0.05)
-        await exchange.close()
-        with pytest.raises(StorageUnavailable):
-            await asyncio.wait_for(waiting, 1)
+    exchange = make_partitioned_store(SilentRedis(), count=COUNT).all.exchange
+    waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0))
+    await asyncio.sleep(0.05)
+    await exchange.close()
+    with pytest.raises(StorageUnavailable):
+        await asyncio.wait_for(waiting, 10)

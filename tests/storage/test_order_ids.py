@@ -14,15 +14,24 @@ from service.domain.limits import MAX_ID
 from service.domain.requests import OrdersQuery
 from service.ops.audit import audit
 from service.ops.export import export
-from service.storage import keys
+from service.storage import keys, order_ids
 from service.storage.connection import MultiplexedConnection
-from service.storage.order_ids import ID_BLOCK_SIZE, OrderIds
+from service.storage.order_ids import OrderIds
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.balance import assert_balanced
 from tests.support.redis_content import KeyContent, dump
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 from tests.support.waiting import eventually
+
+BLOCK = 32
+"""Ids that a worker reserves at a time in these tests. tests/api/test_concurrency.py uses the real number."""
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers reserve few ids at a time: less to place until they need the next ones."""
+    monkeypatch.setattr(order_ids, "ID_BLOCK_SIZE", BLOCK)
 
 
 async def test_the_next_order_uses_the_id_of_a_refused_order(store: Store) -> None:
@@ -47,11 +56,11 @@ async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) ->
     mugs = await add_mugs(first, stock=1000)
     ids = [
         (await store.orders.place(new_order((mugs, 1)))).order.id
-        for store in (first, second, first, second, *(first for _ in range(ID_BLOCK_SIZE)))
+        for store in (first, second, first, second, *(first for _ in range(BLOCK)))
     ]
-    assert ids[:4] == [1, ID_BLOCK_SIZE + 1, 2, ID_BLOCK_SIZE + 2]
-    assert ids[4:] == [*range(3, ID_BLOCK_SIZE + 1), 2 * ID_BLOCK_SIZE + 1, 2 * ID_BLOCK_SIZE + 2]
-    assert int(await redis.send("GET", keys.order_ids(SHOP))) == 3 * ID_BLOCK_SIZE
+    assert ids[:4] == [1, BLOCK + 1, 2, BLOCK + 2]
+    assert ids[4:] == [*range(3, BLOCK + 1), 2 * BLOCK + 1, 2 * BLOCK + 2]
+    assert int(await redis.send("GET", keys.order_ids(SHOP))) == 3 * BLOCK
 
 
 class SenderWithFailingCounter:
@@ -90,22 +99,22 @@ async def test_no_order_waits_for_the_counter_while_reserved_ids_are_left(redis:
     mugs = await add_mugs(make_store(redis), stock=1000)
     sender = SenderWithFailingCounter(redis)
     store = make_store(sender)
-    ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(ID_BLOCK_SIZE)]
-    assert ids == list(range(1, ID_BLOCK_SIZE + 1))
+    ids = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(BLOCK)]
+    assert ids == list(range(1, BLOCK + 1))
     assert sender.counter_commands > 1  # the worker asked for the next block before it was needed
     with pytest.raises(StorageUnavailable):
         await store.orders.place(new_order((mugs, 1)))
     sender.counter_commands = 0
-    assert (await store.orders.place(new_order((mugs, 1)))).order.id == ID_BLOCK_SIZE + 1
+    assert (await store.orders.place(new_order((mugs, 1)))).order.id == BLOCK + 1
 
 
-@pytest.mark.parametrize("set_back_to", [None, 1, ID_BLOCK_SIZE])
+@pytest.mark.parametrize("set_back_to", [None, 1, BLOCK])
 async def test_no_order_is_overwritten_when_the_id_counter_is_lost(
     redis: CommandSender, set_back_to: int | None
 ) -> None:
     store = make_store(redis)
     mugs = await add_mugs(store, stock=1000)
-    for _ in range(2 * ID_BLOCK_SIZE + 3):
+    for _ in range(2 * BLOCK + 3):
         await store.orders.place(new_order((mugs, 1)))
     before = await assert_balanced(redis)
     if set_back_to is None:
@@ -168,8 +177,8 @@ async def test_two_workers_reserve_ids_again_after_all_data_were_deleted(redis: 
     unnoticed = {*await placed_ids(first, mugs, 2), *await placed_ids(second, mugs, 2)}
     await check_and_reserve((first, second), redis, unnoticed)
     await assert_all_orders_are_seen(redis, unnoticed)
-    later = await placed_ids(first, mugs, 300) + await placed_ids(second, mugs, 300)
-    assert len({*unnoticed, *later}) == len(unnoticed) + 600
+    later = await placed_ids(first, mugs, BLOCK + 8) + await placed_ids(second, mugs, BLOCK + 8)
+    assert len({*unnoticed, *later}) == len(unnoticed) + 2 * BLOCK + 16
     assert min(later) > max(unnoticed)
     await assert_all_orders_are_seen(redis, {*unnoticed, *later})
 
@@ -179,14 +188,14 @@ async def test_two_workers_reserve_ids_again_after_a_backup_was_restored(redis: 
     mugs = await add_mugs(first, stock=100_000)
     before = await placed_ids(first, mugs, 5)
     backup = await dump(redis)
-    await placed_ids(first, mugs, 300)
-    await placed_ids(second, mugs, 300)
+    await placed_ids(first, mugs, BLOCK + 8)
+    await placed_ids(second, mugs, BLOCK + 8)
     await restore(redis, backup)
     unnoticed = {*await placed_ids(first, mugs, 2), *await placed_ids(second, mugs, 2)}
     await check_and_reserve((first, second), redis, unnoticed)
     await assert_all_orders_are_seen(redis, {*before, *unnoticed})
     third = make_store(redis)
-    later = [order_id for store in (first, second, third) for order_id in await placed_ids(store, mugs, 200)]
+    later = [order_id for store in (first, second, third) for order_id in await placed_ids(store, mugs, BLOCK)]
     assert min(later) > max(unnoticed)
     await assert_all_orders_are_seen(redis, {*before, *unnoticed, *later})
 
@@ -196,7 +205,7 @@ async def test_ids_are_not_reserved_twice_before_a_check_has_noticed_other_data(
     mugs = await add_mugs(store, stock=100_000)
     before = await placed_ids(store, mugs, 5)
     mugs = await delete_all_data(redis, store)
-    after = await placed_ids(store, mugs, 2 * ID_BLOCK_SIZE)
+    after = await placed_ids(store, mugs, 2 * BLOCK)
     assert min(after) > max(before)
     assert len({*after}) == len(after)
     await assert_all_orders_are_seen(redis, {*after})
@@ -263,7 +272,7 @@ async def test_an_id_that_is_given_back_after_it_was_dropped_is_not_used_again()
     assert [await ids.take(), await ids.take()] == [1000, 1001]
 
 
-@pytest.mark.parametrize("counter", [MAX_ID, MAX_ID - 100, 2**60, -1000])
+@pytest.mark.parametrize("counter", [MAX_ID, MAX_ID - BLOCK // 2, 2**60, -1000])
 async def test_a_counter_of_order_ids_that_somebody_has_set_gives_only_valid_ids(
     redis: CommandSender, counter: int
 ) -> None:
@@ -277,9 +286,9 @@ async def test_a_counter_of_order_ids_that_somebody_has_set_gives_only_valid_ids
 
 async def test_no_order_is_placed_when_no_order_ids_are_left(redis: CommandSender) -> None:
     mugs = await add_mugs(make_store(redis), stock=1000)
-    await redis.send("SET", keys.order_ids(SHOP), MAX_ID - ID_BLOCK_SIZE)
+    await redis.send("SET", keys.order_ids(SHOP), MAX_ID - BLOCK)
     store = make_store(redis)
-    assert max(await placed_ids(store, mugs, ID_BLOCK_SIZE)) == MAX_ID
+    assert max(await placed_ids(store, mugs, BLOCK)) == MAX_ID
     for worker in (store, make_store(redis)):
         with pytest.raises(StorageUnavailable, match="no order ids are left"):
             await worker.orders.place(new_order((mugs, 1)))

@@ -7,6 +7,7 @@ import pytest
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_ID
 from service.storage import keys
+from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from tests.support.balance import assert_balanced
 from tests.support.shop import SHOP, add_mugs, make_store
@@ -57,8 +58,8 @@ async def test_two_workers_that_move_the_counter_back_at_the_same_time_assign_di
     assert 1 <= await add_mugs(second) <= MAX_ID
 
 
-async def test_assigned_product_ids_skip_thousands_of_ids_that_clients_chose(redis: CommandSender) -> None:
-    store = make_store(redis)
+async def test_assigned_product_ids_skip_thousands_of_ids_that_clients_chose(engine: MultiplexedConnection) -> None:
+    store = make_store(engine)
     for product_id in range(1, 2501):
         await add_mugs(store, id=product_id)
     assert [await add_mugs(store) for _ in range(2)] == [2501, 2502]

