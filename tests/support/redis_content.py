@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from service.storage.replies import read_map, read_scores
 from service.storage.sender import CommandSender
 
 KeyContent = tuple[str, object, bool]
@@ -38,13 +39,13 @@ def without_id_counters(content: dict[str, KeyContent]) -> dict[str, KeyContent]
 
 async def hash_at(sender: CommandSender, name: str) -> dict[str, str]:
     """Return the fields of a hash. An absent key has none."""
-    return _fields(await sender.send("HGETALL", name))
+    return read_map(await sender.send("HGETALL", name))
 
 
 async def scores_at(sender: CommandSender, name: str) -> dict[str, int]:
     """Return the entries of a sorted set with their scores. An absent key has none."""
     reply = await sender.send("ZRANGE", name, 0, -1, "WITHSCORES")
-    return {entry: int(float(score)) for entry, score in zip(reply[::2], reply[1::2], strict=True)}
+    return {entry: int(float(score)) for entry, score in read_scores(reply)}
 
 
 async def events_at(sender: CommandSender, name: str) -> list[dict[str, str]]:
