@@ -20,6 +20,9 @@ log = Logger()
 
 _ORDER_KIND: Final = "order:"
 
+_MAX_FOLLOWED_ID: Final = MAX_ID // 2
+"""Partitions do not follow one whose counter somebody has set above this: all would soon have no ids left."""
+
 
 class OrderCounter:
     """The order ids of a shop. Each method also raises what RedisClient raises.
@@ -133,7 +136,7 @@ class OrderCounter:
 
         Otherwise an order in a partition that gets fewer orders than others would be far down in a list of the newest.
         """
-        if newest - self.ids.highest <= self.ids.reach:
+        if newest - self.ids.highest <= self.ids.reach or newest > _MAX_FOLLOWED_ID:
             return
         found = await self._client.send("GET", counter, safe_to_repeat=True)
         before = int(found or 0)

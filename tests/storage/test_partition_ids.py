@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.domain.limits import MAX_ID
 from service.domain.requests import OrdersQuery
 from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
@@ -94,3 +95,16 @@ async def test_ids_that_a_partition_leaves_out_do_not_make_pages_short(engine: C
     assert (await audit_whole_shop(worker, SHOP)).findings == []
     for each in (store, worker):
         await each.all.exchange.close()
+
+
+async def test_partitions_do_not_follow_one_that_has_nearly_no_ids_left(engine: CommandSender) -> None:
+    store = make_partitioned_store(engine, count=COUNT)
+    mugs = await add_mugs(store)
+    await engine.send("SET", keys.order_ids(keys.partition(SHOP, 1)), MAX_ID - 300)
+    placed = [
+        (await store.orders.place(new_order((mugs, 1), customer=customer_of(store, number)))).order.id
+        for number in (1, 2)
+    ]
+    assert placed[0] > MAX_ID - 300
+    assert placed[1] < COUNT * ID_BLOCK_SIZE
+    await store.all.exchange.close()
