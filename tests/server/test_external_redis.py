@@ -86,7 +86,9 @@ async def test_requests_above_max_in_flight_are_refused_immediately_and_logged(
         finally:
             os.kill(redis, signal.SIGCONT)
         names = Counter(answer.json()["type"] for answer in answers)
-        assert names == {"/problems/overloaded": 16, "/problems/storage-unavailable": 4}
+        assert names.keys() == {"/problems/overloaded", "/problems/storage-unavailable"}
+        # The regular check of Redis may wait for replies, too.
+        assert names["/problems/overloaded"] >= 16
         for answer in answers:
             assert_unavailable(answer, "overloaded", "storage-unavailable")
         wait_until(

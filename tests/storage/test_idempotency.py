@@ -130,7 +130,10 @@ def test_fingerprints_are_the_same_in_every_version_because_redis_holds_them_for
 # Replays
 
 
-@pytest.mark.parametrize("error", [StorageUnavailable("away"), Overloaded("10 commands wait for Redis already")])
+@pytest.mark.parametrize(
+    "error",
+    [StorageUnavailable("away"), Overloaded("10 commands wait for Redis already"), OutcomeUnknown("away")],
+)
 async def test_a_replay_that_cannot_be_read_has_an_unknown_outcome(error: StorageError) -> None:
     async def reading() -> None:
         raise error
@@ -141,7 +144,7 @@ async def test_a_replay_that_cannot_be_read_has_an_unknown_outcome(error: Storag
     assert raised.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [OrderNotFound("1"), OutcomeUnknown("away"), ValueError("unreadable")])
+@pytest.mark.parametrize("error", [OrderNotFound("1"), ValueError("unreadable")])
 async def test_other_errors_of_a_replay_are_raised_unchanged(error: Exception) -> None:
     async def reading() -> None:
         raise error

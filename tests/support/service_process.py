@@ -24,7 +24,7 @@ from tests.support.command_line import PYTHONPATH
 from tests.support.preloaded import PreloadedProcess
 from tests.support.processes import free_port, processes_in
 from tests.support.shop import mug
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import PATIENCE, eventually, wait_until
 
 HOLDFAST = (str(Path(sys.executable).with_name("holdfast")),)
 
@@ -183,7 +183,7 @@ class OrderLoad:
 
     async def _client(self, rng: random.Random) -> None:
         url = f"http://127.0.0.1:{self.service.port}"
-        async with AsyncClient(base_url=url, timeout=10, limits=Limits(max_connections=1)) as client:
+        async with AsyncClient(base_url=url, timeout=PATIENCE, limits=Limits(max_connections=1)) as client:
             while not self.stopping:
                 lines = [{"product_id": p, "quantity": rng.randint(1, 9)} for p in rng.sample(self.products, 2)]
                 try:
