@@ -72,24 +72,22 @@ class Case:
             own = names[worker::workers]
             url = f"redis+cluster://{','.join(hosts)}" if cluster else f"redis://{hosts[worker]}"
             settings |= {"PORT": str(port + 50 + worker), "SHOPS": ",".join(own), "REDIS_URL": url}
-            self.workers.append(stack.enter_context(_service(folder, settings)))
+            self.workers.append(stack.enter_context(serve(folder, settings)))
             self.targets.append([f"http://127.0.0.1:{port + 50 + worker}", *[f"/shops/{name}" for name in own]])
         for url, *prefixes in self.targets:
-            _wait_until_ready(url)
+            wait_until_ready(url)
             for prefix in prefixes:
                 for product in range(1, 101):
-                    _post(f"{url}{prefix}/products", product)
+                    post_product(f"{url}{prefix}/products", product)
         self._turns = itertools.cycle([[url, prefix] for url, *prefixes in self.targets for prefix in prefixes])
 
     def measure(self, seconds: int, *, all_shops: bool = True) -> Cost:
         """Place orders for some seconds, in all shops or in the next one, and return what one costs."""
         began_at, before = time.monotonic(), self.cpu()
-        script = str(Path(__file__).with_name("cluster.lua"))
-        clients = []
-        for url, *prefixes in self.targets if all_shops else [next(self._turns)]:
-            connections = f"-c{CONNECTIONS * len(prefixes)}"
-            command = ["wrk", "-t1", connections, f"-d{seconds}s", "-s", script, url, "--", *prefixes]
-            clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        clients = [
+            start_wrk(url, prefixes, CONNECTIONS * len(prefixes), seconds)
+            for url, *prefixes in (self.targets if all_shops else [next(self._turns)])
+        ]
         results = [json.loads(client.communicate(timeout=seconds + 60)[0].splitlines()[-1]) for client in clients]
         lasted, after = time.monotonic() - began_at, self.cpu()
         placed, other = [sum(result[name] for result in results) for name in ("placed", "other")]
@@ -106,7 +104,15 @@ class Case:
         return sum(cpu_seconds(each.pid) for each in self.engines), sum(cpu_seconds(each.pid) for each in self.workers)
 
 
-def _wait_until_ready(url: str) -> None:
+def start_wrk(url: str, prefixes: Sequence[str], connections: int, seconds: int) -> "subprocess.Popen[str]":
+    """Start wrk, which places orders of two lines in shops. The last line of its output is JSON."""
+    script = str(Path(__file__).with_name("cluster.lua"))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url, "--", *prefixes]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_until_ready(url: str) -> None:
+    """Wait at most a minute until a service can take orders."""
     deadline = time.monotonic() + 60  # some 50 processes run already
     while time.monotonic() < deadline:
         try:
@@ -131,7 +137,8 @@ def _engine(folder: Path, port: int, *, cluster: bool) -> "Iterator[subprocess.P
 
 
 @contextmanager
-def _service(folder: Path, settings: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+def serve(folder: Path, settings: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start `holdfast serve` in a folder. `settings`: names without HOLDFAST_."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     env |= {"PYTHONPATH": str(HERE)} | {f"HOLDFAST_{name}": value for name, value in settings.items()}
     process = subprocess.Popen(
@@ -167,7 +174,8 @@ def _ask(port: int, *command: str) -> str:
     raise SystemExit(f"the engine at port {port} does not answer: {done.stderr}")
 
 
-def _post(url: str, product: int) -> None:
+def post_product(url: str, product: int) -> None:
+    """Add a product with very many units. `url`: of the products of a shop."""
     body = {"id": product, "name": "Mug", "description": "", "price": 5, "stock": 10**9}
     urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}))
 

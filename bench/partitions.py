@@ -1,11 +1,16 @@
 """Measures what orders, refusals and pages cost in a shop with 1 to 16 partitions: CPU time and scripts.
 
-    .venv/bin/python -m bench.partitions [--seconds 3] [--repeats 3]
+    .venv/bin/python -m bench.partitions [--seconds 3] [--repeats 3] [--only "sold out"]
 
 Each partition has an embedded engine of its own, which writes its file with `everysec`. The Store runs in this
 process, without HTTP, and 64 callers for each partition wait for their replies. All cases are measured in turn; the
 table has the medians. The engines share the cores of this machine with the Store: add up CPU times to see what a larger
 machine could do.
+
+"In turn": 64 callers use one partition after the other, each for an equal part of the time. So the others are idle, and
+the one that works has the core for itself, as it would on a machine with enough cores.
+
+bench/served_partitions.py measures `holdfast serve` over HTTP.
 """
 
 import argparse
@@ -20,15 +25,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
+from zlib import crc32
 
 import redis.asyncio
 import structlog
 
 from service.domain.errors.order_refusals import InsufficientStock
 from service.domain.errors.storage import Overloaded
-from service.domain.requests import NewOrder, NewOrderLine, NewProduct, ProductsQuery
+from service.domain.requests import NewOrder, NewOrderLine, NewProduct, ProductsQuery, StockChange
 from service.engine.launcher import run_engines
 from service.partition_url import partition_url
 from service.settings import Settings
@@ -61,18 +68,22 @@ class Case(NamedTuple):
     products: int
     stock: int
     call: Callable[[AnyStore, "Case"], Awaitable[None]]
+    in_turn: bool = False
+    """Whether all calls are for one partition, and then all for the next."""
+    sale: int = 0
+    """If it is not 0: how many units come to the home of product 1 before each measurement, which ends with them."""
 
     @property
     def callers(self) -> int:
         """How many calls are made at the same time."""
-        return PAGE_CALLERS if self.call is read_page else CALLERS * self.partitions
+        return PAGE_CALLERS if self.call is read_page else CALLERS * (1 if self.in_turn else self.partitions)
 
 
-def order_of(*lines: tuple[int, int]) -> NewOrder:
+def order_of(*lines: tuple[int, int], customer: str | None = None) -> NewOrder:
     """Return an order that is stored as completed."""
     products = [NewOrderLine.model_construct(product_id=product_id, quantity=units) for product_id, units in lines]
     return NewOrder.model_construct(
-        products=products, status="completed", hold_seconds=900, total_price=None, reference=None, customer=None
+        products=products, status="completed", hold_seconds=900, total_price=None, reference=None, customer=customer
     )
 
 
@@ -80,6 +91,24 @@ async def place_two_lines(store: AnyStore, case: Case) -> None:
     """Order a unit of each of two products."""
     first, second = random.sample(range(1, case.products + 1), 2)
     await store.orders.place(order_of((first, 1), (second, 1)))
+
+
+@cache
+def customers_of(partition: int, partitions: int) -> list[str]:
+    """Return some customers whose orders are placed in this partition, as `Partitions.of_text` says."""
+    names = [f"customer-{number}" for number in range(100 * partitions)]
+    return [name for name in names if crc32(name.encode()) % partitions == partition]
+
+
+_busy_partition = 0
+"""In which partition orders are placed now, if they are placed in one after the other."""
+
+
+async def place_for_customer(store: AnyStore, case: Case) -> None:
+    """Order a unit of each of two products for a customer of the partition whose turn it is."""
+    first, second = random.sample(range(1, case.products + 1), 2)
+    customer = random.choice(customers_of(_busy_partition, case.partitions))
+    await store.orders.place(order_of((first, 1), (second, 1), customer=customer))
 
 
 async def place_one_line(store: AnyStore, case: Case) -> None:
@@ -104,8 +133,13 @@ async def read_page(store: AnyStore, _: Case) -> None:
 
 CASES: Final = (
     *[Case("orders of 2 lines, 100 products", count, 100, PLENTY, place_two_lines) for count in (1, 2, 4, 8, 16)],
+    *[
+        Case("orders of 2 lines with a customer, in turn", count, 100, PLENTY, place_for_customer, in_turn=True)
+        for count in (1, 2, 4, 8, 16)
+    ],
     *[Case("orders of one hot product", count, 1, PLENTY, place_one_line) for count in (1, 4)],
-    *[Case("orders of 2 lines, 20,000 products", count, 20_000, PLENTY, place_two_lines) for count in (1, 4)],
+    *[Case("sale of 20,000 units, all at home", count, 1, 0, place_one_line, sale=20_000) for count in (1, 4, 16)],
+    *[Case("orders of 2 lines, 100,000 products", count, 100_000, PLENTY, place_two_lines) for count in (1, 4)],
     *[Case("orders of 1 line, 20,000 products with 5 units", count, 20_000, 5, place_one_line) for count in (1, 4)],
     *[Case("sold out, no key", count, 1, 0, place_one_line) for count in (1, 4, 16)],
     *[Case("sold out, with keys", count, 1, 0, place_with_key) for count in (1, 4, 16)],
@@ -123,22 +157,31 @@ class Running:
         self._pids = pids
 
     async def measure(self, seconds: float) -> Cost:
-        """Make calls for some seconds, and return what one costs."""
-        calls = 0
+        """Make calls for some seconds, or until the units are sold, and return what a call costs."""
+        global _busy_partition
+        calls, most_calls = 0, self.case.sale or PLENTY
+        turns = self.case.partitions if self.case.in_turn else 1
 
         async def caller() -> None:
             nonlocal calls
-            while time.perf_counter() < ends_at:
+            while time.perf_counter() < ends_at and calls < most_calls:
                 try:
                     await self.case.call(self.store, self.case)
                     calls += 1
                 except Overloaded:  # other programs use the cores
                     await asyncio.sleep(0.02)
 
+        if self.case.sale:
+            seconds = 60
+            await self.store.stock.change(
+                1, StockChange.model_validate({"change": self.case.sale, "reason": "delivery"})
+            )
         engines, scripts = self._engine_seconds(), await self._scripts()
         cpu, started = time.process_time(), time.perf_counter()
-        ends_at = started + seconds
-        await asyncio.gather(*[caller() for _ in range(self.case.callers)])
+        for turn in range(turns):
+            _busy_partition = turn
+            ends_at = time.perf_counter() + seconds / turns
+            await asyncio.gather(*[caller() for _ in range(self.case.callers)])
         elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
         engines, scripts = self._engine_seconds() - engines, await self._scripts() - scripts
         return Cost(engines / calls * 1e6, cpu / calls * 1e6, scripts / calls, calls / elapsed)
@@ -191,10 +234,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="measure only the cases with this text in their name")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     print("| calls | partitions | engines | to one | Store | scripts | calls/s |\n|---|---|---|---|---|---|---|")
     for name, group in itertools.groupby(CASES, key=lambda case: case.name):
+        if options.only not in name:
+            continue
         cases = list(group)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -107,8 +107,7 @@ class OrderCounter:
     async def _reserve_ids(self, count: int) -> int:
         """Reserve `count` order ids that no other worker gets, and return the first."""
         counter = keys.order_ids(self._client.shop)
-        step, remainder = self._client.id_step, self._client.id_remainder
-        distance = count * step
+        distance = count * self._client.id_step
         while True:
             data_id, highest = self._data_id, self.ids.highest
             if data_id is None:
@@ -128,8 +127,8 @@ class OrderCounter:
                 self._counter_is_wrong = True
             if not self._counter_is_wrong:
                 self._data_id = data_id
-                # The counter may be no multiple of the step, because somebody has set it.
-                return -(-(last - distance) // step) * step + (remainder or step)
+                # The counter may be no multiple of the step: partitions follow each other, and somebody may have set it.
+                return self._client.next_own_id(last - distance)
 
     async def _catch_up(self, counter: str, newest: int) -> None:
         """Move the counter up to the newest id in any partition, if it is further below than one block.

@@ -299,13 +299,13 @@ async def test_no_stock_is_shown_below_0_although_a_failover_has_doubled_units(
 
 
 async def test_units_that_a_failover_has_lost_are_written_off_as_the_document_says(
-    redis: FakeRedis, patient_store: PartitionedStore
+    redis: FakeRedis, store: PartitionedStore, patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 8)
     [transfer] = await patient_store.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
     await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 1), f"{transfer.id} {mugs} {transfer.units}")
     with pytest.raises(StorageUnavailable):  # as far as the partitions know, the units are on their way
-        await patient_store.orders.place(new_order((mugs, 7)))
+        await store.orders.place(new_order((mugs, 7)))
     [finding] = (await audit_whole_shop(patient_store, SHOP)).findings
     assert f"off by {-transfer.units:+} units" in finding.what
     await redis.send("HINCRBY", keys.product(keys.partition(SHOP, 0), mugs), "moved", transfer.units)

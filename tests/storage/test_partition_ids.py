@@ -52,6 +52,23 @@ async def test_ids_stay_unique_and_in_their_partition_whatever_the_counters_are_
         await store.all.exchange.close()
 
 
+@pytest.mark.parametrize("value", range(1001, 1005))
+async def test_no_reserved_id_is_above_the_counter_whatever_the_counters_are_set_to(
+    engine: CommandSender, value: int
+) -> None:
+    store = make_partitioned_store(engine, count=COUNT)
+    mugs = await add_mugs(store)
+    for number in range(COUNT):
+        await engine.send("SET", keys.order_ids(keys.partition(SHOP, number)), value)
+    placed = [(await store.orders.place(new_order((mugs, 1)))).order.id for _ in range(COUNT)]
+    for number, ids in enumerate(store.all.order_ids):
+        assert value < ids.highest <= int(await engine.send("GET", keys.order_ids(keys.partition(SHOP, number))))
+    await store.check()  # ids above the counter would be taken for those of other data
+    orders, _ = await store.orders.list(OrdersQuery())
+    assert {order.id for order in orders} == set(placed)
+    await store.all.exchange.close()
+
+
 def customer_of(store: PartitionedStore, partition: int) -> str:
     return next(name for name in map(str, range(999)) if store.all.of_text(name) == partition)
 
