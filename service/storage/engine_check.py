@@ -40,6 +40,19 @@ class _Execute(Protocol):
     async def __call__(self, *command: str | int) -> Any: ...
 
 
+class Beginning(Protocol):
+    """What is asked before data are begun that are a part of a shop."""
+
+    async def check_first(self) -> None:
+        """Check the shop before the part. Raise UnsupportedRedis."""
+
+    async def has_begun(self) -> bool:
+        """Return whether the part had data at any time. If they are missing now, they are lost."""
+
+    async def note_begun(self) -> None:
+        """Note that the part has data."""
+
+
 class EngineCheck:
     """Whether a Redis may be used. `passed`: the last check that could be carried out was successful."""
 
@@ -52,7 +65,7 @@ class EngineCheck:
         waits_for_replicas: bool = False,
         upgrades: bool = False,
         partitions: int = 1,
-        first: Callable[[], Awaitable[None]] | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
         """Prepare the check.
 
@@ -60,10 +73,11 @@ class EngineCheck:
         `waits_for_replicas`: whether WAIT is needed, too.
         `upgrades`: whether data of an older schema version may be used.
         `partitions`: of the shop. It is noted with the schema version, and never changes.
-        `first`: awaited before each check. Data that it refuses are not begun.
+        `beginning`: of data that are a part of a shop; None: they are the whole shop.
         """
         self._partitions = partitions
-        self._first = first
+        self._beginning = beginning
+        self._beginning_is_noted = False
         self._upgrades = upgrades
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
@@ -114,8 +128,8 @@ class EngineCheck:
 
     async def _run(self, execute: _Execute) -> None:
         try:
-            if self._first is not None:
-                await self._first()
+            if self._beginning is not None:
+                await self._beginning.check_first()
             await self.verify_engine(execute)
             if self._rights_are_due:  # in a cluster: the connection to a node is there for several shops
                 self._rights_are_due = False  # before the check: meanwhile it may become due again
@@ -175,14 +189,16 @@ class EngineCheck:
                 raise UnsupportedRedis(f"HOLDFAST_WAIT_REPLICAS needs the command WAIT: {error}") from None
 
     async def _check_schema(self, execute: _Execute) -> None:
-        try:
-            version, unfinished, partitions = await execute(
-                "HMGET", self._key, LAYOUT_FIELD, UPGRADE_FIELD, PARTITIONS_FIELD
-            )
-        except ErrorReply as error:
-            if error.code != "WRONGTYPE":
-                raise
-            raise UnsupportedRedis(f"{self._key} is not a hash, so Holdfast did not write it") from None
+        version, unfinished, partitions = await self._read_schema(execute)
+        if version is None and self._beginning is not None and await self._beginning.has_begun():
+            # Another worker may have begun the data since they were read.
+            version, unfinished, partitions = await self._read_schema(execute)
+            if version is None:
+                raise UnsupportedRedis(
+                    f"{self._key} is missing, but the shop has partitions that were begun: their data are lost, or in "
+                    "another Redis. A partition without its data would sell units again. Bring the data back: see "
+                    "docs/scale.md"
+                )
         if version is None:
             if not self._creates_shop:
                 return
@@ -191,9 +207,24 @@ class EngineCheck:
             if self._partitions > 1:  # first: it must not be begun as a shop without partitions
                 await execute("HSETNX", self._key, PARTITIONS_FIELD, self._partitions)
             await execute("HSETNX", self._key, LAYOUT_FIELD, SCHEMA_VERSION)
+            self._beginning_is_noted = False
         else:
             check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
+        if not self._beginning_is_noted and self._creates_shop and self._beginning is not None:
+            await self._beginning.note_begun()
+            self._beginning_is_noted = True
+
+    async def _read_schema(self, execute: _Execute) -> tuple[str | None, str | None, str | None]:
+        try:
+            version, unfinished, partitions = await execute(
+                "HMGET", self._key, LAYOUT_FIELD, UPGRADE_FIELD, PARTITIONS_FIELD
+            )
+        except ErrorReply as error:
+            if error.code != "WRONGTYPE":
+                raise
+            raise UnsupportedRedis(f"{self._key} is not a hash, so Holdfast did not write it") from None
+        return version, unfinished, partitions
 
 
 async def check_regularly(check: Callable[[], Awaitable[None]], **facts: str) -> None:

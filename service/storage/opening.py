@@ -1,7 +1,7 @@
 """Opens the Stores of shops with the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,11 +15,12 @@ from service.storage.cluster import Cluster, Route
 from service.storage.cluster_topology import is_cluster_url
 from service.storage.connection import MultiplexedConnection
 from service.storage.dial import Execute
-from service.storage.engine_check import EngineCheck
+from service.storage.engine_check import Beginning, EngineCheck
 from service.storage.open_stores import OpenStores
 from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import AnyStore, PartitionedStore
 from service.storage.replication import Replication
+from service.storage.shop_mark import BeginningOfMark, BeginningOfPartition, ShopMark
 from service.storage.store import Store
 from service.storage.traced_sender import TracedSender
 
@@ -90,7 +91,7 @@ class _Opener:
         self._upgrades = upgrades
         self._tracer = tracer
 
-    def check(self, shop: str, first: Callable[[], Awaitable[None]] | None = None) -> EngineCheck:
+    def check(self, shop: str, beginning: Beginning | None = None) -> EngineCheck:
         """Return the check of the Redis of a shop, or of a partition."""
         settings = self.settings
         return EngineCheck(
@@ -100,7 +101,7 @@ class _Opener:
             waits_for_replicas=bool(settings.wait_replicas),
             upgrades=self._upgrades,
             partitions=settings.partitions,
-            first=first,
+            beginning=beginning,
         )
 
     def store(
@@ -137,16 +138,13 @@ async def _open_partitions(
     """Return the Store of a shop with partitions. `connections`: those that are made for it are added."""
     settings = opener.settings
     count, metrics = settings.partitions, opener.metrics or Metrics()
-    mark: Store
-    mark_check = opener.check(shop)
-
-    async def check_mark() -> None:
-        """Check the number of partitions that the shop was begun with, before a partition is begun."""
-        if not mark_check.passed:
-            await mark.check()
-
+    mark = ShopMark(shop)
+    mark.check = opener.check(shop, BeginningOfMark(mark))
     names = [keys.partition(shop, number) for number in range(count)]
-    checks = {shop: mark_check, **{name: opener.check(name, check_mark) for name in names}}
+    checks = {
+        shop: mark.check,
+        **{name: opener.check(name, BeginningOfPartition(mark, number)) for number, name in enumerate(names)},
+    }
     assert settings.redis_url is not None
     if is_cluster_url(settings.redis_url):
         groups = [(settings, checks)]
@@ -164,13 +162,13 @@ async def _open_partitions(
         connection, found = await stack.enter_async_context(_connected(group_settings, group, metrics))
         connections.append(connection)
         senders |= found
-    mark = opener.store(senders[shop], shop, mark_check, metrics=metrics)
     partitions = Partitions(count, timeout=settings.redis_timeout, metrics=metrics)
     stack.push_async_callback(partitions.exchange.close)
     stores = [
         opener.store(senders[name], name, checks[name], Partition(number, partitions), metrics)
         for number, name in enumerate(names)
     ]
+    mark.join(opener.store(senders[shop], shop, mark.check, metrics=metrics), stores)
     return PartitionedStore(stores, partitions)
 
 

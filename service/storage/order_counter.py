@@ -127,7 +127,7 @@ class OrderCounter:
                 self._counter_is_wrong = True
             if not self._counter_is_wrong:
                 self._data_id = data_id
-                # The counter may be no multiple of the step: partitions follow each other, and somebody may have set it.
+                # The counter may be no multiple of the step: partitions follow each other, or somebody has set it.
                 return self._client.next_own_id(last - distance)
 
     async def _catch_up(self, counter: str, newest: int) -> None:

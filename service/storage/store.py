@@ -91,9 +91,10 @@ class Store:
         self.inspection = Inspection(client)
         self.board = Board(client)
         self.engine_status = EngineStatusReader(client)
-        self._client = client
+        self.client = client
+        """Sends the commands of this Store."""
 
     @property
     def server_id(self) -> str:
         """The id of the running server. After a restart or a failover it is another one."""
-        return self._client.server_id
+        return self.client.server_id

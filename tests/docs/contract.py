@@ -23,6 +23,7 @@ from service.storage import keys
 from service.storage.records import CATALOGUE_FIELDS
 from service.storage.requirements import PARTITIONS_FIELD, check_settings
 from service.storage.scripts import load_scripts
+from service.storage.shop_mark import begun_field
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.orders import HASH_FIELDS
@@ -164,7 +165,7 @@ async def partition_fields() -> set[str]:
     product_id = (await store.products.add(new_mug(stock=2))).id
     await store.orders.place(new_order((product_id, 2)))
     await store.all.exchange.partitions[0].claim(0, [product_id])
-    found = {PARTITIONS_FIELD}
+    found = {PARTITIONS_FIELD, begun_field(1)}
     for name, (_, value, _) in (await dump(redis)).items():
         if name.endswith(f":product:{product_id}"):
             assert isinstance(value, dict)

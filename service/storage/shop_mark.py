@@ -1,0 +1,107 @@
+"""`{shop}:meta` of a shop with partitions: how many it has, and which of them were begun.
+
+A partition whose data are gone must not be begun a second time: it would get the units that each product had at first,
+and sell them again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.storage import keys
+from service.storage.engine_check import EngineCheck
+from service.storage.requirements import LAYOUT_FIELD
+from service.storage.store import Store
+
+
+def begun_field(number: int) -> str:
+    """Return the field that says that a partition was begun."""
+    return f"begun:{number}"
+
+
+class ShopMark:
+    """The mark of a shop. `check`: of its Redis. Each method also raises what RedisClient raises."""
+
+    check: EngineCheck
+
+    def __init__(self, shop: str) -> None:
+        self._key = keys.meta(shop)
+        self._store: Store | None = None
+        self._partitions: Sequence[Store] = ()
+        self._was_checked = False
+
+    def join(self, store: Store, partitions: Sequence[Store]) -> None:
+        """Give the mark its Store, and those of all partitions, before anything is checked."""
+        self._store, self._partitions = store, partitions
+
+    async def check_once(self) -> None:
+        """Check the number of partitions that the shop was begun with, unless that was done. Raise UnsupportedRedis.
+
+        Once is enough: each partition has the number, too. So a partition can be used while the Redis of the mark is
+        away.
+        """
+        if not self._was_checked:
+            await self.check_again()
+
+    async def check_again(self) -> None:
+        """Check it, and begin the mark if the shop is new. Raise UnsupportedRedis."""
+        assert self._store is not None
+        await self._store.check()
+        self._was_checked = True
+
+    async def any_partition_has_data(self) -> bool:
+        """Return whether a partition was begun already."""
+        for store in self._partitions:
+            name = keys.meta(store.client.shop)
+            if await store.client.send("HGET", name, LAYOUT_FIELD, safe_to_repeat=True, skip_check=True) is not None:
+                return True
+        return False
+
+    async def has_begun(self, number: int) -> bool:
+        """Return whether a partition was begun at any time."""
+        await self.check_again()  # all data may be gone: then the mark is, too
+        return await self._send("HGET", self._key, begun_field(number)) is not None
+
+    async def note_begun(self, number: int) -> None:
+        """Note that a partition was begun."""
+        await self._send("HSETNX", self._key, begun_field(number), 1)
+
+    async def _send(self, *command: str | int) -> Any:
+        assert self._store is not None
+        return await self._store.client.send(*command, safe_to_repeat=True)
+
+
+class BeginningOfMark:
+    """What the check of the mark asks before it begins a shop."""
+
+    def __init__(self, mark: ShopMark) -> None:
+        self._mark = mark
+
+    async def check_first(self) -> None:
+        """Check nothing before."""
+
+    async def has_begun(self) -> bool:
+        """Return whether the shop has data elsewhere."""
+        return await self._mark.any_partition_has_data()
+
+    async def note_begun(self) -> None:
+        """Note nothing: the mark is the note."""
+
+
+class BeginningOfPartition:
+    """What the check of a partition asks before it begins the partition."""
+
+    def __init__(self, mark: ShopMark, number: int) -> None:
+        self._mark = mark
+        self._number = number
+
+    async def check_first(self) -> None:
+        """Check the number of partitions. Raise UnsupportedRedis."""
+        await self._mark.check_once()
+
+    async def has_begun(self) -> bool:
+        """Return whether this partition was begun at any time."""
+        return await self._mark.has_begun(self._number)
+
+    async def note_begun(self) -> None:
+        """Note that this partition was begun."""
+        await self._mark.note_begun(self._number)
