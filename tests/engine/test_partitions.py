@@ -289,8 +289,8 @@ def test_a_full_disk_is_reported_in_one_line(data_dir: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [1, 2, 4])
-def test_another_number_of_partitions_is_refused_before_an_engine_starts(data_dir: Path, wrong: int) -> None:
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_a_lower_number_of_partitions_is_refused_before_an_engine_starts(data_dir: Path, wrong: int) -> None:
     with run_engines(data_dir, PARTITIONS):
         pass
     before = sorted(data_dir.rglob("*"))
@@ -332,6 +332,27 @@ def test_no_engine_starts_without_the_data_of_a_partition(data_dir: Path, remove
     with pytest.raises(EngineError, match=f"{missing} is missing: a shop needs the data of all its partitions"):
         start(data_dir, PARTITIONS)
     assert not missing.exists()
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_higher_number_may_be_right_so_the_missing_partition_is_named(data_dir: Path, left: int) -> None:
+    with run_engines(data_dir, PARTITIONS):
+        pass
+    for number in range(left, PARTITIONS):
+        (data_dir / "partitions" / str(number)).rename(data_dir / f"moved-{number}")
+    before = sorted(data_dir.rglob("*"))
+    with pytest.raises(EngineError) as error:
+        start(data_dir, PARTITIONS)
+    assert str(error.value) == (
+        f"the directory {data_dir} has the data of {left} partitions, but HOLDFAST_PARTITIONS is 3: "
+        f"if the shop has 3, {data_dir / 'partitions' / str(left)} is missing, bring it back; otherwise "
+        f"set HOLDFAST_PARTITIONS to {left}, or choose another directory with HOLDFAST_DATA_DIR"
+    )
+    assert sorted(data_dir.rglob("*")) == before
+    for number in range(left, PARTITIONS):
+        (data_dir / f"moved-{number}").rename(data_dir / "partitions" / str(number))
+    with engines_on(data_dir) as clients:
+        assert all(client.ping() for client in clients)
 
 
 @pytest.mark.parametrize("partitions", [1, PARTITIONS])
