@@ -103,7 +103,7 @@ class Exchange:
     async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
         """Return the units of products in each partition; None for one that does not answer.
 
-        The sum of stock - moved is the number of units in stock anywhere and on their way at one moment during the look.
+        The sum of stock - moved is the number of units in stock anywhere or on their way, at one moment of the look.
         """
         looks = [asyncio.ensure_future(partition.units(product_ids)) for partition in self.partitions]
         done, late = await asyncio.wait(looks, timeout=self._patience)

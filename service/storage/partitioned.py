@@ -108,7 +108,7 @@ class PartitionedOrders:
         self._store = store
 
     async def place(self, new: "NewOrder", idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
-        """Place an order, see Orders.place: in the partition of its customer, or of its key if it has none, or in any."""
+        """Place an order, see Orders.place: in the partition of its customer, or of its key, or in any."""
         partitions, stores = self._store.all, self._store.partitions
         text = idempotency_key if new.customer is None else new.customer
         if text is not None:
