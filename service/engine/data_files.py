@@ -80,7 +80,7 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
     A directory without data can be used with any number.
     """
     found = _partitions(data_dir)
-    for number in range(max(found, default=-1) + 1):
+    for number in range(max(*found, 1) + 1 if found else 0):  # a single partition is not all of a shop
         if not (files_dir := partition_dir(data_dir, number) / FILES_DIR).is_dir():
             return f"{files_dir} is missing: a shop needs the data of all its partitions"
     if found and _has_files(data_dir):

@@ -334,25 +334,33 @@ def test_no_engine_starts_without_the_data_of_a_partition(data_dir: Path, remove
     assert not missing.exists()
 
 
-@pytest.mark.parametrize("left", [1, 2])
-def test_a_higher_number_may_be_right_so_the_missing_partition_is_named(data_dir: Path, left: int) -> None:
+def test_a_higher_number_may_be_right_so_the_missing_partition_is_named(data_dir: Path) -> None:
     with run_engines(data_dir, PARTITIONS):
         pass
-    for number in range(left, PARTITIONS):
-        (data_dir / "partitions" / str(number)).rename(data_dir / f"moved-{number}")
+    (data_dir / "partitions" / "2").rename(data_dir / "moved")
     before = sorted(data_dir.rglob("*"))
     with pytest.raises(EngineError) as error:
         start(data_dir, PARTITIONS)
     assert str(error.value) == (
-        f"the directory {data_dir} has the data of {left} partitions, but HOLDFAST_PARTITIONS is 3: "
-        f"if the shop has 3, {data_dir / 'partitions' / str(left)} is missing, bring it back; otherwise "
-        f"set HOLDFAST_PARTITIONS to {left}, or choose another directory with HOLDFAST_DATA_DIR"
+        f"the directory {data_dir} has the data of 2 partitions, but HOLDFAST_PARTITIONS is 3: "
+        f"if the shop has 3, {data_dir / 'partitions' / '2'} is missing, bring it back; otherwise "
+        "set HOLDFAST_PARTITIONS to 2, or choose another directory with HOLDFAST_DATA_DIR"
     )
     assert sorted(data_dir.rglob("*")) == before
-    for number in range(left, PARTITIONS):
-        (data_dir / f"moved-{number}").rename(data_dir / "partitions" / str(number))
+    (data_dir / "moved").rename(data_dir / "partitions" / "2")
     with engines_on(data_dir) as clients:
         assert all(client.ping() for client in clients)
+
+
+@pytest.mark.parametrize("partitions", [1, PARTITIONS])
+def test_the_first_partition_alone_is_never_taken_for_a_whole_shop(data_dir: Path, partitions: int) -> None:
+    with run_engines(data_dir, PARTITIONS):
+        pass
+    for number in (1, 2):
+        shutil.rmtree(data_dir / "partitions" / str(number))
+    missing = data_dir / "partitions" / "1" / "appendonlydir"
+    with pytest.raises(EngineError, match=f"{missing} is missing: a shop needs the data of all its partitions"):
+        start(data_dir, partitions)
 
 
 @pytest.mark.parametrize("partitions", [1, PARTITIONS])
