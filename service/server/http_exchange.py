@@ -88,7 +88,8 @@ class Exchange:
 
     def scope(self, state: dict[str, Any], root_path: str) -> dict[str, Any]:
         """Return the ASGI scope of the request. Holdfast changes neither `state` nor "asgi", so they are not copied."""
-        path, _, query = _origin_form(self.target).partition(b"?")
+        target = self.target
+        path, _, query = (target if target[:1] == b"/" else _origin_form(target)).partition(b"?")
         text = path.decode("latin-1")
         scope: dict[str, Any] = {
             "type": "http",
@@ -190,8 +191,6 @@ class Exchange:
 
 def _origin_form(target: bytes) -> bytes:
     """Return path and query of a request target. A proxy may send a whole URL (RFC 9112, section 3.2.2)."""
-    if target[:1] == b"/":
-        return target
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return target
