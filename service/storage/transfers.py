@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.refusals import unknown_reply
-from service.storage.replies import read_map
+from service.storage.replies import read_map, read_scores
 
 MAX_ON_THEIR_WAY: Final = 100
 """Transfers on their way from one partition to another, from which on nothing more is given."""
@@ -161,7 +161,7 @@ class Transfers:
         oldest = await self._client.send(
             "ZRANGEBYSCORE", index, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1, safe_to_repeat=True
         )
-        return int(count), [int(float(version)) for version in oldest[1:]]
+        return int(count), [int(float(version)) for _, version in read_scores(oldest)]
 
     async def now(self) -> int:
         """Return the time in us, like the ids of transfers and the versions of products."""
