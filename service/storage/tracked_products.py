@@ -54,9 +54,13 @@ class TrackedProducts:
         return list(map(self._kept.get, keys))
 
     def expect(self, keys: Iterable[str]) -> object:
-        """Note that products are going to be read. Return a mark for `keep`."""
+        """Note that products are going to be read. Return a mark for `keep`.
+
+        What somebody else is already reading, only he keeps. Otherwise nothing would be kept while reads overlap.
+        """
         mark = object()
-        self._expected.update(dict.fromkeys(keys, mark))
+        for key in keys:
+            self._expected.setdefault(key, mark)
         return mark
 
     def keep(self, mark: object, products: Iterable[tuple[str, ListedProduct | None]]) -> None:

@@ -275,13 +275,26 @@ def test_products_that_have_changed_make_room_for_others() -> None:
     had_room = []
     for number in (0, 1, 2, 2):
         had_room.append(known.has_room)
-        known.keep(known.expect(names), mugs(number))
+        mark = known.expect(names)
+        known.keep(mark, mugs(number))
+        known.abandon(mark, names)
     assert had_room == [True, True, True, False]
     known.forget(["key 1", "key 7"])
     assert known.has_room
     assert [product and product.id for product in known.find(names)] == [0, None, 2]
     known.forget(None)
     assert known.find(names) == [None, None, None]
+
+
+def test_what_overlapping_readers_read_is_kept_by_the_first() -> None:
+    """Otherwise nothing would be kept while a new reader begins before each reply."""
+    known = TrackedProducts()
+    first, second = known.expect(["key 1"]), known.expect(["key 1", "key 2"])
+    known.keep(first, mugs(1))
+    assert known.find(["key 1"]) != [None]
+    known.forget(["key 1"])
+    known.keep(second, mugs(1, 2))
+    assert [product and product.id for product in known.find(["key 1", "key 2"])] == [None, 2]
 
 
 async def test_without_room_pages_are_read_whole(engine: TestConnection) -> None:
