@@ -76,7 +76,8 @@ class Case(NamedTuple):
     @property
     def callers(self) -> int:
         """How many calls are made at the same time."""
-        return PAGE_CALLERS if self.call is read_page else CALLERS * (1 if self.in_turn else self.partitions)
+        reads_pages = self.call in (read_page, read_page_or_order)
+        return PAGE_CALLERS if reads_pages else CALLERS * (1 if self.in_turn else self.partitions)
 
 
 def order_of(*lines: tuple[int, int], customer: str | None = None) -> NewOrder:
@@ -131,6 +132,14 @@ async def read_page(store: AnyStore, _: Case) -> None:
     await store.products.list(ProductsQuery.model_construct(limit=100, after=0, in_stock=None))
 
 
+_calls = itertools.count()
+
+
+async def read_page_or_order(store: AnyStore, case: Case) -> None:
+    """Read a page of 100 products; every tenth call is an order, which changes two of them."""
+    await (read_page if next(_calls) % 10 else place_two_lines)(store, case)
+
+
 CASES: Final = (
     *[Case("orders of 2 lines, 100 products", count, 100, PLENTY, place_two_lines) for count in (1, 2, 4, 8, 16)],
     *[
@@ -144,6 +153,7 @@ CASES: Final = (
     *[Case("sold out, no key", count, 1, 0, place_one_line) for count in (1, 4, 16)],
     *[Case("sold out, with keys", count, 1, 0, place_with_key) for count in (1, 4, 16)],
     *[Case("page of 100 products", count, 100, 1000, read_page) for count in (1, 4, 16)],
+    *[Case("page of 100 products, 10 % orders", count, 100, PLENTY, read_page_or_order) for count in (1, 4, 16)],
 )
 
 

@@ -1,8 +1,8 @@
 """What all classes of the Store share: the shop, the clock, and the way commands and scripts are run."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from service.domain.errors.storage import OutcomeUnknown, Overloaded, StorageUnavailable
 from service.domain.limits import MAX_ID
@@ -16,6 +16,8 @@ from service.storage.replies import read_map
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender, ErrorReply
 from service.storage.tracked_products import TrackedProducts, Tracking
+
+T = TypeVar("T")
 
 log = Logger()
 
@@ -62,7 +64,7 @@ class RedisClient:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
-        tracked: Callable[[], TrackedProducts] | None = None,
+        tracked: Callable[[], TrackedProducts[Any]] | None = None,
         id_step: int = 1,
         id_remainder: int = 0,
     ) -> None:
@@ -169,7 +171,7 @@ class RedisClient:
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=safe_to_repeat)
         return rows
 
-    async def begin_tracking(self) -> TrackedProducts | None:
+    async def begin_tracking(self) -> TrackedProducts[Any] | None:
         """Return what is known of products over this connection, and let Redis say what changes.
 
         None: Redis does not, or not yet.
@@ -199,26 +201,42 @@ class RedisClient:
         tracked.tracking = Tracking.ON
         return tracked
 
-    def if_current(self, tracked: TrackedProducts | None) -> TrackedProducts | None:
+    def if_current(self, tracked: TrackedProducts[T] | None) -> TrackedProducts[T] | None:
         """Return this object, or None if its connection has been replaced: Redis says nothing more about it."""
         return tracked if self._tracked is not None and self._tracked() is tracked else None
 
-    async def read_tracked(self, keys: Sequence[str], fields: Sequence[str]) -> list[list[Any]] | None:
-        """Return the same as `read_hashes`. From now on, Redis says if one of these hashes changes.
+    def catch_up(self) -> Awaitable[Any]:
+        """Wait for a reply: before it, Redis says all that has changed until now. Raise ErrorReply, too."""
+        if self._engine_check.passed:
+            return self._sender.send("PING", safe_to_repeat=True)
+        return self.send("PING", safe_to_repeat=True)
+
+    async def read_tracked(
+        self,
+        known: TrackedProducts[Any],
+        keys: Sequence[str],
+        fields: Sequence[str],
+        parse: Callable[[Sequence[Sequence[Any]]], Sequence[T]],
+    ) -> Sequence[T] | None:
+        """Read the same fields of many hashes, return what `parse` makes of the rows, and know it from now on.
 
         None: Redis refused this. `read_hashes` mends the reason, or raises it.
         """
         sha = self._scripts["read_hashes"].sha
+        mark = known.expect(keys)
         try:
             # One directly behind the other, because the first is about the next command of this connection.
             _, reply = await asyncio.gather(
                 self._sender.send("CLIENT", "CACHING", "YES", safe_to_repeat=True),
                 self._sender.send("EVALSHA", sha, len(keys), *keys, *fields, safe_to_repeat=True),
             )
+            read = parse(reply[1:])
+            known.keep(mark, zip(keys, read, strict=True))
+            return read
         except ErrorReply:
             return None
-        rows: list[list[Any]] = reply[1:]
-        return rows
+        finally:
+            known.abandon(mark, keys)
 
     async def move_counter(self, counter: str, value: int) -> bool:
         """Set a counter of ids to this value, if it is lower, or past the highest id.

@@ -79,13 +79,15 @@ class MultiplexedConnection:
         node: Address | None = None,
         takes_over: Callable[[PendingCommand, ErrorReply], bool] | None = None,
         on_lost: Callable[[], None] | None = None,
+        new_tracked: Callable[[], TrackedProducts[Any]] = TrackedProducts,
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
         `url`: of a Redis, or of sentinels. `timeout`: the seconds for connecting, and for each command.
         `verify` checks the Redis at the other end of each new connection, before any command is sent over it. While it
         raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
-        holds back the replies to changes until replicas have them; None: no reply is held back.
+        holds back the replies to changes until replicas have them; None: no reply is held back. `new_tracked` returns
+        what is known of products over a new connection: nothing.
 
         For a cluster: `node`: the one to connect to. `takes_over` gets each command that Redis refused, and returns
         whether it sends it elsewhere. `on_lost` is called when the connection breaks.
@@ -101,7 +103,8 @@ class MultiplexedConnection:
         self._timeout = timeout
         self._max_in_flight = max_in_flight
         self._admission = AdmissionLimit(max_in_flight)
-        self.tracked = TrackedProducts()
+        self._new_tracked = new_tracked
+        self.tracked = new_tracked()
         self._unsent: deque[PendingCommand] = deque()
         self._unanswered: deque[PendingCommand] = deque()
         self._writer: asyncio.StreamWriter | None = None
@@ -363,7 +366,7 @@ class MultiplexedConnection:
         metrics = self._metrics
         round_trips = metrics.round_trips
         admission = self._admission = AdmissionLimit(self._max_in_flight)
-        tracked = self.tracked = TrackedProducts()
+        tracked = self.tracked = self._new_tracked()
         self._flush()
         while data := await reader.read(_READ_SIZE):
             if self._writer is not writer:

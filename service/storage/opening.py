@@ -1,10 +1,10 @@
 """Opens the Stores of shops with the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.metrics.counters import PUBLISH_SECONDS, Metrics
 from service.metrics.families import IN_FLIGHT
@@ -23,6 +23,7 @@ from service.storage.replication import Replication
 from service.storage.shop_mark import BeginningOfMark, BeginningOfPartition, ShopMark
 from service.storage.store import Store
 from service.storage.traced_sender import TracedSender
+from service.storage.tracked_products import TrackedProducts
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -158,11 +159,13 @@ async def _open_partitions(
             for number, name in enumerate(names)
         ]
     senders: dict[str, MultiplexedConnection | Route] = {}
+    partitions = Partitions(count, timeout=settings.redis_timeout, metrics=metrics)
     for group_settings, group in groups:
-        connection, found = await stack.enter_async_context(_connected(group_settings, group, metrics))
+        connection, found = await stack.enter_async_context(
+            _connected(group_settings, group, metrics, partitions.sums.new_tracked)
+        )
         connections.append(connection)
         senders |= found
-    partitions = Partitions(count, timeout=settings.redis_timeout, metrics=metrics)
     stack.push_async_callback(partitions.exchange.close)
     stores = [
         opener.store(senders[name], name, checks[name], Partition(number, partitions), metrics)
@@ -174,7 +177,10 @@ async def _open_partitions(
 
 @asynccontextmanager
 async def _connected(
-    settings: Settings, checks: Mapping[str, EngineCheck], metrics: Metrics | None
+    settings: Settings,
+    checks: Mapping[str, EngineCheck],
+    metrics: Metrics | None,
+    new_tracked: Callable[[], TrackedProducts[Any]] = TrackedProducts,
 ) -> AsyncIterator[tuple[MultiplexedConnection | Cluster, Mapping[str, MultiplexedConnection | Route]]]:
     """Yield what sends the commands of each shop. `checks` may get those of further shops later."""
     assert settings.redis_url is not None
@@ -212,6 +218,7 @@ async def _connected(
         verify=verify,
         metrics=metrics,
         replication=Replication(replicas, next(iter(checks), ""), timeout=timeout) if replicas else None,
+        new_tracked=new_tracked,
     )
     for check in checks.values():
         check.on_replica = connection.reconnect

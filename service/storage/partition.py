@@ -16,6 +16,7 @@ from service.storage.exchange import Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
 from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
+from service.storage.summed_products import SummedProducts
 from service.storage.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Partitions:
         self.timeout = timeout
         self.exchange = Exchange(timeout, metrics)
         self.pushes = CataloguePushes()
+        self.sums = SummedProducts(count, self.pushes.partitions)
         self.order_ids: list[OrderIds] = []
         """The ids that this worker has reserved, by partition."""
         self._next = 0

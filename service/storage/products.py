@@ -37,7 +37,7 @@ class Products:
         """`partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
         self._partition = partition
-        self.list = ProductList(client, None if partition is None else self.read_many).read
+        self.list = ProductList(client, partition, self.read_many).read
         self._unpropagated = () if partition is None else (keys.unpropagated(client.shop),)
 
     async def add(self, new: "NewProduct", by: str = "") -> Product:

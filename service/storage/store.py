@@ -6,6 +6,7 @@ their scripts: they turn the reply of a script into a value, or into an error of
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
@@ -48,7 +49,7 @@ class Store:
         engine_check: EngineCheck | None = None,
         metrics: Metrics | None = None,
         has_room: Callable[[], bool] | None = None,
-        tracked: Callable[[], TrackedProducts] | None = None,
+        tracked: Callable[[], TrackedProducts[Any]] | None = None,
         partition: Partition | None = None,
     ) -> None:
         """Create all objects of the Store. The arguments are those of RedisClient.

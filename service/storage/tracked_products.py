@@ -1,10 +1,12 @@
 """What a worker knows of products that it has listed, until Redis says that they have changed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from service.domain.product import ListedProduct
+
+T = TypeVar("T")
 
 MAX_KEPT_BYTES: Final = 64 * 2**20
 """Memory for products of one connection, about: 100,000 products with short texts need 45 MB.
@@ -26,8 +28,12 @@ class Tracking(Enum):
     REFUSED = auto()
 
 
-class TrackedProducts:
-    """The products that were read over one connection, and have not changed since.
+def _size(product: ListedProduct) -> int:
+    return len(product.json) + _BYTES_PER_PRODUCT
+
+
+class TrackedProducts(Generic[T]):
+    """The products that were read over one connection, and have not changed since. T: what is kept of each.
 
     Redis says over the same connection which of them have changed, by whomever, and it does so before it replies to
     any command that it executes later. So after such a reply, all that is still here is as it was at that command.
@@ -36,12 +42,24 @@ class TrackedProducts:
     When the connection ends, this object ends with it: nobody would hear of changes any more.
     """
 
-    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
-        """Know nothing yet. `max_bytes`: the memory after which there is no room."""
+    def __init__(
+        self,
+        max_bytes: int = MAX_KEPT_BYTES,
+        *,
+        size: Callable[[Any], int] = _size,
+        on_forget: Callable[[Iterable[str] | None], None] | None = None,
+    ) -> None:
+        """Know nothing yet.
+
+        `max_bytes`: the memory after which there is no room. `size`: the memory of what is kept of a product.
+        `on_forget` is called with the keys of what is forgotten, and of what was not known; None: everything.
+        """
         self.tracking = Tracking.OFF
+        self.on_forget = on_forget
+        self._size = size
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: dict[str, ListedProduct] = {}
+        self._kept: dict[str, T] = {}
         self._expected: dict[str, object] = {}
 
     @property
@@ -49,7 +67,7 @@ class TrackedProducts:
         """Whether further products may be kept."""
         return self._bytes < self._max_bytes
 
-    def find(self, keys: Sequence[str]) -> list[ListedProduct | None]:
+    def find(self, keys: Sequence[str]) -> list[T | None]:
         """Return the products with these keys. None: it must be read."""
         return list(map(self._kept.get, keys))
 
@@ -63,7 +81,7 @@ class TrackedProducts:
             self._expected.setdefault(key, mark)
         return mark
 
-    def keep(self, mark: object, products: Iterable[tuple[str, ListedProduct | None]]) -> None:
+    def keep(self, mark: object, products: Iterable[tuple[str, T | None]]) -> None:
         """Keep products that were read, by key; None: there is no such product.
 
         A product that Redis has named since `expect` is left out: it may have changed after it was read.
@@ -74,7 +92,7 @@ class TrackedProducts:
                 self._drop(key)
                 if product is not None:
                     self._kept[key] = product
-                    self._bytes += _size(product)
+                    self._bytes += self._size(product)
 
     def abandon(self, mark: object, keys: Iterable[str]) -> None:
         """Forget that these products were going to be read."""
@@ -84,6 +102,8 @@ class TrackedProducts:
 
     def forget(self, keys: Iterable[str] | None) -> None:
         """Forget what has changed. None: everything."""
+        if self.on_forget is not None:
+            self.on_forget(keys)
         if keys is None:
             self._kept.clear()
             self._expected.clear()
@@ -96,8 +116,4 @@ class TrackedProducts:
     def _drop(self, key: str) -> None:
         product = self._kept.pop(key, None)
         if product is not None:
-            self._bytes -= _size(product)
-
-
-def _size(product: ListedProduct) -> int:
-    return len(product.json) + _BYTES_PER_PRODUCT
+            self._bytes -= self._size(product)

@@ -6,12 +6,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from service.domain.errors.return_refusals import ReturnExceedsStockLimit
+from service.domain.requests import ProductsQuery
 from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
+from service.storage.partitioned import PartitionedStore
 from tests.model_check.results import result_or_refusal
 from tests.model_check.shop_machine import ShopMachine
 from tests.support.model_records import ReturnRequest
-from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store, open_partitioned_store
 from tests.support.redis_content import events_at, hash_at
 from tests.support.shop import SHOP
 
@@ -29,9 +31,16 @@ class PartitionedShopMachine(ShopMachine):
 
     def __init__(self, url: str | None, outcomes: Counter[str]) -> None:
         super().__init__(url, outcomes)
-        self.stores, self.sweepers = (
-            [make_partitioned_store(self.redis, count=COUNT, clock=self.clock) for _ in range(2)] for _ in range(2)
-        )
+        self.sweepers = [make_partitioned_store(self.redis, count=COUNT, clock=self.clock) for _ in range(2)]
+        if url is None:
+            self.stores = [make_partitioned_store(self.redis, count=COUNT, clock=self.clock) for _ in range(2)]
+        else:
+            self.stores = [self.run(self.open_store(url)) for _ in range(2)]
+
+    async def open_store(self, url: str) -> PartitionedStore:
+        """Return the Store of a worker with a connection to each partition: so it keeps the products of pages."""
+        opened = open_partitioned_store(*[url] * COUNT, clock=self.clock)
+        return await self.resources.enter_async_context(opened)
 
     def sweep(self, worker: int, seconds: int, limit: int) -> None:
         """Expire all overdue orders: each partition has a sweeper of its own."""
@@ -57,10 +66,18 @@ class PartitionedShopMachine(ShopMachine):
             super().send_return(worker, request, key)
 
     async def assert_stock_and_holds(self) -> None:
+        await self.assert_pages()
         products = list(self.model.products.values())
         on_their_way = await self.units_on_their_way()
         rows = [await self.product(product.id, on_their_way[product.id]) for product in products]
         assert rows == [product.fields() for product in products]
+
+    async def assert_pages(self) -> None:
+        """Read a page of each worker: most of it is known from the step before."""
+        expected = [product.json() for product in self.model.list_products(None)]
+        for store in self.stores:
+            page, _ = await store.products.list(ProductsQuery.model_validate({}))
+            assert [product.json for product in page] == expected[:100]
 
     async def units_on_their_way(self) -> Counter[int]:
         """Return the units of each product that a partition has given, and another has not taken in."""

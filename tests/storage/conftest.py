@@ -1,14 +1,20 @@
-"""Fixtures: networks in front of the real engine that a test can break, and a user of the engine with a password."""
+"""Fixtures: networks in front of the real engine that a test can break, workers of a shop with partitions, a user."""
 
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from service.storage.connection import MultiplexedConnection
+from service.storage.partitioned import PartitionedStore
+from tests.support.engines import TestConnection
 from tests.support.network import CLERK_PASSWORD, Network
+from tests.support.pages import COUNT, stocks
+from tests.support.partitions import open_partitioned_store
+from tests.support.shop import new_mug
 
 
 @pytest.fixture
@@ -54,3 +60,27 @@ async def clerk(engine: MultiplexedConnection) -> AsyncIterator[str]:
     )
     yield "clerk"
     await engine.send("ACL", "DELUSER", "clerk")
+
+
+@pytest.fixture
+async def networks(engine_url: str, engine: TestConnection) -> AsyncIterator[list[Network]]:
+    """A network in front of each partition. All are on the same engine, which is empty."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Network(engine_url)) for _ in range(COUNT)]
+
+
+@pytest.fixture
+async def worker(networks: list[Network]) -> AsyncIterator[PartitionedStore]:
+    """A shop with three mugs, whose page was read twice: over networks that the test can disturb."""
+    async with open_partitioned_store(*[network.url for network in networks]) as store:
+        for _ in range(3):
+            await store.products.add(new_mug(stock=10))
+        assert await stocks(store) == await stocks(store) == [10, 10, 10]
+        yield store
+
+
+@pytest.fixture
+async def other(url_of_holdfast: str) -> AsyncIterator[PartitionedStore]:
+    """Another worker. It has only the rights that Holdfast needs."""
+    async with open_partitioned_store(*[url_of_holdfast] * COUNT) as store:
+        yield store

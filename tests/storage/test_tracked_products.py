@@ -1,7 +1,6 @@
 """Pages of products: what has not changed is not read again, and what has changed is never shown as it was before."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -11,7 +10,7 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from service.domain.product import ListedProduct
-from service.domain.requests import ProductChange, ProductsQuery
+from service.domain.requests import ProductChange
 from service.domain.times import Milliseconds
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
@@ -20,6 +19,7 @@ from service.storage.store import Store
 from service.storage.tracked_products import TrackedProducts
 from tests.support.engines import TestConnection
 from tests.support.network import LONG_TIMEOUT, Network, connect_through
+from tests.support.pages import hashes_read, needs_tracking, page, stocks
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
 from tests.support.waiting import eventually
 
@@ -39,32 +39,6 @@ async def worker(network: Network) -> AsyncIterator[Store]:
             await add_mugs(store, 10)
         assert await stocks(store) == await stocks(store) == [10, 10, 10]
         yield store
-
-
-async def page(store: Store, **query: Any) -> list[dict[str, Any]]:
-    products, _ = await store.products.list(ProductsQuery.model_validate(query))
-    shown = [json.loads(product.json) for product in products]
-    assert [(product.id, product.stock) for product in products] == [(item["id"], item["stock"]) for item in shown]
-    return shown
-
-
-async def stocks(store: Store) -> list[int]:
-    return [item["stock"] for item in await page(store)]
-
-
-async def needs_tracking(engine: TestConnection) -> None:
-    """Skip the rest of the test on Redis 7.0, where Holdfast does without."""
-    server = str(await engine.send("INFO", "server"))
-    if "redis_version:7.0." in server and "valkey" not in server:
-        pytest.skip("Redis 7.0 tracks keys of scripts too slowly")
-
-
-async def hashes_read(engine: TestConnection) -> int:
-    """Return how many hashes were read by HMGET since the last call."""
-    info = str(await engine.send("INFO", "commandstats"))
-    await engine.send("CONFIG", "RESETSTAT")
-    found = [line for line in info.splitlines() if line.startswith("cmdstat_hmget:")]
-    return int(found[0].partition("calls=")[2].partition(",")[0]) if found else 0
 
 
 async def test_products_that_have_not_changed_are_not_read_again(worker: Store, engine: TestConnection) -> None:
@@ -270,7 +244,7 @@ def mugs(*numbers: int) -> list[tuple[str, ListedProduct | None]]:
 
 
 def test_products_that_have_changed_make_room_for_others() -> None:
-    known = TrackedProducts(max_bytes=1200)
+    known = TrackedProducts[ListedProduct](max_bytes=1200)
     names = [f"key {number}" for number in range(3)]
     had_room = []
     for number in (0, 1, 2, 2):
@@ -288,7 +262,7 @@ def test_products_that_have_changed_make_room_for_others() -> None:
 
 def test_what_overlapping_readers_read_is_kept_by_the_first() -> None:
     """Otherwise nothing would be kept while a new reader begins before each reply."""
-    known = TrackedProducts()
+    known = TrackedProducts[ListedProduct]()
     first, second = known.expect(["key 1"]), known.expect(["key 1", "key 2"])
     known.keep(first, mugs(1))
     assert known.find(["key 1"]) != [None]
@@ -299,7 +273,7 @@ def test_what_overlapping_readers_read_is_kept_by_the_first() -> None:
 
 async def test_without_room_pages_are_read_whole(engine: TestConnection) -> None:
     await needs_tracking(engine)
-    known = TrackedProducts(max_bytes=1)
+    known = TrackedProducts[ListedProduct](max_bytes=1)
     store = make_store(engine, tracked=lambda: known)
     for _ in range(3):
         await add_mugs(store, 10)
@@ -311,7 +285,7 @@ async def test_without_room_pages_are_read_whole(engine: TestConnection) -> None
 
 
 def test_a_product_that_was_named_between_question_and_reply_is_not_kept() -> None:
-    known = TrackedProducts()
+    known = TrackedProducts[ListedProduct]()
     first = known.expect(["key 1"])
     known.forget(["key 1"])
     second = known.expect(["key 1"])

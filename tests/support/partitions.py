@@ -1,9 +1,13 @@
 """A shop with several partitions, whose keys are in one Redis: the tests need no cluster for most of what it does."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from service.app import new_metrics
+from service.metrics.counters import Metrics
 from service.storage import keys
+from service.storage.connection import MultiplexedConnection
 from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
@@ -16,6 +20,26 @@ def make_partitioned_store(*senders: CommandSender, count: int = 4, **options: A
     """Return the Store of the shop SHOP with `count` partitions. They are shared out among the senders."""
     metrics = options.pop("metrics", None) or new_metrics()
     partitions = Partitions(count, timeout=options.pop("timeout", TIMEOUT), metrics=metrics)
+    return _make_store(partitions, *senders, metrics=metrics, **options)
+
+
+@asynccontextmanager
+async def open_partitioned_store(*urls: str, **options: Any) -> AsyncIterator[PartitionedStore]:
+    """Yield the Store of SHOP with a partition for each URL. As in a service, each has a connection of its own."""
+    metrics = new_metrics()
+    partitions = Partitions(len(urls), timeout=TIMEOUT, metrics=metrics)
+    async with AsyncExitStack() as stack:
+        connections = [
+            await stack.enter_async_context(
+                MultiplexedConnection(url, timeout=10, max_in_flight=100_000, new_tracked=partitions.sums.new_tracked)
+            )
+            for url in urls
+        ]
+        stack.push_async_callback(partitions.exchange.close)
+        yield _make_store(partitions, *connections, metrics=metrics, **options)
+
+
+def _make_store(partitions: Partitions, *senders: CommandSender, metrics: Metrics, **options: Any) -> PartitionedStore:
     stores = [
         make_store(
             senders[number % len(senders)],
@@ -24,7 +48,7 @@ def make_partitioned_store(*senders: CommandSender, count: int = 4, **options: A
             partition=Partition(number, partitions),
             **options,
         )
-        for number in range(count)
+        for number in range(partitions.count)
     ]
     return PartitionedStore(stores, partitions)
 
