@@ -25,6 +25,7 @@ async def commands_arrive(networks: list[Network]) -> None:
 async def test_a_page_waits_for_the_news_of_each_partition(
     worker: PartitionedStore, networks: list[Network], engine: TestConnection
 ) -> None:
+    await needs_tracking(engine)
     for number, network in enumerate(networks):
         network.replies_pass.clear()
         await engine.send("HINCRBY", mug_in(number), "stock", 1)
@@ -39,6 +40,7 @@ async def test_a_page_shares_no_question_that_was_sent_before_its_request(
     worker: PartitionedStore, networks: list[Network], engine: TestConnection
 ) -> None:
     """The first page has asked, and waits for the reply. The second one may know of a change that was made then."""
+    await needs_tracking(engine)
 
     async def has_answered_all() -> bool:
         return f"cmdstat_ping:calls={COUNT}" in str(await engine.send("INFO", "commandstats"))
