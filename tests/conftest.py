@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from httpx2 import AsyncClient
 
 from service.storage.connection import MultiplexedConnection
+from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.clock import Clock
@@ -31,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+    # httpx tries to import this package with each request. To find that it is absent takes half a millisecond.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -62,6 +66,14 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scripts_are_read_once() -> Iterator[None]:
+    """Let the thousands of Stores of the tests share what the first one has read: 32 files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.storage.client.load_scripts", cache(load_scripts))
+        yield
 
 
 @pytest.fixture(scope="session")

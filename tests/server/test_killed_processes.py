@@ -10,6 +10,7 @@ from httpx2 import get
 
 from tests.support.processes import processes_in, wait_for_no_processes_in
 from tests.support.service_process import (
+    NO_TLS,
     REDIS_TIMEOUT,
     STOCK,
     OrderLoad,
@@ -99,6 +100,6 @@ async def test_a_killed_worker_is_replaced_and_the_other_workers_continue(start_
 
 
 def _counted(service: ServiceProcess, name: str) -> int:
-    text = get(f"http://127.0.0.1:{service.port}/metrics").text
+    text = get(f"http://127.0.0.1:{service.port}/metrics", verify=NO_TLS).text
     [count] = re.findall(rf"^holdfast_{re.escape(name)} (\d+)", text, re.MULTILINE)
     return int(count)
