@@ -10,6 +10,7 @@ from httpx2 import get
 
 from tests.support.processes import processes_in, wait_for_no_processes_in
 from tests.support.service_process import (
+    MODULE,
     NO_TLS,
     REDIS_TIMEOUT,
     STOCK,
@@ -44,7 +45,7 @@ async def test_a_parent_killed_under_load_leaves_no_process_and_loses_no_order(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PDEATHSIG is Linux's")
 def test_a_parent_killed_while_its_workers_start_leaves_no_process(start_service: StartService) -> None:
-    service = start_service(workers=3)
+    service = start_service(command=MODULE, workers=3)
     wait_until(lambda: "Started parent process" in service.stderr, "the workers")
     service.process.kill()
     service.process.wait()
