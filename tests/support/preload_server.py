@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -34,6 +35,9 @@ def serve() -> None:
     for name in _MODULES:
         importlib.import_module(name)
     from service.__main__ import main
+
+    gc.collect()
+    gc.freeze()  # a forked process must not look at all of this again, and so get a copy of it
 
     for line in sys.stdin:
         call = json.loads(line)
