@@ -1,6 +1,6 @@
 #!lua
 -- Gives units of products away to another partition of the shop. From here on they are on their way: in `outgoing`.
--- Each run that gives something is a transfer of its own, so a run whose reply is lost does no harm: the next reply
+-- Each product that is given is a transfer with an id of its own. A run whose reply is lost does no harm: the next reply
 -- lists its transfers, too.
 --
 -- KEYS 1   {shop:p}:sent            hash, partition = id of the last transfer to it
@@ -9,8 +9,8 @@
 -- ARGV 1   to                 number of the partition that gets the units
 --      2   settled            id of a transfer: that partition has taken this one and all before it
 --      3   max_on_their_way   number of transfers on their way to it, from which on nothing more is given
---      4.. product id, need, wish, keep: four numbers per line. Gives the needed units, if there are so many, and of
---          those above `keep` as many more as make the wish. A wish of -P: the P-th part of the stock
+--      4.. product id, need, wish, keep: four numbers per line. Gives the needed units, or all if there are
+--          fewer. `wish`: the total to give, as long as `keep` units stay; -P: the P-th part of the stock
 --
 -- Replies: outgoing <transfer>...   all transfers on their way to that partition, oldest first
 local sent_key, outgoing_key = unpack(KEYS, 1, 2)

@@ -10,10 +10,13 @@ from service.api.api_keys import ApiKeys
 from service.api.request import (
     JSON,
     NO_MODELS,
+    WHOLE_BODY,
     Request,
     RequestInfo,
+    check_media_type,
     is_repeated,
     read_body,
+    read_bytes,
     read_id,
     read_idempotency_key,
     read_query,
@@ -212,7 +215,11 @@ class Endpoint:
         if call.takes_idempotency_key:
             request.idempotency_key = read_idempotency_key(scope)
         if call.body is not None:
-            arguments.append(await read_body(request, call.body, call.media_types, call.body_with))
+            body = scope.get(WHOLE_BODY)
+            check_media_type(info.fields, call.media_types)
+            if body is None:
+                body = await read_bytes(request, info.fields)
+            arguments.append(read_body(body, call.body, call.body_with))
         elif call.query is not None:
             arguments.append(read_query(scope["query_string"], call.query))
         response = await call.handler(request, *arguments)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from service.api.request import RequestInfo, request_facts
-from service.api.responses import ProblemResponse
+from service.api.responses import problem
 from service.domain.errors.base import HoldfastError, InternalError, Problem
 from service.domain.errors.storage import StorageError
 
@@ -26,9 +26,7 @@ def problem_for(error: Exception, scope: Scope) -> Response:
     elif isinstance(error, StorageError):
         log.warning(error.problem.name, **request_facts(scope), reason=error.reason)
     info.reason = error.problem.name
-    return ProblemResponse(
-        problem_document(error, info.id, scope["root_path"]), error.problem.status, error.headers().items()
-    )
+    return problem(problem_document(error, info.id, scope["root_path"]), error.problem.status, error.headers().items())
 
 
 def problem_document(error: HoldfastError, request_id: str, root_path: str) -> str:

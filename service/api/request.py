@@ -160,27 +160,20 @@ def read_idempotency_key(scope: Scope) -> str | None:
     return key
 
 
-async def read_body(
-    request: Request,
-    model: type[RequestModel],
-    media_types: tuple[str, ...],
-    model_with: Mapping[str, type[RequestModel]],
-) -> RequestModel:
+def read_body(body: bytes, model: type[RequestModel], model_with: Mapping[str, type[RequestModel]]) -> RequestModel:
     """Return the body as `model`, or as another model if it is an object with a member of `model_with`.
 
-    Raise UnsupportedMediaType, BodyTooLarge, MalformedJson and InvalidRequest.
+    Raise MalformedJson and InvalidRequest.
     """
-    headers: Mapping[bytes, bytes] = request.scope["request_info"].fields
-    _check_media_type(headers, media_types)
-    body = request.scope.get(WHOLE_BODY)
-    document = read_json(await _read_bytes(request, headers) if body is None else body)
+    document = read_json(body)
     for member, other_model in model_with.items():
         if isinstance(document, dict) and member in document:
             model = other_model
     return validate(model, document)
 
 
-def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:
+def check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:
+    """Raise UnsupportedMediaType if the body has none of these media types."""
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     if content_type not in media_types and content_type.partition(";")[0].strip().lower() not in media_types:
         raise UnsupportedMediaType(f"Send the body with Content-Type: {media_types[0]}.", media_types)
@@ -188,7 +181,8 @@ def _check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ..
         raise UnsupportedMediaType("Send the body without Content-Encoding.", media_types)
 
 
-async def _read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+async def read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the body, from a server that has not read it. Raise BodyTooLarge, and ClientDisconnect."""
     too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
     # Check the declared length first: a client that waits for `100 Continue` then never sends the body.
     declared = headers.get(b"content-length", b"0")

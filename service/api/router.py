@@ -1,7 +1,7 @@
 """Finds the call of a path and a method."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from starlette.routing import Match, Route, Router
@@ -26,14 +26,16 @@ class CallRouter(Router):
         plain = [route for route in routes if not route.param_convertors]
         self._plain = {(method, route.path): route.app for route in plain for method in route.methods or ()}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Return the work of the call: a coroutine of its own here would cost each request more."""
         app = self._plain.get((scope.get("method", ""), scope.get("path", "")))
-        if app is None:
-            app = super().__call__
-            if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope['root_path'] or None}/"):
-                # Starlette would remove `root_path`, which the middleware has removed already, a second time.
-                await self.not_found(scope, receive, send)
-        await app(scope, receive, send)
+        return self._search(scope, receive, send) if app is None else app(scope, receive, send)
+
+    async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{scope['root_path'] or None}/"):
+            # Starlette would remove `root_path`, which the middleware has removed already, a second time.
+            await self.not_found(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise PathNotFound. Starlette calls this if no route fits."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from decimal import Decimal, InvalidOperation
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import jiter
@@ -65,6 +65,10 @@ _MAX_QUICK_BYTES: Final = 4000
 """Longer documents are read by Python's decoder alone: it refuses numbers of more than 4,300 digits."""
 
 
+_DOT, _SMALL_E, _LARGE_E = b".eE"
+"""As numbers: `b"." in data` takes ten times as long as `46 in data`, because Python first tries to read it as one."""
+
+
 def _read_quickly(data: bytes) -> object:
     """Return a JSON document. Raise ValueError or ArithmeticError if it is wrong, or is not usual.
 
@@ -73,7 +77,7 @@ def _read_quickly(data: bytes) -> object:
     document = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False, float_mode="decimal")
     # Without one of these letters, there is no fraction and no exponent. And with fewer commas than a request may have
     # fields, no object is too wide.
-    if b"." in data or b"e" in data or b"E" in data or data.count(b",") >= _MAX_FIELDS:
+    if _DOT in data or _SMALL_E in data or _LARGE_E in data or data.count(b",") >= _MAX_FIELDS:
         return _exact(document)
     return document
 
@@ -124,13 +128,14 @@ def validate(model: type[ModelT], document: object, source: RequestPart = "body"
     # Redis, and blame the client.
     try:
         # model_validate() would call this, and takes 1 us more: it looks at its options.
-        return cast("ModelT", model.__pydantic_validator__.validate_python(document))
+        validated: ModelT = model.__pydantic_validator__.validate_python(document)
     except ValidationError as error:
         field_errors = [
             FieldError(pointer(found["loc"]), _DETAILS.get(found["type"], found["msg"]), source)
             for found in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise InvalidRequest(f"The {source} is not valid: see errors.", field_errors) from None
+    return validated
 
 
 _DETAILS: Final = {

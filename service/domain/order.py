@@ -74,7 +74,8 @@ class Order(NamedTuple):
         lines = ",".join([line.json() for line in self.lines])
         return (
             f'{{"id":{self.id},"products":[{lines}],"total_price":{format_cents(self.total_price)},'
-            f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"{self._optional_members()}}}'
+            f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"'
+            f"{'' if self[5:] == _NOTHING else self._optional_members()}}}"
         )
 
     def _optional_members(self) -> str:
@@ -91,6 +92,9 @@ class Order(NamedTuple):
             members += f',"refunded":{format_cents(self.refunded)}'
         return members
 
+
+_NOTHING: Final = (None,) * 5
+"""The optional fields of an order that was placed as completed."""
 
 _LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
 _UNITS = re.compile(r"(\d+): (\d+)", re.ASCII)

@@ -80,7 +80,7 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
     A directory without data can be used with any number.
     """
     found = _partitions(data_dir)
-    for number in range(max(found, default=-1) + 1):
+    for number in range(max(*found, 1) + 1 if found else 0):  # a single partition is not all of a shop
         if not (files_dir := partition_dir(data_dir, number) / FILES_DIR).is_dir():
             return f"{files_dir} is missing: a shop needs the data of all its partitions"
     if found and _has_files(data_dir):
@@ -89,6 +89,13 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
     made_with = len(found) or (1 if _has_files(data_dir) else partitions)
     if made_with == partitions:
         return None
+    if found and made_with < partitions:  # the last ones may have been lost
+        return (
+            f"the directory {data_dir} has the data of {made_with} partitions, but HOLDFAST_PARTITIONS is "
+            f"{partitions}: if the shop has {partitions}, {partition_dir(data_dir, made_with)} is missing, bring it "
+            f"back; otherwise set HOLDFAST_PARTITIONS to {made_with}, or choose another directory with "
+            "HOLDFAST_DATA_DIR"
+        )
     content = f"{made_with} partitions" if found else "a shop without partitions"
     return (
         f"the directory {data_dir} has the data of {content}, which cannot be divided anew: "

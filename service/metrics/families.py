@@ -85,7 +85,9 @@ MISSES: Final = Family(
 EXCHANGES: Final = Family(
     "holdfast_exchange_cycles", "counter", "Steps in which the waiting orders of a worker got units together."
 )
-TRANSFERS: Final = Family("holdfast_transfers", "counter", "Transfers from one partition of a shop to another.")
+TRANSFERS: Final = Family(
+    "holdfast_transfers", "counter", "Requests for units from one partition of a shop to another."
+)
 TRANSFERRED_UNITS: Final = Family(
     "holdfast_transferred_units", "counter", "Units that arrived in another partition of the shop."
 )

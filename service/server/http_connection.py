@@ -428,7 +428,7 @@ class HttpConnection(asyncio.Protocol):
             self._streaming = None
         if exchange.response is None:
             exchange.keep_alive = False
-            exchange.response = 500, [(b"content-length", b"0"), (b"cache-control", b"no-store")], b""
+            exchange.response = 500, b"content-length: 0\r\ncache-control: no-store\r\n", b""
 
     def _client_state(self) -> ClientState:
         if self.transport.is_closing():

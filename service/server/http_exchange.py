@@ -4,14 +4,14 @@ ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html. The application gets
 one part is sent as a whole. The parts of a longer response are sent as they come: http_stream.py.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
 
 from service.api.coalescing import ClientState
 from service.api.request import WHOLE_BODY
-from service.api.responses import CLIENT_STATE, REQUEST_ERROR, SEND_WHOLE_RESPONSE
+from service.api.responses import CLIENT_STATE, REQUEST_ERROR, SEND_WHOLE_RESPONSE, header_lines
 from service.domain.errors.base import HoldfastError
 from service.server.http_stream import ResponseStream
 
@@ -69,7 +69,8 @@ class Exchange:
         self.client_state: Callable[[], ClientState] | None = None
         self.closed: Callable[[], Awaitable[None]] | None = None
         """Waits until the connection is closed."""
-        self.response: tuple[int, Iterable[tuple[bytes, bytes]], bytes] | None = None
+        self.response: tuple[int, bytes, bytes] | None = None
+        """Status, header fields as lines, and body."""
         self.open_stream: Callable[[Exchange, bool], ResponseStream] | None = None
         """Begins a response in several parts. The second argument: whether its parts are sent as chunks."""
         self.stream: ResponseStream | None = None
@@ -87,7 +88,8 @@ class Exchange:
 
     def scope(self, state: dict[str, Any], root_path: str) -> dict[str, Any]:
         """Return the ASGI scope of the request. Holdfast changes neither `state` nor "asgi", so they are not copied."""
-        path, _, query = _origin_form(self.target).partition(b"?")
+        target = self.target
+        path, _, query = (target if target[:1] == b"/" else _origin_form(target)).partition(b"?")
         text = path.decode("latin-1")
         scope: dict[str, Any] = {
             "type": "http",
@@ -143,7 +145,7 @@ class Exchange:
         status, headers = self._start
         if status not in _WITHOUT_BODY and all(name != b"content-length" for name, _ in headers):
             headers.append((b"content-length", str(len(part)).encode()))
-        self.response = status, headers, part
+        self.response = status, header_lines(headers), part
 
     def _begin_stream(self) -> None:
         """Begin a response in several parts: it is the last one of its connection.
@@ -156,17 +158,16 @@ class Exchange:
         if in_chunks:
             headers.append((b"transfer-encoding", b"chunked"))
         self.keep_alive = False
-        self.response = status, headers, b""
+        self.response = status, header_lines(headers), b""
         self.stream = self.open_stream(self, in_chunks and self.method != "HEAD")
 
-    def send_whole_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    def send_whole_response(self, status: int, head: bytes, body: bytes) -> None:
         """Take a whole response: the ASGI extension SEND_WHOLE_RESPONSE.
 
         Header fields are not checked. Holdfast writes them itself, percent-encodes in Link what comes from a client,
         and checks X-Request-Id in the request middleware.
         """
-        self.response = status, headers, body
-        return True
+        self.response = status, head, body
 
     def response_parts(self, date: bytes, *, last: bool) -> list[bytes]:
         """Return the bytes of the response: one part, or a head and a large body.
@@ -174,28 +175,22 @@ class Exchange:
         `date`: the Date field. `last`: the connection ends after this response.
         """
         assert self.response is not None
-        status, headers, body = self.response
-        parts = [STATUS_LINES[status], date]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
+        status, head, body = self.response
         if last:
-            parts.append(b"connection: close\r\n\r\n")
+            end = b"connection: close\r\n\r\n"
         elif self.http_1_0:
-            parts.append(b"connection: keep-alive\r\n\r\n")
+            end = b"connection: keep-alive\r\n\r\n"
         else:
-            parts.append(b"\r\n")
+            end = b"\r\n"
         if self.method == "HEAD" or status in _WITHOUT_BODY:
             body = b""
         if len(body) > _MAX_COPIED_BYTES:
-            return [b"".join(parts), body]
-        parts.append(body)
-        return [b"".join(parts)]
+            return [b"".join((STATUS_LINES[status], date, head, end)), body]
+        return [b"".join((STATUS_LINES[status], date, head, end, body))]
 
 
 def _origin_form(target: bytes) -> bytes:
     """Return path and query of a request target. A proxy may send a whole URL (RFC 9112, section 3.2.2)."""
-    if target[:1] == b"/":
-        return target
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return target

@@ -237,9 +237,16 @@ class RedisClient:
     ) -> Any:
         """Return the reply of a script. Redis forgets scripts when it restarts; then EVAL loads the script again."""
         script = self._scripts[name]
+        if not self._engine_check.passed:
+            await self._engine_check.run(self.send)
         try:
-            return await self.send("EVALSHA", script.sha, len(keys), *keys, *args, safe_to_repeat=safe_to_repeat)
+            # Not by self.send(): each coroutine in between costs every order something.
+            return await self._sender.send(
+                "EVALSHA", script.sha, len(keys), *keys, *args, safe_to_repeat=safe_to_repeat
+            )
         except ErrorReply as error:
+            if error.code in _NOT_EXECUTED:
+                raise StorageUnavailable(str(error)) from error
             if error.code != "NOSCRIPT":
                 raise
         return await self.send("EVAL", script.source, len(keys), *keys, *args, safe_to_repeat=safe_to_repeat)

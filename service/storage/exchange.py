@@ -103,7 +103,7 @@ class Exchange:
     async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
         """Return the units of products in each partition; None for one that does not answer.
 
-        The sum of stock - moved is the number of units in stock anywhere and on their way, at some moments of the look.
+        The sum of stock - moved is the number of units in stock anywhere or on their way, at one moment of the look.
         """
         looks = [asyncio.ensure_future(partition.units(product_ids)) for partition in self.partitions]
         done, late = await asyncio.wait(looks, timeout=self._patience)
@@ -256,7 +256,7 @@ class Exchange:
         return left
 
     async def _move(self, plan: "_Plan") -> None:
-        """Make the planned transfers. What is taken in leaves in one write with the orders that wait for it."""
+        """Make the planned transfers. The take is sent together with the orders that wait for it."""
         moves = {
             asyncio.ensure_future(
                 self.partitions[source].give(to, self._taken.get((source, to), "0"), list(wishes.values()))

@@ -1,7 +1,7 @@
 """Every key name in Redis, as a pure function of the shop.
 
 All keys of a shop share the hash tag `{shop}`, so a Redis Cluster puts them into one slot, and one script can use any
-set of them
+set of them. Those of a partition share `{shop:3}`: to these functions, it is a shop of this name
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
@@ -64,7 +64,7 @@ def archived(shop: str) -> str:
 
 
 def skipped(shop: str) -> str:
-    """Return the key of the order ids that were skipped after a restore. Sorted set: as that of archived orders."""
+    """Return the key of the order ids that a restore or a partition has skipped. Sorted set: as that of archived."""
     return f"{{{shop}}}:skipped"
 
 

@@ -45,6 +45,10 @@ class OrderIds:
         """The id of the next order, if one is reserved; otherwise the highest that ever was, or 0."""
         return self._unused[0] if self._unused else self.highest
 
+    def take_reserved(self) -> int:
+        """Return an id for a new order, as `take` does, or 0 if none is reserved or only a few."""
+        return self._unused.popleft() if len(self._unused) >= self._block_size // 2 else 0
+
     async def take(self) -> int:
         """Return an id for a new order.
 

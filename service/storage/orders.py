@@ -103,7 +103,7 @@ class Orders:
         order_id, attempt = 0, 0
         deadline = None if self._partition is None else self._partition.deadline()
         while True:
-            order_id = order_id or await order_ids.take()
+            order_id = order_id or order_ids.take_reserved() or await order_ids.take()
             try:
                 reply = await client.run(
                     "place_order",

@@ -45,8 +45,8 @@ class Partitions:
         """Return the sum of each of these fields of a product over all partitions. Raise StorageUnavailable.
 
         `fields`: `stock` is one of them. In `stock` and `received`, units on their way are counted. The sums are taken
-        over a moment: units that came after one partition was read, and were sold in another one before that was read,
-        would let the stock be below 0. It is 0 then, and the units are not received either.
+        over a moment. If units were sold between two reads, the sum of the stock would be below 0: it is 0 then, and
+        these units do not count as received.
         """
         reads = [
             client.read_confirmed([keys.product(client.shop, product_id)], ("moved", *fields))

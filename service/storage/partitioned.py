@@ -67,10 +67,9 @@ class PartitionedStore:
         await _any(store.check_writable() for store in self.partitions)
 
     async def deliver(self) -> None:
-        """Bring units on their way, and changes that some partitions lack, to their end. Raise what the Store raises.
+        """Finish transfers and pushes that were interrupted. Drop reserved order ids far below the newest.
 
-        What was interrupted is found here. That somebody else does the same at the same time does no harm. Order ids
-        that were reserved long ago are forgotten.
+        Raise what the Store raises. Several workers may do this at the same time.
         """
         self.all.drop_old_order_ids()
         delivered = await self.all.exchange.deliver_all()
@@ -109,7 +108,7 @@ class PartitionedOrders:
         self._store = store
 
     async def place(self, new: "NewOrder", idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
-        """Place an order, see Orders.place: in the partition of its customer, else of its key, else in any."""
+        """Place an order, see Orders.place: in the partition of its customer, or of its key, or in any."""
         partitions, stores = self._store.all, self._store.partitions
         text = idempotency_key if new.customer is None else new.customer
         if text is not None:
@@ -173,12 +172,15 @@ class PartitionedHolds:
         self._store = store
 
     async def complete(self, order_id: int, by: str = "") -> Order:
+        """Complete a pending order, see Holds.complete."""
         return await self._store.of_order(order_id).holds.complete(order_id, by)
 
     async def cancel(self, order_id: int, by: str = "") -> None:
+        """Cancel a pending order, see Holds.cancel."""
         await self._store.of_order(order_id).holds.cancel(order_id, by)
 
     async def extend(self, order_id: int, extension: "HoldExtension", by: str = "") -> Order:
+        """Set the end of a hold, see Holds.extend."""
         return await self._store.of_order(order_id).holds.extend(order_id, extension, by)
 
 
@@ -205,12 +207,15 @@ class PartitionedProducts:
         self._store = store
 
     async def list(self, query: "ProductsQuery") -> tuple[list[ListedProduct], int | None]:
+        """Return one page, see ProductList.read."""
         return await self._any().list(query)
 
     async def read_many(self, ids: Sequence[int], *, include_withdrawn: bool = False) -> Sequence[Product | None]:
+        """Return several products, see Products.read_many."""
         return await self._any().read_many(ids, include_withdrawn=include_withdrawn)
 
     async def get(self, product_id: int) -> Product:
+        """Return a product on sale, see Products.get."""
         return await self._any().get(product_id)
 
     def _any(self) -> Products:
@@ -233,6 +238,7 @@ class PartitionedProducts:
                 return product
 
     async def add_many(self, products: "Sequence[NewProduct]") -> Sequence[bool]:
+        """Add products that have ids, see Products.add_many."""
         results = await asyncio.gather(*map(self.add, products), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, ProductIdTaken):
@@ -276,7 +282,7 @@ class PartitionedStock:
         expected_stocks: Collection[int] | None = None,
         by: str = "",
     ) -> ChangedStock:
-        """Change the stock, see Stock.change: in the partition of the key, else in any.
+        """Change the stock, see Stock.change: in the partition of the key, or in any.
 
         The stock of all partitions is a sum taken over a moment. So two changes at the same moment can both be made,
         although each expected another stock, or although both together exceed the limit.
@@ -296,9 +302,11 @@ class PartitionedBoard:
         self._store = store
 
     async def product_ids(self, after: int, limit: int) -> list[int]:
+        """Return ids of products on sale, see Board.product_ids."""
         return await self._store.partitions[0].board.product_ids(after, limit)
 
     async def count_products(self) -> int:
+        """Return how many products are on sale."""
         return await self._store.partitions[0].board.count_products()
 
     async def products(self, ids: Sequence[int]) -> list[ProductNumbers | None]:

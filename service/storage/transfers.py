@@ -34,8 +34,8 @@ class Transfer(NamedTuple):
 class Wish(NamedTuple):
     """Units that another partition asks for.
 
-    `need`: given, if there are so many. `wish`: so many more are given of those above `keep`; -P: the P-th part of the
-    stock.
+    `need`: given, or all if there are fewer. `wish`: the total to give, as long as `keep` units stay; -P: the P-th part
+    of the stock.
     """
 
     product_id: int

@@ -1,6 +1,8 @@
 """The tables of the documents name what the code defines: no more, no less, and with the same numbers."""
 
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -68,12 +70,12 @@ def test_the_table_of_keys_has_the_keys_of_the_code() -> None:
 
 
 def test_the_table_of_partitions_has_their_keys() -> None:
-    named = {code(key)[0] for key, *_ in rows("data.md", "Partitions") if ":" in key}
+    named = {code(key)[0] for key, *_ in rows("data.md", "Partitions") if "}:" in key}
     assert named == {key.replace("{shop}", "{shop:p}") for key in contract.key_patterns(in_partitions=True)}
 
 
 async def test_the_table_of_partitions_has_the_fields_that_only_they_have() -> None:
-    named = {code(name)[0] for name, *_ in rows("data.md", "Partitions") if ":" not in name}
+    named = {code(name)[0] for name, *_ in rows("data.md", "Partitions") if "}:" not in name}
     assert named == await contract.partition_fields()
 
 
@@ -150,6 +152,16 @@ def test_the_redis_user_in_compose_may_run_exactly_the_commands_of_the_code() ->
     commands = [permission[1:] for permission in permissions(compose_user()) if permission.startswith("+")]
     assert len(commands) == len(set(commands))
     assert set(commands) == contract.redis_commands()
+
+
+def test_the_redis_user_of_the_cluster_may_use_the_keys_of_each_shop_and_of_its_partitions() -> None:
+    compose = (ROOT / "docker-compose.cluster.yml").read_text()
+    [program] = [line.strip() for line in compose.splitlines() if line.strip().startswith("keys=$$(")]
+    shell = ["sh", "-euc", program.replace("$$", "$") + '; printf "%s" "$keys"']
+    done = subprocess.run(
+        shell, env=os.environ | {"HOLDFAST_SHOPS": "berlin,paris"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["~{berlin}:*", "~{berlin:*}:*", "~{paris}:*", "~{paris:*}:*"]
 
 
 @pytest.mark.parametrize("file", ["docker-compose.scale.yml", "docs/operations.md"])

@@ -289,8 +289,8 @@ def test_a_full_disk_is_reported_in_one_line(data_dir: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [1, 2, 4])
-def test_another_number_of_partitions_is_refused_before_an_engine_starts(data_dir: Path, wrong: int) -> None:
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_a_lower_number_of_partitions_is_refused_before_an_engine_starts(data_dir: Path, wrong: int) -> None:
     with run_engines(data_dir, PARTITIONS):
         pass
     before = sorted(data_dir.rglob("*"))
@@ -332,6 +332,35 @@ def test_no_engine_starts_without_the_data_of_a_partition(data_dir: Path, remove
     with pytest.raises(EngineError, match=f"{missing} is missing: a shop needs the data of all its partitions"):
         start(data_dir, PARTITIONS)
     assert not missing.exists()
+
+
+def test_a_higher_number_may_be_right_so_the_missing_partition_is_named(data_dir: Path) -> None:
+    with run_engines(data_dir, PARTITIONS):
+        pass
+    (data_dir / "partitions" / "2").rename(data_dir / "moved")
+    before = sorted(data_dir.rglob("*"))
+    with pytest.raises(EngineError) as error:
+        start(data_dir, PARTITIONS)
+    assert str(error.value) == (
+        f"the directory {data_dir} has the data of 2 partitions, but HOLDFAST_PARTITIONS is 3: "
+        f"if the shop has 3, {data_dir / 'partitions' / '2'} is missing, bring it back; otherwise "
+        "set HOLDFAST_PARTITIONS to 2, or choose another directory with HOLDFAST_DATA_DIR"
+    )
+    assert sorted(data_dir.rglob("*")) == before
+    (data_dir / "moved").rename(data_dir / "partitions" / "2")
+    with engines_on(data_dir) as clients:
+        assert all(client.ping() for client in clients)
+
+
+@pytest.mark.parametrize("partitions", [1, PARTITIONS])
+def test_the_first_partition_alone_is_never_taken_for_a_whole_shop(data_dir: Path, partitions: int) -> None:
+    with run_engines(data_dir, PARTITIONS):
+        pass
+    for number in (1, 2):
+        shutil.rmtree(data_dir / "partitions" / str(number))
+    missing = data_dir / "partitions" / "1" / "appendonlydir"
+    with pytest.raises(EngineError, match=f"{missing} is missing: a shop needs the data of all its partitions"):
+        start(data_dir, partitions)
 
 
 @pytest.mark.parametrize("partitions", [1, PARTITIONS])
