@@ -121,7 +121,7 @@ def _fork_workers() -> None:
         socket.send_fds(requests, [json.dumps(call).encode()], fds)
         return int(requests.recv(20))
 
-    util.spawnv_passfds = fork
+    util.spawnv_passfds = fork  # type: ignore[assignment]
 
 
 def _fork_on_request(requests: socket.socket) -> None:

@@ -24,13 +24,19 @@ _SERVER: Final = "from tests.support.preload_server import serve; serve()"
 _server: Any = None
 
 
-def run_preloaded(args: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its standard input is empty."""
+def run_preloaded(
+    args: list[str],
+    folder: Path,
+    env: Mapping[str, str],
+    stdout_to: Path | None = None,
+    stderr_to: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. Its standard input is empty. `stdout_to`, `stderr_to`: terminals."""
     with tempfile.TemporaryDirectory() as outputs:
         stdout, stderr = Path(outputs) / "stdout", Path(outputs) / "stderr"
         stdout.touch()
         stderr.touch()
-        code = _ask(args, folder, env, stdout, stderr, is_service=False)
+        code = _ask(args, folder, env, stdout_to or stdout, stderr_to or stderr, is_service=False)
         return subprocess.CompletedProcess(args, code, stdout.read_text(), stderr.read_text())
 
 
