@@ -22,6 +22,15 @@ from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
 
 
+_LONGEST = (
+    "::test_every_command_answers_as_printed",
+    "::test_nothing_is_lost_or_done_twice_under_faults",
+    "::test_store_on_the_engine_agrees_with_the_model",
+    "::test_the_service_does_what_its_description_says",
+)
+"""Tests of ten seconds and more."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let the tests begin alike on all machines.
 
@@ -62,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & {"engine_url", "engine"} or parameters.get("redis") == "engine":
             item.add_marker(pytest.mark.engine)
     # The longest tests first: otherwise one worker would still be busy with them when the others have nothing left.
-    items.sort(key=lambda item: "test_every_command_answers" not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
 
 
 def pytest_collection_finish() -> None:
