@@ -21,7 +21,6 @@ from tests.support.engines import TestConnection, engine_of_the_tests, make_user
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
 
-
 _LONGEST = (
     "::test_every_command_answers_as_printed",
     "::test_nothing_is_lost_or_done_twice_under_faults",
