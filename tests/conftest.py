@@ -5,18 +5,29 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from httpx2 import AsyncClient
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from service.storage.connection import MultiplexedConnection
+from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.clock import Clock
 from tests.support.engines import TestConnection, engine_of_the_tests, make_user
 from tests.support.fake_redis import FakeRedis
 from tests.support.shop import http_client, make_store
+
+_LONGEST = (
+    "::test_every_command_answers_as_printed",
+    "::test_nothing_is_lost_or_done_twice_under_faults",
+    "::test_store_on_the_engine_agrees_with_the_model",
+    "::test_the_service_does_what_its_description_says",
+)
+"""Tests of ten seconds and more."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.rootpath / ".pytest_cache" / "bytecode")
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+    # httpx tries to import this package with each request. To find that it is absent takes half a millisecond.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
+    # As where Holdfast runs, without rich: it takes half a second of CPU for one traceback.
+    ConsoleRenderer.get_active().exception_formatter = plain_traceback
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -55,13 +70,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if fixtures & {"engine_url", "engine"} or parameters.get("redis") == "engine":
             item.add_marker(pytest.mark.engine)
     # The longest tests first: otherwise one worker would still be busy with them when the others have nothing left.
-    items.sort(key=lambda item: "test_every_command_answers" not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
 
 
 def pytest_collection_finish() -> None:
     """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scripts_are_read_once() -> Iterator[None]:
+    """Let the thousands of Stores of the tests share what the first one has read: 32 files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.storage.client.load_scripts", cache(load_scripts))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import pytest
 from httpx2 import AsyncClient
 
 from service.storage.sender import CommandSender
-from tests.support.shop import SHOP, add_product, http_client, make_store, pages, place
+from service.storage.store import Store
+from tests.support.shop import SHOP, add_product, http_client, make_store, new_order, pages, place
 
 MAX_ID = 2**53 - 1
 
@@ -40,10 +41,10 @@ async def test_links_lead_through_all_orders(client: AsyncClient, path: str, lim
     assert all(len(page) == limit for page in found[:-1])
 
 
-async def test_page_has_a_hundred_orders_by_default(client: AsyncClient) -> None:
+async def test_page_has_a_hundred_orders_by_default(client: AsyncClient, store: Store) -> None:
     await add_product(client, stock=1000)
     for _ in range(205):
-        await place(client, (1, 1))
+        await store.orders.place(new_order((1, 1)))
     assert [len(page) for page in await pages(client, "/orders")] == [100, 100, 5]
     assert [len(page) for page in await pages(client, "/orders?limit=1000")] == [205]
 

@@ -9,10 +9,22 @@ from httpx2 import AsyncClient
 
 from service.domain.requests import ProductChange
 from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.problems import assert_field_errors, assert_problem
 from tests.support.products import product_response
 from tests.support.redis_content import nothing_changes
-from tests.support.shop import add_product, http_client, json_with, make_store, mug, pages, place, send_json, stock_of
+from tests.support.shop import (
+    add_mugs,
+    add_product,
+    http_client,
+    json_with,
+    make_store,
+    mug,
+    pages,
+    place,
+    send_json,
+    stock_of,
+)
 
 MAX_ID = 2**53 - 1
 
@@ -65,9 +77,9 @@ async def test_server_skips_ids_that_clients_have_chosen(client: AsyncClient) ->
     assert given == sorted(set(given))
 
 
-async def test_server_skips_a_thousand_ids_that_clients_have_chosen(client: AsyncClient) -> None:
+async def test_server_skips_a_thousand_ids_that_clients_have_chosen(client: AsyncClient, store: Store) -> None:
     for product_id in range(1, 1001):
-        await add_product(client, id=product_id)
+        await add_mugs(store, id=product_id)
     assert await add_product(client) > 1000
 
 
@@ -164,9 +176,9 @@ async def test_links_lead_through_all_products_in_order_of_id(client: AsyncClien
     assert found == [sorted(ids)[i : i + limit] for i in range(0, len(ids), limit)]
 
 
-async def test_page_has_a_hundred_products_by_default(client: AsyncClient) -> None:
+async def test_page_has_a_hundred_products_by_default(client: AsyncClient, store: Store) -> None:
     for product_id in range(1, 206):
-        await add_product(client, id=product_id)
+        await add_mugs(store, id=product_id)
     assert [len(page) for page in await pages(client, "/products")] == [100, 100, 5]
     assert [len(page) for page in await pages(client, "/products?limit=1000")] == [205]
 
@@ -212,9 +224,9 @@ async def test_filter_in_stock_selects_products_by_stock(client: AsyncClient, li
     assert all(len(page) <= limit for page in in_stock + sold_out)
 
 
-async def test_filter_finds_a_single_product_among_hundreds(client: AsyncClient) -> None:
+async def test_filter_finds_a_single_product_among_hundreds(client: AsyncClient, store: Store) -> None:
     for product_id in range(1, 301):
-        await add_product(client, id=product_id, stock=int(product_id == 300))
+        await add_mugs(store, id=product_id, stock=int(product_id == 300))
     assert await pages(client, "/products?in_stock=true&limit=1") == [[300]]
 
 

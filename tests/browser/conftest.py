@@ -13,9 +13,8 @@ from tests.support.service_process import ServiceProcess, StartService
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if item.nodeid.startswith("tests/browser/"):
             item.add_marker("e2e")
 
 

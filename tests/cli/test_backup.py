@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,19 +20,35 @@ from tests.support.engine_process import connect
 Change = Callable[[Path], object]
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> HoldfastCommand:
+    """`holdfast` in a folder with the data of two products and a backup of them. Tests change copies of it."""
+    holdfast = HoldfastCommand(tmp_path_factory.mktemp("original"))
+    holdfast.write_products("two.jsonl", 1, 2)
+    assert holdfast("import", "two.jsonl").returncode == 0
+    assert holdfast("backup", "backup").returncode == 0
+    return holdfast
+
+
+@pytest.fixture(scope="module")
+def wanted(original: HoldfastCommand) -> str:
+    """The two products, as they are exported."""
+    return products(original)
+
+
 @pytest.fixture
-def shop(embedded_holdfast: HoldfastCommand) -> HoldfastCommand:
+def shop(original: HoldfastCommand, embedded_holdfast: HoldfastCommand) -> HoldfastCommand:
     """`holdfast` on an embedded engine with two products."""
-    embedded_holdfast.write_products("two.jsonl", 1, 2)
-    assert embedded_holdfast("import", "two.jsonl").returncode == 0
+    shutil.copytree(
+        original.folder, embedded_holdfast.folder, ignore=shutil.ignore_patterns("backup"), dirs_exist_ok=True
+    )
     return embedded_holdfast
 
 
 @pytest.fixture
-def backup(shop: HoldfastCommand) -> Path:
+def backup(original: HoldfastCommand, shop: HoldfastCommand) -> Path:
     """A backup of `shop`."""
-    assert shop("backup", "backup").returncode == 0
-    return shop.folder / "backup"
+    return Path(shutil.copytree(original.folder / "backup", shop.folder / "backup"))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -66,9 +83,9 @@ def test_a_backup_is_a_snapshot_and_a_manifest_that_describes_it(shop: HoldfastC
 
 
 def test_a_restored_shop_has_what_the_backup_had_and_the_backup_stays_as_it_was(
-    shop: HoldfastCommand, backup: Path
+    shop: HoldfastCommand, backup: Path, wanted: str
 ) -> None:
-    before, wanted = contents(backup), products(shop)
+    before = contents(backup)
     shop.write_products("third.jsonl", 3)
     shop("import", "third.jsonl")
     assert products(shop) != wanted
@@ -84,8 +101,8 @@ def test_a_restored_shop_has_what_the_backup_had_and_the_backup_stays_as_it_was(
     assert contents(backup) == before
 
 
-def test_a_backup_is_restored_into_a_new_directory(shop: HoldfastCommand, backup: Path) -> None:
-    wanted = products(shop)
+@pytest.mark.usefixtures("backup")
+def test_a_backup_is_restored_into_a_new_directory(shop: HoldfastCommand, wanted: str) -> None:
     shop.env["HOLDFAST_DATA_DIR"] = "new/data"
     assert shop("restore", "backup").returncode == 0
     assert products(shop) == wanted
@@ -109,9 +126,9 @@ def test_a_backup_is_restored_into_a_new_directory(shop: HoldfastCommand, backup
     ],
 )
 def test_a_reason_to_refuse_is_one_line_and_nothing_changes(
-    shop: HoldfastCommand, backup: Path, args: tuple[str, ...], message: str
+    shop: HoldfastCommand, backup: Path, wanted: str, args: tuple[str, ...], message: str
 ) -> None:
-    before, wanted = contents(backup), products(shop)
+    before = contents(backup)
     assert_failed(shop(*args), 1, message.format(shop.folder))
     assert contents(backup) == before
     assert products(shop) == wanted
@@ -155,9 +172,8 @@ COUNTS = {"products": 2, "orders": 0, "pending": 0, "archived": 0, "findings": 0
     ],
 )
 def test_a_damaged_or_newer_backup_is_refused_and_nothing_changes(
-    shop: HoldfastCommand, backup: Path, damage: Change, message: str
+    shop: HoldfastCommand, backup: Path, wanted: str, damage: Change, message: str
 ) -> None:
-    wanted = products(shop)
     damage(backup)
     assert_failed(shop("restore", "backup", "--move-aside"), 1, message)
     assert products(shop) == wanted
@@ -211,11 +227,12 @@ def test_all_shops_of_the_engine_are_marked(shop: HoldfastCommand) -> None:
 
 
 @pytest.mark.parametrize("killed", ["before the decision", "after it", "when the old data are aside", "at the end"])
-def test_a_restore_that_is_killed_has_done_all_or_nothing(shop: HoldfastCommand, backup: Path, killed: str) -> None:
-    old = products(shop)
+def test_a_restore_that_is_killed_has_done_all_or_nothing(
+    shop: HoldfastCommand, backup: Path, wanted: str, killed: str
+) -> None:
     with run_engine(shop.folder / "data", "none") as url, connect(url) as redis:
         redis.hset("{shop}:product:1", "name", "Old")
-    new, old = old, products(shop)
+    new, old = wanted, products(shop)
     data = shop.folder / "data"
     make_data(backup / "data.rdb", prepare_restore(data))
     if killed != "before the decision":
@@ -235,8 +252,8 @@ def test_a_restore_that_is_killed_has_done_all_or_nothing(shop: HoldfastCommand,
     assert products(shop) == old
 
 
-def test_a_disk_without_room_is_reported_and_nothing_changes(shop: HoldfastCommand, backup: Path) -> None:
-    wanted = products(shop)
+@pytest.mark.usefixtures("backup")
+def test_a_disk_without_room_is_reported_and_nothing_changes(shop: HoldfastCommand, wanted: str) -> None:
     for command in (("backup", "new"), ("restore", "backup", "--move-aside")):
         done = shop(*command, preexec_fn=_no_room)
         assert done.returncode == 1

@@ -77,7 +77,7 @@ def test_a_progress_bar_appears_on_stderr_only(
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     try:
-        result = holdfast(*args, stdout=subprocess.PIPE, stderr=terminal)
+        result = holdfast.on_terminal(*args, stderr=terminal)
         shown = ""
         while select.select([controller], [], [], 0)[0]:
             shown += os.read(controller, 65536).decode()
@@ -108,7 +108,7 @@ def test_a_terminal_gets_no_control_characters_of_names(holdfast: SharedEngineCo
     holdfast.redis.xadd("{cli}:events", {"event": "stock_moved", "product": 1, "change": 1, "reason": name})
     controller, terminal = pty.openpty()
     try:
-        holdfast(*arguments.split(), stdout=terminal, stderr=subprocess.DEVNULL)
+        holdfast.on_terminal(*arguments.split(), stdout=terminal)
         shown = ""
         while select.select([controller], [], [], 0)[0]:
             shown += os.read(controller, 65536).decode()

@@ -17,6 +17,7 @@ from tests.faults.history import History
 from tests.faults.workload import Clients
 from tests.faults.world import HEALTHY_SECONDS, Setup, World
 from tests.support.command_line import HoldfastCommand
+from tests.support.service_process import NO_TLS
 from tests.support.waiting import eventually
 
 
@@ -106,7 +107,7 @@ def _read_state(world: World) -> State:
     give_up = time.monotonic() + 10
     while not is_quiet() and time.monotonic() < give_up:
         time.sleep(0.1)
-    with Client(base_url=f"http://127.0.0.1:{world.service.port}", timeout=10) as client:
+    with Client(base_url=f"http://127.0.0.1:{world.service.port}", timeout=10, verify=NO_TLS) as client:
         listed: dict[int, str] = {}
         path = "/orders?limit=1000"
         while path:

@@ -25,7 +25,7 @@ from tests.support.command_line import PYTHONPATH
 from tests.support.network import Network
 from tests.support.processes import kill_processes_in, processes_in, wait_for_no_processes_in
 from tests.support.replicas import ReplicatedEngine
-from tests.support.service_process import ServiceProcess, workers_of
+from tests.support.service_process import NO_TLS, ServiceProcess, workers_of
 from tests.support.waiting import wait_until
 
 Setup = Literal["embedded", "partitions", "own", "replica", "cluster"]
@@ -273,9 +273,8 @@ class World:
         `placed`: the ids of confirmed orders, to which clients append.
         """
         began, before, ready = time.monotonic(), len(placed), 0
-        async with AsyncClient(
-            base_url=f"http://127.0.0.1:{self.service.port}", timeout=2, limits=Limits(max_keepalive_connections=0)
-        ) as client:
+        url, limits = f"http://127.0.0.1:{self.service.port}", Limits(max_keepalive_connections=0)
+        async with AsyncClient(base_url=url, timeout=2, limits=limits, verify=NO_TLS) as client:
             while ready < 3 * self.workers or len({id_ % self.partitions for id_ in placed[before:]}) < self.partitions:
                 try:
                     ready = ready + 1 if (await client.get("/readyz")).status_code == 200 else 0

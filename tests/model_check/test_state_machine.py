@@ -17,7 +17,8 @@ from tests.model_check.strategies import VERBS
 
 pytestmark = pytest.mark.slow
 
-SEEDS = range(6)
+SEEDS = range(4)
+"""With these, all outcomes occur. They are the same at each run."""
 
 STATES = ("absent", "archived", "pending", "overdue", "completed", "cancelled", "expired")
 
@@ -89,8 +90,8 @@ def run_machine(
 
 
 def test_store_on_fakeredis_agrees_with_the_model_after_random_actions() -> None:
-    """The first seed: the engine runs the same actions with all seeds, twice as fast."""
-    run_machine(None, SEEDS[:1])
+    """The first runs of the first seed: the engine runs the same actions and many more, three times as fast."""
+    run_machine(None, SEEDS[:1], examples=4)
 
 
 def test_store_on_the_engine_agrees_with_the_model_after_random_actions(engine_url: str) -> None:

@@ -329,10 +329,10 @@ async def _change_shop_until(shop: AuditedShop, seed: int, stop: asyncio.Event) 
     return changes.done
 
 
-@pytest.mark.parametrize("corrupted", [False, True], ids=["balanced", "corrupted"])
 async def test_the_audit_finds_exactly_the_corruptions_while_several_workers_change_the_shop(
-    engine: MultiplexedConnection, workers: list[AuditedShop], corrupted: bool, monkeypatch: pytest.MonkeyPatch
+    engine: MultiplexedConnection, workers: list[AuditedShop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every second audit is of a balanced shop."""
     monkeypatch.setattr("service.ops.audit._BATCH", 20)
     monkeypatch.setattr("service.ops.audit_customers._BATCH", 20)
     stop = asyncio.Event()
@@ -340,13 +340,14 @@ async def test_the_audit_finds_exactly_the_corruptions_while_several_workers_cha
     followed = 0
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_change_shop_until(worker, seed, stop)) for seed, worker in enumerate(workers)]
-        for corrupt, repair, expected in 2 * CORRUPTIONS:
-            if corrupted:
-                await engine.send(*corrupt)
+        for corrupt, repair, expected in CORRUPTIONS:
             report = await audit(store, SHOP)
-            assert {finding.key for finding in report.findings} == (expected if corrupted else set()), report.findings
-            if corrupted:
-                await engine.send(*repair)
+            assert report.findings == []
+            followed += report.events_followed
+            await engine.send(*corrupt)
+            report = await audit(store, SHOP)
+            assert {finding.key for finding in report.findings} == expected, report.findings
+            await engine.send(*repair)
             followed += report.events_followed
         stop.set()
     assert sum(task.result() for task in tasks) > 500

@@ -98,7 +98,7 @@ def test_the_live_numbers_are_those_of_the_last_two_seconds() -> None:
     assert Measurements(10).live(0.0) == (0, 0, 0, 0)
 
 
-def measure(own_delay: float, latency: float, seconds: float = 10, cpu_share: float = 0.3) -> Measurements:
+def measure(own_delay: float, latency: float, seconds: float, cpu_share: float) -> Measurements:
     measured = Measurements(10)
     for _ in range(5000):
         measured.own_delay.add(own_delay)
@@ -108,17 +108,19 @@ def measure(own_delay: float, latency: float, seconds: float = 10, cpu_share: fl
 
 
 @pytest.mark.parametrize(
-    ("measured", "words"),
+    ("own_delay", "latency", "seconds", "cpu_share", "words"),
     [
-        (measure(0.0002, 0.002), ""),
-        (measure(0.004, 0.005), ""),
-        (measure(0.020, 0.500), ""),
-        (measure(0.020, 0.030), "left more than 20.0"),
-        (measure(0.001, 0.030, seconds=20, cpu_share=0.99), "sent 250 orders/s instead of 500"),
-        (measure(0.001, 0.030, seconds=20), ""),
+        (0.0002, 0.002, 10, 0.3, ""),
+        (0.004, 0.005, 10, 0.3, ""),
+        (0.020, 0.500, 10, 0.3, ""),
+        (0.020, 0.030, 10, 0.3, "left more than 20.0"),
+        (0.001, 0.030, 20, 0.99, "sent 250 orders/s instead of 500"),
+        (0.001, 0.030, 20, 0.3, ""),
     ],
 )
-def test_a_late_client_says_that_its_numbers_do_not_count(measured: Measurements, words: str) -> None:
-    sentences = client_problems(PLAN, measured)
+def test_a_late_client_says_that_its_numbers_do_not_count(
+    own_delay: float, latency: float, seconds: float, cpu_share: float, words: str
+) -> None:
+    sentences = client_problems(PLAN, measure(own_delay, latency, seconds, cpu_share))
     assert len(sentences) == bool(words)
     assert words in "".join(sentences)

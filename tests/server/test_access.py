@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.command_line import HOLDFAST, HoldfastCommand, environment
 from tests.support.processes import free_port, wait_for_no_processes_in
-from tests.support.service_process import ServiceProcess, StartService, workers_of
+from tests.support.service_process import NO_TLS, ServiceProcess, StartService, workers_of
 from tests.support.shop import mug
 from tests.support.waiting import wait_until
 
@@ -32,7 +32,7 @@ def status(service: ServiceProcess, headers: dict[str, str] | None = None) -> in
 def statuses(service: ServiceProcess, headers: dict[str, str]) -> set[int]:
     """Return the statuses of several requests, each over a new connection: it may be that of any worker."""
     url = f"http://127.0.0.1:{service.port}/products"
-    return {httpx2.get(url, headers=headers).status_code for _ in range(12)}
+    return {httpx2.get(url, headers=headers, verify=NO_TLS).status_code for _ in range(12)}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

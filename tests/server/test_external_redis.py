@@ -16,6 +16,7 @@ from httpx2 import AsyncClient, Response
 from service.engine.launcher import run_engine
 from tests.support.processes import processes_in
 from tests.support.service_process import (
+    NO_TLS,
     REDIS_TIMEOUT,
     StartService,
     redis_client,
@@ -81,7 +82,7 @@ async def test_requests_above_max_in_flight_are_refused_immediately_and_logged(
         [redis] = processes_in(redis_dir)
         os.kill(redis, signal.SIGSTOP)
         try:
-            async with AsyncClient(base_url=service.client.base_url, timeout=10) as client:
+            async with AsyncClient(base_url=service.client.base_url, timeout=10, verify=NO_TLS) as client:
                 answers = await asyncio.gather(*(client.get(f"/products/{mugs}") for _ in range(20)))
         finally:
             os.kill(redis, signal.SIGCONT)

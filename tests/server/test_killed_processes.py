@@ -10,6 +10,8 @@ from httpx2 import get
 
 from tests.support.processes import processes_in, wait_for_no_processes_in
 from tests.support.service_process import (
+    MODULE,
+    NO_TLS,
     REDIS_TIMEOUT,
     STOCK,
     OrderLoad,
@@ -43,7 +45,7 @@ async def test_a_parent_killed_under_load_leaves_no_process_and_loses_no_order(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PDEATHSIG is Linux's")
 def test_a_parent_killed_while_its_workers_start_leaves_no_process(start_service: StartService) -> None:
-    service = start_service(workers=3)
+    service = start_service(command=MODULE, workers=3)
     wait_until(lambda: "Started parent process" in service.stderr, "the workers")
     service.process.kill()
     service.process.wait()
@@ -99,6 +101,6 @@ async def test_a_killed_worker_is_replaced_and_the_other_workers_continue(start_
 
 
 def _counted(service: ServiceProcess, name: str) -> int:
-    text = get(f"http://127.0.0.1:{service.port}/metrics").text
+    text = get(f"http://127.0.0.1:{service.port}/metrics", verify=NO_TLS).text
     [count] = re.findall(rf"^holdfast_{re.escape(name)} (\d+)", text, re.MULTILINE)
     return int(count)

@@ -83,7 +83,7 @@ def test_an_idle_connection_does_not_delay_the_exit(start_ready_service: StartSe
 def test_a_service_can_be_stopped_while_it_starts(
     start_service: StartService, stage: str, signum: signal.Signals, group: bool
 ) -> None:
-    service = start_service(workers=2)
+    service = start_service(command=MODULE, workers=2)
     if stage == "the engine":
         wait_until(lambda: processes_in(service.data_dir), stage)
     else:

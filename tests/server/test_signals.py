@@ -16,7 +16,36 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
-MODULES = ["click", "service.settings", "uvicorn", "pydantic", "service.server.serve", "service.app"]
+EARLY_MODULES = ["click", "service.settings", "service.server.serve"]
+"""Imported before the engine starts."""
+
+LATE_MODULES = ["uvicorn", "pydantic", "service.app"]
+"""Imported while the engine starts, which must end with the service."""
+
+SIGNALS_WHILE_IMPORTING = """
+import importlib.abc, os, signal, sys
+modules = set(sys.argv[1:])
+class SendSignals(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in modules:
+            return
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            pid = os.fork()
+            if pid == 0:
+                sys.meta_path.remove(self)
+                signal.alarm(20)  # ends this process if the other signal does not
+                os.kill(os.getpid(), signum)
+                return
+            print(name, signum.name, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        modules.remove(name)
+        if not modules:
+            os._exit(0)
+sys.meta_path.insert(0, SendSignals())
+from service.__main__ import main
+sys.argv[1:] = ["serve"]
+main()
+"""
+"""Imports the service. At the import of each module, a copy of the process gets SIGTERM, and another one SIGHUP."""
 
 SIGNAL_WHILE_IMPORTING = """
 import importlib.abc, os, sys
@@ -33,21 +62,35 @@ main()
 """
 
 
+def test_a_signal_during_an_early_import_ends_the_service_with_0(tmp_path: Path) -> None:
+    process = run_python(tmp_path, SIGNALS_WHILE_IMPORTING, *EARLY_MODULES)
+    ends = {f"{module} {name} 0" for module in EARLY_MODULES for name in ("SIGTERM", "SIGHUP")}
+    assert set(process.stdout.splitlines()) == ends, process.stderr
+    assert "Traceback" not in process.stderr
+    wait_for_no_processes_in(tmp_path)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("module", MODULES)
-def test_a_signal_during_an_import_ends_the_service_with_0(tmp_path: Path, module: str, signum: signal.Signals) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", SIGNAL_WHILE_IMPORTING, module, str(int(signum))],
-        cwd=tmp_path,
-        env=environment(HOLDFAST_PORT=str(free_port())),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+@pytest.mark.parametrize("module", LATE_MODULES)
+def test_a_signal_during_a_late_import_ends_the_service_with_0(
+    tmp_path: Path, module: str, signum: signal.Signals
+) -> None:
+    process = run_python(tmp_path, SIGNAL_WHILE_IMPORTING, module, str(int(signum)))
     assert process.returncode == 0, process.stderr
     assert "Traceback" not in process.stderr
     wait_for_no_processes_in(tmp_path)
+
+
+def run_python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", *args],
+        cwd=folder,
+        env=environment(HOLDFAST_PORT=str(free_port())),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_a_signal_while_modules_are_compiled_is_not_lost(tmp_path: Path) -> None:

@@ -245,7 +245,11 @@ def commands_of(node: ClusterNode) -> int:
     return int(node.replies("INFO", "stats")["total_commands_processed"])
 
 
-async def test_a_connection_to_a_node_without_shops_is_closed(cluster: EngineCluster) -> None:
+async def test_a_connection_to_a_node_without_shops_is_closed(
+    cluster: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.cluster._KEEP_SECONDS", 0.5)
+    monkeypatch.setattr("service.storage.cluster._REFRESH_SECONDS", 0.1)
     first, second = cluster.nodes[:2]
     async with opened(cluster, redis_timeout=0.3) as (shop, store):
         await order(store)

@@ -47,11 +47,11 @@ async def test_a_counter_of_product_ids_that_somebody_has_set_gives_only_valid_i
 
 
 async def test_two_workers_that_move_the_counter_back_at_the_same_time_assign_different_ids(
-    redis: CommandSender,
+    engine: MultiplexedConnection,
 ) -> None:
-    first, second = make_store(redis), make_store(redis)
+    first, second = make_store(engine), make_store(engine)
     await add_mugs(first, id=2)
-    await redis.send("SET", keys.product_ids(SHOP), MAX_ID)
+    await engine.send("SET", keys.product_ids(SHOP), MAX_ID)
     ids = await asyncio.gather(*(add_mugs(store) for store in (first, second) * 10))
     assert len(set(ids)) == 20
     assert all(1 <= product_id <= MAX_ID for product_id in ids)

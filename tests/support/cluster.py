@@ -1,5 +1,6 @@
 """A Redis Cluster of engines on ports of this machine."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,10 +178,9 @@ def move_at_once(cluster: EngineCluster, slot: int, source: ClusterNode, target:
     """Move a slot as Valkey 9 can: all of its keys change their node at one moment."""
     begin_move(slot, source, target)
     with source.client() as client:
-        states = ""
-        while "success" not in states:
-            states = str(client.execute_command("CLUSTER", "GETSLOTMIGRATIONS")[0])
-            assert "failed" not in states, states
+        while "success" not in (state := str(client.execute_command("CLUSTER", "GETSLOTMIGRATIONS")[0])):
+            assert "failed" not in state, state
+            time.sleep(0.002)
 
 
 @contextmanager

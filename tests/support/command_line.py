@@ -59,6 +59,13 @@ class HoldfastCommand:
             **options,
         )
 
+    def on_terminal(
+        self, *args: str, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, whose `stdout` or `stderr` is this open terminal."""
+        terminals = [None if fd is None else Path(os.ttyname(fd)) for fd in (stdout, stderr)]
+        return run_preloaded(list(args), self.folder, self.env, *terminals)
+
     @contextmanager
     def start(self, *args: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
         """Start a command, and do not wait for its end. Kill it if the test has not waited for its end either."""

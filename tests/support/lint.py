@@ -1,10 +1,10 @@
 """Lints raw HTTP messages with httplint, the linter of REDbot (https://redbot.org)."""
 
-from httplint import HttpRequestLinter, HttpResponseLinter, levels
-
 
 def lint(request: bytes, response: bytes) -> dict[str, str]:
     """Return the warnings and errors that the linter has about a response: name and summary of each note."""
+    from httplint import HttpRequestLinter, HttpResponseLinter, levels  # slow: not for each worker of pytest
+
     asked, answered = HttpRequestLinter(), HttpResponseLinter()
     topline, fields, body = _parts(request)
     asked.process_request_topline(*topline)

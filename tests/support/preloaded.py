@@ -1,8 +1,8 @@
 """Runs `holdfast` in processes that are forked from one that has imported all modules already.
 
 A command then starts in a fiftieth of the time, and a service in a fifth. It is still a process of its own, with its
-own folder, environment and standard streams; only the start of Python and the imports are not repeated. Tests of these
-start the command itself.
+own folder, environment and standard streams, and so are the workers of a service; only the start of Python and the
+imports are not repeated. Tests of these start the command itself.
 """
 
 import atexit
@@ -18,80 +18,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-_MODULES: Final = (
-    *("service.cli.main", "service.cli.audit", "service.cli.events", "service.cli.export", "service.cli.import_"),
-    *("service.cli.load", "service.ops.load.open_loop", "service.ops.load.readback", "service.ops.load.report"),
-    *("service.ops.audit", "service.ops.export", "service.ops.import_products", "service.cli.serve"),
-    *("service.storage.opening", "service.engine.launcher", "service.logs", "service.server.serve"),
-    *("service.server.running", "service.app", "uvicorn.lifespan.on", "uvloop", "difflib"),
-)
-
-_SERVER: Final = f"""
-import importlib, json, os, sys, traceback, warnings
-for name in {_MODULES}:
-    importlib.import_module(name)
-from service.__main__ import main
-
-def become(call):
-    os.environ.clear()
-    os.environ.update(call["env"])
-    os.chdir(call["folder"])
-    for fd, path in ((0, os.devnull), (1, call["stdout"]), (2, call["stderr"])):
-        os.dup2(os.open(path, os.O_RDONLY if fd == 0 else os.O_WRONLY | os.O_APPEND), fd)
-    sys.argv = ["holdfast", *call["args"]]
-
-for line in sys.stdin:
-    call = json.loads(line)
-    if call["is_service"]:
-        # The process in between ends at once. So the service becomes a child of the test process, the subreaper.
-        reader, writer = os.pipe()
-        between = os.fork()
-        if between:
-            os.close(writer)
-            os.waitpid(between, 0)
-            print(os.read(reader, 20).decode(), flush=True)
-            os.close(reader)
-            continue
-        if pid := os.fork():
-            os.write(writer, str(pid).encode())
-            os._exit(0)
-        os.setsid()
-        os.close(reader)
-        os.close(writer)
-        warnings.simplefilter("ignore")  # `holdfast serve` runs without -W error, and so do its workers
-        sys.warnoptions.clear()
-        become(call)
-        break
-    pid = os.fork()
-    if pid:
-        print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
-        continue
-    code = 1
-    try:
-        become(call)
-        main()
-    except SystemExit as exit:
-        code = exit.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-else:
-    sys.exit()
-main()  # the end of Python is that of every service
-"""
+_SERVER: Final = "from tests.support.preload_server import serve; serve()"
+"""Not a module: Python would import the main module again in each worker of a service."""
 
 _server: Any = None
 
 
-def run_preloaded(args: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Its standard input is empty."""
+def run_preloaded(
+    args: list[str],
+    folder: Path,
+    env: Mapping[str, str],
+    stdout_to: Path | None = None,
+    stderr_to: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. Its standard input is empty. `stdout_to`, `stderr_to`: terminals."""
     with tempfile.TemporaryDirectory() as outputs:
         stdout, stderr = Path(outputs) / "stdout", Path(outputs) / "stderr"
         stdout.touch()
         stderr.touch()
-        code = _ask(args, folder, env, stdout, stderr, is_service=False)
+        code = _ask(args, folder, env, stdout_to or stdout, stderr_to or stderr, is_service=False)
         return subprocess.CompletedProcess(args, code, stdout.read_text(), stderr.read_text())
 
 
