@@ -79,7 +79,7 @@ async def test_lost_answers_leave_purchases_unknown_but_their_orders_are_found()
 
 async def test_timeouts_are_counted_and_what_is_not_there_may_still_come() -> None:
     plan = replace(PLAN, rate=100, retries=False)
-    load, verdict = await rehearse(FaultyShop("is slow"), plan, timeout=0.05)
+    load, verdict = await rehearse(FaultyShop("is slow"), plan, timeout=0.4)
     assert load.measured.failures == {"timeout": 10}
     assert (verdict.word, verdict.unknown, verdict.unknown_placed) == ("none", 10, 0)
     assert verdict.unsure_units > 0

@@ -95,7 +95,7 @@ class FaultyShop:
             case "answers 500", _:
                 return _problem(500, "internal-error")
             case "is slow", _:
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(3)
         if key in self.by_key and self.fault != "ignores keys":
             order = self.orders[self.by_key[key]]
             return web.json_response(order, status=201, headers={"Idempotent-Replayed": "true"})
