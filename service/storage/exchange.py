@@ -37,7 +37,10 @@ _WAIT_SHARE: Final = 0.5
 """The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
 
 _PAUSE_SECONDS: Final = 0.005
-"""Longest pause, at random, if all units that are left are on their way elsewhere."""
+"""Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
+
+_MAX_PAUSE_SECONDS: Final = 0.1
+"""It does not grow further: the units may be lost, but if they come, the order should not wait much longer."""
 
 _SETTLE_FROM: Final = 50
 """With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
@@ -167,6 +170,7 @@ class Exchange:
                     if not isinstance(error, StorageError):
                         log.exception("exchange_failed")
                     _fail(batch, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+                batch = ()
         finally:
             self._cycles = None
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
@@ -191,20 +195,30 @@ class Exchange:
         later: list[_Waiting] = []
         silent: Sequence[int] = ()
         if others:
-            looks = await self.look(sorted({product_id for order in others for product_id in order.needs}))
+            product_ids = sorted({product_id for order in others for product_id in order.needs})
+            looks = await self.look(product_ids)
             silent = [number for number, look in enumerate(looks) if look is None]
-            plan.note(looks)
+            plan.note(product_ids, looks)
             self._remember(plan)
-            for order in self._answer_refused(others, plan, has_all=not silent):
-                (ready if plan.add(order) else later).append(order)
+            for order in others:
+                too_few = plan.too_few(order)
+                if too_few and not silent:
+                    _answer(order, too_few)
+                elif plan.add(order):
+                    ready.append(order)
+                elif silent and (too_few or order.attempt >= CLAIM_FROM_ATTEMPT):
+                    _fail([order], StorageUnavailable("a partition that may have units does not answer"))
+                else:
+                    later.append(order)
         if later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.deliver_all(silent), self._patience)
         await self._move(plan)
-        if later and not ready:
-            await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311
-        for order in (*ready, *later):
+        for order in ready:
             _answer(order, None)
+        for order in later:
+            pause = random.uniform(0, min(_PAUSE_SECONDS * (1 + order.attempt), _MAX_PAUSE_SECONDS))  # noqa: S311
+            asyncio.get_running_loop().call_later(pause, _answer, order, None)
 
     async def _claim(self, batch: Sequence[_Waiting]) -> None:
         claims: dict[int, set[int]] = {}
@@ -237,23 +251,6 @@ class Exchange:
             self._seen.clear()
         for product_id, total in plan.totals.items():
             self._seen[product_id] = _Seen(total, plan.richest(product_id))
-
-    def _answer_refused(self, orders: Sequence[_Waiting], plan: "_Plan", *, has_all: bool) -> list[_Waiting]:
-        """Answer the orders for which all partitions together have too few units, and return the others.
-
-        `has_all`: whether all partitions have answered; otherwise nobody can say that there are too few.
-        """
-        left = []
-        for order in orders:
-            found = {id_: plan.totals.get(id_, 0) for id_ in order.needs}
-            too_few = {id_: max(0, found[id_]) for id_, units in order.needs.items() if found[id_] < units}
-            if not too_few:
-                left.append(order)
-            elif has_all:
-                _answer(order, too_few)
-            else:
-                _fail([order], StorageUnavailable("a partition that may have units does not answer"))
-        return left
 
     async def _move(self, plan: "_Plan") -> None:
         """Make the planned transfers. The take is sent together with the orders that wait for it."""
@@ -311,12 +308,20 @@ class _Plan:
         self._local: list[dict[int, int]] = []
         """Units in each partition that no order of this cycle was promised."""
 
-    def note(self, looks: Sequence[Mapping[int, Units] | None]) -> None:
-        """Note what a look found. A partition that did not answer has nothing to give."""
-        rows = [row for row in looks if row is not None]
+    def note(self, product_ids: Sequence[int], looks: Sequence[Mapping[int, Units] | None]) -> None:
+        """Note what a look found. A partition that did not answer has nothing to give.
+
+        Without it, the sum of stock - moved says nothing about units that moved to or from it. The stock of the others
+        is there, however.
+        """
+        nothing = dict.fromkeys(product_ids, Units(0, 0))
+        rows = [nothing if row is None else row for row in looks]
         self.totals = _add_up(rows)
-        nothing = dict.fromkeys(self.totals, Units(0, 0))
-        self._local = [{id_: units.stock for id_, units in (row or nothing).items()} for row in looks]
+        self._local = [{id_: units.stock for id_, units in row.items()} for row in rows]
+
+    def too_few(self, order: _Waiting) -> dict[int, int]:
+        """Return the units of each product of which there are too few for an order, those on their way included."""
+        return {id_: max(0, self.totals[id_]) for id_, units in order.needs.items() if self.totals[id_] < units}
 
     def richest(self, product_id: int) -> int:
         """Return the partition that has most units of a product."""
@@ -360,7 +365,7 @@ class _Plan:
 
 
 def _add_up(rows: Sequence[Mapping[int, Units]]) -> dict[int, int]:
-    return {id_: sum(row[id_].stock - row[id_].moved for row in rows) for id_ in (rows[0] if rows else ())}
+    return {id_: sum(row[id_].stock - row[id_].moved for row in rows) for id_ in rows[0]}
 
 
 def _failed(work: "asyncio.Future[Any]") -> bool:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -22,49 +21,15 @@ from service.domain.requests import NewOrder, ProductChange, StockChange
 from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
-from service.storage.scripts import load_scripts
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 from tests.support.waiting import eventually
+from tests.support.ways import SILENT_SECONDS as TIMEOUT
+from tests.support.ways import Way, works
 
 COUNT = 4
-TIMEOUT = 0.3
-
-_NAMES = {text: name for name, script in load_scripts().items() for text in (script.sha, script.source)}
-
-
-def works(_: str) -> None:
-    """Let everything work."""
-
-
-class Way:
-    """The way to one partition. `fails`: returns the error with which a script or a command fails, by its name."""
-
-    def __init__(self, redis: FakeRedis) -> None:
-        self._redis = redis
-        self.fails: Callable[[str], StorageError | None] = works
-        self.loses_reply_to = ""
-        """The script that is run, but whose reply does not come back."""
-        self.is_silent = False
-        self.silent_seconds = TIMEOUT
-        """After this time, a connection gives up."""
-
-    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
-        return asyncio.ensure_future(self._send(*command))
-
-    async def _send(self, *command: Any) -> Any:
-        name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
-        if self.is_silent:
-            await asyncio.sleep(self.silent_seconds)
-            raise StorageUnavailable("no reply")
-        if error := self.fails(name):
-            raise error
-        reply = await self._redis.send(*command)
-        if name == self.loses_reply_to:
-            raise OutcomeUnknown("the connection broke")
-        return reply
 
 
 @pytest.fixture
