@@ -9,9 +9,10 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from service.domain.errors.storage import StorageError, StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable
 from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
@@ -22,6 +23,9 @@ log = Logger()
 MAX_LINES: Final = 1000
 """Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and
 one with 4,000 products would fail."""
+
+MAX_WAITING: Final = 10_000
+"""Orders that may wait for units. With more, the last would wait longer than a client does."""
 
 CLAIM_FROM_ATTEMPT: Final = 2
 """From this attempt on, counted from 0, an order claims units: two orders could otherwise take them from each other
@@ -36,23 +40,33 @@ _MAX_KNOWN: Final = 100_000
 _WAIT_SHARE: Final = 0.5
 """The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
 
+_SHORT_PATIENCE_SECONDS: Final = 0.05
+"""For so long, a look waits for a partition that was silent at the last one."""
+
 _PAUSE_SECONDS: Final = 0.005
 """Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
 
 _MAX_PAUSE_SECONDS: Final = 0.1
 """It does not grow further: the units may be lost, but if they come, the order should not wait much longer."""
 
+TOO_LATE: Final = "the units do not come to their partition in time"
+"""Why an order fails after its deadline."""
+
 _SETTLE_FROM: Final = 50
 """With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
 
 
 class _Waiting(NamedTuple):
-    """An order that waits for units in a partition. `found`: the units of the products of which it has too few."""
+    """An order that waits for units in a partition. `found`: the units of the products of which it has too few.
+
+    `deadline`: in event-loop time.
+    """
 
     partition: int
     needs: Mapping[int, int]
     found: Mapping[int, int]
     attempt: int
+    deadline: float
     totals: "asyncio.Future[dict[int, int] | None]"
 
 
@@ -80,42 +94,68 @@ class Exchange:
         self._patience = timeout * _WAIT_SHARE
         self._waiting: list[_Waiting] = []
         self._cycles: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._silent: set[int] = set()
+        """The partitions that have not answered a look in time, and none since."""
         self._seen: dict[int, _Seen] = {}
         self._taken: dict[tuple[int, int], str] = {}
         """By source and destination: the last transfer that is known to have arrived. The next one settles it."""
 
     async def gather(
-        self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int
+        self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int, deadline: float
     ) -> dict[int, int] | None:
         """Bring units to a partition, then return None: the order can be tried again. Others may be faster.
 
         If all partitions together have too few of a product, return the units of each such product instead.
 
         `needs`: units of each product of the order. `found`: units that the partition has, of the products of which it
-        has too few. `attempt`: how often the order was tried before.
+        has too few. `attempt`: how often the order was tried before. `deadline`: in event-loop time.
 
-        Raise StorageUnavailable if too many partitions do not answer to say one or the other.
+        Raise StorageUnavailable if too many partitions do not answer to say one or the other, or after the deadline.
+        Raise Overloaded if too many orders wait. Nothing was done then.
         """
-        waiting = _Waiting(partition, needs, found, attempt, asyncio.get_running_loop().create_future())
+        if self.is_full:
+            raise Overloaded(f"{MAX_WAITING} orders wait for units of other partitions already")
+        totals: asyncio.Future[dict[int, int] | None] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(partition, needs, found, attempt, deadline, totals)
         self._waiting.append(waiting)
         if self._cycles is None:
             self._cycles = asyncio.create_task(self._run(), name="exchange")
         return await waiting.totals
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further order may wait."""
+        return len(self._waiting) >= MAX_WAITING
 
     async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
         """Return the units of products in each partition; None for one that does not answer.
 
         The sum of stock - moved is the number of units in stock anywhere or on their way, at one moment of the look.
         """
-        looks = [asyncio.ensure_future(partition.units(product_ids)) for partition in self.partitions]
-        done, late = await asyncio.wait(looks, timeout=self._patience)
-        for look in late:
-            look.cancel()
-        return [
-            dict(zip(product_ids, look.result(), strict=True)) if look in done and not _failed(look) else None
-            for look in looks
-        ]
+        looks = [asyncio.create_task(partition.units(product_ids)) for partition in self.partitions]
+        hopeless = [looks[number] for number in self._silent]
+        if hopeful := [look for number, look in enumerate(looks) if number not in self._silent]:
+            await asyncio.wait(hopeful, timeout=self._patience)
+        if hopeless:
+            await asyncio.wait(hopeless, timeout=_SHORT_PATIENCE_SECONDS)
+        rows: list[dict[int, Units] | None] = []
+        for number, look in enumerate(looks):
+            row = None
+            if not look.done():
+                self._silent.add(number)
+                self._background.add(look)
+                look.add_done_callback(partial(self._end_late_look, number))
+            elif not _failed(look):
+                self._silent.discard(number)
+                row = dict(zip(product_ids, look.result(), strict=True))
+            rows.append(row)
+        return rows
+
+    def _end_late_look(self, number: int, look: "asyncio.Task[list[Units]]") -> None:
+        self._background.discard(look)
+        if not look.cancelled() and look.exception() is None:
+            self._silent.discard(number)
 
     async def totals(self, product_ids: Sequence[int], *, without: int | None = None) -> dict[int, int]:
         """Return the units of products in all partitions and on their way. All partitions must answer.
@@ -165,7 +205,8 @@ class Exchange:
                 await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
                 batch = self._next_batch()
                 try:
-                    await self._cycle([order for order in batch if not order.totals.done()])
+                    if batch:
+                        await self._cycle(batch)
                 except Exception as error:
                     if not isinstance(error, StorageError):
                         log.exception("exchange_failed")
@@ -176,12 +217,19 @@ class Exchange:
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
 
     def _next_batch(self) -> Sequence[_Waiting]:
-        """Return the orders that share the next cycle. They do not wait any more."""
+        """Return the orders that share the next cycle. They do not wait any more. Fail those that are overdue."""
+        now = asyncio.get_running_loop().time()
+        batch: list[_Waiting] = []
         lines = count = 0
         while count < len(self._waiting) and lines < MAX_LINES:
-            lines += len(self._waiting[count].needs)
+            order = self._waiting[count]
             count += 1
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+            if order.deadline < now:
+                _fail([order], StorageUnavailable(TOO_LATE))
+            elif not order.totals.done():
+                lines += len(order.needs)
+                batch.append(order)
+        del self._waiting[:count]
         return batch
 
     async def _cycle(self, batch: Sequence[_Waiting]) -> None:
@@ -239,7 +287,7 @@ class Exchange:
             seen = self._seen.get(product_id)
             source = product_id % count if seen is None else seen.richest
             is_scarce = seen is not None and seen.total < _PLENTY * count * order.needs[product_id]
-            if source == order.partition or is_scarce:
+            if source == order.partition or source in self._silent or is_scarce:
                 return False
             sources.append((source, Wish(product_id, order.needs[product_id] - found, -count, 0)))
         for source, wish in sources:

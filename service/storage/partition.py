@@ -12,7 +12,7 @@ from service.metrics.families import MISSES
 from service.storage import keys
 from service.storage.catalogue_pushes import CataloguePushes
 from service.storage.client import RedisClient
-from service.storage.exchange import Exchange
+from service.storage.exchange import TOO_LATE, Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
 from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
@@ -132,7 +132,7 @@ class Partition:
     def check_deadline(self, deadline: float) -> None:
         """Raise StorageUnavailable after the deadline."""
         if asyncio.get_running_loop().time() > deadline:
-            raise StorageUnavailable("the units do not come to their partition in time")
+            raise StorageUnavailable(TOO_LATE)
 
     async def settle_order(
         self,
@@ -167,7 +167,7 @@ class Partition:
         self.check_deadline(deadline)
         if word == "short":
             found = {int(id_): int(stock) for id_, _, stock in map(str.split, reply[1:])}
-            totals = await self.gather(quantities, found, attempt)
+            totals = await self.gather(quantities, found, attempt, deadline)
             return None if totals is None else ["short", *[f"{id_} {quantities[id_]} {n}" for id_, n in totals.items()]]
         if await self.all.pushes.update(self.number, quantities):
             return None
@@ -190,12 +190,12 @@ class Partition:
         return [reply[0], *lines]
 
     async def gather(
-        self, quantities: Mapping[int, int], found: Mapping[int, int], attempt: int
+        self, quantities: Mapping[int, int], found: Mapping[int, int], attempt: int, deadline: float
     ) -> dict[int, int] | None:
         """Bring units here, see Exchange.gather."""
         if attempt == 0:
             self._client.metrics.count(MISSES)
-        return await self.all.exchange.gather(self.number, quantities, found, attempt)
+        return await self.all.exchange.gather(self.number, quantities, found, attempt, deadline)
 
     async def remember(self, outcome_key: str, fingerprint: str, text: str) -> Sequence[str]:
         """Remember a refusal under an Idempotency-Key, unless it has an outcome. Return the reply of lua/refuse.lua."""

@@ -168,7 +168,7 @@ class Stock:
             reply = await self._move(product_id, local, idempotency_key, fingerprint, None, by, 0)
             if reply[0] == "short":
                 partition.check_deadline(deadline)
-                await partition.gather({product_id: -units}, {product_id: int(reply[1])}, attempt)
+                await partition.gather({product_id: -units}, {product_id: int(reply[1])}, attempt, deadline)
                 attempt += 1
             elif reply[0] != "absent" or not await partition.all.pushes.update(partition.number, [product_id]):
                 break

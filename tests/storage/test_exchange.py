@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any
 from zlib import crc32
 
@@ -65,7 +66,7 @@ class SilentRedis:
 
 async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_closed() -> None:
     exchange = make_partitioned_store(SilentRedis(), count=COUNT).all.exchange
-    waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0))
+    waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0, inf))
     await asyncio.sleep(0.05)
     await exchange.close()
     with pytest.raises(StorageUnavailable):

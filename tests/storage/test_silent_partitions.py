@@ -1,18 +1,22 @@
 """What orders of a shop with partitions get if a partition does not answer, or if units are lost between partitions."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from math import inf
 
 import pytest
 
-from service.domain.errors.storage import StorageError, StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable
 from service.domain.requests import StockChange
 from service.storage import keys
+from service.storage.exchange import MAX_LINES, MAX_WAITING
 from service.storage.partitioned import PartitionedStore
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
+from tests.support.waiting import eventually
 from tests.support.ways import Way, works
 
 COUNT = 4
@@ -109,3 +113,53 @@ async def test_orders_that_wait_for_a_unit_that_is_lost_try_it_less_and_less_oft
     placings = ways[1].ran.count("place_order")
     # With a pause as long as at the beginning, there would be 200 or more in a second.
     assert 3 < placings < 80
+
+
+async def test_only_the_first_orders_wait_long_for_a_silent_partition(ways: list[Way]) -> None:
+    store = make_partitioned_store(*ways, count=COUNT, timeout=2)
+    mugs = (await store.products.add(new_mug(stock=0))).id
+    ways[3].is_silent, ways[3].silent_seconds = True, 3600
+    began = time.monotonic()
+    waiting = [store.all.exchange.gather(0, {mugs: 1}, {mugs: 0}, 1, inf) for _ in range(6 * MAX_LINES)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {StorageUnavailable}
+    assert ways[3].ran.count("read_hashes") == 6
+    assert time.monotonic() - began < 5  # each look in turn waits a second otherwise
+    await store.all.exchange.close()
+
+
+async def test_an_overdue_order_waits_for_no_further_cycle(ways: list[Way], store: PartitionedStore) -> None:
+    mugs = (await store.products.add(new_mug(stock=0))).id
+    for way in ways:
+        way.ran.clear()
+    with pytest.raises(StorageUnavailable, match="in time"):
+        await store.all.exchange.gather(0, {mugs: 1}, {mugs: 0}, 1, asyncio.get_running_loop().time() - 1)
+    assert [way.ran for way in ways] == [[]] * COUNT
+
+
+async def test_more_orders_than_can_be_answered_in_time_are_refused_at_once(
+    ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = (await store.products.add(new_mug(stock=0))).id
+    waiting = [
+        asyncio.create_task(store.all.exchange.gather(0, {mugs: 1}, {mugs: 0}, 1, inf)) for _ in range(MAX_WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await store.all.exchange.gather(1, {mugs: 1}, {mugs: 0}, 1, inf)
+    assert await asyncio.gather(*waiting) == [{mugs: 0}] * MAX_WAITING
+
+
+async def test_a_partition_that_was_silent_is_waited_for_again_when_it_has_answered(ways: list[Way]) -> None:
+    store = make_partitioned_store(*ways, count=COUNT, timeout=0.2)
+    mugs = (await store.products.add(new_mug(stock=4))).id
+    look = store.all.exchange.look
+    ways[3].is_silent = True
+    assert [row is None for row in await look([mugs])] == [False, False, False, True]
+    ways[3].is_silent = False
+
+    async def answers() -> bool:
+        return None not in await look([mugs])
+
+    await eventually(answers)
+    await store.all.exchange.close()
