@@ -71,9 +71,10 @@ class CataloguePushes:
             await self._push_for_another(product_id)
 
     async def update(self, partition: int, product_ids: Iterable[int]) -> bool:
-        """Push those of these products of which a partition has an old version. Return whether there was one.
+        """Push those of these products of which a partition has an old version.
 
-        Raise StorageUnavailable if the partition does not get them now.
+        Return False if it is the home of all of them: it never has an old version. Raise StorageUnavailable if the
+        partition does not get them now.
         """
         ids = [product_id for product_id in product_ids if self.home(product_id) != partition]
         homes = sorted({self.home(product_id) for product_id in ids})
@@ -82,7 +83,7 @@ class CataloguePushes:
         found = await _all([self._versions(home, some) for home, some in zip(homes, at_home, strict=True)])
         old = [id_ for versions in found for id_, version in versions.items() if version > here[id_]]
         await _all([self._push_for_another(product_id) for product_id in old])
-        return bool(old)
+        return bool(ids)
 
     async def _push_for_another(self, product_id: int) -> None:
         """Push a change that the caller has not made. Raise StorageUnavailable: what the caller wants was not done."""

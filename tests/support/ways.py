@@ -28,6 +28,8 @@ class Way:
         """The script that is run, but whose reply does not come back."""
         self.ran: list[str] = []
         """All scripts and commands until now, by name."""
+        self.before_reply: Callable[[str, Any], Awaitable[None]] | None = None
+        """What others do while a reply is on its way. It gets the name, and the reply."""
         self.is_silent = False
         self.silent_seconds = SILENT_SECONDS
         """After this time, a connection gives up."""
@@ -44,6 +46,8 @@ class Way:
         if error := self.fails(name):
             raise error
         reply = await self._redis.send(*command)
+        if self.before_reply is not None:
+            await self.before_reply(name, reply)
         if name == self.loses_reply_to:
             raise OutcomeUnknown("the connection broke")
         return reply

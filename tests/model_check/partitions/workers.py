@@ -106,6 +106,9 @@ def _place(call: _Call) -> Iterator[Step]:
         yield call.confirmed(f"hears {reply[0]}, confirms", after)._replace(fault=fault)
     elif reply[0] == "refused":
         yield call.refused("hears that it was refused before", after)
+    elif reply[0] in ("unknown", "absent") and call.worker.is_current:
+        refuse = Sent(call.client.partition, Refuse(call.key))
+        yield call.go("hears {}, refuses", reply[0], worker=Worker("refusing"), after=after, sends=(refuse,))
     elif reply[0] in ("unknown", "absent"):
         yield call.go("hears {}", reply[0], worker=Worker("updating", attempt), after=after)
     elif call.dropped == "one partition alone refuses nothing":
@@ -217,9 +220,12 @@ def _refuse(call: _Call) -> Iterator[Step]:
 
 
 def _update(call: _Call) -> Iterator[Step]:
-    """Bring products here that are newer at home. If there are none, the refusal of this partition is right."""
+    """Bring products here that are newer at home, and send the request again: the next refusal is right."""
     shop, state, at = call.shop, call.state, call.client.partition
     numbers = [product for product, _ in call.client.needs]
+    if all(number % shop.count == at for number in numbers):
+        yield call.send_refusal("refuses: this is the home")
+        return
     if not call.worker.seen:
         here = tuple(shop.partition(state.partitions[at]).products[number].version for number in numbers)
         yield call.go("reads the versions here", worker=call.worker._replace(seen=here))
@@ -231,12 +237,9 @@ def _update(call: _Call) -> Iterator[Step]:
         if product.version > version:
             state = shop.synced(state, home, "read at home", wrote=False)
             pushes.append(Sent(at, Push(number, product.version, product.share, product.withdrawn, product.price)))
-    if not pushes or call.worker.attempt >= shop.configuration.attempts:
-        yield call.send_refusal("finds nothing newer at home, refuses") if not pushes else call.go("503", worker=DONE)
-        return
     for push in pushes:
         state, _ = shop.hear(state, push, "push")
-    again = Worker("placing", call.worker.attempt + 1)
+    again = Worker("placing", call.worker.attempt, is_current=True)
     yield call.go("brings {} here, places again", pushes, worker=again, after=state, sends=(*pushes, call.first))
 
 

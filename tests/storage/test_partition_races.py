@@ -1,0 +1,98 @@
+"""Orders of a shop with partitions whose products change, or are added, while they are decided."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from service.domain.errors.order_refusals import PriceChanged, ProductsNotFound
+from service.domain.requests import ProductChange, StockChange
+from service.storage.partitioned import PartitionedStore
+from tests.support.fake_redis import FakeRedis
+from tests.support.partitions import key_of, make_partitioned_store
+from tests.support.shop import new_mug, new_order
+from tests.support.ways import Way
+
+COUNT = 4
+
+
+@pytest.fixture
+def redis() -> FakeRedis:
+    return FakeRedis()
+
+
+@pytest.fixture
+def ways(redis: FakeRedis) -> list[Way]:
+    return [Way(redis) for _ in range(COUNT)]
+
+
+@pytest.fixture
+async def store(ways: list[Way]) -> AsyncIterator[PartitionedStore]:
+    store = make_partitioned_store(*ways, count=COUNT, timeout=60)
+    yield store
+    await store.all.exchange.close()
+
+
+@pytest.fixture
+def other(redis: FakeRedis) -> PartitionedStore:
+    """The Store of another worker."""
+    return make_partitioned_store(redis, count=COUNT)
+
+
+def once(way: Way, script: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do something when a script has run, before its reply arrives."""
+
+    async def do(name: str, _: Any) -> None:
+        if name == script:
+            way.before_reply = None
+            await work()
+
+    way.before_reply = do
+
+
+def price(amount: str) -> ProductChange:
+    return ProductChange.model_validate({"price": Decimal(amount)})
+
+
+async def test_an_order_is_not_refused_for_a_price_that_its_partition_has_not_any_more(
+    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+) -> None:
+    mugs = (await store.products.add(new_mug(stock=40, price=2))).id
+    at = (mugs + 1) % COUNT
+    await other.home(mugs).products.change(mugs, price("3.00"))
+    once(ways[at], "place_order", lambda: other.all.pushes.push(mugs))
+    placed = await store.orders.place(new_order((mugs, 1), total_price=3), key_of(store, at))
+    assert placed.order.total_price == 300
+
+
+async def test_an_order_is_not_refused_for_a_product_that_comes_while_it_is_decided(
+    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+) -> None:
+    await other.home(77).products.add(new_mug(id=77, stock=40))
+    at = 78 % COUNT
+    once(ways[at], "place_order", lambda: other.all.pushes.push(77))
+    await store.orders.place(new_order((77, 1)), key_of(store, at))
+
+
+async def test_a_stock_change_is_not_refused_for_a_product_that_comes_while_it_is_decided(
+    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+) -> None:
+    await other.home(77).products.add(new_mug(id=77, stock=40))
+    at = 78 % COUNT
+    once(ways[at], "move_stock", lambda: other.all.pushes.push(77))
+    changed = await store.stock.change(77, StockChange.model_construct(change=2, reason=""), key_of(store, at))
+    assert changed.product.stock == 42
+
+
+@pytest.mark.parametrize(("partition", "placings"), [(1, 1), (2, 2)])
+async def test_an_order_that_is_refused_is_tried_once_more_unless_the_product_is_changed_there(
+    ways: list[Way], store: PartitionedStore, partition: int, placings: int
+) -> None:
+    mugs = (await store.products.add(new_mug(id=1, price=2))).id
+    await store.orders.place(new_order((mugs, 1)), key_of(store, partition, "first"))  # now Redis has the script
+    for order, refusal in ((new_order((mugs, 1), total_price=3), PriceChanged), (new_order((5, 1)), ProductsNotFound)):
+        ways[partition].ran.clear()
+        with pytest.raises(refusal):
+            await store.orders.place(order, key_of(store, partition, refusal.__name__))
+        assert ways[partition].ran.count("place_order") == placings
