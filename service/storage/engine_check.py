@@ -49,8 +49,8 @@ class Beginning(Protocol):
     async def has_begun(self) -> bool:
         """Return whether the part had data at any time. If they are missing now, they are lost."""
 
-    async def note_begun(self) -> None:
-        """Note that the part has data."""
+    async def note_begun(self) -> bool:
+        """Note that the part has data. Return False if that must be done later."""
 
 
 class EngineCheck:
@@ -212,8 +212,7 @@ class EngineCheck:
             check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
         if not self._beginning_is_noted and self._creates_shop and self._beginning is not None:
-            await self._beginning.note_begun()
-            self._beginning_is_noted = True
+            self._beginning_is_noted = await self._beginning.note_begun()
 
     async def _read_schema(self, execute: _Execute) -> tuple[str | None, str | None, str | None]:
         try:

@@ -169,9 +169,7 @@ class Partition:
         remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
         return settled if remembered[0] == "remembered" else remembered
 
-    async def _ask_all(
-        self, reply: Sequence[str], quantities: Mapping[int, int], tries: Tries
-    ) -> Sequence[str] | None:
+    async def _ask_all(self, reply: Sequence[str], quantities: Mapping[int, int], tries: Tries) -> Sequence[str] | None:
         word = reply[0]
         if word == "too_large":
             return reply
