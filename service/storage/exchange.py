@@ -7,7 +7,7 @@ describes the steps, and what is left if one of them fails.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -87,10 +87,14 @@ class _Seen(NamedTuple):
 class Exchange:
     """Moves units between the partitions of a shop, for the orders of this worker."""
 
-    def __init__(self, timeout: float, metrics: Metrics) -> None:
-        """Begin without partitions: they are added to `partitions`. `timeout`: of a command, in seconds."""
+    def __init__(self, timeout: float, metrics: Metrics, bring: Callable[[int], Awaitable[None]]) -> None:
+        """Begin without partitions: they are added to `partitions`.
+
+        `timeout`: of a command, in seconds. `bring`: brings a product, as its home has it, to all partitions.
+        """
         self.partitions: list[Transfers] = []
         self._metrics = metrics
+        self._bring = bring
         self._patience = timeout * _WAIT_SHARE
         self._waiting: list[_Waiting] = []
         self._cycles: asyncio.Task[None] | None = None
@@ -241,6 +245,7 @@ class Exchange:
         for order in batch:
             (ready if self._guess(order, plan) else others).append(order)
         later: list[_Waiting] = []
+        incomplete: set[int] = set()
         silent: Sequence[int] = ()
         if others:
             product_ids = sorted({product_id for order in others for product_id in order.needs})
@@ -251,14 +256,21 @@ class Exchange:
             for order in others:
                 too_few = plan.too_few(order)
                 if too_few and not silent:
-                    _answer(order, too_few)
+                    if lacking := plan.incomplete(too_few):
+                        incomplete.update(lacking)
+                        later.append(order)
+                    else:
+                        _answer(order, too_few)
                 elif plan.add(order):
                     ready.append(order)
                 elif silent and (too_few or order.attempt >= CLAIM_FROM_ATTEMPT):
                     _fail([order], StorageUnavailable("a partition that may have units does not answer"))
                 else:
                     later.append(order)
-        if later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
+        if incomplete:  # an add was interrupted, or is under way: units come with the product
+            with suppress(TimeoutError, StorageError):
+                await asyncio.wait_for(asyncio.gather(*map(self._bring, incomplete)), self._patience)
+        elif later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.deliver_all(silent), self._patience)
         await self._move(plan)
@@ -353,6 +365,7 @@ class _Plan:
         self.wishes: dict[tuple[int, int], dict[int, Wish]] = {}
         self.totals: dict[int, int] = {}
         self._partitions = partitions
+        self._rows: Sequence[Mapping[int, Units]] = ()
         self._local: list[dict[int, int]] = []
         """Units in each partition that no order of this cycle was promised."""
 
@@ -362,14 +375,18 @@ class _Plan:
         Without it, the sum of stock - moved says nothing about units that moved to or from it. The stock of the others
         is there, however.
         """
-        nothing = dict.fromkeys(product_ids, Units(0, 0))
-        rows = [nothing if row is None else row for row in looks]
-        self.totals = _add_up(rows)
-        self._local = [{id_: units.stock for id_, units in row.items()} for row in rows]
+        nothing = dict.fromkeys(product_ids, Units(0, 0, is_known=False))
+        self._rows = [nothing if row is None else row for row in looks]
+        self.totals = _add_up(self._rows)
+        self._local = [{id_: units.stock for id_, units in row.items()} for row in self._rows]
 
     def too_few(self, order: _Waiting) -> dict[int, int]:
         """Return the units of each product of which there are too few for an order, those on their way included."""
         return {id_: max(0, self.totals[id_]) for id_, units in order.needs.items() if self.totals[id_] < units}
+
+    def incomplete(self, product_ids: Collection[int]) -> list[int]:
+        """Return those of these products that some partitions have and some do not."""
+        return [id_ for id_ in product_ids if len({row[id_].is_known for row in self._rows}) > 1]
 
     def richest(self, product_id: int) -> int:
         """Return the partition that has most units of a product."""

@@ -35,8 +35,8 @@ class Partitions:
         """`timeout`: of a command, and of all attempts to place an order, in seconds."""
         self.count = count
         self.timeout = timeout
-        self.exchange = Exchange(timeout, metrics)
         self.pushes = CataloguePushes()
+        self.exchange = Exchange(timeout, metrics, self.pushes.bring)
         self.order_ids: list[OrderIds] = []
         """The ids that this worker has reserved, by partition."""
         self._next = 0
@@ -248,6 +248,18 @@ class Partition:
         The refusal is a reply of lua/move_stock.lua. The stock is a sum taken over a moment, so two changes at the same
         moment may both be found to be allowed.
         """
+        settled = await self._settle_stock(product_id, change, expected_stocks)
+        if isinstance(settled, int) or settled[0] != "short":
+            return settled
+        await self.all.pushes.finish(product_id)  # units come with a product that is being added
+        return await self._settle_stock(product_id, change, expected_stocks)
+
+    async def _settle_stock(
+        self,
+        product_id: int,
+        change: "StockChange | StockCount",
+        expected_stocks: Collection[int] | None,
+    ) -> int | Sequence[str]:
         stock, held = await self.all.add_up(product_id, ("stock", "held"))
         units = change.change if change.count is None else change.count - stock
         client = self._client

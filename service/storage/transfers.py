@@ -55,10 +55,13 @@ class Units(NamedTuple):
     """Units of a product in a partition. `moved`: units taken in from other partitions, less those given to them.
 
     stock - moved does not change when units move, so its sum over all partitions counts also those on their way.
+
+    `is_known`: whether the partition has the product. While a product is being added, some do not yet.
     """
 
     stock: int
     moved: int
+    is_known: bool
 
 
 class Pending(NamedTuple):
@@ -83,8 +86,8 @@ class Transfers:
     async def units(self, product_ids: Sequence[int]) -> list[Units]:
         """Return the units of products in this partition; zeros for a product that it does not have."""
         names = [keys.product(self._shop, product_id) for product_id in product_ids]
-        rows = await self._client.read_confirmed(names, ("stock", "moved"))
-        return [Units(int(stock or 0), int(moved or 0)) for stock, moved in rows]
+        rows = await self._client.read_confirmed(names, ("stock", "moved", "version"))
+        return [Units(int(stock or 0), int(moved or 0), version is not None) for stock, moved, version in rows]
 
     async def give(self, to: int, settled: str, wishes: Sequence[Wish]) -> list[Transfer]:
         """Give units to another partition. Return all transfers on their way to it, oldest first.

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from service.domain.errors.order_refusals import PriceChanged, ProductsNotFound
+from service.domain.errors.storage import Overloaded, StorageUnavailable
 from service.domain.requests import ProductChange, StockChange
 from service.storage.partitioned import PartitionedStore
 from tests.support.fake_redis import FakeRedis
-from tests.support.partitions import key_of, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import new_mug, new_order
-from tests.support.ways import Way
+from tests.support.ways import Way, works
 
 COUNT = 4
 
@@ -96,3 +97,32 @@ async def test_an_order_that_is_refused_is_tried_once_more_unless_the_product_is
         with pytest.raises(refusal):
             await store.orders.place(order, key_of(store, partition, refusal.__name__))
         assert ways[partition].ran.count("place_order") == placings
+
+
+async def test_an_order_gets_the_units_of_a_product_whose_add_was_interrupted(
+    redis: FakeRedis, store: PartitionedStore
+) -> None:
+    await store.home(77).products.add(new_mug(id=77, stock=8))  # 2 units are there, and 6 come with the push
+    await store.orders.place(new_order((77, 5)), key_of(store, 77 % COUNT))
+    assert (await store.stock.levels(77)).stock == 3
+    await assert_nothing_is_lost(redis, store)
+
+
+async def test_units_are_removed_from_a_product_whose_add_was_interrupted(
+    redis: FakeRedis, store: PartitionedStore
+) -> None:
+    await store.home(77).products.add(new_mug(id=77, stock=8))
+    change = StockChange.model_construct(change=-5, reason="")
+    assert (await store.stock.change(77, change, key_of(store, 77 % COUNT))).product.stock == 3
+    await assert_nothing_is_lost(redis, store)
+
+
+async def test_an_order_is_not_refused_if_its_product_does_not_reach_all_partitions_in_time(ways: list[Way]) -> None:
+    store = make_partitioned_store(*ways, count=COUNT, timeout=0.5)
+    await store.home(77).products.add(new_mug(id=77, stock=8))
+    ways[2].fails = lambda name: Overloaded("no room") if name == "push_product" else None
+    with pytest.raises(StorageUnavailable):
+        await store.orders.place(new_order((77, 8)), key_of(store, 77 % COUNT))
+    ways[2].fails = works
+    await store.orders.place(new_order((77, 8)), key_of(store, 77 % COUNT))
+    await store.all.exchange.close()
