@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Cont
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken
-from service.domain.errors.storage import StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.order import Order
 from service.domain.product import ListedProduct, Product
 from service.storage.board import NextHolds, ProductNumbers
@@ -118,8 +118,8 @@ class PartitionedOrders:
         for attempt in range(1, len(stores)):
             try:
                 return await stores[partitions.next()].orders.place(new, None, by)
-            except StorageUnavailable:  # nothing was done, and another partition may answer
-                if attempt > 1 and loop.time() > deadline:
+            except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done; another may do it
+                if partitions.exchange.is_full or (attempt > 1 and loop.time() > deadline):
                     raise
         return await stores[partitions.next()].orders.place(new, None, by)
 

@@ -135,6 +135,29 @@ async def test_an_order_that_may_run_anywhere_is_placed_although_a_partition_doe
     assert found == {0, 1, 3}
 
 
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_order_that_may_run_anywhere_is_placed_although_a_partition_cannot_be_used(
+    ways: list[Way], store: PartitionedStore, error: type[StorageError]
+) -> None:
+    mugs = await add(store, 40)
+    ways[2].fails = lambda name: error("not now") if name == "place_order" else None
+    found = {(await store.orders.place(new_order((mugs, 1)))).order.id % COUNT for _ in range(8)}
+    assert found == {0, 1, 3}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_order_that_may_run_anywhere_fails_if_no_partition_can_be_used(
+    ways: list[Way], store: PartitionedStore, error: type[StorageError]
+) -> None:
+    mugs = await add(store, 40)
+    for way in ways:
+        way.fails = lambda name: error("not now") if name == "place_order" else None
+        way.ran.clear()
+    with pytest.raises(error):
+        await store.orders.place(new_order((mugs, 1)))
+    assert [way.ran.count("place_order") for way in ways] == [1] * COUNT
+
+
 async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may_take(redis: FakeRedis) -> None:
     ways = [Way(redis) for _ in range(12)]
     store = make_partitioned_store(*ways, count=12, timeout=TIMEOUT)
