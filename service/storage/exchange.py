@@ -208,17 +208,27 @@ class Exchange:
             while self._waiting:
                 await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
                 batch = self._next_batch()
-                try:
-                    if batch:
-                        await self._cycle(batch)
-                except Exception as error:
-                    if not isinstance(error, StorageError):
-                        log.exception("exchange_failed")
-                    _fail(batch, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+                if batch:
+                    await self._cycle_without_damage(batch)
                 batch = ()
         finally:
             self._cycles = None
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
+
+    async def _cycle_without_damage(self, batch: Sequence[_Waiting]) -> None:
+        """Bring units to all orders but those whose products are damaged: these fail alone."""
+        try:
+            await self._cycle(batch)
+        except Exception as error:
+            left = [order for order in batch if not order.totals.done()]
+            half = len(left) // 2
+            if isinstance(error, StorageError) or half == 0:
+                if not isinstance(error, StorageError):
+                    log.exception("exchange_failed")
+                _fail(left, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+            else:
+                await self._cycle_without_damage(left[:half])
+                await self._cycle_without_damage(left[half:])
 
     def _next_batch(self) -> Sequence[_Waiting]:
         """Return the orders that share the next cycle. They do not wait any more. Fail those that are overdue."""
