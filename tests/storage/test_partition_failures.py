@@ -21,6 +21,7 @@ from service.domain.requests import NewOrder, ProductChange, StockChange
 from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
+from service.storage.sender import ErrorReply
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
@@ -251,6 +252,22 @@ async def test_a_silent_partition_does_not_delay_units_on_their_way_between_othe
     delivering.cancel()
     ways[3].is_silent = False
     await assert_nothing_is_lost(redis, patient_store)
+
+
+async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
+    redis: FakeRedis, patient_store: PartitionedStore
+) -> None:
+    store = patient_store
+    products = [await add(store, 4) for _ in range(6)]
+    for product_id in products:
+        await store.home(product_id).products.change(product_id, ProductChange.model_validate({"name": "Cup"}))
+    damaged = keys.product(keys.partition(SHOP, (products[0] + 1) % COUNT), products[0])
+    await redis.send("DEL", damaged)
+    await redis.send("SET", damaged, "x")
+    with pytest.raises(ErrorReply, match="WRONGTYPE"):
+        await store.deliver()
+    left = [await redis.send("ZRANGE", keys.unpropagated(keys.partition(SHOP, n)), 0, -1) for n in range(COUNT)]
+    assert [product_id for found in left for product_id in found] == [str(products[0])]
 
 
 async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(
