@@ -360,12 +360,10 @@ class Exchange:
 
     async def _deliver(self, source: int, to: int, transfers: Sequence[Transfer], *, settles: bool) -> None:
         taken = await self.partitions[to].take(source, transfers)
-        before = self._taken.get((source, to), "0")
-        new = [transfer.units for transfer in transfers if int(transfer.id) > int(before)]
-        self._metrics.count(TRANSFERRED_UNITS, sum(new))
-        self._taken[source, to] = max(before, taken, key=int)
+        self._metrics.count(TRANSFERRED_UNITS, taken.units)
+        self._taken[source, to] = max(self._taken.get((source, to), "0"), taken.id, key=int)
         if settles:
-            await self.partitions[source].settle(to, taken)
+            await self.partitions[source].settle(to, taken.id)
 
 
 class _Plan:

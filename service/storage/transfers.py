@@ -44,6 +44,13 @@ class Wish(NamedTuple):
     keep: int
 
 
+class Taken(NamedTuple):
+    """What was taken in. `id`: of the last transfer from that partition, now or before. `units`: taken in now."""
+
+    id: str
+    units: int
+
+
 class Outgoing(NamedTuple):
     """What the other partitions do not have yet: `product_ids` with changes, and transfers by number of partition."""
 
@@ -111,8 +118,8 @@ class Transfers:
             case _:
                 raise unknown_reply("give_units", reply)
 
-    async def take(self, source: int, transfers: Sequence[Transfer]) -> str:
-        """Take in units that another partition gave. Return the id of the last transfer taken in from it.
+    async def take(self, source: int, transfers: Sequence[Transfer]) -> Taken:
+        """Take in units that another partition gave.
 
         `transfers`: all that are on their way from it, oldest first. Those that were taken before are left out.
         """
@@ -125,8 +132,8 @@ class Transfers:
             ),
         )
         match reply:
-            case ["taken", last_id]:
-                return str(last_id)
+            case ["taken", last_id, units]:
+                return Taken(str(last_id), int(units))
             case _:
                 raise unknown_reply("take_units", reply)
 
