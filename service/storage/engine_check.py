@@ -208,6 +208,9 @@ class EngineCheck:
                 await execute("HSETNX", self._key, PARTITIONS_FIELD, self._partitions)
             await execute("HSETNX", self._key, LAYOUT_FIELD, SCHEMA_VERSION)
             self._beginning_is_noted = False
+            # Another service may have begun the shop at the same time, with another number of partitions.
+            _, _, partitions = await self._read_schema(execute)
+            check_partitions(partitions, self._partitions)
         else:
             check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)

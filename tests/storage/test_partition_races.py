@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from service.domain.errors.order_refusals import PriceChanged, ProductsNotFound
-from service.domain.errors.storage import Overloaded, StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.requests import ProductChange, StockChange
+from service.storage import keys
+from service.storage.engine_check import EngineCheck
 from service.storage.partitioned import PartitionedStore
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
-from tests.support.shop import new_mug, new_order
+from tests.support.shop import SHOP, make_store, new_mug, new_order
 from tests.support.ways import Way, works
 
 COUNT = 4
@@ -126,3 +128,14 @@ async def test_an_order_is_not_refused_if_its_product_does_not_reach_all_partiti
     ways[2].fails = works
     await store.orders.place(new_order((77, 8)), key_of(store, 77 % COUNT))
     await store.all.exchange.close()
+
+
+async def test_of_two_services_that_begin_a_shop_with_different_numbers_of_partitions_one_is_refused(
+    redis: FakeRedis, ways: list[Way]
+) -> None:
+    first, second = [make_store(ways[0], engine_check=EngineCheck(SHOP, "none", partitions=count)) for count in (4, 8)]
+    once(ways[0], "HMGET", second.check)  # the first has seen that there is no shop
+    with pytest.raises(UnsupportedRedis, match="has 8 partitions, but HOLDFAST_PARTITIONS is 4"):
+        await first.check()
+    await second.check()
+    assert await redis.send("HGET", keys.meta(SHOP), "partitions") == "8"
