@@ -28,6 +28,8 @@ class Way:
         """The script that is run, but whose reply does not come back."""
         self.ran: list[str] = []
         """All scripts and commands until now, by name."""
+        self.before_run: Callable[[str], Awaitable[None]] | None = None
+        """What others do before a script or a command is run. It gets the name."""
         self.before_reply: Callable[[str, Any], Awaitable[None]] | None = None
         """What others do while a reply is on its way. It gets the name, and the reply."""
         self.is_silent = False
@@ -45,6 +47,8 @@ class Way:
             raise StorageUnavailable("no reply")
         if error := self.fails(name):
             raise error
+        if self.before_run is not None:
+            await self.before_run(name)
         reply = await self._redis.send(*command)
         if self.before_reply is not None:
             await self.before_reply(name, reply)
