@@ -16,6 +16,7 @@ from service.domain.errors.storage import Overloaded, StorageError, StorageUnava
 from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
+from service.storage.exchange_plan import Plan, Waiting, add_up
 from service.storage.transfers import Transfer, Transfers, Units, Wish
 
 log = Logger()
@@ -56,20 +57,6 @@ _SETTLE_FROM: Final = 50
 """With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
 
 
-class _Waiting(NamedTuple):
-    """An order that waits for units in a partition. `found`: the units of the products of which it has too few.
-
-    `deadline`: in event-loop time.
-    """
-
-    partition: int
-    needs: Mapping[int, int]
-    found: Mapping[int, int]
-    attempt: int
-    deadline: float
-    totals: "asyncio.Future[dict[int, int] | None]"
-
-
 class Delivered(NamedTuple):
     """What was found on its way. `product_ids`: must be pushed. `errors`: why some units did not arrive."""
 
@@ -96,7 +83,7 @@ class Exchange:
         self._metrics = metrics
         self._bring = bring
         self._patience = timeout * _WAIT_SHARE
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._cycles: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._silent: set[int] = set()
@@ -121,7 +108,7 @@ class Exchange:
         if self.is_full:
             raise Overloaded(f"{MAX_WAITING} orders wait for units of other partitions already")
         totals: asyncio.Future[dict[int, int] | None] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(partition, needs, found, attempt, deadline, totals)
+        waiting = Waiting(partition, needs, found, attempt, deadline, totals)
         self._waiting.append(waiting)
         if self._cycles is None:
             self._cycles = asyncio.create_task(self._run(), name="exchange")
@@ -168,7 +155,7 @@ class Exchange:
         """
         asked = [partition for number, partition in enumerate(self.partitions) if number != without]
         rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])
-        return _add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
+        return add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
 
     async def deliver_all(self, silent: Collection[int] = ()) -> Delivered:
         """Bring all units on their way to where they were sent. Partitions that do not answer delay no others.
@@ -203,7 +190,7 @@ class Exchange:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        batch: Sequence[_Waiting] = ()
+        batch: Sequence[Waiting] = ()
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
@@ -215,7 +202,7 @@ class Exchange:
             self._cycles = None
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
 
-    async def _cycle_without_damage(self, batch: Sequence[_Waiting]) -> None:
+    async def _cycle_without_damage(self, batch: Sequence[Waiting]) -> None:
         """Bring units to all orders but those whose products are damaged: these fail alone."""
         try:
             await self._cycle(batch)
@@ -230,10 +217,10 @@ class Exchange:
                 await self._cycle_without_damage(left[:half])
                 await self._cycle_without_damage(left[half:])
 
-    def _next_batch(self) -> Sequence[_Waiting]:
+    def _next_batch(self) -> Sequence[Waiting]:
         """Return the orders that share the next cycle. They do not wait any more. Fail those that are overdue."""
         now = asyncio.get_running_loop().time()
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         lines = count = 0
         while count < len(self._waiting) and lines < MAX_LINES:
             order = self._waiting[count]
@@ -246,15 +233,15 @@ class Exchange:
         del self._waiting[:count]
         return batch
 
-    async def _cycle(self, batch: Sequence[_Waiting]) -> None:
+    async def _cycle(self, batch: Sequence[Waiting]) -> None:
         self._metrics.count(EXCHANGES)
         await self._claim(batch)
-        plan = _Plan(len(self.partitions))
-        ready: list[_Waiting] = []
-        others: list[_Waiting] = []
+        plan = Plan(len(self.partitions))
+        ready: list[Waiting] = []
+        others: list[Waiting] = []
         for order in batch:
             (ready if self._guess(order, plan) else others).append(order)
-        later: list[_Waiting] = []
+        later: list[Waiting] = []
         incomplete: set[int] = set()
         silent: Sequence[int] = ()
         if others:
@@ -290,7 +277,7 @@ class Exchange:
             pause = random.uniform(0, min(_PAUSE_SECONDS * (1 + order.attempt), _MAX_PAUSE_SECONDS))  # noqa: S311
             asyncio.get_running_loop().call_later(pause, _answer, order, None)
 
-    async def _claim(self, batch: Sequence[_Waiting]) -> None:
+    async def _claim(self, batch: Sequence[Waiting]) -> None:
         claims: dict[int, set[int]] = {}
         for order in batch:
             if order.attempt >= CLAIM_FROM_ATTEMPT:
@@ -299,7 +286,7 @@ class Exchange:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), self._patience)
 
-    def _guess(self, order: _Waiting, plan: "_Plan") -> bool:
+    def _guess(self, order: Waiting, plan: Plan) -> bool:
         """Plan transfers without a look, if an order can be expected to find its units that way. Return whether so."""
         if order.attempt:
             return False
@@ -316,13 +303,13 @@ class Exchange:
             plan.ask(source, order.partition, wish)
         return True
 
-    def _remember(self, plan: "_Plan") -> None:
+    def _remember(self, plan: Plan) -> None:
         if len(self._seen) + len(plan.totals) > _MAX_KNOWN:
             self._seen.clear()
         for product_id, total in plan.totals.items():
             self._seen[product_id] = _Seen(total, plan.richest(product_id))
 
-    async def _move(self, plan: "_Plan") -> None:
+    async def _move(self, plan: Plan) -> None:
         """Make the planned transfers. The take is sent together with the orders that wait for it."""
         moves = {
             asyncio.ensure_future(
@@ -366,81 +353,6 @@ class Exchange:
             await self.partitions[source].settle(to, taken.id)
 
 
-class _Plan:
-    """The transfers of a cycle: `wishes` by source and destination, then by product."""
-
-    def __init__(self, partitions: int) -> None:
-        self.wishes: dict[tuple[int, int], dict[int, Wish]] = {}
-        self.totals: dict[int, int] = {}
-        self._partitions = partitions
-        self._rows: Sequence[Mapping[int, Units]] = ()
-        self._local: list[dict[int, int]] = []
-        """Units in each partition that no order of this cycle was promised."""
-
-    def note(self, product_ids: Sequence[int], looks: Sequence[Mapping[int, Units] | None]) -> None:
-        """Note what a look found. A partition that did not answer has nothing to give.
-
-        Without it, the sum of stock - moved says nothing about units that moved to or from it. The stock of the others
-        is there, however.
-        """
-        nothing = dict.fromkeys(product_ids, Units(0, 0, is_known=False))
-        self._rows = [nothing if row is None else row for row in looks]
-        self.totals = _add_up(self._rows)
-        self._local = [{id_: units.stock for id_, units in row.items()} for row in self._rows]
-
-    def too_few(self, order: _Waiting) -> dict[int, int]:
-        """Return the units of each product of which there are too few for an order, those on their way included."""
-        return {id_: max(0, self.totals[id_]) for id_, units in order.needs.items() if self.totals[id_] < units}
-
-    def incomplete(self, product_ids: Collection[int]) -> list[int]:
-        """Return those of these products that some partitions have and some do not."""
-        return [id_ for id_ in product_ids if len({row[id_].is_known for row in self._rows}) > 1]
-
-    def richest(self, product_id: int) -> int:
-        """Return the partition that has most units of a product."""
-        return max(range(self._partitions), key=lambda number: self._local[number][product_id])
-
-    def ask(self, source: int, to: int, wish: Wish) -> None:
-        """Ask a partition for units, in addition to what it was asked for."""
-        wishes = self.wishes.setdefault((source, to), {})
-        before = wishes.get(wish.product_id)
-        if before is not None:
-            wider = min if min(before.wish, wish.wish) < 0 else max
-            wish = Wish(wish.product_id, before.need + wish.need, wider(before.wish, wish.wish), wish.keep)
-        wishes[wish.product_id] = wish
-
-    def add(self, order: _Waiting) -> bool:
-        """Plan the transfers for an order. Return False if other orders, or transfers on their way, have the units."""
-        local, to = self._local, order.partition
-        asks: list[tuple[int, Wish]] = []
-        for product_id, quantity in order.needs.items():
-            need = quantity - local[to][product_id]
-            if need <= 0:
-                continue
-            fair = max(0, self.totals[product_id]) // self._partitions
-            others = [number for number in range(self._partitions) if number != to and local[number][product_id] > 0]
-            for source in sorted(others, key=lambda number: -local[number][product_id]):
-                there = local[source][product_id]
-                part = min(need, there)
-                asks.append((source, Wish(product_id, part, max(part, min(fair, there - fair)), fair)))
-                need -= part
-                if need == 0:
-                    break
-            if need > 0:
-                return False
-        for source, wish in asks:
-            self.ask(source, to, wish)
-            local[source][wish.product_id] -= wish.wish
-            local[to][wish.product_id] += wish.wish
-        for product_id, quantity in order.needs.items():
-            local[to][product_id] -= quantity
-        return True
-
-
-def _add_up(rows: Sequence[Mapping[int, Units]]) -> dict[int, int]:
-    return {id_: sum(row[id_].stock - row[id_].moved for row in rows) for id_ in rows[0]}
-
-
 def _failed(work: "asyncio.Future[Any]") -> bool:
     """Return whether a script was not run, or its outcome is not known. Raise other errors: they are bugs."""
     if work.cancelled():
@@ -451,12 +363,12 @@ def _failed(work: "asyncio.Future[Any]") -> bool:
     return error is not None
 
 
-def _answer(order: _Waiting, totals: dict[int, int] | None) -> None:
+def _answer(order: Waiting, totals: dict[int, int] | None) -> None:
     if not order.totals.done():
         order.totals.set_result(totals)
 
 
-def _fail(orders: Sequence[_Waiting], error: StorageError) -> None:
+def _fail(orders: Sequence[Waiting], error: StorageError) -> None:
     for order in orders:
         if not order.totals.done():
             order.totals.set_exception(error)
