@@ -8,7 +8,8 @@
 -- ARGV 1   source   number of the partition that gave the units
 --      2.. id of the transfer, units: one pair per transfer, oldest first
 --
--- Replies: taken <id>   of the last transfer that was taken in from that partition, now or before
+-- Replies: taken <id> <units>   the id of the last transfer that was taken in from that partition, now or before;
+--                               the units that were taken in now
 local taken_key = unpack(KEYS, 1, 1)
 local source = unpack(ARGV, 1, 1)
 local fixed_keys, fixed_args = 1, 1
@@ -16,7 +17,7 @@ assert(#ARGV - fixed_args == 2 * (#KEYS - fixed_keys), 'each transfer needs a pr
 
 -- Decide.
 local last_id = redis.call('HGET', taken_key, source) or '0'
-local products, is_new = {}, false
+local products, is_new, new_units = {}, false, 0
 for i = 1, #KEYS - fixed_keys do
   local id, units = unpack(ARGV, fixed_args + 2 * i - 1, fixed_args + 2 * i)
   if tonumber(id) > tonumber(last_id) then
@@ -27,7 +28,7 @@ for i = 1, #KEYS - fixed_keys do
       products[KEYS[fixed_keys + i]] = product
     end
     for _, name in ipairs({'stock', 'received', 'moved'}) do product[name] = product[name] + units end
-    last_id, is_new = id, true
+    last_id, is_new, new_units = id, true, new_units + units
   end
 end
 
@@ -43,4 +44,4 @@ for i = fixed_keys + 1, #KEYS do
     products[KEYS[i]] = nil
   end
 end
-return {'taken', last_id}
+return {'taken', last_id, string.format('%.0f', new_units)}

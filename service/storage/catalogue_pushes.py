@@ -60,6 +60,16 @@ class CataloguePushes:
             raise OutcomeUnknown(error.reason) from error
         client.metrics.count(PUSHES)
 
+    async def bring(self, product_id: int) -> None:
+        """Push a product for a request that has not changed it.
+
+        Raise StorageUnavailable if not all partitions get it now: nothing that the request wants was done.
+        """
+        try:
+            await self.push(product_id)
+        except OutcomeUnknown as error:
+            raise StorageUnavailable(error.reason) from error
+
     async def finish(self, product_id: int) -> None:
         """Push a product if an earlier request was interrupted before all partitions had its change.
 
@@ -68,12 +78,13 @@ class CataloguePushes:
         client = self.partitions[self.home(product_id)]
         index = keys.unpropagated(client.shop)
         if await client.send("ZSCORE", index, product_id, safe_to_repeat=True) is not None:
-            await self._push_for_another(product_id)
+            await self.bring(product_id)
 
     async def update(self, partition: int, product_ids: Iterable[int]) -> bool:
-        """Push those of these products of which a partition has an old version. Return whether there was one.
+        """Push those of these products of which a partition has an old version.
 
-        Raise StorageUnavailable if the partition does not get them now.
+        Return False if it is the home of all of them: it never has an old version. Raise StorageUnavailable if the
+        partition does not get them now.
         """
         ids = [product_id for product_id in product_ids if self.home(product_id) != partition]
         homes = sorted({self.home(product_id) for product_id in ids})
@@ -81,15 +92,8 @@ class CataloguePushes:
         here = await self._versions(partition, ids)
         found = await _all([self._versions(home, some) for home, some in zip(homes, at_home, strict=True)])
         old = [id_ for versions in found for id_, version in versions.items() if version > here[id_]]
-        await _all([self._push_for_another(product_id) for product_id in old])
-        return bool(old)
-
-    async def _push_for_another(self, product_id: int) -> None:
-        """Push a change that the caller has not made. Raise StorageUnavailable: what the caller wants was not done."""
-        try:
-            await self.push(product_id)
-        except OutcomeUnknown as error:
-            raise StorageUnavailable(error.reason) from error
+        await _all([self.bring(product_id) for product_id in old])
+        return bool(ids)
 
     async def _versions(self, partition: int, product_ids: Sequence[int]) -> dict[int, int]:
         client = self.partitions[partition]

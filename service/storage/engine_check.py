@@ -49,8 +49,8 @@ class Beginning(Protocol):
     async def has_begun(self) -> bool:
         """Return whether the part had data at any time. If they are missing now, they are lost."""
 
-    async def note_begun(self) -> None:
-        """Note that the part has data."""
+    async def note_begun(self) -> bool:
+        """Note that the part has data. Return False if that must be done later."""
 
 
 class EngineCheck:
@@ -208,12 +208,14 @@ class EngineCheck:
                 await execute("HSETNX", self._key, PARTITIONS_FIELD, self._partitions)
             await execute("HSETNX", self._key, LAYOUT_FIELD, SCHEMA_VERSION)
             self._beginning_is_noted = False
+            # Another service may have begun the shop at the same time, with another number of partitions.
+            _, _, partitions = await self._read_schema(execute)
+            check_partitions(partitions, self._partitions)
         else:
             check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
         if not self._beginning_is_noted and self._creates_shop and self._beginning is not None:
-            await self._beginning.note_begun()
-            self._beginning_is_noted = True
+            self._beginning_is_noted = await self._beginning.note_begun()
 
     async def _read_schema(self, execute: _Execute) -> tuple[str | None, str | None, str | None]:
         try:

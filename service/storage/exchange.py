@@ -7,14 +7,16 @@ describes the steps, and what is left if one of them fails.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from service.domain.errors.storage import StorageError, StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable
 from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
+from service.storage.exchange_plan import Plan, Waiting, add_up
 from service.storage.transfers import Transfer, Transfers, Units, Wish
 
 log = Logger()
@@ -22,6 +24,9 @@ log = Logger()
 MAX_LINES: Final = 1000
 """Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and
 one with 4,000 products would fail."""
+
+MAX_WAITING: Final = 10_000
+"""Orders that may wait for units. With more, the last would wait longer than a client does."""
 
 CLAIM_FROM_ATTEMPT: Final = 2
 """From this attempt on, counted from 0, an order claims units: two orders could otherwise take them from each other
@@ -36,21 +41,20 @@ _MAX_KNOWN: Final = 100_000
 _WAIT_SHARE: Final = 0.5
 """The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
 
+_SHORT_PATIENCE_SECONDS: Final = 0.05
+"""For so long, a look waits for a partition that was silent at the last one."""
+
 _PAUSE_SECONDS: Final = 0.005
-"""Longest pause, at random, if all units that are left are on their way elsewhere."""
+"""Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
+
+_MAX_PAUSE_SECONDS: Final = 0.1
+"""It does not grow further: the units may be lost, but if they come, the order should not wait much longer."""
+
+TOO_LATE: Final = "the units do not come to their partition in time"
+"""Why an order fails after its deadline."""
 
 _SETTLE_FROM: Final = 50
 """With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
-
-
-class _Waiting(NamedTuple):
-    """An order that waits for units in a partition. `found`: the units of the products of which it has too few."""
-
-    partition: int
-    needs: Mapping[int, int]
-    found: Mapping[int, int]
-    attempt: int
-    totals: "asyncio.Future[dict[int, int] | None]"
 
 
 class Delivered(NamedTuple):
@@ -70,49 +74,79 @@ class _Seen(NamedTuple):
 class Exchange:
     """Moves units between the partitions of a shop, for the orders of this worker."""
 
-    def __init__(self, timeout: float, metrics: Metrics) -> None:
-        """Begin without partitions: they are added to `partitions`. `timeout`: of a command, in seconds."""
+    def __init__(self, timeout: float, metrics: Metrics, bring: Callable[[int], Awaitable[None]]) -> None:
+        """Begin without partitions: they are added to `partitions`.
+
+        `timeout`: of a command, in seconds. `bring`: brings a product, as its home has it, to all partitions.
+        """
         self.partitions: list[Transfers] = []
         self._metrics = metrics
+        self._bring = bring
         self._patience = timeout * _WAIT_SHARE
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._cycles: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._silent: set[int] = set()
+        """The partitions that have not answered a look in time, and none since."""
         self._seen: dict[int, _Seen] = {}
         self._taken: dict[tuple[int, int], str] = {}
         """By source and destination: the last transfer that is known to have arrived. The next one settles it."""
 
     async def gather(
-        self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int
+        self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int, deadline: float
     ) -> dict[int, int] | None:
         """Bring units to a partition, then return None: the order can be tried again. Others may be faster.
 
         If all partitions together have too few of a product, return the units of each such product instead.
 
         `needs`: units of each product of the order. `found`: units that the partition has, of the products of which it
-        has too few. `attempt`: how often the order was tried before.
+        has too few. `attempt`: how often the order was tried before. `deadline`: in event-loop time.
 
-        Raise StorageUnavailable if too many partitions do not answer to say one or the other.
+        Raise StorageUnavailable if too many partitions do not answer to say one or the other, or after the deadline.
+        Raise Overloaded if too many orders wait. Nothing was done then.
         """
-        waiting = _Waiting(partition, needs, found, attempt, asyncio.get_running_loop().create_future())
+        if self.is_full:
+            raise Overloaded(f"{MAX_WAITING} orders wait for units of other partitions already")
+        totals: asyncio.Future[dict[int, int] | None] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(partition, needs, found, attempt, deadline, totals)
         self._waiting.append(waiting)
         if self._cycles is None:
             self._cycles = asyncio.create_task(self._run(), name="exchange")
         return await waiting.totals
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further order may wait."""
+        return len(self._waiting) >= MAX_WAITING
 
     async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
         """Return the units of products in each partition; None for one that does not answer.
 
         The sum of stock - moved is the number of units in stock anywhere or on their way, at one moment of the look.
         """
-        looks = [asyncio.ensure_future(partition.units(product_ids)) for partition in self.partitions]
-        done, late = await asyncio.wait(looks, timeout=self._patience)
-        for look in late:
-            look.cancel()
-        return [
-            dict(zip(product_ids, look.result(), strict=True)) if look in done and not _failed(look) else None
-            for look in looks
-        ]
+        looks = [asyncio.create_task(partition.units(product_ids)) for partition in self.partitions]
+        hopeless = [looks[number] for number in self._silent]
+        if hopeful := [look for number, look in enumerate(looks) if number not in self._silent]:
+            await asyncio.wait(hopeful, timeout=self._patience)
+        if hopeless:
+            await asyncio.wait(hopeless, timeout=_SHORT_PATIENCE_SECONDS)
+        rows: list[dict[int, Units] | None] = []
+        for number, look in enumerate(looks):
+            row = None
+            if not look.done():
+                self._silent.add(number)
+                self._background.add(look)
+                look.add_done_callback(partial(self._end_late_look, number))
+            elif not _failed(look):
+                self._silent.discard(number)
+                row = dict(zip(product_ids, look.result(), strict=True))
+            rows.append(row)
+        return rows
+
+    def _end_late_look(self, number: int, look: "asyncio.Task[list[Units]]") -> None:
+        self._background.discard(look)
+        if not look.cancelled() and look.exception() is None:
+            self._silent.discard(number)
 
     async def totals(self, product_ids: Sequence[int], *, without: int | None = None) -> dict[int, int]:
         """Return the units of products in all partitions and on their way. All partitions must answer.
@@ -121,7 +155,7 @@ class Exchange:
         """
         asked = [partition for number, partition in enumerate(self.partitions) if number != without]
         rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])
-        return _add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
+        return add_up([dict(zip(product_ids, row, strict=True)) for row in rows])
 
     async def deliver_all(self, silent: Collection[int] = ()) -> Delivered:
         """Bring all units on their way to where they were sent. Partitions that do not answer delay no others.
@@ -156,57 +190,94 @@ class Exchange:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        batch: Sequence[_Waiting] = ()
+        batch: Sequence[Waiting] = ()
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # all orders whose replies came together are in the same cycle
                 batch = self._next_batch()
-                try:
-                    await self._cycle([order for order in batch if not order.totals.done()])
-                except Exception as error:
-                    if not isinstance(error, StorageError):
-                        log.exception("exchange_failed")
-                    _fail(batch, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+                if batch:
+                    await self._cycle_without_damage(batch)
+                batch = ()
         finally:
             self._cycles = None
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
 
-    def _next_batch(self) -> Sequence[_Waiting]:
-        """Return the orders that share the next cycle. They do not wait any more."""
+    async def _cycle_without_damage(self, batch: Sequence[Waiting]) -> None:
+        """Bring units to all orders but those whose products are damaged: these fail alone."""
+        try:
+            await self._cycle(batch)
+        except Exception as error:
+            left = [order for order in batch if not order.totals.done()]
+            half = len(left) // 2
+            if isinstance(error, StorageError) or half == 0:
+                if not isinstance(error, StorageError):
+                    log.exception("exchange_failed")
+                _fail(left, StorageUnavailable(f"units could not be moved between partitions: {error}"))
+            else:
+                await self._cycle_without_damage(left[:half])
+                await self._cycle_without_damage(left[half:])
+
+    def _next_batch(self) -> Sequence[Waiting]:
+        """Return the orders that share the next cycle. They do not wait any more. Fail those that are overdue."""
+        now = asyncio.get_running_loop().time()
+        batch: list[Waiting] = []
         lines = count = 0
         while count < len(self._waiting) and lines < MAX_LINES:
-            lines += len(self._waiting[count].needs)
+            order = self._waiting[count]
             count += 1
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+            if order.deadline < now:
+                _fail([order], StorageUnavailable(TOO_LATE))
+            elif not order.totals.done():
+                lines += len(order.needs)
+                batch.append(order)
+        del self._waiting[:count]
         return batch
 
-    async def _cycle(self, batch: Sequence[_Waiting]) -> None:
+    async def _cycle(self, batch: Sequence[Waiting]) -> None:
         self._metrics.count(EXCHANGES)
         await self._claim(batch)
-        plan = _Plan(len(self.partitions))
-        ready: list[_Waiting] = []
-        others: list[_Waiting] = []
+        plan = Plan(len(self.partitions))
+        ready: list[Waiting] = []
+        others: list[Waiting] = []
         for order in batch:
             (ready if self._guess(order, plan) else others).append(order)
-        later: list[_Waiting] = []
+        later: list[Waiting] = []
+        incomplete: set[int] = set()
         silent: Sequence[int] = ()
         if others:
-            looks = await self.look(sorted({product_id for order in others for product_id in order.needs}))
+            product_ids = sorted({product_id for order in others for product_id in order.needs})
+            looks = await self.look(product_ids)
             silent = [number for number, look in enumerate(looks) if look is None]
-            plan.note(looks)
+            plan.note(product_ids, looks)
             self._remember(plan)
-            for order in self._answer_refused(others, plan, has_all=not silent):
-                (ready if plan.add(order) else later).append(order)
-        if later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
+            for order in others:
+                too_few = plan.too_few(order)
+                if too_few and not silent:
+                    if lacking := plan.incomplete(too_few):
+                        incomplete.update(lacking)
+                        later.append(order)
+                    else:
+                        _answer(order, too_few)
+                elif plan.add(order):
+                    ready.append(order)
+                elif silent and (too_few or order.attempt >= CLAIM_FROM_ATTEMPT):
+                    _fail([order], StorageUnavailable("a partition that may have units does not answer"))
+                else:
+                    later.append(order)
+        if incomplete:  # an add was interrupted, or is under way: units come with the product
+            with suppress(TimeoutError, StorageError):
+                await asyncio.wait_for(asyncio.gather(*map(self._bring, incomplete)), self._patience)
+        elif later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.deliver_all(silent), self._patience)
         await self._move(plan)
-        if later and not ready:
-            await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311
-        for order in (*ready, *later):
+        for order in ready:
             _answer(order, None)
+        for order in later:
+            pause = random.uniform(0, min(_PAUSE_SECONDS * (1 + order.attempt), _MAX_PAUSE_SECONDS))  # noqa: S311
+            asyncio.get_running_loop().call_later(pause, _answer, order, None)
 
-    async def _claim(self, batch: Sequence[_Waiting]) -> None:
+    async def _claim(self, batch: Sequence[Waiting]) -> None:
         claims: dict[int, set[int]] = {}
         for order in batch:
             if order.attempt >= CLAIM_FROM_ATTEMPT:
@@ -215,7 +286,7 @@ class Exchange:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), self._patience)
 
-    def _guess(self, order: _Waiting, plan: "_Plan") -> bool:
+    def _guess(self, order: Waiting, plan: Plan) -> bool:
         """Plan transfers without a look, if an order can be expected to find its units that way. Return whether so."""
         if order.attempt:
             return False
@@ -225,37 +296,20 @@ class Exchange:
             seen = self._seen.get(product_id)
             source = product_id % count if seen is None else seen.richest
             is_scarce = seen is not None and seen.total < _PLENTY * count * order.needs[product_id]
-            if source == order.partition or is_scarce:
+            if source == order.partition or source in self._silent or is_scarce:
                 return False
             sources.append((source, Wish(product_id, order.needs[product_id] - found, -count, 0)))
         for source, wish in sources:
             plan.ask(source, order.partition, wish)
         return True
 
-    def _remember(self, plan: "_Plan") -> None:
+    def _remember(self, plan: Plan) -> None:
         if len(self._seen) + len(plan.totals) > _MAX_KNOWN:
             self._seen.clear()
         for product_id, total in plan.totals.items():
             self._seen[product_id] = _Seen(total, plan.richest(product_id))
 
-    def _answer_refused(self, orders: Sequence[_Waiting], plan: "_Plan", *, has_all: bool) -> list[_Waiting]:
-        """Answer the orders for which all partitions together have too few units, and return the others.
-
-        `has_all`: whether all partitions have answered; otherwise nobody can say that there are too few.
-        """
-        left = []
-        for order in orders:
-            found = {id_: plan.totals.get(id_, 0) for id_ in order.needs}
-            too_few = {id_: max(0, found[id_]) for id_, units in order.needs.items() if found[id_] < units}
-            if not too_few:
-                left.append(order)
-            elif has_all:
-                _answer(order, too_few)
-            else:
-                _fail([order], StorageUnavailable("a partition that may have units does not answer"))
-        return left
-
-    async def _move(self, plan: "_Plan") -> None:
+    async def _move(self, plan: Plan) -> None:
         """Make the planned transfers. The take is sent together with the orders that wait for it."""
         moves = {
             asyncio.ensure_future(
@@ -293,74 +347,10 @@ class Exchange:
 
     async def _deliver(self, source: int, to: int, transfers: Sequence[Transfer], *, settles: bool) -> None:
         taken = await self.partitions[to].take(source, transfers)
-        before = self._taken.get((source, to), "0")
-        new = [transfer.units for transfer in transfers if int(transfer.id) > int(before)]
-        self._metrics.count(TRANSFERRED_UNITS, sum(new))
-        self._taken[source, to] = max(before, taken, key=int)
+        self._metrics.count(TRANSFERRED_UNITS, taken.units)
+        self._taken[source, to] = max(self._taken.get((source, to), "0"), taken.id, key=int)
         if settles:
-            await self.partitions[source].settle(to, taken)
-
-
-class _Plan:
-    """The transfers of a cycle: `wishes` by source and destination, then by product."""
-
-    def __init__(self, partitions: int) -> None:
-        self.wishes: dict[tuple[int, int], dict[int, Wish]] = {}
-        self.totals: dict[int, int] = {}
-        self._partitions = partitions
-        self._local: list[dict[int, int]] = []
-        """Units in each partition that no order of this cycle was promised."""
-
-    def note(self, looks: Sequence[Mapping[int, Units] | None]) -> None:
-        """Note what a look found. A partition that did not answer has nothing to give."""
-        rows = [row for row in looks if row is not None]
-        self.totals = _add_up(rows)
-        nothing = dict.fromkeys(self.totals, Units(0, 0))
-        self._local = [{id_: units.stock for id_, units in (row or nothing).items()} for row in looks]
-
-    def richest(self, product_id: int) -> int:
-        """Return the partition that has most units of a product."""
-        return max(range(self._partitions), key=lambda number: self._local[number][product_id])
-
-    def ask(self, source: int, to: int, wish: Wish) -> None:
-        """Ask a partition for units, in addition to what it was asked for."""
-        wishes = self.wishes.setdefault((source, to), {})
-        before = wishes.get(wish.product_id)
-        if before is not None:
-            wider = min if min(before.wish, wish.wish) < 0 else max
-            wish = Wish(wish.product_id, before.need + wish.need, wider(before.wish, wish.wish), wish.keep)
-        wishes[wish.product_id] = wish
-
-    def add(self, order: _Waiting) -> bool:
-        """Plan the transfers for an order. Return False if other orders, or transfers on their way, have the units."""
-        local, to = self._local, order.partition
-        asks: list[tuple[int, Wish]] = []
-        for product_id, quantity in order.needs.items():
-            need = quantity - local[to][product_id]
-            if need <= 0:
-                continue
-            fair = max(0, self.totals[product_id]) // self._partitions
-            others = [number for number in range(self._partitions) if number != to and local[number][product_id] > 0]
-            for source in sorted(others, key=lambda number: -local[number][product_id]):
-                there = local[source][product_id]
-                part = min(need, there)
-                asks.append((source, Wish(product_id, part, max(part, min(fair, there - fair)), fair)))
-                need -= part
-                if need == 0:
-                    break
-            if need > 0:
-                return False
-        for source, wish in asks:
-            self.ask(source, to, wish)
-            local[source][wish.product_id] -= wish.wish
-            local[to][wish.product_id] += wish.wish
-        for product_id, quantity in order.needs.items():
-            local[to][product_id] -= quantity
-        return True
-
-
-def _add_up(rows: Sequence[Mapping[int, Units]]) -> dict[int, int]:
-    return {id_: sum(row[id_].stock - row[id_].moved for row in rows) for id_ in (rows[0] if rows else ())}
+            await self.partitions[source].settle(to, taken.id)
 
 
 def _failed(work: "asyncio.Future[Any]") -> bool:
@@ -373,12 +363,12 @@ def _failed(work: "asyncio.Future[Any]") -> bool:
     return error is not None
 
 
-def _answer(order: _Waiting, totals: dict[int, int] | None) -> None:
+def _answer(order: Waiting, totals: dict[int, int] | None) -> None:
     if not order.totals.done():
         order.totals.set_result(totals)
 
 
-def _fail(orders: Sequence[_Waiting], error: StorageError) -> None:
+def _fail(orders: Sequence[Waiting], error: StorageError) -> None:
     for order in orders:
         if not order.totals.done():
             order.totals.set_exception(error)

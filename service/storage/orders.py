@@ -100,8 +100,8 @@ class Orders:
             fingerprint = order_fingerprint(new, quantities)
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
             options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")
-        order_id, attempt = 0, 0
-        deadline = None if self._partition is None else self._partition.deadline()
+        order_id = 0
+        tries = None if self._partition is None else self._partition.begin()
         while True:
             order_id = order_id or order_ids.take_reserved() or await order_ids.take()
             try:
@@ -147,17 +147,14 @@ class Orders:
                     self._counter.report_taken(order_id)
                     order_id = 0
                     continue
-            if self._partition is not None and deadline is not None:
+            if self._partition is not None and tries is not None:
                 outcome_key = other_keys[-1] if idempotency_key else None
                 try:
-                    reply = await self._partition.settle_order(
-                        reply, quantities, attempt, deadline, outcome_key, fingerprint
-                    )
+                    reply = await self._partition.settle_order(reply, quantities, tries, outcome_key, fingerprint)
                 except StorageError:
                     order_ids.give_back(order_id)
                     raise
                 if reply is None:
-                    attempt += 1
                     continue
             order_ids.give_back(order_id)
             match reply:

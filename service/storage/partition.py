@@ -12,7 +12,7 @@ from service.metrics.families import MISSES
 from service.storage import keys
 from service.storage.catalogue_pushes import CataloguePushes
 from service.storage.client import RedisClient
-from service.storage.exchange import Exchange
+from service.storage.exchange import TOO_LATE, Exchange
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS
 from service.storage.order_ids import OrderIds
 from service.storage.refusals import remembered_text, unknown_reply
@@ -36,9 +36,9 @@ class Partitions:
         """`timeout`: of a command, and of all attempts to place an order, in seconds."""
         self.count = count
         self.timeout = timeout
-        self.exchange = Exchange(timeout, metrics)
         self.pushes = CataloguePushes()
         self.sums = SummedProducts(count, self.pushes.partitions)
+        self.exchange = Exchange(timeout, metrics, self.pushes.bring)
         self.order_ids: list[OrderIds] = []
         """The ids that this worker has reserved, by partition."""
         self._next = 0
@@ -112,6 +112,23 @@ class Partitions:
         return self._next
 
 
+class Tries:
+    """What was tried for a request. `deadline`: until when it may be tried again, in event-loop time."""
+
+    __slots__ = ("attempt", "deadline", "is_current")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.attempt = 0
+        self.is_current = False
+        """Whether the next try runs on products that are not older than those that their homes had meanwhile."""
+
+    def check_deadline(self) -> None:
+        """Raise StorageUnavailable after the deadline."""
+        if asyncio.get_running_loop().time() > self.deadline:
+            raise StorageUnavailable(TOO_LATE)
+
+
 class Partition:
     """One partition. Each method also raises what RedisClient raises."""
 
@@ -127,21 +144,15 @@ class Partition:
         self.all.pushes.partitions.append(client)
         assert len(self.all.pushes.partitions) == self.number + 1
 
-    def deadline(self) -> float:
-        """Return until when a request may be tried again, in event-loop time."""
-        return asyncio.get_running_loop().time() + self.all.timeout
-
-    def check_deadline(self, deadline: float) -> None:
-        """Raise StorageUnavailable after the deadline."""
-        if asyncio.get_running_loop().time() > deadline:
-            raise StorageUnavailable("the units do not come to their partition in time")
+    def begin(self) -> Tries:
+        """Begin to try a request."""
+        return Tries(asyncio.get_running_loop().time() + self.all.timeout)
 
     async def settle_order(
         self,
         reply: Sequence[str],
         quantities: Mapping[int, int],
-        attempt: int,
-        deadline: float,
+        tries: Tries,
         outcome_key: str | None,
         fingerprint: str,
     ) -> Sequence[str] | None:
@@ -154,24 +165,22 @@ class Partition:
         """
         if reply[0] in _DECIDED:
             return reply
-        settled = await self._ask_all(reply, quantities, attempt, deadline)
+        settled = await self._ask_all(reply, quantities, tries)
         if settled is None or outcome_key is None:
             return settled
         remembered = await self.remember(outcome_key, fingerprint, remembered_text(settled, quantities))
         return settled if remembered[0] == "remembered" else remembered
 
-    async def _ask_all(
-        self, reply: Sequence[str], quantities: Mapping[int, int], attempt: int, deadline: float
-    ) -> Sequence[str] | None:
+    async def _ask_all(self, reply: Sequence[str], quantities: Mapping[int, int], tries: Tries) -> Sequence[str] | None:
         word = reply[0]
         if word == "too_large":
             return reply
-        self.check_deadline(deadline)
+        tries.check_deadline()
         if word == "short":
             found = {int(id_): int(stock) for id_, _, stock in map(str.split, reply[1:])}
-            totals = await self.gather(quantities, found, attempt)
+            totals = await self.gather(quantities, found, tries)
             return None if totals is None else ["short", *[f"{id_} {quantities[id_]} {n}" for id_, n in totals.items()]]
-        if await self.all.pushes.update(self.number, quantities):
+        if not await self.is_current(quantities, tries):
             return None
         return reply if word == "price_changed" else await self._with_all_units(reply)
 
@@ -191,13 +200,26 @@ class Partition:
                 lines.append(f"{id_} {requested} {max(0, total)}")
         return [reply[0], *lines]
 
+    async def is_current(self, product_ids: Collection[int], tries: Tries) -> bool:
+        """Return whether a try ran on products that were not old. Otherwise bring them here: then the next one does.
+
+        A look behind the try cannot tell: somebody else may have brought a product here between the two. So the next
+        try decides, which begins after the look.
+        """
+        if tries.is_current:
+            return True
+        tries.is_current = True
+        return not await self.all.pushes.update(self.number, product_ids)
+
     async def gather(
-        self, quantities: Mapping[int, int], found: Mapping[int, int], attempt: int
+        self, quantities: Mapping[int, int], found: Mapping[int, int], tries: Tries
     ) -> dict[int, int] | None:
         """Bring units here, see Exchange.gather."""
-        if attempt == 0:
+        if tries.attempt == 0:
             self._client.metrics.count(MISSES)
-        return await self.all.exchange.gather(self.number, quantities, found, attempt)
+        attempt = tries.attempt
+        tries.attempt += 1
+        return await self.all.exchange.gather(self.number, quantities, found, attempt, tries.deadline)
 
     async def remember(self, outcome_key: str, fingerprint: str, text: str) -> Sequence[str]:
         """Remember a refusal under an Idempotency-Key, unless it has an outcome. Return the reply of lua/refuse.lua."""
@@ -228,6 +250,18 @@ class Partition:
         The refusal is a reply of lua/move_stock.lua. The stock is a sum taken over a moment, so two changes at the same
         moment may both be found to be allowed.
         """
+        settled = await self._settle_stock(product_id, change, expected_stocks)
+        if isinstance(settled, int) or settled[0] != "short":
+            return settled
+        await self.all.pushes.finish(product_id)  # units come with a product that is being added
+        return await self._settle_stock(product_id, change, expected_stocks)
+
+    async def _settle_stock(
+        self,
+        product_id: int,
+        change: "StockChange | StockCount",
+        expected_stocks: Collection[int] | None,
+    ) -> int | Sequence[str]:
         stock, held = await self.all.add_up(product_id, ("stock", "held"))
         units = change.change if change.count is None else change.count - stock
         client = self._client

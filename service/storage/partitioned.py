@@ -7,10 +7,10 @@ customer is in one partition, and runs there as in a shop without partitions. Th
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken
-from service.domain.errors.storage import StorageUnavailable
+from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.order import Order
 from service.domain.product import ListedProduct, Product
 from service.storage.board import NextHolds, ProductNumbers
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     )
 
 T = TypeVar("T")
+
+_PUSHES_AT_ONCE: Final = 50
+"""Products that are pushed at the same time. A silent partition delays them together, not one after the other."""
 
 
 class PartitionedStore:
@@ -69,14 +72,18 @@ class PartitionedStore:
     async def deliver(self) -> None:
         """Finish transfers and pushes that were interrupted. Drop reserved order ids far below the newest.
 
-        Raise what the Store raises. Several workers may do this at the same time.
+        What fails delays nothing else. Raise the first error at the end: what the Store raises. Several workers may do
+        this at the same time.
         """
         self.all.drop_old_order_ids()
         delivered = await self.all.exchange.deliver_all()
-        for product_id in delivered.product_ids:
-            await self.all.pushes.push(product_id)
-        if delivered.errors:
-            raise delivered.errors[0]
+        errors = delivered.errors
+        for first in range(0, len(delivered.product_ids), _PUSHES_AT_ONCE):
+            product_ids = delivered.product_ids[first : first + _PUSHES_AT_ONCE]
+            results = await asyncio.gather(*map(self.all.pushes.push, product_ids), return_exceptions=True)
+            errors += [result for result in results if result is not None]
+        if errors:
+            raise errors[0]
 
     @property
     def server_id(self) -> str:
@@ -118,8 +125,8 @@ class PartitionedOrders:
         for attempt in range(1, len(stores)):
             try:
                 return await stores[partitions.next()].orders.place(new, None, by)
-            except StorageUnavailable:  # nothing was done, and another partition may answer
-                if attempt > 1 and loop.time() > deadline:
+            except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done; another may do it
+                if partitions.exchange.is_full or (attempt > 1 and loop.time() > deadline):
                     raise
         return await stores[partitions.next()].orders.place(new, None, by)
 

@@ -5,8 +5,10 @@ and sell them again.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
 from service.storage.engine_check import EngineCheck
 from service.storage.requirements import LAYOUT_FIELD
@@ -27,7 +29,7 @@ class ShopMark:
         self._key = keys.meta(shop)
         self._store: Store | None = None
         self._partitions: Sequence[Store] = ()
-        self._was_checked = False
+        self.was_checked = False
 
     def join(self, store: Store, partitions: Sequence[Store]) -> None:
         """Give the mark its Store, and those of all partitions, before anything is checked."""
@@ -39,14 +41,14 @@ class ShopMark:
         Once is enough: each partition has the number, too. So a partition can be used while the Redis of the mark is
         away.
         """
-        if not self._was_checked:
+        if not self.was_checked:
             await self.check_again()
 
     async def check_again(self) -> None:
         """Check it, and begin the mark if the shop is new. Raise UnsupportedRedis."""
         assert self._store is not None
         await self._store.check()
-        self._was_checked = True
+        self.was_checked = True
 
     async def any_partition_has_data(self) -> bool:
         """Return whether a partition was begun already."""
@@ -83,8 +85,9 @@ class BeginningOfMark:
         """Return whether the shop has data elsewhere."""
         return await self._mark.any_partition_has_data()
 
-    async def note_begun(self) -> None:
+    async def note_begun(self) -> bool:
         """Note nothing: the mark is the note."""
+        return True
 
 
 class BeginningOfPartition:
@@ -95,13 +98,24 @@ class BeginningOfPartition:
         self._number = number
 
     async def check_first(self) -> None:
-        """Check the number of partitions. Raise UnsupportedRedis."""
-        await self._mark.check_once()
+        """Check the number of partitions, if the mark can be read. Raise UnsupportedRedis.
+
+        The check of the partition compares the number that the partition itself has, so one with data can be used
+        while the Redis of the mark is away. One without data cannot be begun then: see `has_begun`.
+        """
+        with suppress(StorageUnavailable):
+            await self._mark.check_once()
 
     async def has_begun(self) -> bool:
         """Return whether this partition was begun at any time."""
         return await self._mark.has_begun(self._number)
 
-    async def note_begun(self) -> None:
-        """Note that this partition was begun."""
-        await self._mark.note_begun(self._number)
+    async def note_begun(self) -> bool:
+        """Note that this partition was begun. Return False if that must be done later: the mark cannot be read."""
+        if not self._mark.was_checked:
+            return False
+        try:
+            await self._mark.note_begun(self._number)
+        except StorageUnavailable:
+            return False
+        return True

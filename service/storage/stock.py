@@ -154,9 +154,9 @@ class Stock:
         """
         from service.domain.requests import StockChange  # imported late: most commands do without pydantic
 
-        partition, attempt = self._partition, 0
+        partition = self._partition
         assert partition is not None
-        deadline = partition.deadline()
+        tries = partition.begin()
         while True:
             looking = partition.settle_stock(product_id, change, expected_stocks)
             # An earlier request with this key may have made the change: only a script can say so.
@@ -167,10 +167,9 @@ class Stock:
             local = StockChange.model_construct(change=units, reason=change.reason)
             reply = await self._move(product_id, local, idempotency_key, fingerprint, None, by, 0)
             if reply[0] == "short":
-                partition.check_deadline(deadline)
-                await partition.gather({product_id: -units}, {product_id: int(reply[1])}, attempt)
-                attempt += 1
-            elif reply[0] != "absent" or not await partition.all.pushes.update(partition.number, [product_id]):
+                tries.check_deadline()
+                await partition.gather({product_id: -units}, {product_id: int(reply[1])}, tries)
+            elif reply[0] != "absent" or await partition.is_current([product_id], tries):
                 break
         if idempotency_key and reply[0] in _REFUSED:
             outcome_key = self._outcome_key(idempotency_key, by)

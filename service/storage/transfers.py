@@ -44,6 +44,13 @@ class Wish(NamedTuple):
     keep: int
 
 
+class Taken(NamedTuple):
+    """What was taken in. `id`: of the last transfer from that partition, now or before. `units`: taken in now."""
+
+    id: str
+    units: int
+
+
 class Outgoing(NamedTuple):
     """What the other partitions do not have yet: `product_ids` with changes, and transfers by number of partition."""
 
@@ -55,10 +62,13 @@ class Units(NamedTuple):
     """Units of a product in a partition. `moved`: units taken in from other partitions, less those given to them.
 
     stock - moved does not change when units move, so its sum over all partitions counts also those on their way.
+
+    `is_known`: whether the partition has the product. While a product is being added, some do not yet.
     """
 
     stock: int
     moved: int
+    is_known: bool
 
 
 class Pending(NamedTuple):
@@ -83,8 +93,8 @@ class Transfers:
     async def units(self, product_ids: Sequence[int]) -> list[Units]:
         """Return the units of products in this partition; zeros for a product that it does not have."""
         names = [keys.product(self._shop, product_id) for product_id in product_ids]
-        rows = await self._client.read_confirmed(names, ("stock", "moved"))
-        return [Units(int(stock or 0), int(moved or 0)) for stock, moved in rows]
+        rows = await self._client.read_confirmed(names, ("stock", "moved", "version"))
+        return [Units(int(stock or 0), int(moved or 0), version is not None) for stock, moved, version in rows]
 
     async def give(self, to: int, settled: str, wishes: Sequence[Wish]) -> list[Transfer]:
         """Give units to another partition. Return all transfers on their way to it, oldest first.
@@ -108,8 +118,8 @@ class Transfers:
             case _:
                 raise unknown_reply("give_units", reply)
 
-    async def take(self, source: int, transfers: Sequence[Transfer]) -> str:
-        """Take in units that another partition gave. Return the id of the last transfer taken in from it.
+    async def take(self, source: int, transfers: Sequence[Transfer]) -> Taken:
+        """Take in units that another partition gave.
 
         `transfers`: all that are on their way from it, oldest first. Those that were taken before are left out.
         """
@@ -122,8 +132,8 @@ class Transfers:
             ),
         )
         match reply:
-            case ["taken", last_id]:
-                return str(last_id)
+            case ["taken", last_id, units]:
+                return Taken(str(last_id), int(units))
             case _:
                 raise unknown_reply("take_units", reply)
 

@@ -1,5 +1,6 @@
 """GET /metrics of a shop with partitions: what moves between them, and the Redis of each."""
 
+import asyncio
 import re
 
 import pytest
@@ -27,6 +28,16 @@ async def test_misses_transfers_and_pushes_are_counted(redis: CommandSender) -> 
         assert found["holdfast_transfers_total{}"] >= 1
         assert 3 <= found["holdfast_transferred_units_total{}"] <= 4
         assert found["holdfast_catalogue_pushes_total{}"] == 1
+
+
+async def test_units_that_several_workers_bring_are_counted_once(redis: CommandSender) -> None:
+    metrics = new_metrics()
+    workers = [make_partitioned_store(redis, count=COUNT, metrics=metrics) for _ in range(3)]
+    async with http_client(workers[0]) as client:
+        product_id = await add_product(client, stock=30)
+        await workers[0].all.exchange.partitions[0].give(1, "0", [Wish(product_id, 2, 2, 0)])
+        await asyncio.gather(*[worker.deliver() for worker in workers])
+        assert (await scrape(client))["holdfast_transferred_units_total{}"] == 2
 
 
 async def test_each_partition_has_its_row(redis: CommandSender) -> None:

@@ -60,7 +60,7 @@ MUTANTS: Final = (
             Patch(
                 "service/storage/exchange.py",
                 "        taken = await self.partitions[to].take(source, transfers)\n",
-                "        taken = transfers[-1].id\n",
+                "        await self.partitions[source].settle(to, transfers[-1].id)\n        return\n",
             ),
         ),
         "healthy_again",

@@ -51,9 +51,8 @@ async def give(store: PartitionedStore, source: int, to: int, product_id: int, u
 async def move(store: PartitionedStore, source: int, to: int, product_id: int, units: int = 1) -> None:
     """Give units, take them in and settle them."""
     transfers = store.all.exchange.partitions
-    await transfers[source].settle(
-        to, await transfers[to].take(source, await give(store, source, to, product_id, units))
-    )
+    taken = await transfers[to].take(source, await give(store, source, to, product_id, units))
+    await transfers[source].settle(to, taken.id)
 
 
 def audit(store: PartitionedStore) -> Coroutine[Any, Any, Report]:

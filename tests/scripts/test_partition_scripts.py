@@ -184,7 +184,7 @@ async def test_a_claim_makes_no_product(redis: CommandSender) -> None:
 async def test_taken_units_are_in_stock_and_counted_as_received_and_moved(redis: CommandSender) -> None:
     await run_add_product(redis, 7)
     await run_add_product(redis, 9)
-    assert await run_take_units(redis, 1, "11 7 3", "12 9 1", "15 7 2") == ["taken", "15"]
+    assert await run_take_units(redis, 1, "11 7 3", "12 9 1", "15 7 2") == ["taken", "15", "6"]
     assert await units_at(redis, MUG) == (15, 15, 5)
     assert await units_at(redis, POT) == (11, 11, 1)
     assert await hash_at(redis, TAKEN) == {"1": "15"}
@@ -194,10 +194,10 @@ async def test_a_transfer_is_taken_once_however_often_and_late_it_comes(redis: C
     await run_add_product(redis, 7)
     await run_take_units(redis, 1, "11 7 3")
     async with nothing_changes(redis):
-        assert await run_take_units(redis, 1, "11 7 3") == ["taken", "11"]
-    assert await run_take_units(redis, 1, "11 7 3", "12 7 1") == ["taken", "12"]
+        assert await run_take_units(redis, 1, "11 7 3") == ["taken", "11", "0"]
+    assert await run_take_units(redis, 1, "11 7 3", "12 7 1") == ["taken", "12", "1"]
     async with nothing_changes(redis):
-        assert await run_take_units(redis, 1, "11 7 3") == ["taken", "12"]
+        assert await run_take_units(redis, 1, "11 7 3") == ["taken", "12", "0"]
     assert await units_at(redis, MUG) == (14, 14, 4)
 
 

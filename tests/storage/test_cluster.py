@@ -204,7 +204,7 @@ async def test_units_can_be_given_when_all_given_before_have_arrived_and_the_slo
         source, other = store.all.exchange.partitions
         wishes = [Wish(product_id=1, need=need, wish=0, keep=0)]
         [transfer] = await source.give(1, "0", [Wish(product_id=1, need=5, wish=0, keep=0)])
-        settled = await other.take(0, [transfer])
+        settled = (await other.take(0, [transfer])).id
         with leaving(cluster, keys.partition(shop, 0)):
             transfers = await source.give(1, settled, wishes)
         assert [transfer.units for transfer in transfers] == [need] * bool(need)

@@ -1,19 +1,23 @@
 """The exchange of units between partitions: many orders at the same time, and how it ends."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any
 from zlib import crc32
 
 import pytest
 
+from service.domain.errors.order_refusals import InsufficientStock
 from service.domain.errors.storage import StorageUnavailable
 from service.storage import keys
 from service.storage.exchange import MAX_LINES
+from service.storage.orders import PlacedOrder
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
-from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
-from tests.support.shop import SHOP, new_order
+from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
+from tests.support.shop import SHOP, add_mugs, new_order
 
 COUNT = 2
 
@@ -56,6 +60,29 @@ async def test_very_many_lines_that_miss_units_at_the_same_moment_do_not_make_a_
     await assert_nothing_is_lost(engine, store)
 
 
+@pytest.mark.parametrize(("field", "value"), [("moved", "x"), ("stock", "x"), ("received", "x"), (None, "x")])
+async def test_a_product_that_is_damaged_in_another_partition_fails_no_order_of_other_products(
+    engine: CommandSender, store: PartitionedStore, field: str | None, value: str
+) -> None:
+    mugs, pots = await add_mugs(store, 4), await add_mugs(store, 4)
+    name = keys.product(keys.partition(SHOP, 0), pots)
+    if field is None:
+        await engine.send("DEL", name)
+        await engine.send("SET", name, value)
+    else:
+        await engine.send("HSET", name, field, value)
+    numbers = range(8)
+    results = await asyncio.gather(
+        *[
+            store.orders.place(new_order((mugs if n else pots, 1 if n else 3)), key_of(store, 1, str(n)))
+            for n in numbers
+        ],
+        return_exceptions=True,
+    )
+    assert Counter(map(type, results[1:])) == {PlacedOrder: 4, InsufficientStock: 3}
+    assert isinstance(results[0], StorageUnavailable)
+
+
 class SilentRedis:
     """A CommandSender that never replies."""
 
@@ -65,7 +92,7 @@ class SilentRedis:
 
 async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_closed() -> None:
     exchange = make_partitioned_store(SilentRedis(), count=COUNT).all.exchange
-    waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0))
+    waiting = asyncio.create_task(exchange.gather(1, {7: 2}, {7: 1}, 0, inf))
     await asyncio.sleep(0.05)
     await exchange.close()
     with pytest.raises(StorageUnavailable):

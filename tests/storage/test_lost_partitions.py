@@ -5,13 +5,14 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.domain.errors.storage import UnsupportedRedis
+from service.domain.errors.storage import StorageUnavailable, UnsupportedRedis
 from service.engine.launcher import run_engines
 from service.partition_url import partition_url
 from service.settings import Settings
@@ -19,6 +20,7 @@ from service.storage.opening import open_store
 from service.storage.partitioned import AnyStore
 from tests.support.engine_process import connect
 from tests.support.shop import SHOP, add_mugs, new_order
+from tests.support.waiting import eventually
 
 COUNT = 2
 
@@ -30,10 +32,21 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def shop_at(url: str, *, creates_shop: bool = True) -> AsyncIterator[AnyStore]:
-    settings = replace(Settings(), shop=SHOP, redis_url=url, partitions=COUNT, durability="none")
+async def shop_at(url: str, *, creates_shop: bool = True, **fields: Any) -> AsyncIterator[AnyStore]:
+    settings = replace(Settings(), shop=SHOP, redis_url=url, partitions=COUNT, durability="none", **fields)
     async with open_store(settings, creates_shop=creates_shop) as store:
         yield store
+
+
+@contextmanager
+def stopped(redis: Any) -> Iterator[None]:
+    """Stop an engine for a while: it keeps its connections, and does not answer."""
+    engine: int = redis.info("server")["process_id"]
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(engine, signal.SIGCONT)
 
 
 async def check_each(store: AnyStore) -> None:
@@ -117,11 +130,48 @@ async def test_a_partition_can_be_used_again_while_the_mark_of_the_shop_is_away(
     await begin(url)
     async with shop_at(url) as store:
         await check_each(store)
-        with connect(partition_url(url, 0)) as mark, connect(partition_url(url, 1)) as redis:
-            engine: int = mark.info("server")["process_id"]
-            os.kill(engine, signal.SIGSTOP)
-            try:
-                redis.client_kill_filter(_type="normal", skipme=True)
+        with connect(partition_url(url, 0)) as mark, connect(partition_url(url, 1)) as redis, stopped(mark):
+            redis.client_kill_filter(_type="normal", skipme=True)
+            await store.partitions[1].check()
+
+
+async def test_a_new_worker_uses_the_partitions_that_answer_while_the_mark_of_the_shop_is_away(url: str) -> None:
+    await begin(url)
+    with connect(partition_url(url, 0)) as mark:
+        mark.hdel(f"{{{SHOP}}}:meta", "begun:1")
+        with stopped(mark):
+            async with shop_at(url, redis_timeout=1.0) as store:
+                await store.partitions[1].orders.place(new_order((1, 1)))
+                with pytest.raises(StorageUnavailable):
+                    await store.partitions[0].check()
+        assert mark.hget(f"{{{SHOP}}}:meta", "begun:1") is None
+        async with shop_at(url) as store:
+            await store.partitions[1].check()
+        assert mark.hget(f"{{{SHOP}}}:meta", "begun:1") == b"1"
+
+
+async def test_a_worker_that_began_without_the_mark_notes_its_partition_when_the_mark_is_there(url: str) -> None:
+    await begin(url)
+    with connect(partition_url(url, 0)) as mark:
+        mark.hdel(f"{{{SHOP}}}:meta", "begun:1")
+        async with shop_at(url, redis_timeout=1.0) as store:
+            with stopped(mark):
                 await store.partitions[1].check()
-            finally:
-                os.kill(engine, signal.SIGCONT)
+
+            async def is_noted() -> bool:
+                with suppress(StorageUnavailable):
+                    await store.partitions[1].check()
+                return bool(mark.hexists(f"{{{SHOP}}}:meta", "begun:1"))
+
+            await eventually(is_noted)
+
+
+async def test_a_partition_without_data_is_not_begun_while_the_mark_of_the_shop_is_away(url: str) -> None:
+    await begin(url)
+    flush(url, 1)
+    with connect(partition_url(url, 0)) as mark, connect(partition_url(url, 1)) as redis:
+        with stopped(mark):
+            async with shop_at(url, redis_timeout=1.0) as store:
+                with pytest.raises(StorageUnavailable):
+                    await store.partitions[1].check()
+        assert redis.keys() == []

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -22,49 +21,16 @@ from service.domain.requests import NewOrder, ProductChange, StockChange
 from service.ops.audit_partitions import audit_whole_shop
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
-from service.storage.scripts import load_scripts
+from service.storage.sender import ErrorReply
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 from tests.support.waiting import eventually
+from tests.support.ways import SILENT_SECONDS as TIMEOUT
+from tests.support.ways import Way, works
 
 COUNT = 4
-TIMEOUT = 0.3
-
-_NAMES = {text: name for name, script in load_scripts().items() for text in (script.sha, script.source)}
-
-
-def works(_: str) -> None:
-    """Let everything work."""
-
-
-class Way:
-    """The way to one partition. `fails`: returns the error with which a script or a command fails, by its name."""
-
-    def __init__(self, redis: FakeRedis) -> None:
-        self._redis = redis
-        self.fails: Callable[[str], StorageError | None] = works
-        self.loses_reply_to = ""
-        """The script that is run, but whose reply does not come back."""
-        self.is_silent = False
-        self.silent_seconds = TIMEOUT
-        """After this time, a connection gives up."""
-
-    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
-        return asyncio.ensure_future(self._send(*command))
-
-    async def _send(self, *command: Any) -> Any:
-        name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
-        if self.is_silent:
-            await asyncio.sleep(self.silent_seconds)
-            raise StorageUnavailable("no reply")
-        if error := self.fails(name):
-            raise error
-        reply = await self._redis.send(*command)
-        if name == self.loses_reply_to:
-            raise OutcomeUnknown("the connection broke")
-        return reply
 
 
 @pytest.fixture
@@ -170,6 +136,29 @@ async def test_an_order_that_may_run_anywhere_is_placed_although_a_partition_doe
     assert found == {0, 1, 3}
 
 
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_order_that_may_run_anywhere_is_placed_although_a_partition_cannot_be_used(
+    ways: list[Way], store: PartitionedStore, error: type[StorageError]
+) -> None:
+    mugs = await add(store, 40)
+    ways[2].fails = lambda name: error("not now") if name == "place_order" else None
+    found = {(await store.orders.place(new_order((mugs, 1)))).order.id % COUNT for _ in range(8)}
+    assert found == {0, 1, 3}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_an_order_that_may_run_anywhere_fails_if_no_partition_can_be_used(
+    ways: list[Way], store: PartitionedStore, error: type[StorageError]
+) -> None:
+    mugs = await add(store, 40)
+    for way in ways:
+        way.fails = lambda name: error("not now") if name == "place_order" else None
+        way.ran.clear()
+    with pytest.raises(error):
+        await store.orders.place(new_order((mugs, 1)))
+    assert [way.ran.count("place_order") for way in ways] == [1] * COUNT
+
+
 async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may_take(redis: FakeRedis) -> None:
     ways = [Way(redis) for _ in range(12)]
     store = make_partitioned_store(*ways, count=12, timeout=TIMEOUT)
@@ -263,6 +252,22 @@ async def test_a_silent_partition_does_not_delay_units_on_their_way_between_othe
     delivering.cancel()
     ways[3].is_silent = False
     await assert_nothing_is_lost(redis, patient_store)
+
+
+async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
+    redis: FakeRedis, patient_store: PartitionedStore
+) -> None:
+    store = patient_store
+    products = [await add(store, 4) for _ in range(6)]
+    for product_id in products:
+        await store.home(product_id).products.change(product_id, ProductChange.model_validate({"name": "Cup"}))
+    damaged = keys.product(keys.partition(SHOP, (products[0] + 1) % COUNT), products[0])
+    await redis.send("DEL", damaged)
+    await redis.send("SET", damaged, "x")
+    with pytest.raises(ErrorReply, match="WRONGTYPE"):
+        await store.deliver()
+    left = [await redis.send("ZRANGE", keys.unpropagated(keys.partition(SHOP, n)), 0, -1) for n in range(COUNT)]
+    assert [product_id for found in left for product_id in found] == [str(products[0])]
 
 
 async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(

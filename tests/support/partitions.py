@@ -53,6 +53,11 @@ def _make_store(partitions: Partitions, *senders: CommandSender, metrics: Metric
     return PartitionedStore(stores, partitions)
 
 
+def key_of(store: PartitionedStore, partition: int, prefix: str = "key") -> str:
+    """Return an Idempotency-Key that leads to a partition."""
+    return next(key for key in (f"{prefix}-{number}" for number in range(1000)) if store.all.of_text(key) == partition)
+
+
 async def assert_nothing_is_lost(redis: CommandSender, store: PartitionedStore) -> None:
     """Check the units of each product: in each partition, and what moved between them."""
     await store.deliver()

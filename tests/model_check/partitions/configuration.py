@@ -55,6 +55,8 @@ class Configuration:
     """Whether an order asks the home of a product before it looks at all partitions."""
     spreads: bool = False
     """Whether a partition gives more than is needed: a share of what it has."""
+    silent: int | None = None
+    """A partition that may not answer a look. The worker goes on without it then."""
     looks: int = 1
     """How many looks must find the same before a request is refused."""
     laws: str = "all"

@@ -236,4 +236,4 @@ async def run(redis: CommandSender, request: Any) -> Reply:
     word, *rest = await run_script(redis, *_RUNS[type(request)](request))
     if word == "outgoing":
         return word, tuple(_transfer(text) for text in rest)
-    return (word, int(rest[0])) if word == "taken" and type(request) is Take else (word,)
+    return (word, *map(int, rest)) if word == "taken" and type(request) is Take else (word,)

@@ -193,6 +193,14 @@ MUTANTS: list[Mutant] = [
         gives=1,
         dropped="a look begins after the request",
     ),
+    _mutant(
+        "a request is refused though a partition is silent",
+        REFUSED_WRONGLY,
+        "0 1",
+        "0 buys 1",
+        silent=1,
+        dropped="a look at some partitions refuses nothing",
+    ),
     _mutant("a refusal replaces an order", ORDERED, *ELSEWHERE, **TWICE, gives=2, steps={Refuse: refuse_always}),
     _mutant("a stock change forgets its key", LOST, "2 0", "0 removes 1", **TWICE, steps={Move: move_without_key}),
     # The catalogue

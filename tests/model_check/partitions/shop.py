@@ -57,6 +57,8 @@ class Worker(NamedTuple):
     """The requests of this phase to which there is no reply yet."""
     to_take: tuple[Sent, ...] = ()
     """What was given, to be taken in."""
+    is_current: bool = False
+    """Whether it has compared the products with their homes before it sent the request."""
 
 
 class Sweeper(NamedTuple):

@@ -243,12 +243,14 @@ def give(partition: Partition, request: Give, now: int) -> Result:
 
 def take(partition: Partition, request: Take, now: int) -> Result:
     """Take in the transfers that come after the last one that was taken in."""
-    products, last = partition.products, partition.taken[request.source]
+    products, last, units = partition.products, partition.taken[request.source], 0
     for transfer in request.transfers:
         if transfer.id > last:
             products = put(products, transfer.product, products[transfer.product].adding(transfer.units))
             last = transfer.id
-    return partition._replace(products=products, taken=put(partition.taken, request.source, last)), ("taken", last)
+            units += transfer.units
+    after = partition._replace(products=products, taken=put(partition.taken, request.source, last))
+    return after, ("taken", last, units)
 
 
 def settle(partition: Partition, request: Settle, now: int) -> Result:

@@ -35,6 +35,10 @@ class _Call:
     def client(self) -> ClientRequest:
         return self.shop.configuration.requests[self.key]
 
+    def with_worker(self, worker: Worker) -> "_Call":
+        """Return the same call, with a worker that knows something else."""
+        return _Call(self.shop, self.state._replace(workers=put(self.state.workers, self.number, worker)), self.number)
+
     @property
     def first(self) -> Sent:
         """The request that the worker sends first, and again."""
@@ -102,6 +106,9 @@ def _place(call: _Call) -> Iterator[Step]:
         yield call.confirmed(f"hears {reply[0]}, confirms", after)._replace(fault=fault)
     elif reply[0] == "refused":
         yield call.refused("hears that it was refused before", after)
+    elif reply[0] in ("unknown", "absent") and call.worker.is_current:
+        refuse = Sent(call.client.partition, Refuse(call.key))
+        yield call.go("hears {}, refuses", reply[0], worker=Worker("refusing"), after=after, sends=(refuse,))
     elif reply[0] in ("unknown", "absent"):
         yield call.go("hears {}", reply[0], worker=Worker("updating", attempt), after=after)
     elif call.dropped == "one partition alone refuses nothing":
@@ -120,11 +127,23 @@ def _place(call: _Call) -> Iterator[Step]:
 def _look(call: _Call) -> Iterator[Step]:
     worker = call.worker
     if len(worker.seen) < call.shop.count:
-        seen = (*worker.seen, _look_at(call, len(worker.seen)))
-        yield call.go("looks at partition {}", len(worker.seen), worker=worker._replace(seen=seen))
+        number = len(worker.seen)
+        seen = (*worker.seen, _look_at(call, number))
+        yield call.go("looks at partition {}", number, worker=worker._replace(seen=seen))
+        if number == call.shop.configuration.silent:
+            yield call.go("gets no answer from partition {}", number, worker=worker._replace(seen=(*worker.seen, ())))
         return
+    is_partial = () in worker.seen
+    if is_partial:
+        nothing = ((0, 0),) * len(call.client.needs)
+        worker = worker._replace(seen=tuple(look or nothing for look in worker.seen))
+        call = call.with_worker(worker)
     totals = _totals(worker.seen, call.dropped)
-    if _is_too_few(call, totals):
+    if is_partial and call.dropped != "a look at some partitions refuses nothing":
+        if not _has_all_units(call):
+            yield call.go("has not found enough, and not all have answered: answers 503", worker=DONE)
+            return
+    elif _is_too_few(call, totals):
         if call.shop.configuration.looks == 1 or worker.seen_before == worker.seen:
             yield call.send_refusal("has found {}: too few, refuses", totals)
         elif not worker.seen_before:
@@ -201,9 +220,12 @@ def _refuse(call: _Call) -> Iterator[Step]:
 
 
 def _update(call: _Call) -> Iterator[Step]:
-    """Bring products here that are newer at home. If there are none, the refusal of this partition is right."""
+    """Bring products here that are newer at home, and send the request again: the next refusal is right."""
     shop, state, at = call.shop, call.state, call.client.partition
     numbers = [product for product, _ in call.client.needs]
+    if all(number % shop.count == at for number in numbers):
+        yield call.send_refusal("refuses: this is the home")
+        return
     if not call.worker.seen:
         here = tuple(shop.partition(state.partitions[at]).products[number].version for number in numbers)
         yield call.go("reads the versions here", worker=call.worker._replace(seen=here))
@@ -215,12 +237,9 @@ def _update(call: _Call) -> Iterator[Step]:
         if product.version > version:
             state = shop.synced(state, home, "read at home", wrote=False)
             pushes.append(Sent(at, Push(number, product.version, product.share, product.withdrawn, product.price)))
-    if not pushes or call.worker.attempt >= shop.configuration.attempts:
-        yield call.send_refusal("finds nothing newer at home, refuses") if not pushes else call.go("503", worker=DONE)
-        return
     for push in pushes:
         state, _ = shop.hear(state, push, "push")
-    again = Worker("placing", call.worker.attempt + 1)
+    again = Worker("placing", call.worker.attempt, is_current=True)
     yield call.go("brings {} here, places again", pushes, worker=again, after=state, sends=(*pushes, call.first))
 
 
@@ -238,6 +257,12 @@ def _totals(seen: Any, dropped: str) -> tuple[int, ...]:
 
 def _is_too_few(call: _Call, totals: tuple[int, ...]) -> bool:
     return any(total < units for total, (_, units) in zip(totals, call.client.needs, strict=True))
+
+
+def _has_all_units(call: _Call) -> bool:
+    """Return whether the partitions that have answered have the units in stock."""
+    stocks = [sum(look[line][0] for look in call.worker.seen) for line in range(len(call.client.needs))]
+    return all(stock >= units for stock, (_, units) in zip(stocks, call.client.needs, strict=True))
 
 
 def _asks(call: _Call) -> tuple[Sent, ...]:
