@@ -5,12 +5,13 @@
 --      2  {shop:p}:products       zset, ids of the products on sale, score = id
 -- ARGV 1  product_id   whole number
 --      2  version      catalogue version, which grows with each change
---      3  share        units with which a new product begins in this partition
+--      3  share        units with which a new product begins in this partition; empty: all partitions had it already
 --      4  withdrawn    1: the product is not on sale any more; otherwise 0
 --      5.. field, value: one pair per field of the catalogue part; an empty value removes the field
 --
 -- Replies: pushed
 --          known    this partition has this version already, or a newer one; nothing was changed
+--          lost     this partition had the product, and does not have it any more; nothing was changed
 local product_key, products_key = unpack(KEYS, 1, 2)
 local product_id, version, share, withdrawn = unpack(ARGV, 1, 4)
 local fixed_args = 4
@@ -20,6 +21,8 @@ assert((#ARGV - fixed_args) % 2 == 0, 'each field needs a value')
 redis.call('ZCARD', products_key)
 local old_version, stock, received = unpack(redis.call('HMGET', product_key, 'version', 'stock', 'received'))
 if old_version and tonumber(old_version) >= tonumber(version) then return {'known'} end
+-- It may have sold the units with which the product began: they are not given a second time.
+if not old_version and share == '' then return {'lost'} end
 local set, removed = {}, {}
 for i = fixed_args + 1, #ARGV, 2 do
   if ARGV[i + 1] == '' and ARGV[i] ~= 'description' then

@@ -10,11 +10,14 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable
+from service.logger import Logger, RepeatedFailures
 from service.metrics.families import PUSHES
 from service.storage import keys
 from service.storage.client import RedisClient
 from service.storage.records import CATALOGUE_FIELDS
 from service.storage.refusals import unknown_reply
+
+log = Logger()
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ class CataloguePushes:
     def __init__(self) -> None:
         """Begin without partitions: they are added to `partitions`."""
         self.partitions: list[RedisClient] = []
+        self._logged = RepeatedFailures()
 
     def home(self, product_id: int) -> int:
         """Return the partition where a product is changed."""
@@ -35,7 +39,8 @@ class CataloguePushes:
     async def push(self, product_id: int) -> None:
         """Bring a product, as its home partition has it now, to all other partitions.
 
-        Raise OutcomeUnknown if not all of them have it: the change is made, and reaches them later.
+        Raise OutcomeUnknown if not all of them have it: the change is made, and reaches them later, unless a partition
+        has lost the product.
         """
         home = self.home(product_id)
         client = self.partitions[home]
@@ -44,16 +49,16 @@ class CataloguePushes:
                 [keys.product(client.shop, product_id)], _STATE
             )
             if version is None:
-                return  # there is no such product
+                raise self._lost(client, product_id)
             pairs = [part or "" for part in chain.from_iterable(zip(CATALOGUE_FIELDS, values, strict=True))]
             others = [partition for number, partition in enumerate(self.partitions) if number != home]
             args = push_product_args(
-                product_id=product_id, version=version, share=share or "0", withdrawn=withdrawn or "0", pairs=pairs
+                product_id=product_id, version=version, share=share or "", withdrawn=withdrawn or "0", pairs=pairs
             )
-            await _all([_push(partition, product_id, args) for partition in others])
+            await _all([self._push(partition, product_id, args) for partition in others])
             await client.run(
                 "note_propagated",
-                (keys.unpropagated(client.shop),),
+                (keys.product(client.shop, product_id), keys.unpropagated(client.shop)),
                 note_propagated_args(product_id=product_id, version=version),
             )
         except StorageError as error:  # also Overloaded, which says that nothing was done
@@ -84,16 +89,26 @@ class CataloguePushes:
         """Push those of these products of which a partition has an old version.
 
         Return False if it is the home of all of them: it never has an old version. Raise StorageUnavailable if the
-        partition does not get them now.
+        partition does not get them now, and if it has lost one of them.
         """
-        ids = [product_id for product_id in product_ids if self.home(product_id) != partition]
-        homes = sorted({self.home(product_id) for product_id in ids})
-        at_home = [[product_id for product_id in ids if self.home(product_id) == home] for home in homes]
+        ids = list(product_ids)
+        elsewhere = {id_: self._elsewhere(id_, partition) for id_ in ids}
+        asked = sorted(set(elsewhere.values()))
+        rows = await _all([self._versions(number, [i for i in ids if elsewhere[i] == number]) for number in asked])
+        # Read behind the others: what is missing here although they have it was here before.
         here = await self._versions(partition, ids)
-        found = await _all([self._versions(home, some) for home, some in zip(homes, at_home, strict=True)])
-        old = [id_ for versions in found for id_, version in versions.items() if version > here[id_]]
-        await _all([self.bring(product_id) for product_id in old])
-        return bool(ids)
+        found = {id_: version for versions in rows for id_, version in versions.items()}
+        for id_ in ids:
+            if self.home(id_) == partition and found[id_] and not here[id_]:
+                raise self._lost(self.partitions[partition], id_)
+        away = [id_ for id_ in ids if self.home(id_) != partition]
+        await _all([self.bring(id_) for id_ in away if found[id_] > here[id_]])
+        return bool(away)
+
+    def _elsewhere(self, product_id: int, partition: int) -> int:
+        """Return the partition that can tell what another one lacks: the home; for the home, the partition after it."""
+        home = self.home(product_id)
+        return home if home != partition else (home + 1) % len(self.partitions)
 
     async def _versions(self, partition: int, product_ids: Sequence[int]) -> dict[int, int]:
         client = self.partitions[partition]
@@ -101,11 +116,20 @@ class CataloguePushes:
         rows = await client.read_confirmed(names, ("version",))
         return {product_id: int(version or 0) for product_id, [version] in zip(product_ids, rows, strict=True)}
 
+    async def _push(self, client: RedisClient, product_id: int, args: Sequence[str | int]) -> None:
+        names = (keys.product(client.shop, product_id), keys.products(client.shop))
+        reply = await client.run("push_product", names, args)
+        if reply == ["lost"]:
+            raise self._lost(client, product_id)
+        if reply not in (["pushed"], ["known"]):
+            raise unknown_reply("push_product", reply)
 
-async def _push(client: RedisClient, product_id: int, args: Sequence[str | int]) -> None:
-    reply = await client.run("push_product", (keys.product(client.shop, product_id), keys.products(client.shop)), args)
-    if reply not in (["pushed"], ["known"]):
-        raise unknown_reply("push_product", reply)
+    def _lost(self, client: RedisClient, product_id: int) -> StorageUnavailable:
+        """Log that a partition does not have a product any more, and return the error. The others go on."""
+        key = keys.product(client.shop, product_id)
+        if self._logged.is_due(key):
+            log.error("product_lost", key=key, then="orders for it get 503 here; the others sell what they have")
+        return StorageUnavailable(f"{key} is lost: see docs/scale.md#if-the-data-of-a-partition-are-lost")
 
 
 async def _all(work: Sequence[Awaitable[T]]) -> list[T]:

@@ -265,8 +265,7 @@ class Exchange:
                 else:
                     later.append(order)
         if incomplete:  # an add was interrupted, or is under way: units come with the product
-            with suppress(TimeoutError, StorageError):
-                await asyncio.wait_for(asyncio.gather(*map(self._bring, incomplete)), self._patience)
+            await self._complete(sorted(incomplete), later)
         elif later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.deliver_all(silent), self._patience)
@@ -276,6 +275,19 @@ class Exchange:
         for order in later:
             pause = random.uniform(0, min(_PAUSE_SECONDS * (1 + order.attempt), _MAX_PAUSE_SECONDS))  # noqa: S311
             asyncio.get_running_loop().call_later(pause, _answer, order, None)
+
+    async def _complete(self, product_ids: Sequence[int], orders: Sequence[Waiting]) -> None:
+        """Bring products to the partitions that lack them. If that fails, fail the orders that need them."""
+        bringing = [asyncio.ensure_future(self._bring(product_id)) for product_id in product_ids]
+        self._background.update(bringing)
+        for task in bringing:
+            task.add_done_callback(self._background.discard)
+        _, late = await asyncio.wait(bringing, timeout=self._patience)
+        for task in late:
+            task.cancel()
+        for product_id, task in zip(product_ids, bringing, strict=True):
+            if task not in late and _failed(task) and isinstance(error := task.exception(), StorageError):
+                _fail([order for order in orders if product_id in order.needs], error)
 
     async def _claim(self, batch: Sequence[Waiting]) -> None:
         claims: dict[int, set[int]] = {}

@@ -7,9 +7,10 @@ customer is in one partition, and runs there as in a shop without partitions. Th
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from service.domain.errors.refusals import ProductIdTaken
+from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
 from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
 from service.domain.order import Order
 from service.domain.product import ListedProduct, Product
@@ -97,6 +98,19 @@ class PartitionedStore:
     def home(self, product_id: int) -> Store:
         """Return the partition where a product is changed."""
         return self.partitions[self.all.pushes.home(product_id)]
+
+    @asynccontextmanager
+    async def at_home(self, product_id: int) -> AsyncIterator[Store]:
+        """Yield the home of a product. Instead of ProductNotFound, raise StorageUnavailable if the product is lost."""
+        try:
+            yield self.home(product_id)
+        except ProductNotFound:
+            await self.check_home(product_id)
+            raise
+
+    async def check_home(self, product_id: int) -> None:
+        """Raise StorageUnavailable if the home of a product has lost it."""
+        await self.all.pushes.update(self.all.pushes.home(product_id), [product_id])
 
     async def stock_after_change(self, product_id: int) -> int:
         """Return the stock of a product in all partitions. Raise OutcomeUnknown: the change has been made."""
@@ -223,7 +237,13 @@ class PartitionedProducts:
 
     async def get(self, product_id: int) -> Product:
         """Return a product on sale, see Products.get."""
-        return await self._any().get(product_id)
+        number = self._store.all.next()
+        products = self._store.partitions[number].products
+        try:
+            return await products.get(product_id)
+        except ProductNotFound:
+            await self._store.all.pushes.update(number, [product_id])
+            return await products.get(product_id)
 
     def _any(self) -> Products:
         return self._store.partitions[self._store.all.next()].products
@@ -232,6 +252,8 @@ class PartitionedProducts:
         """Add a product, see Products.add. Each partition begins with the same number of its units, if possible."""
         ids = self._store.partitions[0].products
         product_id = new.id or await ids.next_id()
+        if new.id is not None:
+            await self._store.check_home(product_id)
         while True:
             try:
                 product = await self._store.home(product_id).products.add(new.model_copy(update={"id": product_id}), by)
@@ -260,13 +282,15 @@ class PartitionedProducts:
         by: str = "",
     ) -> Product:
         """Change a product, see Products.change."""
-        product = await self._store.home(product_id).products.change(product_id, change, expected_versions, by)
+        async with self._store.at_home(product_id) as home:
+            product = await home.products.change(product_id, change, expected_versions, by)
         await self._store.all.pushes.push(product_id)
         return product._replace(stock=await self._store.stock_after_change(product_id))
 
     async def withdraw(self, product_id: int, expected_versions: Container[str] | None = None, by: str = "") -> None:
         """Withdraw a product, see Products.withdraw."""
-        await self._store.home(product_id).products.withdraw(product_id, expected_versions, by)
+        async with self._store.at_home(product_id) as home:
+            await home.products.withdraw(product_id, expected_versions, by)
         await self._store.all.pushes.push(product_id)
 
 
@@ -278,7 +302,8 @@ class PartitionedStock:
 
     async def levels(self, product_id: int) -> StockLevels:
         """Return the units of a product on sale in all partitions, read over a moment. Raise ProductNotFound."""
-        await self._store.home(product_id).stock.levels(product_id)  # whether it is on sale
+        async with self._store.at_home(product_id) as home:
+            await home.stock.levels(product_id)  # whether it is on sale
         return StockLevels(*await self._store.all.add_up(product_id, StockLevels._fields))
 
     async def change(

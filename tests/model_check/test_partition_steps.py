@@ -50,7 +50,7 @@ WORDS = {
     Add: {"added", "taken"},
     Change: {"changed", "absent"},
     Withdraw: {"withdrawn", "absent"},
-    Push: {"pushed", "known"},
+    Push: {"pushed", "known", "lost"},
     Propagated: {"propagated", "newer"},
 }
 """The replies that must occur. Otherwise the test would compare less than it seems to."""
@@ -64,9 +64,10 @@ counts = st.integers(0, 9)
 prices = st.integers(1, 3)
 claims = st.builds(Claim, st.sampled_from([1000, FUTURE, FUTURE]), st.sampled_from(range(PARTITIONS)))
 moved = st.integers(-9, 9)
+shares = st.one_of(st.none(), counts)
 is_withdrawn = st.sampled_from([False, False, False, True])
 known_products = st.builds(
-    Product, counts, counts, counts, counts, moved, ids, prices, counts, is_withdrawn, st.one_of(st.none(), claims)
+    Product, counts, counts, counts, counts, moved, ids, prices, shares, is_withdrawn, st.one_of(st.none(), claims)
 )
 units_without_product = st.builds(
     lambda stock, claim: Product(stock=stock, received=stock, moved=stock, claim=claim), units, st.none() | claims
@@ -115,7 +116,7 @@ REQUESTS: dict[type, st.SearchStrategy[Any]] = {
     Add: st.builds(Add, numbers, prices, st.integers(9, 20), st.just(PARTITIONS - 1), st.integers(0, 3)),
     Change: st.builds(Change, numbers, prices),
     Withdraw: st.builds(Withdraw, numbers),
-    Push: st.builds(Push, numbers, ids, counts, st.booleans(), prices),
+    Push: st.builds(Push, numbers, ids, shares, st.booleans(), prices),
     Propagated: st.builds(Propagated, numbers, ids),
 }
 

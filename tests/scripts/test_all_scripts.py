@@ -372,7 +372,7 @@ EXAMPLES = {
     "propagated": ScriptExample(
         "note_propagated",
         lambda redis, **options: run_note_propagated(redis, 7, 21, **options),
-        (UNPROPAGATED,),
+        (MUG, UNPROPAGATED),
         events=0,
     ),
     "refuse": ScriptExample(

@@ -391,6 +391,22 @@ async def test_a_product_that_was_withdrawn_before_it_was_pushed_has_its_share_a
     assert await scores_at(redis, PRODUCTS) == {}
 
 
+async def test_a_product_that_was_here_and_is_lost_does_not_begin_again(redis: CommandSender) -> None:
+    async with nothing_changes(redis):
+        assert await run_push_product(redis, 7, 22, "price", "19.99", share=None) == ["lost"]
+    await run_take_units(redis, 1, "11 7 3")
+    async with nothing_changes(redis):
+        assert await run_push_product(redis, 7, 22, "price", "19.99", share=None) == ["lost"]
+
+
+@pytest.mark.parametrize("version", [20, 21])
+async def test_no_partition_gets_a_share_any_more_when_all_have_had_it(redis: CommandSender, version: int) -> None:
+    await redis.send("HSET", MUG, "stock", 2, "version", 21, "share", 2)
+    await redis.send("ZADD", UNPROPAGATED, 21, 7)
+    await run_note_propagated(redis, 7, version)
+    assert await hash_at(redis, MUG) == {"stock": "2", "version": "21"}
+
+
 async def test_only_the_newest_version_is_noted_as_propagated(redis: CommandSender) -> None:
     await redis.send("ZADD", UNPROPAGATED, 21, 7)
     await redis.send("ZADD", UNPROPAGATED, 21, 9)

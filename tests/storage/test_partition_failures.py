@@ -100,7 +100,7 @@ async def test_a_change_of_a_product_that_was_made_is_never_answered_with_nothin
     for verb in (
         store.products.change(mugs, ProductChange.model_validate({"name": "Cup"})),
         store.products.withdraw(mugs),
-        store.products.add(new_mug(id=77)),
+        store.products.add(new_mug()),
     ):
         with pytest.raises(OutcomeUnknown):
             await verb
@@ -108,7 +108,7 @@ async def test_a_change_of_a_product_that_was_made_is_never_answered_with_nothin
         way.fails = works
     await store.deliver()
     assert [await store.products.read_many([mugs]) for _ in range(COUNT)] == [[None]] * COUNT
-    assert {(await store.products.get(77)).name for _ in range(COUNT)} == {"Mug"}
+    assert {(await store.products.get(mugs + 1)).name for _ in range(COUNT)} == {"Mug"}
 
 
 async def test_an_order_is_placed_with_the_units_of_the_partitions_that_answer(

@@ -60,11 +60,15 @@ async def run_claim_units(
 
 
 async def run_push_product(
-    sender: CommandSender, product_id: int, version: int, *pairs: str, share: int = 0, withdrawn: bool = False
+    sender: CommandSender, product_id: int, version: int, *pairs: str, share: int | None = 0, withdrawn: bool = False
 ) -> list[str]:
     """Run lua/push_product.lua with a field, its value, a field, its value, ..."""
     args = push_product_args(
-        product_id=product_id, version=str(version), share=str(share), withdrawn=str(int(withdrawn)), pairs=pairs
+        product_id=product_id,
+        version=str(version),
+        share="" if share is None else str(share),
+        withdrawn=str(int(withdrawn)),
+        pairs=pairs,
     )
     return await run_script(sender, "push_product", [keys.product(SHOP, product_id), keys.products(SHOP)], args)
 
@@ -72,7 +76,7 @@ async def run_push_product(
 async def run_note_propagated(sender: CommandSender, product_id: int, version: int) -> list[str]:
     """Run lua/note_propagated.lua."""
     args = note_propagated_args(product_id=product_id, version=str(version))
-    return await run_script(sender, "note_propagated", [UNPROPAGATED], args)
+    return await run_script(sender, "note_propagated", [keys.product(SHOP, product_id), UNPROPAGATED], args)
 
 
 async def run_refuse(

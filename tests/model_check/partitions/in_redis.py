@@ -81,7 +81,8 @@ def _fields_of(number: int, product: Product) -> dict[str, Any]:
     fields |= {"moved": moved} if moved else {}
     fields |= {"claim": f"{claim.until_ms} {claim.by}"} if claim else {}
     if version:
-        fields |= {"id": number + _FIRST_ID, "name": "Mug", "price": f"{price}.00", "version": version, "share": share}
+        fields |= {"id": number + _FIRST_ID, "name": "Mug", "price": f"{price}.00", "version": version}
+        fields |= {} if share is None else {"share": share}
     return fields
 
 
@@ -111,9 +112,10 @@ async def read(redis: CommandSender) -> Partition:
 def _product_of(fields: dict[str, str]) -> Product:
     if not fields:
         return ABSENT
-    names = ("stock", "held", "sold", "received", "moved", "version", "share")
+    names = ("stock", "held", "sold", "received", "moved", "version")
     return Product(
         **{name: int(fields.get(name, 0)) for name in names},
+        share=int(fields["share"]) if "share" in fields else None,
         price=int(float(fields.get("price", 0))),
         withdrawn=fields["withdrawn"] == "1",
         claim=Claim(*map(int, fields["claim"].split())) if "claim" in fields else None,
@@ -203,16 +205,16 @@ def _withdraw(request: Withdraw) -> _Run:
 
 
 def _push(request: Push) -> _Run:
-    args = [request.product + _FIRST_ID, request.version, request.share, int(request.withdrawn)]
+    args = [request.product + _FIRST_ID, request.version, "" if request.share is None else request.share]
     return (
         "push_product",
         [_product(request.product), keys.products(SHOP)],
-        [*args, "name", "Mug", "price", f"{request.price}.00"],
+        [*args, int(request.withdrawn), "name", "Mug", "price", f"{request.price}.00"],
     )
 
 
 def _propagated(request: Propagated) -> _Run:
-    return "note_propagated", [UNPROPAGATED], [request.product + _FIRST_ID, request.version]
+    return "note_propagated", [_product(request.product), UNPROPAGATED], [request.product + _FIRST_ID, request.version]
 
 
 _RUNS: dict[type, Callable[[Any], _Run]] = {

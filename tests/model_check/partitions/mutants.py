@@ -102,7 +102,9 @@ def push_with_a_share_each_time(partition: Partition, request: Push, now: int) -
     after, reply = push(partition, request, now)
     if reply == ("pushed",) and partition.products[request.product].version:
         product = after.products[request.product]
-        product = product._replace(stock=product.stock + request.share, received=product.received + request.share)
+        product = product._replace(
+            stock=product.stock + (request.share or 0), received=product.received + (request.share or 0)
+        )
         after = after._replace(products=put(after.products, request.product, product))
     return after, reply
 
@@ -111,7 +113,7 @@ def push_over_what_is_there(partition: Partition, request: Push, now: int) -> Re
     """Begin a product with its share, whatever units came before it."""
     after, reply = push(partition, request, now)
     if not partition.products[request.product].version:
-        product = after.products[request.product]._replace(stock=request.share, received=request.share)
+        product = after.products[request.product]._replace(stock=request.share or 0, received=request.share or 0)
         after = after._replace(products=put(after.products, request.product, product))
     return after, reply
 

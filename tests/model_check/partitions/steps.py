@@ -25,7 +25,8 @@ class Product(NamedTuple):
     moved: int = 0
     version: int = 0
     price: int = 0
-    share: int = 0
+    share: int | None = None
+    """Only at home, until all partitions have had it: the units with which the product begins in each of them."""
     withdrawn: bool = True
     claim: Claim | None = None
 
@@ -162,7 +163,7 @@ class Push:
 
     product: int
     version: int
-    share: int
+    share: int | None
     withdrawn: bool
     price: int
 
@@ -305,7 +306,9 @@ def push(partition: Partition, request: Push, now: int) -> Result:
     product = partition.products[request.product]
     if product.version >= request.version:
         return partition, ("known",)
-    begun = 0 if product.version else request.share
+    if not product.version and request.share is None:
+        return partition, ("lost",)
+    begun = 0 if product.version else request.share or 0
     product = product._replace(
         stock=product.stock + begun,
         received=product.received + begun,
@@ -317,7 +320,9 @@ def push(partition: Partition, request: Push, now: int) -> Result:
 
 
 def propagated(partition: Partition, request: Propagated, now: int) -> Result:
-    """Note that all partitions have a version, unless there is a newer one."""
+    """Note that all partitions have a version, and so have had their units; and that it is the newest, if it is."""
+    product = partition.products[request.product]._replace(share=None)
+    partition = partition._replace(products=put(partition.products, request.product, product))
     if partition.unpropagated[request.product] > request.version:
         return partition, ("newer",)
     return partition._replace(unpropagated=put(partition.unpropagated, request.product, 0)), ("propagated",)
