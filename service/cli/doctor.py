@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
@@ -83,10 +84,17 @@ def _first_shop(settings: Settings) -> str:
 
 
 async def _examine_shop(
-    settings: Settings, url: str, shop: str, write_test: bool, node: "Address | None" = None
+    settings: Settings,
+    url: str,
+    shop: str,
+    write_test: bool,
+    node: "Address | None" = None,
+    was_begun: bool = False,
 ) -> "list[Finding]":
     from service.ops.doctor import examine
+    from service.storage import keys
     from service.storage.diagnosis import diagnose
+    from service.storage.requirements import lost_data
 
     found = await diagnose(
         url,
@@ -96,6 +104,8 @@ async def _examine_shop(
         waits_for_replicas=settings.wait_replicas > 0,
         node=node,
     )
+    if was_begun:
+        found = found._replace(lost=lost_data(keys.meta(shop)))
     prefix = _redis_cli(url) if node is None else f"redis-cli -h {node.host} -p {node.port}"
     return examine(found, replace(settings, shop=shop), prefix)
 
@@ -104,21 +114,45 @@ async def _examine_partitions(settings: Settings, url: str, shop: str, write_tes
     """Examine the Redis of each partition. What is good in all of them is said once."""
     from service.ops.doctor import Finding, unreachable
     from service.storage import keys
+    from service.storage.diagnosis import read_mark
+    from service.storage.shop_mark import begun_field
 
+    mark: Mapping[str, str] | None = None
+    with suppress(OSError):
+        first = partition_url(url, 0)
+        mark = await read_mark(first, timeout_seconds=settings.redis_timeout, shop=shop)
     kind = "an embedded engine" if settings.redis_url is None else "a Redis"
     findings = [Finding("ok", "partitions", f"{settings.partitions} partitions, each on {kind} of its own.")]
+    has_data = False
     for number in range(settings.partitions):
         try:
             name = keys.partition(shop, number)
-            about = await _examine_shop(settings, partition_url(url, number), name, write_test)
+            was_begun = begun_field(number) in (mark or {})
+            about = await _examine_shop(settings, partition_url(url, number), name, write_test, was_begun=was_begun)
         except OSError as error:
             about = [unreachable(str(error))]
+        has_data = has_data or _has_data(about)
         findings += [
             finding._replace(sentence=f"Partition {number}: {finding.sentence}")
             for finding in about
             if number == 0 or finding.mark != "ok"
         ]
-    return findings
+    return findings + _lost_mark(mark, has_data, shop)
+
+
+def _has_data(about: "list[Finding]") -> bool:
+    return any(finding.name == "layout" and finding.mark == "ok" for finding in about)
+
+
+def _lost_mark(mark: Mapping[str, str] | None, has_data: bool, shop: str) -> "list[Finding]":
+    """Return what is wrong if partitions have data, but the mark of the shop is empty. None: it could not be read."""
+    from service.ops.doctor import Finding
+    from service.storage import keys
+    from service.storage.requirements import lost_data
+
+    if mark is None or mark or not has_data:
+        return []
+    return [Finding("bad", "layout", f"Partition 0: {lost_data(keys.meta(shop))}.")]
 
 
 async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) -> "list[Finding]":
@@ -129,21 +163,31 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
     from service.ops.doctor import unreachable
     from service.ops.doctor_cluster import examine_cluster, parts_of
     from service.storage.cluster_diagnosis import diagnose_cluster
+    from service.storage.diagnosis import read_mark
+    from service.storage.shop_mark import begun_field
 
     cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
     findings = examine_cluster(cluster, settings)
+    mark: Mapping[str, str] | None = None
+    shop = _first_shop(settings)
+    if settings.partitions > 1 and (home := cluster.home(shop)) is not None:
+        with suppress(OSError):
+            mark = await read_mark(url, timeout_seconds=settings.redis_timeout, shop=shop, node=home)
+    has_data = False
     for number, name in enumerate(parts_of(settings)):
         if (node := cluster.home(name)) is not None:
             try:
-                about = await _examine_shop(settings, url, name, write_test, node)
+                was_begun = begun_field(number) in (mark or {})
+                about = await _examine_shop(settings, url, name, write_test, node, was_begun)
             except OSError as error:
                 about = [unreachable(str(error))]
+            has_data = has_data or _has_data(about)
             findings += [
                 finding._replace(sentence=f"{name}: {finding.sentence}")
                 for finding in about
                 if settings.partitions == 1 or number == 0 or finding.mark != "ok"
             ]
-    return findings
+    return findings + _lost_mark(mark, has_data, shop)
 
 
 def _redis_cli(url: str) -> str:

@@ -278,6 +278,9 @@ def _clock(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Fin
 
 
 def _layout(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:
+    if found.schema_version is None and found.lost:
+        yield Finding("bad", "layout", _sentence(found.lost))
+        return
     if found.schema_version is None:
         yield Finding("note", "layout", f"There is no shop {settings.shop!r} in this Redis yet.")
         return
@@ -301,7 +304,7 @@ def _sizes(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Fin
     yield Finding(
         "ok",
         "sizes",
-        f"Products on sale: {sizes.products:,}. Order ids taken: {sizes.orders:,}; pending orders: {sizes.holds:,}. "
+        f"Products on sale: {sizes.products:,}. Order ids reserved: {sizes.orders:,}; pending orders: {sizes.holds:,}. "
         f"Events: {sizes.events:,} of {settings.events_max:,}. Remembered refusals: {sizes.refusals:,}. "
         f"Keys of all shops: {sizes.keys_in_database:,}.",
     )

@@ -9,6 +9,7 @@ from service.storage import keys
 from service.storage.addresses import Address
 from service.storage.dial import Dialer, Execute
 from service.storage.engine_status import parse_info
+from service.storage.replies import read_map
 from service.storage.requirements import LAYOUT_FIELD, UPGRADE_FIELD, rights_to_try
 from service.storage.scripts import load_scripts
 from service.storage.sender import ErrorReply
@@ -74,6 +75,8 @@ class Diagnosis(NamedTuple):
     """The events that each consumer group has not read. None: Redis cannot tell."""
     growth: Growth | None = None
     unfinished_upgrade: str | None = None
+    lost: str = ""
+    """Why the data that are missing must be brought back. Empty: they were never there."""
 
 
 async def diagnose(
@@ -99,6 +102,19 @@ async def diagnose(
     async with Dialer(url, timeout=timeout_seconds, node=node).connect(read):
         pass
     return found[0]
+
+
+async def read_mark(url: str, *, timeout_seconds: float, shop: str, node: Address | None = None) -> dict[str, str]:
+    """Return the fields of `{shop}:meta` of a shop with partitions. Raise as `diagnose` does."""
+    found: dict[str, str] = {}
+
+    async def read(execute: Execute) -> None:
+        with suppress(ErrorReply):
+            found.update(read_map(await execute("HGETALL", keys.meta(shop))))
+
+    async with Dialer(url, timeout=timeout_seconds, node=node).connect(read):
+        pass
+    return found
 
 
 class _Reader:

@@ -20,6 +20,7 @@ from service.storage.requirements import (
     check_schema_version,
     check_settings,
     check_version,
+    lost_data,
     read_run_id,
     rights_to_try,
 )
@@ -194,11 +195,7 @@ class EngineCheck:
             # Another worker may have begun the data since they were read.
             version, unfinished, partitions = await self._read_schema(execute)
             if version is None:
-                raise UnsupportedRedis(
-                    f"{self._key} is missing, but the shop has partitions that were begun: their data are lost, or in "
-                    "another Redis. A partition without its data would sell units again. Bring the data back: see "
-                    "docs/scale.md"
-                )
+                raise UnsupportedRedis(lost_data(self._key))
         if version is None:
             if not self._creates_shop:
                 return

@@ -134,6 +134,15 @@ def check_partitions(text: str | None, expected: int) -> None:
         )
 
 
+def lost_data(key: str) -> str:
+    """Return why data must not be used that have no schema version, but had one. `key`: that should have it."""
+    return (
+        f"`{LAYOUT_FIELD}` is missing in {key}, but the shop has partitions that were begun: their data are lost, or "
+        "in another Redis. A partition without its data would sell units again. Bring the data back: see "
+        "docs/scale.md#if-the-data-of-a-partition-are-lost"
+    )
+
+
 def check_schema_version(text: str, unfinished: str | None = None, *, older_is_usable: bool = False) -> None:
     """Raise UnsupportedRedis if another version of Holdfast wrote the data, or another program.
 

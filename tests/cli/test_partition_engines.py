@@ -145,6 +145,20 @@ def test_the_doctor_names_the_partition_that_must_be_mended(holdfast: HoldfastCo
     assert f"-s {socket_path(partition_url(url, 1))} " in bad["commands"][0]
 
 
+@pytest.mark.parametrize("lost", range(PARTITIONS))
+def test_the_doctor_names_the_partition_whose_data_are_lost(holdfast: HoldfastCommand, lost: int) -> None:
+    holdfast.write_products("p.jsonl", 1)
+    with run_engines(holdfast.folder / "data", PARTITIONS, "none") as url:
+        assert holdfast("import", "p.jsonl").returncode == 0
+        with connect(partition_url(url, lost)) as redis:
+            redis.flushall()
+        done = holdfast("doctor", "--json")
+    assert done.returncode == 1
+    bad = [finding for finding in json.loads(done.stdout) if finding["mark"] == "bad"]
+    assert {finding["name"] for finding in bad} == {"layout"}
+    assert bad[0]["sentence"].startswith(f"Partition {lost}: `layout` is missing in {{shop")
+
+
 def test_the_doctor_examines_a_redis_for_each_partition(tmp_path: Path) -> None:
     holdfast = HoldfastCommand(tmp_path, HOLDFAST_PARTITIONS="2")
     with run_engine(tmp_path / "redis-0", "none"):

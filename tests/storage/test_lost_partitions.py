@@ -70,7 +70,7 @@ async def test_a_partition_whose_data_are_lost_is_not_begun_again(url: str, crea
     await begin(url)
     flush(url, 1)
     async with shop_at(url, creates_shop=creates_shop) as store:
-        with pytest.raises(UnsupportedRedis, match=re.escape(f"{{{SHOP}:1}}:meta is missing")):
+        with pytest.raises(UnsupportedRedis, match=re.escape(f"`layout` is missing in {{{SHOP}:1}}:meta")):
             await store.partitions[1].check()
         await store.partitions[0].check()
     with connect(partition_url(url, 1)) as redis:
@@ -92,7 +92,7 @@ async def test_a_shop_is_not_begun_again_if_its_mark_is_lost_with_the_first_part
     flush(url, 0)
     async with shop_at(url) as store:
         for partition in store.partitions:
-            with pytest.raises(UnsupportedRedis, match=re.escape(f"{{{SHOP}}}:meta is missing")):
+            with pytest.raises(UnsupportedRedis, match=re.escape(f"`layout` is missing in {{{SHOP}}}:meta")):
                 await partition.check()
     with connect(partition_url(url, 0)) as redis:
         assert redis.keys() == []
