@@ -68,8 +68,15 @@ async def explain_missing_shop(store: "AnyStore", shop: str) -> str | None:
     inspection = store.partitions[0].inspection
     if await inspection.shop_exists():
         return None
-    others = await inspection.shops()
-    names = f"the shops in it are {', '.join(others[:10])}" if others else "there is no other shop in it either"
+    found = await inspection.shops_and_partitions()
+    others = [name for name in found if ":" not in name]
+    if others:
+        names = f"the shops in it are {', '.join(others[:10])}"
+    elif found:
+        whole, _, number = found[0].partition(":")
+        names = f"it has partition {number} of the shop {whole}: set HOLDFAST_PARTITIONS"
+    else:
+        names = "there is no other shop in it either"
     return f"there is no shop {shop!r} in this Redis (HOLDFAST_SHOP); {names}"
 
 

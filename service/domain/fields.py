@@ -109,7 +109,7 @@ def _after_on_sale_from(until: int | None, info: ValidationInfo) -> int | None:
 def _parse_digits(value: str) -> int:
     """Return the number of a query parameter, which is text. int() alone would also take `1_0`, ` 7` and `-0`."""
     if not re.fullmatch("[0-9]{1,16}", value):
-        raise PydanticCustomError("digits", "Input should be a whole number in decimal digits")
+        raise PydanticCustomError("digits", "Input should be a whole number of up to 16 decimal digits")
     return int(value)
 
 

@@ -6,6 +6,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+_BRING_BACK: Final = "Bring the data back: see docs/scale.md#if-the-data-of-a-partition-are-lost"
+
 FILES_DIR: Final = "appendonlydir"
 """The directory in the data directory where the engine keeps all data."""
 
@@ -82,7 +84,7 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
     found = _partitions(data_dir)
     for number in range(max(*found, 1) + 1 if found else 0):  # a single partition is not all of a shop
         if not (files_dir := partition_dir(data_dir, number) / FILES_DIR).is_dir():
-            return f"{files_dir} is missing: a shop needs the data of all its partitions"
+            return f"{files_dir} is missing: a shop needs the data of all its partitions. {_BRING_BACK}"
     if found and _has_files(data_dir):
         places = f"{FILES_DIR} and in {PARTITIONS_DIR}"
         return f"the directory {data_dir} has data of two kinds, in {places}: move one of them away"
@@ -92,9 +94,8 @@ def partitions_problem(data_dir: Path, partitions: int) -> str | None:
     if found and made_with < partitions:  # the last ones may have been lost
         return (
             f"the directory {data_dir} has the data of {made_with} partitions, but HOLDFAST_PARTITIONS is "
-            f"{partitions}: if the shop has {partitions}, {partition_dir(data_dir, made_with)} is missing, bring it "
-            f"back; otherwise set HOLDFAST_PARTITIONS to {made_with}, or choose another directory with "
-            "HOLDFAST_DATA_DIR"
+            f"{partitions}. If the shop has {partitions}, {partition_dir(data_dir, made_with)} is missing. "
+            f"{_BRING_BACK}. If the shop was made with {made_with}, set HOLDFAST_PARTITIONS to {made_with}"
         )
     content = f"{made_with} partitions" if found else "a shop without partitions"
     return (

@@ -194,10 +194,14 @@ class Inspection:
 
     async def shops(self) -> list[str]:
         """Return the names of all shops in this Redis that this user may see. A partition is no shop of its own."""
+        return [name for name in await self.shops_and_partitions() if ":" not in name]
+
+    async def shops_and_partitions(self) -> list[str]:
+        """Return the names of all shops, and of partitions of shops, in this Redis that this user may see."""
         found = set()
         async for names in self._scan(lambda cursor: self._scan_keys(cursor, keys.meta("*"))):
             found |= {name[1 : -len("}:meta")] for name in names}
-        return sorted(name for name in found if ":" not in name)
+        return sorted(found)
 
     def _scan_keys(self, cursor: str, pattern: str) -> Awaitable[Any]:
         return self._client.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, safe_to_repeat=True)

@@ -160,5 +160,7 @@ class OrderCounter:
     async def _read_data_id(self) -> str:
         """Return the random id of the data. Write it if there is none."""
         meta = keys.meta(self._client.shop)
+        if self._partition is not None:
+            await self._client.check()  # nothing is written into a partition whose data are lost
         await self._client.send("HSETNX", meta, "data_id", token_hex(8), safe_to_repeat=True)
         return str(await self._client.send("HGET", meta, "data_id", safe_to_repeat=True))

@@ -128,9 +128,12 @@ def check_rights(reply: list[str]) -> None:
 def check_partitions(text: str | None, expected: int) -> None:
     """Raise UnsupportedRedis if a shop that exists has another number of partitions. `text`: of PARTITIONS_FIELD."""
     if (text or "1") != str(expected):
+        missing = ""
+        if text and text.isdecimal() and int(text) > expected:
+            missing = ". If the data of a partition are missing, see docs/scale.md#if-the-data-of-a-partition-are-lost"
         raise UnsupportedRedis(
             f"the shop has {text or 'no'} partitions, but HOLDFAST_PARTITIONS is {expected}. The number cannot be "
-            f"changed: set HOLDFAST_PARTITIONS to {text or 1}, or choose another HOLDFAST_SHOP"
+            f"changed: set HOLDFAST_PARTITIONS to {text or 1}, or choose another HOLDFAST_SHOP{missing}"
         )
 
 

@@ -49,6 +49,12 @@ async def test_query_parameter_of_a_call_without_parameters_is_refused(
     assert [error["in"] for error in problem["errors"]] == ["query"]
 
 
+async def test_a_number_with_too_many_digits_is_not_called_another_thing_than_a_number(client: AsyncClient) -> None:
+    response = await client.get("/orders?before=99999999999999999999")
+    [error] = assert_problem(response, 422, "invalid-request")["errors"]
+    assert error["detail"] == "Input should be a whole number of up to 16 decimal digits"
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [

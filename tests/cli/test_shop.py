@@ -83,6 +83,11 @@ def test_a_command_that_reads_writes_nothing_into_an_empty_redis(holdfast: Share
     assert holdfast.redis.keys() == []
 
 
+def test_a_redis_that_has_only_a_partition_of_a_shop_is_said_to_have_one(holdfast: SharedEngineCommand) -> None:
+    holdfast.redis.hset("{cli:1}:meta", "layout", SCHEMA_VERSION)
+    assert_refused(holdfast("audit"), 3, "it has partition 1 of the shop cli: set HOLDFAST_PARTITIONS")
+
+
 def test_a_shop_without_products_and_orders_is_said_to_be_empty(holdfast: SharedEngineCommand) -> None:
     holdfast.redis.hset("{cli}:meta", "layout", SCHEMA_VERSION)
     assert_refused(holdfast("audit", "--json"), 3, "the shop 'cli' is empty")

@@ -342,9 +342,10 @@ def test_a_higher_number_may_be_right_so_the_missing_partition_is_named(data_dir
     with pytest.raises(EngineError) as error:
         start(data_dir, PARTITIONS)
     assert str(error.value) == (
-        f"the directory {data_dir} has the data of 2 partitions, but HOLDFAST_PARTITIONS is 3: "
-        f"if the shop has 3, {data_dir / 'partitions' / '2'} is missing, bring it back; otherwise "
-        "set HOLDFAST_PARTITIONS to 2, or choose another directory with HOLDFAST_DATA_DIR"
+        f"the directory {data_dir} has the data of 2 partitions, but HOLDFAST_PARTITIONS is 3. "
+        f"If the shop has 3, {data_dir / 'partitions' / '2'} is missing. Bring the data back: "
+        "see docs/scale.md#if-the-data-of-a-partition-are-lost. If the shop was made with 2, set HOLDFAST_PARTITIONS "
+        "to 2"
     )
     assert sorted(data_dir.rglob("*")) == before
     (data_dir / "moved").rename(data_dir / "partitions" / "2")

@@ -87,6 +87,17 @@ async def test_a_running_service_does_not_begin_a_partition_again_either(url: st
         await store.partitions[0].check()
 
 
+async def test_a_running_service_writes_nothing_into_a_partition_whose_data_are_lost(url: str) -> None:
+    await begin(url)
+    async with shop_at(url) as store:
+        await store.partitions[1].check()
+        flush(url, 1)
+        with pytest.raises(UnsupportedRedis, match="are lost"):
+            await store.partitions[1].orders.place(new_order((1, 1)))
+    with connect(partition_url(url, 1)) as redis:
+        assert redis.keys() == []
+
+
 async def test_a_shop_is_not_begun_again_if_its_mark_is_lost_with_the_first_partition(url: str) -> None:
     await begin(url)
     flush(url, 0)
