@@ -50,7 +50,7 @@ _PAUSE_SECONDS: Final = 0.005
 _MAX_PAUSE_SECONDS: Final = 0.1
 """It does not grow further: the units may be lost, but if they come, the order should not wait much longer."""
 
-TOO_LATE: Final = "the units do not come to their partition in time"
+TOO_LATE: Final = "the units do not come to their partition in time: if this goes on, run holdfast audit"
 """Why an order fails after its deadline."""
 
 _SETTLE_FROM: Final = 50
