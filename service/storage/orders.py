@@ -60,10 +60,13 @@ class Orders:
         self.scan_ids = self._counter.scan_ids
         self.highest_used_id = self._counter.highest_used_id
 
-    async def place(self, new: "NewOrder", idempotency_key: str | None = None, by: str = "") -> PlacedOrder:
+    async def place(
+        self, new: "NewOrder", idempotency_key: str | None = None, by: str = "", deadline: float | None = None
+    ) -> PlacedOrder:
         """Take the stock of all lines and write the order, or do nothing.
 
         `by`: the name of the API key of the request. Each has Idempotency-Keys of its own.
+        `deadline`: until when a partition may try it again, in event-loop time; None: as long as a command may take.
 
         Raise an OrderPlacementRefusal of ORDER_REFUSALS, or IdempotencyKeyReused.
 
@@ -101,7 +104,7 @@ class Orders:
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
             options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")
         order_id = 0
-        tries = None if self._partition is None else self._partition.begin()
+        tries = None if self._partition is None else self._partition.begin(deadline)
         while True:
             order_id = order_id or order_ids.take_reserved() or await order_ids.take()
             try:

@@ -106,6 +106,10 @@ class Partitions:
             if newest - ids.highest > ids.reach:
                 ids.drop()
 
+    def deadline(self) -> float:
+        """Return until when a request that comes now may be tried, in event-loop time."""
+        return asyncio.get_running_loop().time() + self.timeout
+
     def next(self) -> int:
         """Return any partition: each in turn."""
         self._next = (self._next + 1) % self.count
@@ -144,9 +148,9 @@ class Partition:
         self.all.pushes.partitions.append(client)
         assert len(self.all.pushes.partitions) == self.number + 1
 
-    def begin(self) -> Tries:
-        """Begin to try a request."""
-        return Tries(asyncio.get_running_loop().time() + self.all.timeout)
+    def begin(self, deadline: float | None = None) -> Tries:
+        """Begin to try a request. `deadline`: in event-loop time, if other partitions have tried it before."""
+        return Tries(self.all.deadline() if deadline is None else deadline)
 
     async def settle_order(
         self,

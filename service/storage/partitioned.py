@@ -135,14 +135,15 @@ class PartitionedOrders:
         if text is not None:
             return await stores[partitions.of_text(text)].orders.place(new, idempotency_key, by)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + partitions.timeout
+        deadline = partitions.deadline()
         for attempt in range(1, len(stores)):
             try:
-                return await stores[partitions.next()].orders.place(new, None, by)
+                return await stores[partitions.next()].orders.place(new, None, by, deadline)
             except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done; another may do it
+                # The first may have been away all the time. The next needs only a moment if it has the units.
                 if partitions.exchange.is_full or (attempt > 1 and loop.time() > deadline):
                     raise
-        return await stores[partitions.next()].orders.place(new, None, by)
+        return await stores[partitions.next()].orders.place(new, None, by, deadline)
 
     async def get(self, order_id: int) -> Order:
         """Return an order, see Orders.get."""

@@ -115,6 +115,22 @@ async def test_orders_that_wait_for_a_unit_that_is_lost_try_it_less_and_less_oft
     assert 3 < placings < 80
 
 
+async def test_an_order_that_may_run_anywhere_has_one_deadline_for_all_partitions(
+    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+) -> None:
+    mugs = await put_in(store, 0, 5)
+    [transfer] = await store.all.exchange.partitions[0].give(2, "0", [Wish(mugs, 5, 0, 0)])
+    await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 2), " ".join(map(str, transfer)))
+    for way in ways:
+        way.ran.clear()
+    with pytest.raises(StorageUnavailable, match="run holdfast audit"):
+        await store.orders.place(new_order((mugs, 1)))
+    # The first waits for the units, which are lost. The second has no time left to wait for them again.
+    tries = sorted(way.ran.count("place_order") for way in ways)
+    assert tries[:3] == [0, 0, 1]
+    assert tries[3] > 1
+
+
 async def test_only_the_first_orders_wait_long_for_a_silent_partition(ways: list[Way]) -> None:
     store = make_partitioned_store(*ways, count=COUNT, timeout=2)
     mugs = (await store.products.add(new_mug(stock=0))).id
