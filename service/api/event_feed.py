@@ -106,6 +106,15 @@ class EventFeed:
         self._reader: asyncio.Task[None] | None = None
         self._catching_up = asyncio.Semaphore(_MAX_CATCHING_UP)
 
+    @property
+    def streams(self) -> int:
+        """The number of streams of events: one for each partition of the shop."""
+        return len(self._store.partitions)
+
+    def is_cursor(self, text: str) -> bool:
+        """Return whether a text is the cursor of an event of a shop with so many streams, or the start."""
+        return cursor_positions(text) == START or len(cursor_positions(text)) == self.streams
+
     async def open(self, types: frozenset[str], after: str | None) -> AsyncGenerator[bytes]:
         """Return the messages for a new client, without end. Raise Overloaded, and what the Store raises.
 
