@@ -79,6 +79,7 @@ class EngineCheck:
         self._partitions = partitions
         self._beginning = beginning
         self._beginning_is_noted = False
+        self._had_data = False
         self._upgrades = upgrades
         self.waits_for_replicas = waits_for_replicas
         self._creates_shop = creates_shop
@@ -196,6 +197,11 @@ class EngineCheck:
             version, unfinished, partitions = await self._read_schema(execute)
             if version is None:
                 raise UnsupportedRedis(lost_data(self._key))
+        if version is None and self._had_data:
+            log.error(
+                "data_changed", reason=f"{self._key} is gone", then="the shop begins anew, without orders and products"
+            )
+        self._had_data = version is not None or self._creates_shop
         if version is None:
             if not self._creates_shop:
                 return

@@ -106,6 +106,21 @@ async def test_orders_are_refused_after_a_setting_was_changed_until_it_is_safe_a
         assert [entry["event"] for entry in logs] == ["redis_unusable", "redis_usable"]
 
 
+async def test_the_log_says_that_the_data_of_a_running_service_are_gone(
+    safe_engine: str, admin: MultiplexedConnection
+) -> None:
+    async with opened(safe_engine) as store:
+        await store.products.add(new_mug(id=1, stock=1000))
+        with structlog.testing.capture_logs() as logs:
+            await store.check()
+            assert logs == []
+            await admin.send("FLUSHALL")
+            for _ in range(3):
+                await store.check()
+        assert [(entry["event"], entry["log_level"]) for entry in logs] == [("data_changed", "error")]
+        assert logs[0]["reason"] == f"{{{SHOP}}}:meta is gone"
+
+
 async def test_after_a_failover_the_store_connects_again_and_finds_the_new_primary(
     safe_engine: str, admin: MultiplexedConnection, tmp_path: Path
 ) -> None:
