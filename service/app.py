@@ -62,12 +62,15 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
 
             def start(shop: str) -> None:
                 store = stores[shop]
-                for partition in store.partitions:
-                    tasks.append(asyncio.create_task(sweep(partition.expired_holds, metrics), name="sweeper"))
+                for number, partition in enumerate(store.partitions):
+                    facts: dict[str, int | str] = {} if settings.shops is None else {"shop": shop}
+                    if settings.partitions > 1:
+                        facts["partition"] = number
+                    sweeper = sweep(partition.expired_holds, metrics, **facts)
+                    tasks.append(asyncio.create_task(sweeper, name="sweeper"))
+                    tasks.append(asyncio.create_task(check_regularly(partition.check, **facts), name="engine-check"))
                 if isinstance(store, PartitionedStore):
                     tasks.append(asyncio.create_task(deliver_regularly(store.deliver, metrics), name="deliveries"))
-                facts = {} if settings.shops is None else {"shop": shop}
-                tasks.append(asyncio.create_task(check_regularly(store.check, **facts), name="engine-check"))
                 states[shop] = _state(shop, store, metrics)
 
             async def open_shop(shop: str) -> bool:

@@ -63,10 +63,6 @@ class RepeatedFailures:
         self._logged[failure] = now
         return True
 
-    def end(self, failure: str) -> None:
-        """Note that a failure has ended. If it comes again, it is logged at once."""
-        self._logged.pop(failure, None)
-
 
 def _log(level: int, event: str, facts: dict[str, object]) -> None:
     if level < _COMMAND.level:

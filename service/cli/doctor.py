@@ -75,7 +75,7 @@ async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[
     except UnsupportedRedis as error:
         return [Finding("bad", "connection", f"{error.reason[0].upper()}{error.reason[1:]}.")], UNREACHABLE
     except OSError as error:
-        return [unreachable(str(error))], UNREACHABLE
+        return [unreachable(str(error), settings)], UNREACHABLE
     return findings, FAILED if any(finding.mark == "bad" for finding in findings) else OK
 
 
@@ -130,7 +130,7 @@ async def _examine_partitions(settings: Settings, url: str, shop: str, write_tes
             was_begun = begun_field(number) in (mark or {})
             about = await _examine_shop(settings, partition_url(url, number), name, write_test, was_begun=was_begun)
         except OSError as error:
-            about = [unreachable(str(error))]
+            about = [unreachable(str(error), settings)]
         has_data = has_data or _has_data(about)
         findings += [
             finding._replace(sentence=f"Partition {number}: {finding.sentence}")
@@ -180,7 +180,7 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
                 was_begun = begun_field(number) in (mark or {})
                 about = await _examine_shop(settings, url, name, write_test, node, was_begun)
             except OSError as error:
-                about = [unreachable(str(error))]
+                about = [unreachable(str(error), settings)]
             has_data = has_data or _has_data(about)
             findings += [
                 finding._replace(sentence=f"{name}: {finding.sentence}")

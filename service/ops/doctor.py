@@ -44,9 +44,10 @@ class Finding(NamedTuple):
     lines: tuple[str, ...] = ()
 
 
-def unreachable(reason: str) -> Finding:
+def unreachable(reason: str, settings: Settings) -> Finding:
     """Return the finding about a Redis that cannot be asked."""
-    return Finding("bad", "connection", f"Redis cannot be reached: {reason.rstrip('.')}. Check HOLDFAST_REDIS_URL.")
+    hint = "" if settings.redis_url is None else " Check HOLDFAST_REDIS_URL."
+    return Finding("bad", "connection", f"Redis cannot be reached: {reason.rstrip('.')}.{hint}")
 
 
 def examine(found: Diagnosis, settings: Settings, redis_cli: str) -> list[Finding]:

@@ -19,7 +19,7 @@ is never sent again, unless the caller says that it is safe to repeat.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
@@ -80,6 +80,7 @@ class MultiplexedConnection:
         takes_over: Callable[[PendingCommand, ErrorReply], bool] | None = None,
         on_lost: Callable[[], None] | None = None,
         new_tracked: Callable[[], TrackedProducts[Any]] = TrackedProducts,
+        facts: Mapping[str, int] | None = None,
     ) -> None:
         """Prepare a connection. Raise UnsupportedRedis for a wrong URL.
 
@@ -88,10 +89,12 @@ class MultiplexedConnection:
         raises UnsupportedRedis, all commands fail with that. `metrics` counts connections and replies. `replication`
         holds back the replies to changes until replicas have them; None: no reply is held back. `new_tracked` returns
         what is known of products over a new connection: nothing.
+        `facts`: what each line of the log says about this connection.
 
         For a cluster: `node`: the one to connect to. `takes_over` gets each command that Redis refused, and returns
         whether it sends it elsewhere. `on_lost` is called when the connection breaks.
         """
+        self._facts = facts or {}
         self._takes_over = takes_over
         self._on_lost = on_lost
         self._metrics = metrics or Metrics()
@@ -292,7 +295,7 @@ class MultiplexedConnection:
         if self._writer is None:
             return
         if self._reconnect_task is not None:
-            log.warning("redis_lost", reason=reason, unanswered=len(self._unanswered))
+            log.warning("redis_lost", reason=reason, unanswered=len(self._unanswered), **self._facts)
             self._metrics.count(LOST)
         self._writer.transport.abort()
         self._writer = None
@@ -320,7 +323,7 @@ class MultiplexedConnection:
             try:
                 async with self._dialer.connect(self._verify) as (reader, writer):
                     self._unsupported = None
-                    log.info("redis_connected")
+                    log.info("redis_connected", **self._facts)
                     self._metrics.count(CONNECTED)
                     backoff = _FIRST_BACKOFF_SECONDS
                     await self._read_replies(reader, writer)
@@ -333,7 +336,7 @@ class MultiplexedConnection:
             except (OSError, _ProtocolError) as error:
                 self._unsupported = None
                 if backoff == _FIRST_BACKOFF_SECONDS and self._writer is None:
-                    log.warning("redis_unreachable", reason=str(error))
+                    log.warning("redis_unreachable", reason=str(error), **self._facts)
                 self._drop_connection(str(error))
             except Exception as error:
                 # A bug in Holdfast. Try to connect again anyway.
@@ -351,7 +354,7 @@ class MultiplexedConnection:
             await asyncio.sleep(_FOLLOW_SECONDS)
             with suppress(OSError):
                 if self._writer is not None and await self._dialer.has_moved():
-                    log.warning("redis_primary_moved")
+                    log.warning("redis_primary_moved", **self._facts)
                     self.reconnect()
 
     async def _read_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -232,7 +232,7 @@ class EngineCheck:
         return version, unfinished, partitions
 
 
-async def check_regularly(check: Callable[[], Awaitable[None]], **facts: str) -> None:
+async def check_regularly(check: Callable[[], Awaitable[None]], **facts: int | str) -> None:
     """Repeat a check without end. It is logged, with these facts, when it begins to fail and when it passes again."""
     reason = ""
     while True:

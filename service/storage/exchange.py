@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable
 from service.logger import Logger
@@ -20,6 +20,8 @@ from service.storage.exchange_plan import Plan, Waiting, add_up
 from service.storage.transfers import Transfer, Transfers, Units, Wish
 
 log = Logger()
+
+T = TypeVar("T")
 
 MAX_LINES: Final = 1000
 """Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and
@@ -177,8 +179,11 @@ class Exchange:
         return delivered
 
     async def _deliver_from(self, source: int, others: Sequence[int]) -> Delivered:
-        outgoing = await self.partitions[source].outgoing(others)
-        work = [self._deliver(source, to, transfers, settles=True) for to, transfers in outgoing.transfers.items()]
+        outgoing = await _named(source, self.partitions[source].outgoing(others))
+        work = [
+            _named(to, self._deliver(source, to, transfers, settles=True))
+            for to, transfers in outgoing.transfers.items()
+        ]
         results = await asyncio.gather(*work, return_exceptions=True)
         return Delivered(outgoing.product_ids, [error for error in results if error is not None])
 
@@ -363,6 +368,14 @@ class Exchange:
         self._taken[source, to] = max(self._taken.get((source, to), "0"), taken.id, key=int)
         if settles:
             await self.partitions[source].settle(to, taken.id)
+
+
+async def _named(partition: int, work: Awaitable[T]) -> T:
+    """Return the result of work. If it fails, name the partition in the reason."""
+    try:
+        return await work
+    except StorageError as error:
+        raise type(error)(f"partition {partition}: {error.reason}") from error
 
 
 def _failed(work: "asyncio.Future[Any]") -> bool:

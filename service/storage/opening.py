@@ -160,9 +160,10 @@ async def _open_partitions(
         ]
     senders: dict[str, MultiplexedConnection | Route] = {}
     partitions = Partitions(count, timeout=settings.redis_timeout, metrics=metrics)
-    for group_settings, group in groups:
+    for number, (group_settings, group) in enumerate(groups):
+        facts = {} if len(groups) == 1 else {"partition": number}
         connection, found = await stack.enter_async_context(
-            _connected(group_settings, group, metrics, partitions.sums.new_tracked)
+            _connected(group_settings, group, metrics, partitions.sums.new_tracked, facts)
         )
         connections.append(connection)
         senders |= found
@@ -181,6 +182,7 @@ async def _connected(
     checks: Mapping[str, EngineCheck],
     metrics: Metrics | None,
     new_tracked: Callable[[], TrackedProducts[Any]] = TrackedProducts,
+    facts: Mapping[str, int] | None = None,
 ) -> AsyncIterator[tuple[MultiplexedConnection | Cluster, Mapping[str, MultiplexedConnection | Route]]]:
     """Yield what sends the commands of each shop. `checks` may get those of further shops later."""
     assert settings.redis_url is not None
@@ -217,6 +219,7 @@ async def _connected(
         max_in_flight=settings.max_in_flight,
         verify=verify,
         metrics=metrics,
+        facts=facts,
         replication=Replication(replicas, next(iter(checks), ""), timeout=timeout) if replicas else None,
         new_tracked=new_tracked,
     )

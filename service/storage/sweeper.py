@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from service.domain.errors.storage import StorageError
-from service.logger import Logger
+from service.logger import Logger, RepeatedFailures
 from service.metrics.counters import Metrics
 from service.metrics.families import SWEEP_FAILURES
 from service.storage.expired_holds import ExpiredHolds
@@ -40,19 +40,24 @@ While this worker sleeps, another worker can place an order with an earlier dead
 """
 
 
-async def sweep(expired_holds: ExpiredHolds, metrics: Metrics) -> None:
-    """Repeat without end: expire overdue orders, then sleep until the next deadline. Log errors and continue."""
+async def sweep(expired_holds: ExpiredHolds, metrics: Metrics, **facts: int | str) -> None:
+    """Repeat without end: expire overdue orders, then sleep until the next deadline. Log errors and continue.
+
+    An error that goes on is logged once a minute, with these facts.
+    """
     batch = MIN_BATCH
+    logged = RepeatedFailures()
     while True:
         started = time.perf_counter()
         try:
             due_in = await expired_holds.expire_due(batch)
         except StorageError as error:
-            log.warning("sweep_failed", reason=error.reason)
+            if logged.is_due(error.reason):
+                log.warning("sweep_failed", reason=error.reason, **facts)
             metrics.count(SWEEP_FAILURES)
             due_in = MAX_IDLE_PAUSE_SECONDS
         except Exception:
-            log.exception("sweep_failed")
+            log.exception("sweep_failed", **facts)
             metrics.count(SWEEP_FAILURES)
             due_in = MAX_IDLE_PAUSE_SECONDS
         took = time.perf_counter() - started
@@ -65,13 +70,18 @@ async def sweep(expired_holds: ExpiredHolds, metrics: Metrics) -> None:
 
 
 async def deliver_regularly(deliver: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
-    """Repeat without end: end what was interrupted between the partitions of a shop. Log errors and continue."""
+    """Repeat without end: end what was interrupted between the partitions of a shop. Log errors and continue.
+
+    An error that goes on is logged once a minute.
+    """
+    logged = RepeatedFailures()
     while True:
         await asyncio.sleep(MAX_IDLE_PAUSE_SECONDS)
         try:
             await deliver()
         except StorageError as error:
-            log.warning("delivery_failed", reason=error.reason)
+            if logged.is_due(error.reason):
+                log.warning("delivery_failed", reason=error.reason)
             metrics.count(SWEEP_FAILURES)
         except Exception:
             log.exception("delivery_failed")

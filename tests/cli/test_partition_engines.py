@@ -171,6 +171,7 @@ def test_the_doctor_examines_a_redis_for_each_partition(tmp_path: Path) -> None:
     [(mark, sentence)] = found["connection"]
     assert mark == "bad"
     assert sentence.startswith("Partition 1: Redis cannot be reached")
+    assert sentence.endswith("Check HOLDFAST_REDIS_URL.")
 
 
 def test_a_url_that_does_not_fit_the_partitions_is_refused(tmp_path: Path) -> None:

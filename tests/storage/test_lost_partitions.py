@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.errors.storage import StorageUnavailable, UnsupportedRedis
 from service.engine.launcher import run_engines
@@ -63,6 +64,17 @@ async def begin(url: str) -> None:
 def flush(url: str, number: int) -> None:
     with connect(partition_url(url, number)) as redis:
         redis.flushall()
+
+
+async def test_the_log_says_of_which_partition_a_connection_is(url: str) -> None:
+    with capture_logs() as logs:
+        async with shop_at(url) as store:
+            await check_each(store)
+            with connect(partition_url(url, 1)) as redis:
+                redis.client_kill_filter(_type="normal", skipme=True)
+            await eventually(lambda: len(logs) == COUNT + 2, "the lines")
+    assert {line["partition"] for line in logs[:COUNT]} == {0, 1}
+    assert [(line["event"], line["partition"]) for line in logs[COUNT:]] == [("redis_lost", 1), ("redis_connected", 1)]
 
 
 @pytest.mark.parametrize("creates_shop", [True, False])

@@ -254,6 +254,18 @@ async def test_a_silent_partition_does_not_delay_units_on_their_way_between_othe
     await assert_nothing_is_lost(redis, patient_store)
 
 
+async def test_a_delivery_that_fails_names_the_partition(ways: list[Way], patient_store: PartitionedStore) -> None:
+    mugs = await add(patient_store, 8)
+    for number, failing in ((2, "read_outgoing"), (3, "take_units")):
+        await patient_store.all.exchange.partitions[0].give(3, "0", [Wish(mugs, 1, 0, 0)])
+        ways[number].fails = lambda name, failing=failing: (  # type: ignore[misc]
+            StorageUnavailable("no reply") if name == failing else None
+        )
+        with pytest.raises(StorageUnavailable, match=f"^partition {number}: no reply"):
+            await patient_store.deliver()
+        ways[number].fails = works
+
+
 async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
     redis: FakeRedis, patient_store: PartitionedStore
 ) -> None:

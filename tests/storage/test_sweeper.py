@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from structlog.testing import capture_logs
 
+from service.app import new_metrics
 from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.logger import RepeatedFailures
 from service.storage.connection import MultiplexedConnection
 from service.storage.store import Store
-from service.storage.sweeper import sweep
+from service.storage.sweeper import deliver_regularly, sweep
 from tests.support.balance import Units, assert_balanced
 from tests.support.clock import Clock
 from tests.support.holds import (
@@ -110,6 +112,33 @@ async def test_a_sweeper_logs_an_error_of_the_storage_and_continues(
             await eventually(is_over, "the holds")
     contents = await assert_balanced(engine)
     assert (contents.units[mugs], contents.statuses()) == (Units(10_000, 0, 0, 10_000), {"expired": 3})
+
+
+def test_a_failure_that_goes_on_is_due_once_a_minute_and_another_one_at_once() -> None:
+    now = 5.0
+    logged = RepeatedFailures(lambda: now)
+    assert [logged.is_due("no reply") for _ in range(3)] == [True, False, False]
+    assert logged.is_due("refused")
+    now += 59
+    assert not logged.is_due("no reply")
+    now += 1
+    assert [logged.is_due("no reply") for _ in range(2)] == [True, False]
+
+
+async def test_a_delivery_that_fails_again_and_again_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.storage.sweeper.MAX_IDLE_PAUSE_SECONDS", 0)
+    tries = 0
+
+    async def deliver() -> None:
+        nonlocal tries
+        tries += 1
+        raise StorageUnavailable("partition 1: no reply")
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(deliver_regularly(deliver, new_metrics()))
+        await eventually(lambda: tries > 9, "some tries")
+        task.cancel()
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [("delivery_failed", "partition 1: no reply")]
 
 
 async def test_requests_are_answered_while_a_backlog_expires(
