@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from json.encoder import encode_basestring as quoted  # what JSONEncoder(ensure_ascii=False) does to text
 from typing import Final, Literal, NamedTuple
 
@@ -105,14 +106,19 @@ def parse_lines(text: str) -> tuple[OrderLine, ...]:
 
     The field has one row of text per order line, `7: 2 x 19.99`, as lua/place_order.lua writes it.
     """
-    lines = []
-    for row in text.split("\n"):
-        match = _LINE.fullmatch(row)
-        if match is None:
-            raise ValueError(f"unreadable lines of an order: {text[:100]!r}")
-        product_id, quantity, price = match.groups()
-        lines.append(OrderLine(int(product_id), int(quantity), parse_cents(price)))
-    return tuple(lines)
+    try:
+        return tuple([_parse_line(row) for row in text.split("\n")])
+    except ValueError:
+        raise ValueError(f"unreadable lines of an order: {text[:100]!r}") from None
+
+
+@lru_cache(maxsize=10_000)  # most orders of a product have one of a few quantities, at the same price
+def _parse_line(row: str) -> OrderLine:
+    match = _LINE.fullmatch(row)
+    if match is None:
+        raise ValueError(f"unreadable line of an order: {row[:100]!r}")
+    product_id, quantity, price = match.groups()
+    return OrderLine(int(product_id), int(quantity), parse_cents(price))
 
 
 def parse_units(text: str) -> dict[int, int]:

@@ -15,7 +15,7 @@ If the stream was cut during the audit, events may be missing. Then the audit ra
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from service.domain.errors.storage import StorageUnavailable
@@ -44,6 +44,7 @@ from service.ops.audit_keys import (
     partition_types,
 )
 from service.ops.audit_report import EVENTS_MISSING, AuditInconclusive, Finding, Report, ShopIsEmpty
+from service.ops.audit_steps import batches, events_between, read_ahead
 from service.ops.ledger import Ledger, order_changes
 from service.storage import keys
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
@@ -52,9 +53,6 @@ from service.storage.store import Store
 
 MAX_ATTEMPTS: Final = 3
 """How often the audit begins, if Redis is restarted or replaced during it."""
-
-_BATCH = 500
-"""Keys that one script reads: Redis executes nothing else meanwhile."""
 
 
 _Rows = tuple[str, Sequence[OrderRow | Unreadable]]
@@ -170,7 +168,7 @@ class _Audit:
         last_id = await self.last_order_id()
         self.server_id = self.store.inspection.server_id
         before: tuple[Sequence[int], Awaitable[_Rows] | None] = (), None
-        async for names in self.store.inspection.scan_keys():
+        async for names in read_ahead(self.store.inspection.scan_keys()):
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
             self.add_findings(findings)
@@ -184,7 +182,7 @@ class _Audit:
                     what = f"is not listed by GET /orders: {keys.order_ids(self.shop)} is only {last_id}"
                     self.add_findings([Finding(keys.order(self.shop, order_id), what)])
             unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
-            for batch in _batches(unread):
+            for batch in batches(unread):
                 # Redis reads these orders while those before them are checked.
                 reading = asyncio.ensure_future(self.store.inspection.audit_orders(batch))
                 await asyncio.sleep(0)
@@ -200,8 +198,9 @@ class _Audit:
         if self.store.inspection.server_id != self.server_id:
             raise AuditInconclusive("Redis was restarted or replaced")
         for order_id, row in zip(order_ids, rows, strict=True):
-            # SCAN may return a key twice.
-            if not self.ledger.knows(order_id) and not await self.was_archived(order_id, row):
+            if self.ledger.knows(order_id):
+                continue  # SCAN may return a key twice
+            if isinstance(row, Unreadable) or row.exists or not await self.was_archived(order_id, row):
                 self.count_order(order_id, row)
         await self.check_named(order_ids, rows)
         self.progress(len(order_ids))
@@ -211,7 +210,7 @@ class _Audit:
         entries = [
             (index, order_id)
             for order_id, row in zip(order_ids, rows, strict=True)
-            if isinstance(row, OrderRow)
+            if isinstance(row, OrderRow) and not (row.customer is None and row.reference is None)
             for index in indexes_of(self.shop, row)
         ]
         if not entries:
@@ -245,9 +244,8 @@ class _Audit:
             self.add_findings(check_place(self.shop, order_id, row, self.partition))
         status = "" if isinstance(row, Unreadable) else row.status or ""
         self.ledger.set_order(order_id, status, lines or ())
-        returned, written_off = returned_of(row)
-        if returned or written_off:
-            self.ledger.set_returned(order_id, returned, written_off)
+        if isinstance(row, OrderRow) and (row.returned or row.written_off):
+            self.ledger.set_returned(order_id, *returned_of(row))
         self.report.orders += 1
         self.report.pending += status == "pending"
 
@@ -260,7 +258,7 @@ class _Audit:
             async for members in self.store.inspection.scan_index(index):
                 order_ids, findings = check_members(index, members)
                 self.add_findings(findings)
-                for batch in _batches(order_ids):
+                for batch in batches(order_ids):
                     _, rows = await self.store.inspection.audit_orders(batch)
                     for order_id, row in zip(batch, rows, strict=True):
                         found = check_indexed_order(index, order_id, row)
@@ -274,7 +272,7 @@ class _Audit:
 
     async def read_products(self) -> None:
         """Read and check all products: those that have a key, and those that only the index or orders name."""
-        for batch in _batches(sorted(self.product_ids | self.ledger.product_ids())):
+        for batch in batches(sorted(self.product_ids | self.ledger.product_ids())):
             moment, rows = await self.store.inspection.audit_products(batch)
             await self.follow_events(moment)
             for product_id, row in zip(batch, rows, strict=True):
@@ -289,26 +287,17 @@ class _Audit:
 
     async def check_events(self, end: str) -> None:
         """Check the entries of the stream up to the event `end`."""
-        position = "0-0"
-        while events := await self.store.events.read(position, end):
+        async for events in read_ahead(events_between(self.store.events, "0-0", end)):
             for event in events:
-                self.add_findings(check_event(self.shop, event))
-            position = events[-1].id
+                if findings := check_event(self.shop, event):
+                    self.add_findings(findings)
 
     async def follow_events(self, end: str) -> None:
         """Bring the ledger from the state after the event `position` to the state after the event `end`."""
-        while event_position(self.position) < event_position(end):
-            events = await self.store.events.read(self.position, end)
-            if not events:
-                break
+        async for events in events_between(self.store.events, self.position, end):
             for event in events:
                 self.add_findings(check_event(self.shop, event))
                 for change in order_changes(event):
                     self.ledger.apply(change)
             self.report.events_followed += len(events)
             self.position = events[-1].id
-
-
-def _batches(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]

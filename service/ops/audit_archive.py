@@ -43,6 +43,9 @@ class UnusedIds:
                 self._first.append(int(first))
                 self._last.append(int(last))
 
+    def __bool__(self) -> bool:
+        return bool(self._last)
+
     def __len__(self) -> int:
         return (sum(self._last) - sum(self._first)) // self._step + len(self._first)
 

@@ -7,18 +7,15 @@ the orders of some customers, then their counts with the id of the last event, a
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from service.domain.event import event_position
 from service.domain.order import UNITS_IN
 from service.ops.audit_checks import check_indexed_order, lines_of, returned_of
 from service.ops.audit_keys import check_members
 from service.ops.audit_report import EVENTS_MISSING, AuditInconclusive, Finding
+from service.ops.audit_steps import BATCH, events_between
 from service.ops.ledger import ARCHIVED, OrderChange, order_changes
 from service.storage import keys
 from service.storage.inspection import OrderRow, Unreadable
 from service.storage.store import Store
-
-_BATCH = 500
-"""Keys that one script reads: Redis executes nothing else meanwhile."""
 
 _MAX_SMALL = 20
 """Orders in an index that is read together with others. A larger one is read for itself, in steps."""
@@ -112,15 +109,10 @@ async def _audit_customers(store: Store, shop: str, customers: Sequence[str]) ->
         elif row is not None:
             findings.append(Finding(index, f"has the member {order_id}, which is no order of this customer"))
     moment, rows = await store.inspection.audit_customers(customers)
-    position = start
-    while event_position(position) < event_position(moment):
-        events = await store.events.read(position, moment)
-        if not events:
-            break
+    async for events in events_between(store.events, start, moment):
         for event in events:
             for change in order_changes(event):
                 ledger.apply(change)
-        position = events[-1].id
     for customer, counts in zip(customers, rows, strict=True):
         key = keys.customer(shop, customer)
         if isinstance(counts, Unreadable):
@@ -165,8 +157,8 @@ Indexed = tuple[str, int, OrderRow | Unreadable | None, list[Finding]]
 async def _indexed_orders(store: Store, indexes: Sequence[str]) -> AsyncIterator[Indexed]:
     """Yield all orders in these indexes. Small indexes are read together: most have one order or two."""
     small: list[tuple[str, int]] = []
-    for at in range(0, len(indexes), _BATCH):
-        batch = indexes[at : at + _BATCH]
+    for at in range(0, len(indexes), BATCH):
+        batch = indexes[at : at + BATCH]
         for index, members in zip(batch, await store.inspection.index_members(batch, _MAX_SMALL + 1), strict=True):
             if members and members[0].startswith("WRONGTYPE"):
                 yield index, 0, None, [Finding(index, f"cannot be read: {members[0]}")]
@@ -186,8 +178,8 @@ async def _indexed_orders(store: Store, indexes: Sequence[str]) -> AsyncIterator
 
 
 async def _read_orders(store: Store, entries: Sequence[tuple[str, int]]) -> AsyncIterator[Indexed]:
-    for at in range(0, len(entries), _BATCH):
-        batch = entries[at : at + _BATCH]
+    for at in range(0, len(entries), BATCH):
+        batch = entries[at : at + BATCH]
         _, rows = await store.inspection.audit_orders([order_id for _, order_id in batch])
         for (index, order_id), row in zip(batch, rows, strict=True):
             found = check_indexed_order(index, order_id, row)

@@ -37,7 +37,7 @@ class OrderRow(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        return any(getattr(self, name) for name in AUDIT_ORDER_FIELDS)
+        return any(self[:-2])  # all but the scores
 
 
 class ProductRow(NamedTuple):
@@ -87,7 +87,7 @@ class PartitionRows(NamedTuple):
 
 
 AUDIT_ORDER_FIELDS: Final = tuple(name for name in OrderRow._fields if not name.endswith("_score"))
-"""The fields of an order that the script reads. The scores follow them in the reply."""
+"""The fields of an order that the script reads. The reply has the scores in front of the rows."""
 
 AUDIT_PRODUCT_FIELDS: Final = tuple(name for name in ProductRow._fields if not name.endswith("_score"))
 """The fields of a product that the script reads. The score follows them in the reply."""
@@ -111,9 +111,13 @@ class Inspection:
             *[keys.order(shop, order_id) for order_id in order_ids],
         ]
         args = audit_orders_args(fields=AUDIT_ORDER_FIELDS, order_ids=order_ids)
-        _, last_event, *rows = await self._client.run("audit_orders", names, args, safe_to_repeat=True)
+        reply = await self._client.run("audit_orders", names, args, safe_to_repeat=True)
+        _, last_event, holds, pending, *rows = reply
         # A key that is not a hash has a row of one value, the error.
-        return last_event, [OrderRow._make(row) if len(row) > 1 else Unreadable(*row) for row in rows]
+        return last_event, [
+            OrderRow._make([*row, hold, place]) if len(row) > 1 else Unreadable(*row)
+            for row, hold, place in zip(rows, holds, pending, strict=True)
+        ]
 
     async def audit_products(self, product_ids: Sequence[int]) -> tuple[str, list[ProductRow | Unreadable]]:
         """Return the id of the last event, and each product with its index, all read at one moment."""

@@ -126,4 +126,5 @@ def _read_order(order_id: int, row: HashValues) -> Order:
 def read_event(entry: tuple[str, list[str]]) -> Event:
     """Return an event from its id and its fields: name, value, name, value, ..."""
     event_id, parts = entry
-    return Event(event_id, dict(zip(parts[::2], parts[1::2], strict=True)))
+    names_and_values = iter(parts)
+    return Event(event_id, dict(zip(names_and_values, names_and_values, strict=True)))

@@ -84,7 +84,7 @@ def check_role(info: str) -> None:
 
 _TRIED_COMMANDS: Final = (
     "EXISTS", "TYPE", "GET", "HGET f", "HGETALL", "HMGET f",
-    "XLEN", "ZCARD", "ZSCORE m", "ZCOUNT 0 0", "ZRANGEBYSCORE 0 0",
+    "XLEN", "ZCARD", "ZSCORE m", "ZMSCORE m", "ZCOUNT 0 0", "ZRANGEBYSCORE 0 0",
     # The rest would write. Redis checks the rights first, and then refuses writes of a read-only script.
     "HSET f v", "INCRBY 1", "PEXPIRE 1", "XADD * f v", "ZADD 1 m",
     "ZREM m", "HDEL f", "HSETNX f v", "XREVRANGE + - COUNT 0",

@@ -79,7 +79,7 @@ async def test_reserved_ids_without_orders_are_not_a_finding(shop: AuditedShop, 
 async def test_progress_adds_up_to_the_number_of_keys_read(
     shop: AuditedShop, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.ops.audit._BATCH", batch)
+    monkeypatch.setattr("service.ops.audit_steps.BATCH", batch)
     steps: list[int] = []
     report = await shop.audit(steps.append)
     assert sum(steps) == report.products + report.orders == 9

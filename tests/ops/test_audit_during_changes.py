@@ -44,8 +44,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.ops.audit._BATCH", 6)
-    monkeypatch.setattr("service.ops.audit_customers._BATCH", 15)
+    monkeypatch.setattr("service.ops.audit_steps.BATCH", 6)
+    monkeypatch.setattr("service.ops.audit_customers.BATCH", 15)
 
 
 async def _place_and_complete(shop: AuditedShop) -> None:
@@ -333,8 +333,8 @@ async def test_the_audit_finds_exactly_the_corruptions_while_several_workers_cha
     engine: MultiplexedConnection, workers: list[AuditedShop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second audit is of a balanced shop."""
-    monkeypatch.setattr("service.ops.audit._BATCH", 20)
-    monkeypatch.setattr("service.ops.audit_customers._BATCH", 20)
+    monkeypatch.setattr("service.ops.audit_steps.BATCH", 20)
+    monkeypatch.setattr("service.ops.audit_customers.BATCH", 20)
     stop = asyncio.Event()
     store = make_store(SmallPages(engine, page=100))
     followed = 0
