@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
@@ -114,13 +114,13 @@ async def _examine_partitions(settings: Settings, url: str, shop: str, write_tes
     """Examine the Redis of each partition. What is good in all of them is said once."""
     from service.ops.doctor import Finding, unreachable
     from service.storage import keys
-    from service.storage.diagnosis import read_mark
+    from service.storage.diagnosis import read_hash
     from service.storage.shop_mark import begun_field
 
     mark: Mapping[str, str] | None = None
     with suppress(OSError):
         first = partition_url(url, 0)
-        mark = await read_mark(first, timeout_seconds=settings.redis_timeout, shop=shop)
+        mark = await read_hash(first, keys.meta(shop), timeout_seconds=settings.redis_timeout)
     kind = "an embedded engine" if settings.redis_url is None else "a Redis"
     findings = [Finding("ok", "partitions", f"{settings.partitions} partitions, each on {kind} of its own.")]
     has_data = False
@@ -137,7 +137,8 @@ async def _examine_partitions(settings: Settings, url: str, shop: str, write_tes
             for finding in about
             if number == 0 or finding.mark != "ok"
         ]
-    return findings + _lost_mark(mark, has_data, shop)
+    places = {number: (partition_url(url, number), None) for number in range(settings.partitions)}
+    return findings + _lost_mark(mark, has_data, shop) + await _find_older(settings, shop, places)
 
 
 def _has_data(about: "list[Finding]") -> bool:
@@ -162,8 +163,9 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
     """
     from service.ops.doctor import unreachable
     from service.ops.doctor_cluster import examine_cluster, parts_of
+    from service.storage import keys
     from service.storage.cluster_diagnosis import diagnose_cluster
-    from service.storage.diagnosis import read_mark
+    from service.storage.diagnosis import read_hash
     from service.storage.shop_mark import begun_field
 
     cluster = await diagnose_cluster(url, timeout_seconds=settings.redis_timeout)
@@ -172,7 +174,7 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
     shop = _first_shop(settings)
     if settings.partitions > 1 and (home := cluster.home(shop)) is not None:
         with suppress(OSError):
-            mark = await read_mark(url, timeout_seconds=settings.redis_timeout, shop=shop, node=home)
+            mark = await read_hash(url, keys.meta(shop), timeout_seconds=settings.redis_timeout, node=home)
     has_data = False
     for number, name in enumerate(parts_of(settings)):
         if (node := cluster.home(name)) is not None:
@@ -187,7 +189,45 @@ async def _examine_cluster(settings: Settings, url: str, *, write_test: bool) ->
                 for finding in about
                 if settings.partitions == 1 or number == 0 or finding.mark != "ok"
             ]
-    return findings + _lost_mark(mark, has_data, shop)
+    parts = enumerate(parts_of(settings))
+    places = {number: (url, node) for number, name in parts if (node := cluster.home(name)) is not None}
+    return findings + _lost_mark(mark, has_data, shop) + await _find_older(settings, shop, places)
+
+
+async def _find_older(
+    settings: Settings, shop: str, places: "Mapping[int, tuple[str, Address | None]]"
+) -> "list[Finding]":
+    """Return the partitions whose data are older than what another one took in from them. `places`: URL and node."""
+    from service.ops.doctor import Finding
+    from service.storage import keys
+    from service.storage.diagnosis import read_hash
+    from service.storage.requirements import LAYOUT_FIELD
+
+    async def read(number: int, key: Callable[[str], str]) -> dict[str, str]:
+        url, node = places[number]
+        try:
+            name = key(keys.partition(shop, number))
+            return await read_hash(url, name, timeout_seconds=settings.redis_timeout, node=node)
+        except OSError:
+            return {}  # another finding says so
+
+    if settings.partitions == 1:
+        return []
+    taken = {number: await read(number, keys.taken) for number in places}
+    # Read behind all others: what was taken in was given before.
+    sent = {number: await read(number, keys.sent) for number in places if LAYOUT_FIELD in await read(number, keys.meta)}
+    return [
+        Finding(
+            "bad",
+            "transfers",
+            f"Partition {source}: its data are older than those of the others. Partition {to} has taken in its "
+            f"transfer {last}, but the last one that it gave is {sent[source].get(str(to), 'none')}.",
+            ("holdfast audit   # and see docs/scale.md#what-the-audit-finds",),
+        )
+        for to, marks in taken.items()
+        for source in sent
+        if (last := marks.get(str(source), "")).isdecimal() and int(last) > int(sent[source].get(str(to), 0))
+    ]
 
 
 def _redis_cli(url: str) -> str:

@@ -104,13 +104,13 @@ async def diagnose(
     return found[0]
 
 
-async def read_mark(url: str, *, timeout_seconds: float, shop: str, node: Address | None = None) -> dict[str, str]:
-    """Return the fields of `{shop}:meta` of a shop with partitions. Raise as `diagnose` does."""
+async def read_hash(url: str, key: str, *, timeout_seconds: float, node: Address | None = None) -> dict[str, str]:
+    """Return the fields of a hash. Raise as `diagnose` does."""
     found: dict[str, str] = {}
 
     async def read(execute: Execute) -> None:
         with suppress(ErrorReply):
-            found.update(read_map(await execute("HGETALL", keys.meta(shop))))
+            found.update(read_map(await execute("HGETALL", key)))
 
     async with Dialer(url, timeout=timeout_seconds, node=node).connect(read):
         pass

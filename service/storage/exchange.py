@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable
-from service.logger import Logger
+from service.logger import Logger, RepeatedFailures
 from service.metrics.counters import Metrics
 from service.metrics.families import EXCHANGES, TRANSFERRED_UNITS, TRANSFERS
 from service.storage.exchange_plan import Plan, Waiting, add_up
@@ -93,6 +93,9 @@ class Exchange:
         self._seen: dict[int, _Seen] = {}
         self._taken: dict[tuple[int, int], str] = {}
         """By source and destination: the last transfer that is known to have arrived. The next one settles it."""
+        self._last_taken: dict[tuple[int, int], str] = {}
+        """By source and destination: the last transfer that was taken in, when all partitions were last asked."""
+        self._logged = RepeatedFailures()
 
     async def gather(
         self, partition: int, needs: Mapping[int, int], found: Mapping[int, int], attempt: int, deadline: float
@@ -179,13 +182,27 @@ class Exchange:
         return delivered
 
     async def _deliver_from(self, source: int, others: Sequence[int]) -> Delivered:
+        taken_before = {to: self._last_taken.get((source, to), "0") for to in others}
         outgoing = await _named(source, self.partitions[source].outgoing(others))
+        for to, taken in taken_before.items():
+            if _as_id(taken) > _as_id(sent := outgoing.sent.get(str(to), "0")):
+                self._report_older(source, to, taken, sent)
+        self._last_taken |= {(other, source): outgoing.taken.get(str(other), "0") for other in others}
         work = [
             _named(to, self._deliver(source, to, transfers, settles=True))
             for to, transfers in outgoing.transfers.items()
         ]
         results = await asyncio.gather(*work, return_exceptions=True)
         return Delivered(outgoing.product_ids, [error for error in results if error is not None])
+
+    def _report_older(self, source: int, to: int, taken: str, sent: str) -> None:
+        if self._logged.is_due(f"older {source}"):
+            log.error(
+                "partition_is_older",
+                partition=source,
+                reason=f"partition {to} has taken in its transfer {taken}, but the last one that it gave is {sent}",
+                then="units are there twice, or lost: run holdfast audit, and see docs/scale.md",
+            )
 
     async def close(self) -> None:
         """End what runs. What it was about to do, the sweeper of another worker does."""
@@ -376,6 +393,11 @@ async def _named(partition: int, work: Awaitable[T]) -> T:
         return await work
     except StorageError as error:
         raise type(error)(f"partition {partition}: {error.reason}") from error
+
+
+def _as_id(text: str) -> int:
+    """Return the id of a transfer, 0 if the text is none: the audit reports that."""
+    return int(text) if text.isdecimal() else 0
 
 
 def _failed(work: "asyncio.Future[Any]") -> bool:

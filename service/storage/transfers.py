@@ -52,10 +52,15 @@ class Taken(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """What the other partitions do not have yet: `product_ids` with changes, and transfers by number of partition."""
+    """What the other partitions do not have yet: `product_ids` with changes, and transfers by number of partition.
+
+    `sent`, `taken`: the ids of the last transfers to and from each other partition.
+    """
 
     product_ids: list[int]
     transfers: dict[int, list[Transfer]]
+    sent: dict[str, str]
+    taken: dict[str, str]
 
 
 class Units(NamedTuple):
@@ -145,14 +150,20 @@ class Transfers:
         """Return what these partitions do not have yet."""
         reply = await self._client.run(
             "read_outgoing",
-            (keys.unpropagated(self._shop), *[keys.outgoing(self._shop, to) for to in others]),
+            (
+                keys.unpropagated(self._shop),
+                keys.sent(self._shop),
+                keys.taken(self._shop),
+                *[keys.outgoing(self._shop, to) for to in others],
+            ),
             read_outgoing_args(max_pushes=MAX_PUSHES),
             safe_to_repeat=not self._client.waits_for_replicas,  # units are taken in only when replicas know they left
         )
         match reply:
-            case ["outgoing", product_ids, *lists]:
+            case ["outgoing", product_ids, sent, taken, *lists]:
                 transfers = {to: _read_transfers(rows) for to, rows in zip(others, lists, strict=True) if rows}
-                return Outgoing([int(product_id) for product_id in product_ids], transfers)
+                ids = [int(product_id) for product_id in product_ids]
+                return Outgoing(ids, transfers, read_map(sent), read_map(taken))
             case _:
                 raise unknown_reply("read_outgoing", reply)
 

@@ -159,6 +159,24 @@ def test_the_doctor_names_the_partition_whose_data_are_lost(holdfast: HoldfastCo
     assert bad[0]["sentence"].startswith(f"Partition {lost}: `layout` is missing in {{shop")
 
 
+def test_the_doctor_names_a_partition_from_an_older_copy(holdfast: HoldfastCommand) -> None:
+    holdfast.write_products("p.jsonl", 1)
+    with run_engines(holdfast.folder / "data", PARTITIONS, "none") as url:
+        assert holdfast("import", "p.jsonl").returncode == 0
+        with connect(partition_url(url, 0)) as first, connect(partition_url(url, 2)) as last:
+            last.hset("{shop:2}:sent", "0", 17)
+            first.hset("{shop:0}:taken", "2", 17)
+            assert holdfast("doctor", "--json").returncode == 0
+            first.hset("{shop:0}:taken", "2", 18)
+        done = holdfast("doctor", "--json")
+    assert done.returncode == 1
+    [bad] = [finding for finding in json.loads(done.stdout) if finding["mark"] == "bad"]
+    assert bad["sentence"] == (
+        "Partition 2: its data are older than those of the others. Partition 0 has taken in its transfer 18, but the "
+        "last one that it gave is 17."
+    )
+
+
 def test_the_doctor_examines_a_redis_for_each_partition(tmp_path: Path) -> None:
     holdfast = HoldfastCommand(tmp_path, HOLDFAST_PARTITIONS="2")
     with run_engine(tmp_path / "redis-0", "none"):

@@ -243,12 +243,15 @@ async def test_settled_transfers_are_forgotten_and_later_ones_are_not(redis: Com
 
 
 async def test_what_other_partitions_do_not_have_is_read_the_oldest_first(redis: CommandSender) -> None:
-    assert await run_read_outgoing(redis, 1, 3) == ["outgoing", [], [], []]
+    assert await run_read_outgoing(redis, 1, 3) == ["outgoing", [], [], [], [], []]
     await put_outgoing(redis, 3, ["9 7 1", "10 9 2"])
     for product_id, version in ((7, 30), (9, 10), (8, 20)):
         await redis.send("ZADD", UNPROPAGATED, version, product_id)
-    assert await run_read_outgoing(redis, 1, 3) == ["outgoing", ["9", "8", "7"], [], ["9 7 1", "10 9 2"]]
-    assert await run_read_outgoing(redis, max_pushes=2) == ["outgoing", ["9", "8"]]
+    await redis.send("HSET", SENT, 3, 10)
+    await redis.send("HSET", TAKEN, 1, 4)
+    marks = [["3", "10"], ["1", "4"]]
+    assert await run_read_outgoing(redis, 1, 3) == ["outgoing", ["9", "8", "7"], *marks, [], ["9 7 1", "10 9 2"]]
+    assert await run_read_outgoing(redis, max_pushes=2) == ["outgoing", ["9", "8"], *marks]
 
 
 # refuse

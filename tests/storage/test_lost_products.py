@@ -16,6 +16,7 @@ from service.domain.requests import ProductChange, StockChange
 from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
+from service.storage.transfers import Wish
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 
@@ -110,6 +111,29 @@ async def test_a_product_that_there_never_was_is_unknown_in_each_partition(store
     for verb in (store.stock.levels(77), store.products.change(77, price("1.00")), store.products.withdraw(77)):
         with pytest.raises(ProductNotFound):
             await verb
+
+
+async def test_a_partition_from_an_older_copy_is_noticed_by_the_sweeper(
+    redis: CommandSender, store: PartitionedStore
+) -> None:
+    exchange = store.all.exchange
+    for _ in range(2):
+        [transfer] = await exchange.partitions[2].give(0, "0", [Wish(MUGS, 1, 0, 0)])
+        with capture_logs() as log:
+            await store.deliver()
+            await store.deliver()
+        assert log == []
+    await redis.send("HSET", keys.sent(keys.partition(SHOP, 2)), 0, 17)
+    with capture_logs() as log:
+        for _ in range(3):
+            await store.deliver()
+    assert [(line["event"], line["partition"], line["reason"]) for line in log] == [
+        (
+            "partition_is_older",
+            2,
+            f"partition 0 has taken in its transfer {transfer.id}, but the last one that it gave is 17",
+        )
+    ]
 
 
 async def test_an_add_that_many_end_at_the_same_time_gives_each_partition_its_share_once(

@@ -46,7 +46,7 @@ async def run_settle_units(sender: CommandSender, to: int, settled: str) -> list
 
 async def run_read_outgoing(sender: CommandSender, *partitions: int, max_pushes: int = 100) -> Any:
     """Run lua/read_outgoing.lua for transfers to these partitions. Return its reply, which has lists."""
-    names = [UNPROPAGATED, *[keys.outgoing(SHOP, to) for to in partitions]]
+    names = [UNPROPAGATED, SENT, TAKEN, *[keys.outgoing(SHOP, to) for to in partitions]]
     args = read_outgoing_args(max_pushes=max_pushes)
     return await sender.send("EVAL", SCRIPTS["read_outgoing"].source, len(names), *names, *args)
 
