@@ -50,6 +50,8 @@ class CataloguePushes:
             )
             if version is None:
                 raise self._lost(client, product_id)
+            if share is not None and not await self._is_unpropagated(product_id):
+                share = None  # all have had it: somebody has just noted that, or an older program did not remove it
             pairs = [part or "" for part in chain.from_iterable(zip(CATALOGUE_FIELDS, values, strict=True))]
             others = [partition for number, partition in enumerate(self.partitions) if number != home]
             args = push_product_args(
@@ -80,10 +82,13 @@ class CataloguePushes:
 
         Raise StorageUnavailable if they do not get it now.
         """
+        if await self._is_unpropagated(product_id):
+            await self.bring(product_id)
+
+    async def _is_unpropagated(self, product_id: int) -> bool:
         client = self.partitions[self.home(product_id)]
         index = keys.unpropagated(client.shop)
-        if await client.send("ZSCORE", index, product_id, safe_to_repeat=True) is not None:
-            await self.bring(product_id)
+        return await client.send("ZSCORE", index, product_id, safe_to_repeat=True) is not None
 
     async def update(self, partition: int, product_ids: Iterable[int]) -> bool:
         """Push those of these products of which a partition has an old version.

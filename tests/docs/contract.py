@@ -165,9 +165,10 @@ async def partition_fields() -> set[str]:
     product_id = (await store.products.add(new_mug(stock=2))).id
     await store.orders.place(new_order((product_id, 2)))
     await store.all.exchange.partitions[0].claim(0, [product_id])
+    await store.home(9).products.add(new_mug(id=9))  # and it has not reached the other yet
     found = {PARTITIONS_FIELD, begun_field(1)}
     for name, (_, value, _) in (await dump(redis)).items():
-        if name.endswith(f":product:{product_id}"):
+        if name.endswith((f":product:{product_id}", ":product:9")):
             assert isinstance(value, dict)
             found |= set(value)
     return found - {"id", *CATALOGUE_FIELDS, "stock", "held", "sold", "received", "withdrawn"}

@@ -68,6 +68,15 @@ async def test_no_unit_is_sold_twice_whichever_partition_loses_a_product(
     assert not any([await place(store, units) for units in (1, 2, 5) for _ in range(4)])
 
 
+async def test_a_share_that_an_older_program_has_not_removed_is_given_to_nobody(
+    redis: CommandSender, store: PartitionedStore
+) -> None:
+    await redis.send("HSET", keys.product(keys.partition(SHOP, 1), MUGS), "share", 10)
+    await lose(redis, 2)
+    with pytest.raises(StorageUnavailable, match="is lost"):
+        await store.orders.place(new_order((MUGS, 1)), key_of(store, 2))
+
+
 @pytest.mark.parametrize("partition", range(COUNT))
 async def test_orders_for_a_lost_product_are_placed_in_the_other_partitions(
     redis: CommandSender, store: PartitionedStore, partition: int
