@@ -290,3 +290,12 @@ async def test_order_is_not_overwritten_after_the_id_counter_was_lost(
     assert (await client.get(f"/orders/{first['id']}")).json() == first
     assert (await client.get(f"/orders/{second['id']}")).json() == second
     assert await stock_of(client, 1) == 997
+
+
+async def test_a_stock_that_somebody_has_set_below_0_is_refused_like_none(
+    client: AsyncClient, redis: CommandSender
+) -> None:
+    mugs = await add_product(client, stock=10)
+    await redis.send("HSET", f"{{{SHOP}}}:product:{mugs}", "stock", -1)
+    problem = assert_problem(await place(client, (mugs, 1)), 409, "insufficient-stock")
+    assert [error["available"] for error in problem["errors"]] == [0]
