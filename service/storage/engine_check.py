@@ -191,17 +191,18 @@ class EngineCheck:
                 raise UnsupportedRedis(f"HOLDFAST_WAIT_REPLICAS needs the command WAIT: {error}") from None
 
     async def _check_schema(self, execute: _Execute) -> None:
+        had_data = self._had_data  # before the read: another check may begin the shop meanwhile
         version, unfinished, partitions = await self._read_schema(execute)
         if version is None and self._beginning is not None and await self._beginning.has_begun():
             # Another worker may have begun the data since they were read.
             version, unfinished, partitions = await self._read_schema(execute)
             if version is None:
                 raise UnsupportedRedis(lost_data(self._key))
-        if version is None and self._had_data:
+        if version is None and had_data:
+            self._had_data = False
             log.error(
                 "data_changed", reason=f"{self._key} is gone", then="the shop begins anew, without orders and products"
             )
-        self._had_data = version is not None or self._creates_shop
         if version is None:
             if not self._creates_shop:
                 return
@@ -217,6 +218,7 @@ class EngineCheck:
         else:
             check_partitions(partitions, self._partitions)
             check_schema_version(version, unfinished, older_is_usable=self._upgrades)
+        self._had_data = True
         if not self._beginning_is_noted and self._creates_shop and self._beginning is not None:
             self._beginning_is_noted = await self._beginning.note_begun()
 

@@ -121,6 +121,13 @@ async def test_the_log_says_that_the_data_of_a_running_service_are_gone(
         assert logs[0]["reason"] == f"{{{SHOP}}}:meta is gone"
 
 
+async def test_checks_at_the_same_time_that_begin_a_shop_do_not_call_it_gone(safe_engine: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with opened(safe_engine) as store:
+            await asyncio.gather(*[store.check() for _ in range(4)])
+    assert [entry["event"] for entry in logs] == ["redis_connected"]
+
+
 async def test_after_a_failover_the_store_connects_again_and_finds_the_new_primary(
     safe_engine: str, admin: MultiplexedConnection, tmp_path: Path
 ) -> None:
