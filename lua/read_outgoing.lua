@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- Reads what other partitions of the shop do not have yet: transfers of units, and changes of the catalogue. And which
--- transfers this one has given and taken in last.
+-- Reads what other partitions of the shop do not have yet: transfers of units, and changes of the catalogue. Also reads
+-- the ids of the last transfers that this partition has given and taken in.
 --
 -- KEYS 1   {shop:p}:unpropagated    zset, product id, score = catalogue version
 --      2   {shop:p}:sent            hash, partition = id of the last transfer to it

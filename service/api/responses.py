@@ -67,7 +67,7 @@ class JsonResponse(Response):
 
 
 class WrittenResponse(Response):
-    """A response whose header fields are bytes already, as HTTP/1.1 sends them: those that come most often."""
+    """A response whose header fields are already bytes, as HTTP/1.1 sends them. The most frequent responses use it."""
 
     def __init__(self, status: int, head: bytes, body: bytes) -> None:
         """`head`: the header fields that only this response has, each as a line that ends with CRLF."""

@@ -24,7 +24,7 @@ _WRONG_URL: Final = (
     "redis+cluster://user:password@host1:6379,host2:6379. In user and password, write "
     "%23 for #, %2F for /, %3F for ?, %40 for @, %3A for : and %25 for %"
 )
-"""Without what is wrong in it: that may be a part of the password."""
+"""The message does not quote the wrong part of the URL: it may be a part of the password."""
 
 
 class Execute(Protocol):

@@ -42,7 +42,7 @@ class _Execute(Protocol):
 
 
 class Beginning(Protocol):
-    """What is asked before data are begun that are a part of a shop."""
+    """The questions that EngineCheck asks before it begins the data of one part of a shop."""
 
     async def check_first(self) -> None:
         """Check the shop before the part. Raise UnsupportedRedis."""

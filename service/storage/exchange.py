@@ -50,7 +50,7 @@ _PAUSE_SECONDS: Final = 0.005
 """Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
 
 _MAX_PAUSE_SECONDS: Final = 0.1
-"""It does not grow further: the units may be lost, but if they come, the order should not wait much longer."""
+"""The longest pause after any number of attempts: if the units arrive at last, the order must soon see them."""
 
 TOO_LATE: Final = "the units do not come to their partition in time: if this goes on, run holdfast audit"
 """Why an order fails after its deadline."""
@@ -89,7 +89,7 @@ class Exchange:
         self._cycles: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._silent: set[int] = set()
-        """The partitions that have not answered a look in time, and none since."""
+        """The partitions that did not answer a look in time, and that have answered no look since then."""
         self._seen: dict[int, _Seen] = {}
         self._taken: dict[tuple[int, int], str] = {}
         """By source and destination: the last transfer that is known to have arrived. The next one settles it."""
@@ -205,7 +205,7 @@ class Exchange:
             )
 
     async def close(self) -> None:
-        """End what runs. What it was about to do, the sweeper of another worker does."""
+        """Cancel all tasks. The sweeper of another worker finishes the transfers that they have begun."""
         tasks = [*self._background, *([self._cycles] if self._cycles else [])]
         for task in tasks:
             task.cancel()

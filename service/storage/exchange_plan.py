@@ -36,8 +36,8 @@ class Plan:
     def note(self, product_ids: Sequence[int], looks: Sequence[Mapping[int, Units] | None]) -> None:
         """Note what a look found. A partition that did not answer has nothing to give.
 
-        Without it, the sum of stock - moved says nothing about units that moved to or from it. The stock of the others
-        is there, however.
+        Without that partition, the sum of stock - moved is wrong by the units that moved to or from it. But the stock
+        of each other partition can be used.
         """
         nothing = dict.fromkeys(product_ids, Units(0, 0, is_known=False))
         self._rows = [nothing if row is None else row for row in looks]

@@ -21,7 +21,7 @@ log = Logger()
 _ORDER_KIND: Final = "order:"
 
 _MAX_FOLLOWED_ID: Final = MAX_ID // 2
-"""Partitions do not follow one whose counter somebody has set above this: all would soon have no ids left."""
+"""No partition catches up with an id above this. Otherwise a counter set too high would use up the ids of all."""
 
 
 class OrderCounter:

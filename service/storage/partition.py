@@ -205,10 +205,10 @@ class Partition:
         return [reply[0], *lines]
 
     async def is_current(self, product_ids: Collection[int], tries: Tries) -> bool:
-        """Return whether a try ran on products that were not old. Otherwise bring them here: then the next one does.
+        """Return whether the last try surely ran on current products. Otherwise bring them here: then try again.
 
-        A look behind the try cannot tell: somebody else may have brought a product here between the two. So the next
-        try decides, which begins after the look.
+        A check after a try cannot tell: another worker may have brought a product here between the try and the check.
+        So the next try decides: it begins after the check.
         """
         if tries.is_current:
             return True

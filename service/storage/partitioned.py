@@ -73,8 +73,8 @@ class PartitionedStore:
     async def deliver(self) -> None:
         """Finish transfers and pushes that were interrupted. Drop reserved order ids far below the newest.
 
-        What fails delays nothing else. Raise the first error at the end: what the Store raises. Several workers may do
-        this at the same time.
+        If one of them fails, the others are finished all the same. Then raise the first error, as the Store does.
+        Several workers may do this at the same time.
         """
         self.all.drop_old_order_ids()
         delivered = await self.all.exchange.deliver_all()
@@ -140,7 +140,7 @@ class PartitionedOrders:
             try:
                 return await stores[partitions.next()].orders.place(new, None, by, deadline)
             except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done; another may do it
-                # The first may have been away all the time. The next needs only a moment if it has the units.
+                # The first partition may have used all the time. A second one needs only a moment if it has the units.
                 if partitions.exchange.is_full or (attempt > 1 and loop.time() > deadline):
                     raise
         return await stores[partitions.next()].orders.place(new, None, by, deadline)

@@ -138,7 +138,7 @@ def check_partitions(text: str | None, expected: int) -> None:
 
 
 def lost_data(key: str) -> str:
-    """Return why data must not be used that have no schema version, but had one. `key`: that should have it."""
+    """Return the reason to refuse data that have lost their schema version. `key`: the key that should have it."""
     return (
         f"`{LAYOUT_FIELD}` is missing in {key}, but the shop has partitions that were begun: their data are lost, or "
         "in another Redis. A partition without its data would sell units again. Bring the data back: see "

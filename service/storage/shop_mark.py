@@ -1,7 +1,7 @@
-"""`{shop}:meta` of a shop with partitions: how many it has, and which of them were begun.
+"""The mark of a shop with partitions, `{shop}:meta`: the number of partitions, and which of them have had data.
 
-A partition whose data are gone must not be begun a second time: it would get the units that each product had at first,
-and sell them again.
+A partition that has lost its data must not begin again as an empty one: it would get its first units of each product
+again, and sell them a second time.
 """
 
 from collections.abc import Sequence
@@ -100,8 +100,8 @@ class BeginningOfPartition:
     async def check_first(self) -> None:
         """Check the number of partitions, if the mark can be read. Raise UnsupportedRedis.
 
-        The check of the partition compares the number that the partition itself has, so one with data can be used
-        while the Redis of the mark is away. One without data cannot be begun then: see `has_begun`.
+        A partition with data has the number, too, and its own check compares it. So it can be used while the Redis of
+        the mark is away. A partition without data cannot be begun then: see `has_begun`.
         """
         with suppress(StorageUnavailable):
             await self._mark.check_once()

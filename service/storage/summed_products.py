@@ -64,7 +64,7 @@ Known: TypeAlias = list[TrackedProducts[Part]]
 
 
 class BegunPage(NamedTuple):
-    """What a page may use of what is known, as soon as all partitions have answered: nothing older is known then."""
+    """The parts that a page may use after `answers` has ended: parts that have changed before are removed by then."""
 
     known: Known
     answers: "asyncio.Task[BaseException | None]"

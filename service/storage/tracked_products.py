@@ -11,7 +11,8 @@ T = TypeVar("T")
 MAX_KEPT_BYTES: Final = 64 * 2**20
 """Memory for products of one connection, about: 100,000 products with short texts need 45 MB.
 
-If it is full, no further products are kept, and none gives way: Redis would go on remembering it, in 130 bytes.
+If it is full, no further products are kept. Removing a kept one would not help Redis: it goes on tracking that product,
+in 130 bytes.
 """
 
 _BYTES_PER_PRODUCT: Final = 300
@@ -74,7 +75,8 @@ class TrackedProducts(Generic[T]):
     def expect(self, keys: Iterable[str]) -> object:
         """Note that products are going to be read. Return a mark for `keep`.
 
-        What somebody else is already reading, only he keeps. Otherwise nothing would be kept while reads overlap.
+        If several callers read a product at the same time, only the first may keep it. If the last did, a product that
+        is read all the time would never be kept.
         """
         mark = object()
         for key in keys:
