@@ -34,7 +34,8 @@ _NO_CACHE: Final = (b"cache-control", b"no-cache")
 """Header field of a response that a cache may keep, but must check with its ETag before each use (RFC 9111, 5.2.2)."""
 
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
-"""Header field of every response: a browser must not guess the type (https://fetch.spec.whatwg.org/#nosniff)."""
+"""Header field of every stream; _FULL_HEAD has it for all others: a browser must not guess the type
+(https://fetch.spec.whatwg.org/#nosniff)."""
 
 _PLAIN_QUERY: Final = re.compile(rb"\w+=[\w.-]+(?:&\w+=[\w.-]+)*")
 """A query in which no character is or must be encoded."""
@@ -51,11 +52,10 @@ class JsonResponse(Response):
     def __init__(
         self,
         body: str,
-        status: int = 200,
         headers: Iterable[tuple[bytes, bytes]] = (),
         cache_control: tuple[bytes, bytes] = _NO_STORE,
     ) -> None:
-        self.status_code = status
+        self.status_code = 200
         self.background = None
         self.body = body.encode() + b"\n"  # in a terminal, the prompt then begins on its own line
         self.raw_headers = [

@@ -73,7 +73,7 @@ def _keep_options(ctx: click.Context, /, **options: str | bool | None) -> None:
 
 
 def _has_password(url: str) -> bool:
-    """Return whether a URL of Redis has a password, in one of the two places of redis-py."""
+    """Return whether a URL of Redis has a password, in one of the two places that `storage/redis_url` reads."""
     return bool(re.match(r"[a-z+]+://[^/@]*:[^/@]+@", url)) or "password=" in url
 
 

@@ -7,7 +7,7 @@ from service.engine.data_dir import EngineError
 
 
 class Commands:
-    """Sends commands to the engine, and reads its replies. redis-py is not needed for five commands."""
+    """Sends commands to the engine, and reads its replies."""
 
     def __init__(self, connection: socket.socket, replies: BufferedIOBase) -> None:
         self._connection = connection

@@ -1,8 +1,8 @@
 """Adds the products of a catalogue file to the shop, and changes those that differ: `holdfast import`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from service.domain.errors.refusals import ProductNotFound, Refusal
 from service.domain.product import Product
@@ -38,35 +38,21 @@ async def import_products(
     """
     report = ImportReport()
     batch: Batch = {}
-    importing: asyncio.Task[None] | None = None
     try:
         for line_number, content, size in rows:
             progress(size)
             if isinstance(content, NewProduct):
                 assert content.id is not None
                 if len(batch) == BATCH or content.id in batch:  # a later row must find what the earlier one did
-                    importing = await _begin_batch(importing, _import_batch(shop, batch, report, update=update))
+                    await _import_batch(shop, batch, report, update=update)
                     batch = {}
                 batch[content.id] = line_number, content
             elif content is not None:
                 report.add_bad(line_number, content)
     except UnreadableFile as error:
         report.stopped = str(error)
-    await (await _begin_batch(importing, _import_batch(shop, batch, report, update=update)))
+    await _import_batch(shop, batch, report, update=update)
     return report
-
-
-async def _begin_batch(before: asyncio.Task[None] | None, batch: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Begin to import a batch when the one before has ended. So Redis adds products while the next rows are read."""
-    if before is not None:
-        try:
-            await before
-        except BaseException:
-            batch.close()
-            raise
-    task = asyncio.create_task(batch)
-    await asyncio.sleep(0)  # its commands are sent
-    return task
 
 
 async def _import_batch(shop: "ImportTarget", batch: Batch, report: ImportReport, *, update: bool) -> None:

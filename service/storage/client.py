@@ -273,20 +273,28 @@ class RedisClient:
         """Return the replies of a script to many calls, each with KEYS and ARGV. They are sent together.
 
         Half the Python time of as many `run()`: there is no task for each. Raise the first error after all have ended.
+        Some calls may have run then, also if the error is Overloaded.
         """
         if not calls:
             return []
         first = await self.run(name, *calls[0])  # now Redis has been checked, and has the script
         sha = self._scripts[name].sha
-        sent = [self._sender.send("EVALSHA", sha, len(keys), *keys, *args) for keys, args in calls[1:]]
+        sent: list[Awaitable[Any]] = []
+        full: Overloaded | None = None
+        for names, args in calls[1:]:
+            try:
+                sent.append(self._sender.send("EVALSHA", sha, len(names), *names, *args))
+            except Overloaded as error:
+                full = error
+                break
         replies = [first, *await asyncio.gather(*sent, return_exceptions=True)]
         for number, reply in enumerate(replies):
-            if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":  # Redis has been restarted
-                replies[number] = await self.run(name, *calls[number])
-            elif isinstance(reply, ErrorReply) and reply.code in _NOT_EXECUTED:
-                raise StorageUnavailable(str(reply)) from reply
+            if isinstance(reply, ErrorReply) and reply.code in ("NOSCRIPT", *_NOT_EXECUTED):
+                replies[number] = await self.run(name, *calls[number])  # Redis has been restarted, or run() raises
             elif isinstance(reply, BaseException):
                 raise reply
+        if full is not None:
+            raise full
         return replies
 
     async def send(self, *command: str | int, safe_to_repeat: bool = False, skip_check: bool = False) -> Any:

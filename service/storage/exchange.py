@@ -196,7 +196,7 @@ class Exchange:
         return Delivered(outgoing.product_ids, [error for error in results if error is not None])
 
     def _report_older(self, source: int, to: int, taken: str, sent: str) -> None:
-        if self._logged.is_due(f"older {source}"):
+        if self._logged.is_due(f"older {source} {to}"):
             log.error(
                 "partition_is_older",
                 partition=source,

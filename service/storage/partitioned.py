@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
-from service.domain.errors.storage import Overloaded, StorageUnavailable, UnsupportedRedis
+from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable, UnsupportedRedis
 from service.domain.order import Order
 from service.domain.product import ListedProduct, Product
 from service.storage.board import NextHolds, ProductNumbers
@@ -83,8 +83,8 @@ class PartitionedStore:
             product_ids = delivered.product_ids[first : first + _PUSHES_AT_ONCE]
             results = await asyncio.gather(*map(self.all.pushes.push, product_ids), return_exceptions=True)
             errors += [result for result in results if result is not None]
-        if errors:
-            raise errors[0]
+        if errors:  # a bug first: an error of the storage must not hide it
+            raise next((error for error in errors if not isinstance(error, StorageError)), errors[0])
 
     @property
     def server_id(self) -> str:

@@ -245,3 +245,31 @@ async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(engin
         await store.orders.place(new_order((7, 1)))
         assert list(await engine.send("SCRIPT", "EXISTS", SCRIPTS["place_order"].sha)) == [1]
     await assert_balanced(engine)
+
+
+class FullAfter(Replies):
+    """Replies, until this number of commands waits."""
+
+    def __init__(self, limit: int, *replies: object) -> None:
+        super().__init__(*replies)
+        self.limit = limit
+
+    def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
+        if len(self.sent) == self.limit and command[0] not in self.checks:
+            raise Overloaded("too many commands wait")
+        return super().send(*command, safe_to_repeat=safe_to_repeat)
+
+
+@pytest.mark.parametrize("second", ["done", ErrorReply("NOSCRIPT No matching script")])
+async def test_calls_that_were_sent_before_redis_was_overloaded_end_before_the_error(second: object) -> None:
+    sender = FullAfter(2, "done", second)
+    with pytest.raises(Overloaded):
+        await client_of(sender).run_many("read_hashes", [(("a",), ("f",))] * 4)
+    assert len(sender.sent) == 2
+    assert not sender.replies
+
+
+async def test_a_call_of_many_that_was_not_executed_is_unavailable_like_a_single_one() -> None:
+    sender = Replies("done", ErrorReply("OOM too much memory"), ErrorReply("OOM too much memory"))
+    with pytest.raises(StorageUnavailable, match="OOM"):
+        await client_of(sender).run_many("read_hashes", [(("a",), ("f",))] * 2)
