@@ -31,6 +31,7 @@ from service.metrics.families import (
     REVENUE,
     ROUND_TRIP_BOUNDS,
     ROUND_TRIPS,
+    ROUNDS,
     STATUSES,
     STREAMS,
     SWEEP_FAILURES,
@@ -110,7 +111,7 @@ class Metrics:
             family: self._place(family)
             for family in (
                 *(CONNECTED, LOST, SWEEPS, SWEEP_FAILURES, RESTARTS),
-                *(MISSES, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES),
+                *(MISSES, ROUNDS, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES),
                 *(SWEEPER_LAG, IN_FLIGHT, CLIENTS, STREAMS, CPU_SECONDS, MEMORY, PUBLISHED_AT),
             )
         }

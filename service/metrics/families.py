@@ -82,6 +82,9 @@ SWEEPER_LAG: Final = Family(
 MISSES: Final = Family(
     "holdfast_partition_misses", "counter", "Orders that had to wait for units of other partitions of the shop."
 )
+ROUNDS: Final = Family(
+    "holdfast_partition_rounds", "counter", "Rounds of these orders: each asks for units, and tries the order again."
+)
 EXCHANGES: Final = Family(
     "holdfast_exchange_cycles", "counter", "Steps in which the waiting orders of a worker got units together."
 )
@@ -94,7 +97,7 @@ TRANSFERRED_UNITS: Final = Family(
 PUSHES: Final = Family(
     "holdfast_catalogue_pushes", "counter", "Changes of products that were brought to all partitions of the shop."
 )
-PARTITION_FAMILIES: Final = frozenset({MISSES, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES})
+PARTITION_FAMILIES: Final = frozenset({MISSES, ROUNDS, EXCHANGES, TRANSFERS, TRANSFERRED_UNITS, PUSHES})
 """Shown only if a shop has several partitions."""
 RESTARTS: Final = Family(
     "holdfast_worker_restarts", "counter", "Workers that took the place of one that had ended unexpectedly."

@@ -8,7 +8,7 @@ from zlib import crc32
 from service.domain.errors.storage import StorageUnavailable
 from service.domain.limits import MAX_STOCK
 from service.metrics.counters import Metrics
-from service.metrics.families import MISSES
+from service.metrics.families import MISSES, ROUNDS
 from service.storage import keys
 from service.storage.catalogue_pushes import CataloguePushes
 from service.storage.client import RedisClient
@@ -221,6 +221,7 @@ class Partition:
         """Bring units here, see Exchange.gather."""
         if tries.attempt == 0:
             self._client.metrics.count(MISSES)
+        self._client.metrics.count(ROUNDS)
         attempt = tries.attempt
         tries.attempt += 1
         return await self.all.exchange.gather(self.number, quantities, found, attempt, tries.deadline)
