@@ -19,7 +19,7 @@ from service.partition_url import partition_url
 from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
-    from service.ops.doctor import Finding
+    from service.ops.doctor_finding import Finding
     from service.storage.addresses import Address
 
 UNREACHABLE: Final = 3
@@ -62,7 +62,8 @@ def command(options: dict[str, str], as_json: bool, write_test: bool) -> int:
 
 async def _examine(settings: Settings, url: str, *, write_test: bool) -> "tuple[list[Finding], int]":
     from service.domain.errors.storage import UnsupportedRedis
-    from service.ops.doctor import Finding, unreachable
+    from service.ops.doctor import unreachable
+    from service.ops.doctor_finding import Finding
     from service.storage.cluster_topology import is_cluster_url
 
     try:
@@ -112,7 +113,8 @@ async def _examine_shop(
 
 async def _examine_partitions(settings: Settings, url: str, shop: str, write_test: bool) -> "list[Finding]":
     """Examine the Redis of each partition. What is good in all of them is said once."""
-    from service.ops.doctor import Finding, unreachable
+    from service.ops.doctor import unreachable
+    from service.ops.doctor_finding import Finding
     from service.storage import keys
     from service.storage.diagnosis import read_hash
     from service.storage.shop_mark import begun_field
@@ -147,7 +149,7 @@ def _has_data(about: "list[Finding]") -> bool:
 
 def _lost_mark(mark: Mapping[str, str] | None, has_data: bool, shop: str) -> "list[Finding]":
     """Return what is wrong if partitions have data, but the mark of the shop is empty. None: it could not be read."""
-    from service.ops.doctor import Finding
+    from service.ops.doctor_finding import Finding
     from service.storage import keys
     from service.storage.requirements import lost_data
 
@@ -198,7 +200,7 @@ async def _find_older(
     settings: Settings, shop: str, places: "Mapping[int, tuple[str, Address | None]]"
 ) -> "list[Finding]":
     """Return the partitions whose data are older than what another one took in from them. `places`: URL and node."""
-    from service.ops.doctor import Finding
+    from service.ops.doctor_finding import Finding
     from service.storage import keys
     from service.storage.diagnosis import read_hash
     from service.storage.requirements import LAYOUT_FIELD

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from service.domain.errors.storage import UnsupportedRedis
-from service.ops.doctor import Finding
+from service.ops.doctor_finding import Finding
 from service.settings import Settings
 from service.storage import keys
 from service.storage.addresses import Address

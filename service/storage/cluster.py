@@ -19,6 +19,7 @@ from service.domain.errors.storage import Overloaded, StorageUnavailable
 from service.logger import Logger
 from service.metrics.counters import Metrics
 from service.storage.addresses import Address
+from service.storage.background import BackgroundTasks
 from service.storage.cluster_topology import Topology, read_redirection, slot_of
 from service.storage.connection import MultiplexedConnection
 from service.storage.dial import ClusterExplorer, Execute
@@ -113,19 +114,16 @@ class Cluster:
         """The last command for a slot that is on its way to a node: its route, and when it was sent."""
         self._topology: Topology | None = None
         self._unreachable = ""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._must_refresh = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._start(self._keep_up_to_date(), "cluster")
+        self._tasks.start(self._keep_up_to_date(), "cluster")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        while self._tasks:  # a task that ends may have started another
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
+        await self._tasks.close()
         for node in (*self._nodes.values(), *self._unused):
             await node.close()
         for route in self._routes:
@@ -250,7 +248,7 @@ class Cluster:
         for address in [address for address in self._nodes if address not in used]:
             node = self._nodes.pop(address)
             self._unused.add(node)
-            self._start(self._close(node), "cluster-node")
+            self._tasks.start(self._close(node), "cluster-node")
 
     def _was_asked(self, address: Address) -> bool:
         """Return whether a node was lately sent a command for a slot that is on its way to it."""
@@ -260,11 +258,6 @@ class Cluster:
         await asyncio.sleep(self._timeout)  # after this time, each command has its reply or has failed
         await node.close()
         self._unused.discard(node)
-
-    def _start(self, work: Any, name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # Commands that were not executed.
 

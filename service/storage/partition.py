@@ -194,7 +194,7 @@ class Partition:
         local = [int(id_) for id_, _, obstacle in rows if obstacle.isdigit()]
         if not local:
             return reply
-        totals = await self.all.exchange.totals(local)
+        totals = await self.all.exchange.looks.totals(local)
         lines = []
         for id_, requested, obstacle in rows:
             total = totals.get(int(id_), 0)

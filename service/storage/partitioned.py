@@ -77,7 +77,7 @@ class PartitionedStore:
         Several workers may do this at the same time.
         """
         self.all.drop_old_order_ids()
-        delivered = await self.all.exchange.deliver_all()
+        delivered = await self.all.exchange.deliveries.deliver_all()
         errors = delivered.errors
         for first in range(0, len(delivered.product_ids), _PUSHES_AT_ONCE):
             product_ids = delivered.product_ids[first : first + _PUSHES_AT_ONCE]
@@ -345,7 +345,7 @@ class PartitionedBoard:
     async def products(self, ids: Sequence[int]) -> list[ProductNumbers | None]:
         """Return the numbers of these products in all partitions, added up."""
         rows = await self._store.gather(lambda store: store.board.products(ids))
-        totals = await self._store.all.exchange.totals(ids)
+        totals = await self._store.all.exchange.looks.totals(ids)
         return [
             None
             if None in parts

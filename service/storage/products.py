@@ -241,7 +241,7 @@ class Products:
         partition = self._partition
         assert partition is not None
         ids = [product.id for product in products if product is not None]
-        elsewhere = await partition.all.exchange.totals(ids, without=partition.number) if ids else {}
+        elsewhere = await partition.all.exchange.looks.totals(ids, without=partition.number) if ids else {}
         return [
             product and product._replace(stock=max(0, product.stock - units + elsewhere[product.id]))
             for product, units in zip(products, moved, strict=True)

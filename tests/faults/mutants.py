@@ -58,9 +58,9 @@ MUTANTS: Final = (
         "units on their way are settled, and not taken in",
         (
             Patch(
-                "service/storage/exchange.py",
-                "        taken = await self.partitions[to].take(source, transfers)\n",
-                "        await self.partitions[source].settle(to, transfers[-1].id)\n        return\n",
+                "service/storage/exchange_deliveries.py",
+                "        taken = await self._partitions[to].take(source, transfers)\n",
+                "        await self._partitions[source].settle(to, transfers[-1].id)\n        return\n",
             ),
         ),
         "healthy_again",

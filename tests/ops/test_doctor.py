@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.ops.doctor import Finding, examine
+from service.ops.doctor import examine
+from service.ops.doctor_finding import Finding
 from service.settings import Settings
 from service.storage.diagnosis import Diagnosis, Growth, Sizes
 from service.storage.requirements import SCHEMA_VERSION

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.ops.doctor import Finding
 from service.ops.doctor_cluster import examine_cluster
+from service.ops.doctor_finding import Finding
 from service.settings import Settings
 from service.storage.addresses import Address
 from service.storage.cluster_diagnosis import ClusterDiagnosis, NodeFacts

@@ -46,8 +46,8 @@ async def test_a_look_is_not_believed_that_no_replica_confirms(
     store: PartitionedStore, without_replica: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 4)
-    assert None not in await store.all.exchange.look([mugs])
-    assert await without_replica.all.exchange.look([mugs]) == [None] * COUNT
+    assert None not in await store.all.exchange.looks.look([mugs])
+    assert await without_replica.all.exchange.looks.look([mugs]) == [None] * COUNT
 
 
 async def test_a_sweeper_brings_no_units_of_which_no_replica_knows_that_they_were_given(

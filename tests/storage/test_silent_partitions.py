@@ -169,7 +169,7 @@ async def test_more_orders_than_can_be_answered_in_time_are_refused_at_once(
 async def test_a_partition_that_was_silent_is_waited_for_again_when_it_has_answered(ways: list[Way]) -> None:
     store = make_partitioned_store(*ways, count=COUNT, timeout=0.2)
     mugs = (await store.products.add(new_mug(stock=4))).id
-    look = store.all.exchange.look
+    look = store.all.exchange.looks.look
     ways[3].is_silent = True
     assert [row is None for row in await look([mugs])] == [False, False, False, True]
     ways[3].is_silent = False
