@@ -16,6 +16,7 @@ from bench.data import product_json
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
 from service.api.middleware import RequestMiddleware
+from service.api.refused_orders import RefusalLog
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
@@ -69,6 +70,7 @@ def holdfast_on_pool() -> ASGIApp:
             "list_pages": RequestCoalescer(),
             "metrics": metrics,
             "event_feed": EventFeed(store, metrics),
+            "refusal_log": RefusalLog(),
         }
         await sender.client.aclose()
 

@@ -14,6 +14,7 @@ from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
 from service.api.matching_shops import MatchingShops
 from service.api.middleware import RequestMiddleware
+from service.api.refused_orders import RefusalLog
 from service.api.request import State
 from service.api.router import CallRouter
 from service.api.routes import CALLS
@@ -59,6 +60,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
         async with open_stores(settings, settings.all_shops, metrics=metrics, tracer=tracer) as stores:
             tasks = [] if keys is None else [asyncio.create_task(reread_regularly(keys), name="api-keys")]
             states: dict[str, State] = {}
+            refusal_log = RefusalLog()
 
             def start(shop: str) -> None:
                 store = stores[shop]
@@ -71,7 +73,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
                     tasks.append(asyncio.create_task(check_regularly(partition.check, **facts), name="engine-check"))
                 if isinstance(store, PartitionedStore):
                     tasks.append(asyncio.create_task(deliver_regularly(store.deliver, metrics), name="deliveries"))
-                states[shop] = _state(shop, store, metrics)
+                states[shop] = _state(shop, store, metrics, refusal_log)
 
             async def open_shop(shop: str) -> bool:
                 """Open a shop that fits a pattern of HOLDFAST_SHOPS. Return False if it does not exist."""
@@ -105,7 +107,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None, traces: "Trac
     return app if tracer is None else TracedApp(app, tracer)
 
 
-def _state(shop: str, store: AnyStore, metrics: Metrics) -> State:
+def _state(shop: str, store: AnyStore, metrics: Metrics, refusal_log: RefusalLog) -> State:
     """Return the objects of a shop that every request gets."""
     return {
         "store": store,
@@ -113,4 +115,5 @@ def _state(shop: str, store: AnyStore, metrics: Metrics) -> State:
         "list_pages": RequestCoalescer(),
         "metrics": metrics,
         "event_feed": EventFeed(store, metrics, shop=shop),
+        "refusal_log": refusal_log,
     }

@@ -89,12 +89,19 @@ class _Snapshot(Collector):
 
 def _pending_metrics(pending: Pending) -> Iterator[Metric]:
     yield _gauge("holdfast_units_on_their_way", "Units between two partitions of the shop.", pending.units)
-    about = "Time since the oldest of them was given."
-    yield _gauge("holdfast_units_on_their_way_oldest_seconds", about, pending.units_seconds)
-    about = "Products with a change that some partitions of the shop do not have yet."
-    yield _gauge("holdfast_unpropagated_products", about, pending.products)
-    about = "Time since the oldest of these changes."
-    yield _gauge("holdfast_unpropagated_products_oldest_seconds", about, pending.products_seconds)
+    yield _gauge(
+        "holdfast_units_on_their_way_oldest_seconds", "Time since the oldest of them was given.", pending.units_seconds
+    )
+    yield _gauge(
+        "holdfast_unpropagated_products",
+        "Products with a change that some partitions of the shop do not have yet.",
+        pending.products,
+    )
+    yield _gauge(
+        "holdfast_unpropagated_products_oldest_seconds",
+        "Time since the oldest of these changes.",
+        pending.products_seconds,
+    )
 
 
 def _redis_metrics(redis: RedisState) -> Iterator[Metric]:

@@ -2,7 +2,6 @@
 
 from starlette.responses import Response
 
-from service.api import refused_orders
 from service.api.request import Request, key_name, store_of
 from service.api.responses import created, no_content, ok, page_response, share_page
 from service.domain.errors.refusals import Refusal
@@ -24,7 +23,7 @@ async def place_order(request: Request, new: NewOrder) -> Response:
     try:
         order, replayed = await store_of(request).orders.place(new, request.idempotency_key, key_name(request))
     except Refusal as refusal:
-        refused_orders.of_this_worker.note(request.scope, new, refusal)
+        request.scope["state"]["refusal_log"].note(request.scope, new, refusal)
         raise
     return created(request, f"/orders/{order.id}", order.json(), replayed=replayed)
 

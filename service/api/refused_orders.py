@@ -59,6 +59,3 @@ def _log_refusal(scope: Scope, new: NewOrder, refusal: Refusal) -> None:
     if new.reference is not None:
         facts["reference"] = new.reference
     log.info("order_refused", **facts)
-
-
-of_this_worker: Final = RefusalLog()

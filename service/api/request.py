@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
@@ -26,6 +26,9 @@ from service.domain.limits import MAX_BODY_BYTES, MAX_ID, MAX_IDEMPOTENCY_KEY
 from service.domain.requests import RequestModel
 from service.metrics.counters import Metrics
 from service.storage.partitioned import AnyStore
+
+if TYPE_CHECKING:
+    from service.api.refused_orders import RefusalLog
 
 ModelT = TypeVar("ModelT", bound=RequestModel)
 
@@ -61,6 +64,7 @@ class State(TypedDict):
     list_pages: RequestCoalescer[Response]
     metrics: Metrics
     event_feed: EventFeed
+    refusal_log: "RefusalLog"
 
 
 class RequestInfo:

@@ -120,12 +120,15 @@ class SummedProducts:
 
     async def _ask_all(self) -> BaseException | None:
         self._next_answers = None  # a page that begins from now on may know of later changes
+        asked: list[Awaitable[Any]] = []
+        overloaded = None
         try:
-            asked = [client.catch_up() for client in self._clients]
+            for client in self._clients:
+                asked.append(client.catch_up())  # noqa: PERF401: those that were asked are awaited in any case
         except Overloaded as error:
-            return error
+            overloaded = error
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        return next((answer for answer in answers if isinstance(answer, BaseException)), None)
+        return overloaded or next((answer for answer in answers if isinstance(answer, BaseException)), None)
 
     async def read(
         self,

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
+from service.api.refused_orders import RefusalLog
 from service.api.request import State
 from service.app import create_app, new_metrics
 from service.domain.requests import NewOrder, NewProduct
@@ -48,6 +49,7 @@ def with_state(store: AnyStore, list_pages: RequestCoalescer[Any] | None = None,
         "list_pages": list_pages or RequestCoalescer(),
         "metrics": store.metrics,
         "event_feed": EventFeed(store, store.metrics, poll_seconds=0.01, heartbeat_seconds=0.2),
+        "refusal_log": RefusalLog(),
     }
 
     async def app_with_state(scope: Scope, receive: Receive, send: Send) -> None:
