@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from starlette.routing import Match, Route, Router
-from starlette.types import Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from service.api.api_keys import ApiKeys
 from service.api.call import Call, Endpoint, GuardedEndpoint
@@ -13,9 +13,9 @@ from service.domain.errors.request import MethodNotAllowed, PathNotFound
 
 
 class CallRouter(Router):
-    """Starlette's router, with a dictionary of the paths without parameters.
+    """Starlette's router, with dictionaries of the paths: Starlette would try its routes one after another.
 
-    The dictionary finds such a path immediately; Starlette would try its routes one after another.
+    Its search is left for requests that no row of the table fits: to say why, and which methods the path has.
     """
 
     def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any], keys: ApiKeys | None = None) -> None:
@@ -23,12 +23,30 @@ class CallRouter(Router):
         routes = [_CallRoute(call.path, _endpoint(call, keys), methods=[call.method]) for call in calls]
         # The middleware removes one slash at the end. A path with two slashes at its end does not exist.
         super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
-        plain = [route for route in routes if not route.param_convertors]
-        self._plain = {(method, route.path): route.app for route in plain for method in route.methods or ()}
+        self._plain: dict[tuple[str, str], ASGIApp] = {}
+        self._with_parameter: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
+        """By method and by path with `{}` in the place of its second part, with the name of the parameter there."""
+        for route in routes:
+            for method in route.methods or ():
+                if not route.param_convertors:
+                    self._plain[method, route.path] = route.app
+                else:
+                    [name] = route.param_convertors
+                    assert route.path.split("/")[2] == f"{{{name}}}"
+                    self._with_parameter[method, route.path.replace(f"{{{name}}}", "{}")] = route.app, name
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """Return the work of the call: a coroutine of its own here would cost each request more."""
-        app = self._plain.get((scope.get("method", ""), scope.get("path", "")))
+        method, path = scope.get("method", ""), scope.get("path", "")
+        app = self._plain.get((method, path))
+        if app is None:
+            parts = path.split("/")
+            if len(parts) > 2 and parts[2]:
+                value, parts[2] = parts[2], "{}"
+                found = self._with_parameter.get((method, "/".join(parts)))
+                if found is not None:
+                    app, name = found
+                    scope["path_params"] = {name: value}
         return self._search(scope, receive, send) if app is None else app(scope, receive, send)
 
     async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
