@@ -15,7 +15,7 @@ async def list_orders(request: Request, query: OrdersQuery) -> Response:
 
 async def _load_page(request: Request, query: OrdersQuery) -> Response:
     orders, before = await store_of(request).orders.list(query)
-    return page_response(request, [order.json() for order in orders], {} if before is None else {"before": before})
+    return page_response(request, [order.json for order in orders], {} if before is None else {"before": before})
 
 
 async def place_order(request: Request, new: NewOrder) -> Response:

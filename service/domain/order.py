@@ -72,7 +72,10 @@ class Order(NamedTuple):
 
     def json(self) -> str:
         """Return the order as the API shows it."""
-        lines = ",".join([line.json() for line in self.lines])
+        return self.json_with(",".join([line.json() for line in self.lines]))
+
+    def json_with(self, lines: str) -> str:
+        """Return the order as the API shows it, with this JSON of its lines."""
         return (
             f'{{"id":{self.id},"products":[{lines}],"total_price":{format_cents(self.total_price)},'
             f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"'
@@ -94,10 +97,19 @@ class Order(NamedTuple):
         return members
 
 
+class ListedOrder(NamedTuple):
+    """An order in a list. `json`: the order as the API shows it."""
+
+    id: int
+    json: str
+
+
 _NOTHING: Final = (None,) * 5
 """The optional fields of an order that was placed as completed."""
 
 _LINE = re.compile(r"(\d+): (\d+) x (\d+(?:\.\d{1,2})?)", re.ASCII)
+_USUAL_LINE = r"[1-9]\d*: [1-9]\d* x (?:0|[1-9]\d*)\.\d\d"
+_USUAL_LINES = re.compile(rf"{_USUAL_LINE}(?:\n{_USUAL_LINE})*", re.ASCII)
 _UNITS = re.compile(r"(\d+): (\d+)", re.ASCII)
 
 
@@ -119,6 +131,17 @@ def _parse_line(row: str) -> OrderLine:
         raise ValueError(f"unreadable line of an order: {row[:100]!r}")
     product_id, quantity, price = match.groups()
     return OrderLine(int(product_id), int(quantity), parse_cents(price))
+
+
+def lines_json(text: str) -> str:
+    """Return the JSON of the order lines in the `products` field of an order in Redis. Raise ValueError.
+
+    It is the same as if they were parsed, in a fifth of the time.
+    """
+    if _USUAL_LINES.fullmatch(text) is None:  # an amount such as 5, or damaged
+        return ",".join([line.json() for line in parse_lines(text)])
+    members = text.replace(": ", ',"quantity":').replace(" x ", ',"price":').replace("\n", '},{"product_id":')
+    return f'{{"product_id":{members}}}'
 
 
 def parse_units(text: str) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """Orders: place, read and list."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -9,7 +10,7 @@ from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable, UnsupportedRedis
 from service.domain.limits import MAX_ID
 from service.domain.money import parse_cents
-from service.domain.order import Order, OrderLine, OrderStatus
+from service.domain.order import ListedOrder, Order, OrderLine, OrderStatus
 from service.domain.times import Milliseconds
 from service.metrics.counters import Metrics
 from service.storage import keys
@@ -20,13 +21,16 @@ from service.storage.id_ranges import IdRanges
 from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.order_counter import OrderCounter
 from service.storage.partition import Partition
-from service.storage.records import ORDER_FIELDS, HashValues, read_orders
+from service.storage.records import ORDER_FIELDS, HashValues, read_listed_orders, read_orders
 from service.storage.refusals import read_order_refusal
 
 if TYPE_CHECKING:
     from service.domain.requests import NewOrder, OrdersQuery
 
 _STATUS: Final = ORDER_FIELDS.index("status")
+_EXPIRES_AT: Final = ORDER_FIELDS.index("expires_at")
+_REFERENCE: Final = ORDER_FIELDS.index("reference")
+_CUSTOMER: Final = ORDER_FIELDS.index("customer")
 _LISTED: Final = frozenset({OrderStatus.PENDING, OrderStatus.COMPLETED})
 
 
@@ -171,7 +175,9 @@ class Orders:
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderArchived, OrderCancelled and OrderExpired."""
         order = await self.get_in_any_status(order_id)
-        if order.status == OrderStatus.PENDING and _is_overdue(order, await self._client.now()):
+        if order.status == OrderStatus.PENDING and _is_overdue(
+            order.status, order.expires_at, await self._client.now()
+        ):
             # The order may have been completed in time, after the first look at it and before the look at the clock.
             order = await self.get_in_any_status(order_id)
             if order.status == OrderStatus.PENDING:  # the sweeper has not reached this order yet
@@ -182,17 +188,19 @@ class Orders:
             raise OrderExpired(order)
         return order
 
-    async def list(self, query: "OrdersQuery") -> tuple[list[Order], int | None]:
+    async def list(self, query: "OrdersQuery") -> tuple[list[ListedOrder], int | None]:
         """Return one page, highest id first, and the `before` of the next page, or None at the end."""
         self._client.admit()
-        now = await self._client.now()
+        wanted = _LISTED if query.status is None else (query.status,)
         before = MAX_ID if query.before is None else query.before
-        found: list[Order] = []
+        found: list[ListedOrder] = []
         scanned, step = 0, query.limit + 1
         while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
             order_ids, before = await self._ids_before(before, step, query)
-            listed = await self._read_listed(order_ids, query.status, now)
-            found += [order for order in listed if _fits(order, query)]
+            listed = await self._read_listed(order_ids, wanted)
+            # Only these rows are parsed: most orders of a page may be cancelled.
+            fitting = [(order_id, row) for order_id, row in listed if _fits(row, query)]
+            found += read_listed_orders(*zip(*fitting, strict=True)) if fitting else ()
             if not listed and before > 1:
                 # Ranges of ids without an order: not read one by one.
                 first = await self._archive.range_below(before) or await self._skipped.range_below(before)
@@ -204,15 +212,19 @@ class Orders:
 
     async def read_listed(self, order_ids: Sequence[int]) -> Sequence[Order]:
         """Return those of these orders that are pending or completed."""
-        return await self._read_listed(order_ids, None, await self._client.now())
-
-    async def _read_listed(self, order_ids: Sequence[int], status: str | None, now: Milliseconds) -> Sequence[Order]:
-        wanted = _LISTED if status is None else (status,)
-        rows = zip(order_ids, await self._read_rows(order_ids), strict=True)
-        # Only these rows are parsed: most orders of a page may be cancelled.
-        listed = [(order_id, row) for order_id, row in rows if row[_STATUS] in wanted]
+        listed = await self._read_listed(order_ids, _LISTED)
         orders = read_orders([order_id for order_id, _ in listed], [row for _, row in listed])
-        return [order for order in orders if order is not None and not _is_overdue(order, now)]
+        return [order for order in orders if order is not None]
+
+    async def _read_listed(self, order_ids: Sequence[int], wanted: Container[str]) -> Sequence[tuple[int, HashValues]]:
+        """Return the ids and rows of those of these orders that have one of these statuses, and no overdue hold."""
+        # Both are sent together, and the time is read first: an order may be completed between the two.
+        now, rows = await asyncio.gather(self._client.now(), self._read_rows(order_ids))
+        return [
+            (order_id, row)
+            for order_id, row in zip(order_ids, rows, strict=True)
+            if row[_STATUS] in wanted and not _is_overdue(row[_STATUS], row[_EXPIRES_AT], now)
+        ]
 
     async def get_in_any_status(self, order_id: int) -> Order:
         """Return an order in any status. Raise OrderNotFound and OrderArchived."""
@@ -248,8 +260,9 @@ class Orders:
         else:
             # Without an index: nearly every id up to the counter has an order, so reading all ids wastes little.
             # The counter may have been set back a moment ago, but not the ids of this worker.
-            last_id = max(await self.last_id(), self._counter.ids.highest)
-            ids = self._counter.ids_up_to(min(before - 1, last_id), count)
+            known = self._counter.ids.highest
+            last_id = before - 1 if before <= known else min(before - 1, max(await self.last_id(), known))
+            ids = self._counter.ids_up_to(last_id, count)
             return ids, ids[-1] if len(ids) == count else 1
         ids = await self._client.send(
             "ZREVRANGEBYSCORE", index, f"({before}", "-inf", "LIMIT", 0, count, safe_to_repeat=True
@@ -266,14 +279,14 @@ def _counted(refusal: Refusal, metrics: Metrics) -> Refusal:
     return refusal
 
 
-def _is_overdue(order: Order, now: Milliseconds) -> bool:
+def _is_overdue(status: str, expires_at: str | int | None, now: Milliseconds) -> bool:
     """Return whether an order is pending, and its hold has ended."""
-    return order.status == OrderStatus.PENDING and order.expires_at is not None and order.expires_at <= now
+    return status == OrderStatus.PENDING and expires_at is not None and int(expires_at) <= now
 
 
-def _fits(order: Order, query: "OrdersQuery") -> bool:
+def _fits(row: HashValues, query: "OrdersQuery") -> bool:
     """Return whether an order has the customer and the reference that the query asks for."""
-    return query.customer in (None, order.customer) and query.reference in (None, order.reference)
+    return query.customer in (None, row[_CUSTOMER]) and query.reference in (None, row[_REFERENCE])
 
 
 def place_order_args(

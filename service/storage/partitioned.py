@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from service.domain.errors.refusals import ProductIdTaken, ProductNotFound
 from service.domain.errors.storage import Overloaded, StorageError, StorageUnavailable, UnsupportedRedis
-from service.domain.order import Order
+from service.domain.order import ListedOrder, Order
 from service.domain.product import ListedProduct, Product
 from service.storage.board import NextHolds, ProductNumbers
 from service.storage.idempotency import read_for_replay
@@ -149,7 +149,7 @@ class PartitionedOrders:
         """Return an order, see Orders.get."""
         return await self._store.of_order(order_id).orders.get(order_id)
 
-    async def list(self, query: "OrdersQuery") -> tuple[list[Order], int | None]:
+    async def list(self, query: "OrdersQuery") -> tuple[list[ListedOrder], int | None]:
         """Return one page, see Orders.list. The orders of a customer are in one partition."""
         if query.customer is not None:
             store = self._store.partitions[self._store.all.of_text(query.customer)]

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.event import Event
 from service.domain.money import format_cents, parse_cents
-from service.domain.order import Order, OrderStatus, parse_lines, parse_units, with_returned
+from service.domain.order import (
+    ListedOrder,
+    Order,
+    OrderLine,
+    OrderStatus,
+    lines_json,
+    parse_lines,
+    parse_units,
+    with_returned,
+)
 from service.domain.product import NO_RULES, Product, parse_sale_rules
 from service.domain.times import Milliseconds
 
@@ -98,20 +107,41 @@ ORDER_FIELDS: Final = (
 """The fields that are read of every order. `_read_order` unpacks a row in the same order."""
 
 
+_RETURNED: Final = ORDER_FIELDS.index("returned")
+
+
 def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | None]:
     """Return the orders of rows with ORDER_FIELDS, whatever their status. None: there is no such order.
 
     Raise ValueError or TypeError if a row is damaged.
     """
-    return [None if row[0] is None else _read_order(order_id, row) for order_id, row in zip(ids, rows, strict=True)]
+    return [
+        None if row[0] is None else _read_order(order_id, row, _read_lines(row))
+        for order_id, row in zip(ids, rows, strict=True)
+    ]
 
 
-def _read_order(order_id: int, row: HashValues) -> Order:
-    products, total_price, status, created_at, expires_at, completed_at, reference, customer, returned, refunded = row
-    lines = parse_lines(products)
+def read_listed_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[ListedOrder]:
+    """Return orders that exist for a list: the same, in less than half the time."""
+    return [ListedOrder(order_id, _listed_json(order_id, row)) for order_id, row in zip(ids, rows, strict=True)]
+
+
+def _listed_json(order_id: int, row: HashValues) -> str:
+    if row[_RETURNED] is not None:
+        return _read_order(order_id, row, _read_lines(row)).json()
+    return _read_order(order_id, row, ()).json_with(lines_json(row[0]))
+
+
+def _read_lines(row: HashValues) -> tuple[OrderLine, ...]:
+    lines, returned = parse_lines(row[0]), row[_RETURNED]
+    return lines if returned is None else with_returned(lines, parse_units(returned))
+
+
+def _read_order(order_id: int, row: HashValues, lines: tuple[OrderLine, ...]) -> Order:
+    _, total_price, status, created_at, expires_at, completed_at, reference, customer, _, refunded = row
     return Order(
         order_id,
-        lines if returned is None else with_returned(lines, parse_units(returned)),
+        lines,
         parse_cents(total_price),
         status,
         Milliseconds(int(created_at)),

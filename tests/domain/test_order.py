@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 
 from service.domain.money import Cents
-from service.domain.order import UNITS_IN, OrderLine, OrderStatus, parse_lines
+from service.domain.order import UNITS_IN, OrderLine, OrderStatus, lines_json, parse_lines
 from tests.support.orders import lines_text, order_lines
+
+
+def as_json(lines: tuple[OrderLine, ...]) -> str:
+    return ",".join([line.json() for line in lines])
 
 
 def test_lines_are_parsed_in_their_order() -> None:
@@ -18,7 +22,16 @@ def test_lines_are_parsed_in_their_order() -> None:
 
 @given(order_lines())
 def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: tuple[OrderLine, ...]) -> None:
-    assert parse_lines(lines_text(lines)) == lines
+    text = lines_text(lines)
+    assert parse_lines(text) == lines
+    assert lines_json(text) == as_json(lines)
+
+
+@pytest.mark.parametrize(
+    "text", ["7: 2 x 5", "7: 2 x 5.5\n8: 1 x 1.00", "007: 02 x 1.00", "7: 2 x 01.50", "0: 0 x 0.00"]
+)
+def test_lines_that_the_script_never_writes_are_shown_like_others(text: str) -> None:
+    assert lines_json(text) == as_json(parse_lines(text))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +58,9 @@ def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: tuple[OrderLi
     ],
 )
 def test_text_that_is_not_order_lines_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match="unreadable lines of an order"):
-        parse_lines(text)
+    for read in (parse_lines, lines_json):
+        with pytest.raises(ValueError, match="unreadable lines of an order"):
+            read(text)
 
 
 def test_error_about_a_long_text_shows_only_its_beginning() -> None:

@@ -17,7 +17,7 @@ from service.domain.errors.order_refusals import (
     UnavailableLines,
 )
 from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled
-from service.domain.order import Order
+from service.domain.order import ListedOrder
 from service.domain.requests import OrdersQuery, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
@@ -44,7 +44,7 @@ async def ids(store: PartitionedStore, **query: object) -> list[int]:
     return [order.id for order in (await page(store, **query))[0]]
 
 
-async def page(store: PartitionedStore, **query: object) -> tuple[list[Order], int | None]:
+async def page(store: PartitionedStore, **query: object) -> tuple[list[ListedOrder], int | None]:
     values: dict[str, Any] = {"limit": 100, "before": None, "status": None, "customer": None, "reference": None}
     return await store.orders.list(OrdersQuery.model_construct(**{**values, **query}))
 
