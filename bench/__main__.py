@@ -25,7 +25,7 @@ from bench import backends, report
 from bench.backends import Backend, Durability, Engine
 from bench.cases import ALL_SERVERS, Case, Group, Row, groups, result_row
 from bench.data import LARGE_STOCK
-from bench.load import Load, run_at_full_speed, run_at_rate
+from bench.load import MANY_CONNECTIONS, Load, run_at_full_speed, run_at_rate
 from bench.machine import describe_machine
 from bench.processes import cpu_seconds, on_cores, split_cores, wait_until_idle
 from bench.servers import Server, ServerName, allow_many_connections, serve
@@ -90,7 +90,9 @@ class Bench:
                             run = self.flash_sale(server, case, int(expected_rates[server] * self.seconds * 0.05))
                         else:
                             # 4,096 connections need some time to open and to get their first answers.
-                            run = self.load(server, case, self.seconds * (1 if case.connections < 4096 else 3))
+                            run = self.load(
+                                server, case, self.seconds * (1 if case.connections < MANY_CONNECTIONS else 3)
+                            )
                         runs[case].append(run)
                     except AssertionError as error:
                         failed[case] = str(error)

@@ -3,7 +3,7 @@
 local kind, lines, products
 local threads = {}
 local headers = {['Content-Type'] = 'application/json'}
-ok, created, refused, other = 0, 0, 0, 0
+ok, created, refused, overloaded, other = 0, 0, 0, 0, 0
 
 function setup(thread) threads[#threads + 1] = thread end
 
@@ -44,19 +44,20 @@ function response(status)
   if status == 200 then ok = ok + 1
   elseif status == 201 then created = created + 1
   elseif status == 409 then refused = refused + 1
+  elseif status == 503 then overloaded = overloaded + 1
   else other = other + 1 end
 end
 
 function done(summary, latency)
-  local sums = {ok = 0, created = 0, refused = 0, other = 0}
+  local sums = {ok = 0, created = 0, refused = 0, overloaded = 0, other = 0}
   for _, thread in ipairs(threads) do
     for name in pairs(sums) do sums[name] = sums[name] + thread:get(name) end
   end
   local errors = summary.errors
   io.write(string.format(
-    '{"requests": %d, "seconds": %.6f, "ok": %d, "created": %d, "refused": %d, "other": %d, "broken": %d, '
-      .. '"p50_ms": %.3f, "p99_ms": %.3f, "p999_ms": %.3f}\n',
-    summary.requests, summary.duration / 1e6, sums.ok, sums.created, sums.refused, sums.other,
-    errors.connect + errors.read + errors.write + errors.timeout,
+    '{"requests": %d, "seconds": %.6f, "ok": %d, "created": %d, "refused": %d, "overloaded": %d, '
+      .. '"other": %d, "broken": %d, "p50_ms": %.3f, "p99_ms": %.3f, "p999_ms": %.3f}\n',
+    summary.requests, summary.duration / 1e6, sums.ok, sums.created, sums.refused, sums.overloaded,
+    sums.other, errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3))
 end
