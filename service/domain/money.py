@@ -7,12 +7,18 @@ from typing import NewType
 Cents = NewType("Cents", int)
 
 _AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
+_USUAL_AMOUNT = re.compile(r"(?:0|[1-9]\d*)\.\d\d", re.ASCII)
 
 
 @lru_cache(maxsize=10_000)
 def format_cents(cents: Cents) -> str:
     """Return an amount as the decimal that JSON and Redis show: 1999 cents are `19.99`."""
     return f"{cents // 100}.{cents % 100:02d}"
+
+
+def amount_json(text: str) -> str:
+    """Return an amount as it is stored in Redis, as JSON shows it. Raise ValueError if it is not an amount."""
+    return text if _USUAL_AMOUNT.fullmatch(text) else format_cents(parse_cents(text))
 
 
 @lru_cache(maxsize=10_000)  # most amounts are prices, and the same prices are read very often

@@ -72,17 +72,17 @@ class Order(NamedTuple):
 
     def json(self) -> str:
         """Return the order as the API shows it."""
-        return self.json_with(",".join([line.json() for line in self.lines]))
-
-    def json_with(self, lines: str) -> str:
-        """Return the order as the API shows it, with this JSON of its lines."""
-        return (
-            f'{{"id":{self.id},"products":[{lines}],"total_price":{format_cents(self.total_price)},'
-            f'"status":"{self.status}","created_at":"{format_timestamp(self.created_at)}"'
-            f"{'' if self[5:] == _NOTHING else self._optional_members()}}}"
+        return order_json(
+            self.id,
+            ",".join([line.json() for line in self.lines]),
+            format_cents(self.total_price),
+            self.status,
+            self.created_at,
+            "" if self[5:] == _NOTHING else self.optional_json(),
         )
 
-    def _optional_members(self) -> str:
+    def optional_json(self) -> str:
+        """Return the JSON of the members that not every order has, each after a comma."""
         members = ""
         if self.expires_at is not None:
             members += f',"expires_at":"{format_timestamp(self.expires_at)}"'
@@ -95,6 +95,14 @@ class Order(NamedTuple):
         if self.refunded is not None:
             members += f',"refunded":{format_cents(self.refunded)}'
         return members
+
+
+def order_json(order_id: int, lines: str, total_price: str, status: str, created_at: Milliseconds, rest: str) -> str:
+    """Return an order as the API shows it. `lines`: their JSON. `rest`: what `Order.optional_json` returns."""
+    return (
+        f'{{"id":{order_id},"products":[{lines}],"total_price":{total_price},'
+        f'"status":"{status}","created_at":"{format_timestamp(created_at)}"{rest}}}'
+    )
 
 
 class ListedOrder(NamedTuple):

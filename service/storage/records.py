@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from service.domain.event import Event
-from service.domain.money import format_cents, parse_cents
+from service.domain.money import amount_json, format_cents, parse_cents
 from service.domain.order import (
     ListedOrder,
     Order,
     OrderLine,
     OrderStatus,
     lines_json,
+    order_json,
     parse_lines,
     parse_units,
     with_returned,
@@ -108,6 +109,8 @@ ORDER_FIELDS: Final = (
 
 
 _RETURNED: Final = ORDER_FIELDS.index("returned")
+_NO_MORE_FIELDS: Final = [None] * (len(ORDER_FIELDS) - 4)
+"""The fields behind the first four of an order that was placed as completed."""
 
 
 def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | None]:
@@ -127,9 +130,19 @@ def read_listed_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[L
 
 
 def _listed_json(order_id: int, row: HashValues) -> str:
+    products, total_price, status, created_at, *rest = row
     if row[_RETURNED] is not None:
         return _read_order(order_id, row, _read_lines(row)).json()
-    return _read_order(order_id, row, ()).json_with(lines_json(row[0]))
+    return order_json(
+        order_id,
+        lines_json(products),
+        amount_json(total_price),
+        status,
+        Milliseconds(int(created_at)),
+        ""
+        if rest == _NO_MORE_FIELDS and status != OrderStatus.PENDING
+        else _read_order(order_id, row, ()).optional_json(),
+    )
 
 
 def _read_lines(row: HashValues) -> tuple[OrderLine, ...]:

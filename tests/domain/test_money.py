@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.limits import MAX_TOTAL
-from service.domain.money import Cents, format_cents, parse_cents
+from service.domain.money import Cents, amount_json, format_cents, parse_cents
 
 AMOUNTS = st.integers(0, MAX_TOTAL).map(Cents)
 
@@ -29,10 +29,12 @@ def test_cents_are_formatted_with_two_decimals(cents: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "cents"), [("19.99", 1999), ("19.9", 1990), ("19", 1900), ("0.05", 5), ("90071992547409.91", MAX_TOTAL)]
+    ("text", "cents"),
+    [("19.99", 1999), ("19.9", 1990), ("19", 1900), ("007.50", 750), ("0.05", 5), ("90071992547409.91", MAX_TOTAL)],
 )
 def test_amount_may_have_no_decimals_or_up_to_two(text: str, cents: int) -> None:
     assert parse_cents(text) == cents
+    assert amount_json(text) == format_cents(Cents(cents))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,8 @@ def test_amount_may_have_no_decimals_or_up_to_two(text: str, cents: int) -> None
 def test_text_that_is_not_an_amount_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="unreadable amount"):
         parse_cents(text)
+    with pytest.raises(ValueError, match="unreadable amount"):
+        amount_json(text)
 
 
 def test_error_about_a_long_text_shows_only_its_beginning() -> None:

@@ -1,6 +1,7 @@
 """Products, orders and events from the values that Redis holds, and the values for Redis from requests."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from service.domain.event import Event
 from service.domain.limits import MAX_STOCK
 from service.domain.money import Cents, format_cents
-from service.domain.order import Order, OrderLine
+from service.domain.order import ListedOrder, Order, OrderLine
 from service.domain.product import Product
 from service.domain.requests import ProductChange
 from service.domain.times import Milliseconds
@@ -19,10 +20,11 @@ from service.storage.records import (
     change_pairs,
     product_pairs,
     read_event,
+    read_listed_orders,
     read_orders,
     read_products,
 )
-from tests.support.orders import ids, order_row, orders, prices
+from tests.support.orders import ids, order_row, orders, prices, times
 from tests.support.products import product_hash
 from tests.support.shop import new_mug
 
@@ -123,6 +125,29 @@ def test_an_order_is_read_with_all_its_optional_fields() -> None:
     assert read_orders([41], [order_row(order, returned="7: 1", refunded="19.99")]) == [order]
 
 
+@stable
+@given(
+    order=orders("pending", "completed", expires_at=times | st.none()),
+    completed_at=times | st.none(),
+    reference=texts | st.none(),
+    customer=texts | st.none(),
+)
+def test_an_order_in_a_list_is_shown_as_it_is_shown_alone(order: Order, **optional: Any) -> None:
+    order = order._replace(**optional)
+    if order.status == "pending":
+        order = order._replace(expires_at=order.expires_at or Milliseconds(5))
+    row = order_row(order)
+    assert read_listed_orders([order.id], [row]) == [ListedOrder(order.id, order.json())]
+
+
+def test_an_order_of_which_units_came_back_is_shown_with_them_in_a_list() -> None:
+    order = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "completed", Milliseconds(1))
+    row = order_row(order, returned="7: 1", refunded="19.99")
+    [alone] = read_orders([41], [row])
+    assert alone is not None
+    assert read_listed_orders([41], [row]) == [ListedOrder(41, alone.json())]
+
+
 @pytest.mark.parametrize("returned", ["", "7", "7: 1\n", "7: -1", "7: 1 x 19.99"])
 def test_unreadable_returned_units_raise_value_error(returned: str) -> None:
     order = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "completed", Milliseconds(1))
@@ -159,8 +184,9 @@ def test_an_unreadable_order_raises_value_error(field: str, value: str) -> None:
     row = order_row(order)
     assert read_orders([1], [row]) == [order]
     row[ORDER_FIELDS.index(field)] = value
-    with pytest.raises(ValueError, match=r"unreadable|invalid literal"):
-        read_orders([1], [row])
+    for read in (read_orders, read_listed_orders):
+        with pytest.raises(ValueError, match=r"unreadable|invalid literal"):
+            read([1], [row])
 
 
 @pytest.mark.parametrize(("read", "fields"), [(read_products, PRODUCT_FIELDS), (read_orders, ORDER_FIELDS)])
