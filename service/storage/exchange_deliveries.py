@@ -51,8 +51,9 @@ class Deliveries:
         The take is sent then, so it is executed before an order that is sent to the same partition later.
         """
         gives = {
-            asyncio.ensure_future(
-                self._partitions[source].give(to, self._taken.get((source, to), "0"), list(products.values()))
+            self._tasks.start(
+                self._partitions[source].give(to, self._taken.get((source, to), "0"), list(products.values())),
+                "exchange-give",
             ): (source, to)
             for (source, to), products in wishes.items()
         }
