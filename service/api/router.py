@@ -15,7 +15,8 @@ from service.domain.errors.request import MethodNotAllowed, PathNotFound
 class CallRouter(Router):
     """Starlette's router, with dictionaries of the paths: Starlette would try its routes one after another.
 
-    Its search is left for requests that no row of the table fits: to say why, and which methods the path has.
+    If they do not have the method and the path of a request, Starlette's search finds out why: whether the path is
+    unknown, or which methods it has.
     """
 
     def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any], keys: ApiKeys | None = None) -> None:
@@ -25,7 +26,7 @@ class CallRouter(Router):
         super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
         self._plain: dict[tuple[str, str], ASGIApp] = {}
         self._with_parameter: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
-        """By method and by path with `{}` in the place of its second part, with the name of the parameter there."""
+        """By method, and by path with `{}` as its second part: the call, and the name of this parameter."""
         for route in routes:
             for method in route.methods or ():
                 if not route.param_convertors:

@@ -39,7 +39,6 @@ PUBLIC: Final = ""
 
 ORDER_CREATED: Final = Answer(201, "Order", headers=("Location",))
 
-# The router takes the first row that fits a path with a parameter: the busiest rows come first.
 CALLS: Final = (
     Call(
         "POST", "/orders", orders.place_order,

@@ -144,9 +144,9 @@ def _parse_line(row: str) -> OrderLine:
 def lines_json(text: str) -> str:
     """Return the JSON of the order lines in the `products` field of an order in Redis. Raise ValueError.
 
-    It is the same as if they were parsed, in a fifth of the time.
+    It is the text that `parse_lines` and OrderLine.json give, in a fifth of their time.
     """
-    if _USUAL_LINES.fullmatch(text) is None:  # an amount such as 5, or damaged
+    if _USUAL_LINES.fullmatch(text) is None:  # no script wrote it: an amount such as 5, or damage
         return ",".join([line.json() for line in parse_lines(text)])
     members = text.replace(": ", ',"quantity":').replace(" x ", ',"price":').replace("\n", '},{"product_id":')
     return f'{{"product_id":{members}}}'

@@ -83,7 +83,9 @@ MISSES: Final = Family(
     "holdfast_partition_misses", "counter", "Orders that had to wait for units of other partitions of the shop."
 )
 ROUNDS: Final = Family(
-    "holdfast_partition_rounds", "counter", "Rounds of these orders: each asks for units, and tries the order again."
+    "holdfast_partition_rounds",
+    "counter",
+    "Rounds of orders that wait for units: in each, an order asks other partitions.",
 )
 EXCHANGES: Final = Family(
     "holdfast_exchange_cycles", "counter", "Steps in which the waiting orders of a worker got units together."

@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits: they end by themselves, or with their owner."""
+"""Tasks that may go on when nobody awaits them any more: they end by themselves, or with their owner."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -110,6 +110,14 @@ class RedisClient:
         """
         await self._engine_check.run(self.send)
 
+    async def check_if_due(self) -> None:
+        """Check Redis, unless the last check has passed. Raise UnsupportedRedis.
+
+        Commands that are sent together keep their sequence then. Otherwise each would wait for a check of its own.
+        """
+        if not self._engine_check.passed:
+            await self._engine_check.run(self.send)
+
     def admit(self) -> None:
         """Raise Overloaded if new work would wait too long.
 

@@ -27,6 +27,7 @@ from service.storage.refusals import read_order_refusal
 if TYPE_CHECKING:
     from service.domain.requests import NewOrder, OrdersQuery
 
+_LINES: Final = ORDER_FIELDS.index("products")
 _STATUS: Final = ORDER_FIELDS.index("status")
 _EXPIRES_AT: Final = ORDER_FIELDS.index("expires_at")
 _REFERENCE: Final = ORDER_FIELDS.index("reference")
@@ -217,13 +218,19 @@ class Orders:
         return [order for order in orders if order is not None]
 
     async def _read_listed(self, order_ids: Sequence[int], wanted: Container[str]) -> Sequence[tuple[int, HashValues]]:
-        """Return the ids and rows of those of these orders that have one of these statuses, and no overdue hold."""
+        """Return the ids and rows of those of these orders that have lines, one of these statuses and no overdue hold.
+
+        The API shows an order without lines nowhere, and the audit reports it.
+        """
         # Both are sent together, and the time is read first: an order may be completed between the two.
+        await self._client.check_if_due()
         now, rows = await asyncio.gather(self._client.now(), self._read_rows(order_ids))
         return [
             (order_id, row)
             for order_id, row in zip(order_ids, rows, strict=True)
-            if row[_STATUS] in wanted and not _is_overdue(row[_STATUS], row[_EXPIRES_AT], now)
+            if row[_STATUS] in wanted
+            and row[_LINES] is not None
+            and not _is_overdue(row[_STATUS], row[_EXPIRES_AT], now)
         ]
 
     async def get_in_any_status(self, order_id: int) -> Order:
@@ -259,9 +266,11 @@ class Orders:
             index = keys.pending(shop)
         else:
             # Without an index: nearly every id up to the counter has an order, so reading all ids wastes little.
-            # The counter may have been set back a moment ago, but not the ids of this worker.
-            known = self._counter.ids.highest
-            last_id = before - 1 if before <= known else min(before - 1, max(await self.last_id(), known))
+            last_id = before - 1
+            highest = self._counter.ids.highest
+            if last_id > highest:
+                # The counter may have been set back a moment ago, but not the ids of this worker.
+                last_id = min(last_id, max(highest, await self.last_id()))
             ids = self._counter.ids_up_to(last_id, count)
             return ids, ids[-1] if len(ids) == count else 1
         ids = await self._client.send(

@@ -125,7 +125,10 @@ def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | 
 
 
 def read_listed_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[ListedOrder]:
-    """Return orders that exist for a list: the same, in less than half the time."""
+    """Return the orders of rows with ORDER_FIELDS as a list shows them. Each of them must exist.
+
+    It takes less than half the time of `read_orders` and Order.json. Raise ValueError or TypeError for a damaged row.
+    """
     return [ListedOrder(order_id, _listed_json(order_id, row)) for order_id, row in zip(ids, rows, strict=True)]
 
 

@@ -123,8 +123,8 @@ class SummedProducts:
         asked: list[Awaitable[Any]] = []
         overloaded = None
         try:
-            for client in self._clients:
-                asked.append(client.catch_up())  # noqa: PERF401: those that were asked are awaited in any case
+            for client in self._clients:  # no comprehension: those that were asked are awaited in any case
+                asked.append(client.catch_up())
         except Overloaded as error:
             overloaded = error
         answers = await asyncio.gather(*asked, return_exceptions=True)

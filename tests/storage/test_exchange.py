@@ -18,6 +18,7 @@ from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import SHOP, add_mugs, new_order
+from tests.support.waiting import eventually
 
 COUNT = 2
 
@@ -86,7 +87,10 @@ async def test_a_product_that_is_damaged_in_another_partition_fails_no_order_of_
 class SilentRedis:
     """A CommandSender that never replies."""
 
+    was_asked = False
+
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> asyncio.Future[Any]:
+        self.was_asked = True
         return asyncio.get_running_loop().create_future()
 
 
@@ -97,3 +101,21 @@ async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_clos
     await exchange.close()
     with pytest.raises(StorageUnavailable):
         await asyncio.wait_for(waiting, 10)
+
+
+@pytest.mark.parametrize("patience", [0.02, 20], ids=["later", "while an order waits for it"])
+@pytest.mark.parametrize("attempt", [0, 1], ids=["units", "a look"])
+async def test_nothing_that_was_asked_of_a_silent_partition_is_left_when_the_exchange_is_closed(
+    attempt: int, patience: float
+) -> None:
+    redis = SilentRedis()
+    exchange = make_partitioned_store(redis, count=COUNT, timeout=patience).all.exchange
+    before = asyncio.all_tasks()
+    waiting = asyncio.create_task(exchange.gather(0, {7: 2}, {7: 1}, attempt, inf))
+    await eventually(lambda: redis.was_asked)
+    if patience < 1:
+        await asyncio.wait([waiting])
+    await exchange.close()
+    await asyncio.wait([waiting])
+    assert asyncio.all_tasks() == before
+    assert isinstance(waiting.exception(), StorageUnavailable) or (patience < 1 and attempt == 0)

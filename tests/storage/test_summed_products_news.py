@@ -1,13 +1,17 @@
 """Pages of a shop with partitions: no page is older than its request, also if replies and news are late or lost."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
+from service.domain.errors.storage import Overloaded, StorageUnavailable
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import ErrorReply
+from service.storage.summed_products import SummedProducts
+from service.storage.tracked_products import TrackedProducts
 from tests.support.engines import TestConnection
 from tests.support.network import Network
 from tests.support.pages import COUNT, hashes_read, mug_in, needs_tracking, page, stocks
@@ -167,3 +171,36 @@ async def test_if_a_partition_refuses_to_answer_pages_are_read_whole(
             assert await stocks(store) == await stocks(store) == [11]
         finally:
             await engine.send("ACL", "SETUSER", "holdfast", "+ping")
+
+
+class AskedClient:
+    """Takes the place of the client of a partition: says what has changed, when the test wants it."""
+
+    def __init__(self, sums: SummedProducts, *, is_overloaded: bool) -> None:
+        self._tracked = sums.new_tracked()
+        self._is_overloaded = is_overloaded
+        self.answer = asyncio.get_running_loop().create_future()
+
+    async def begin_tracking(self) -> TrackedProducts[Any]:
+        return self._tracked
+
+    def if_current(self, tracked: TrackedProducts[Any]) -> TrackedProducts[Any]:
+        return tracked
+
+    def catch_up(self) -> asyncio.Future[Any]:
+        if self._is_overloaded:
+            raise Overloaded("too many commands wait")
+        return self.answer
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+async def test_a_question_that_one_client_refuses_is_awaited_in_the_partitions_that_were_asked(refused: int) -> None:
+    clients: list[Any] = []
+    sums = SummedProducts(2, clients)
+    clients += [AskedClient(sums, is_overloaded=number == refused) for number in range(2)]
+    page = await sums.begin()
+    assert page is not None
+    await asyncio.sleep(0)
+    assert page.answers.done() == (refused == 0)  # the second one was not asked
+    clients[0].answer.set_exception(StorageUnavailable("lost"))  # not awaited, it would be logged as forgotten
+    assert isinstance(await page.answers, Overloaded)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable
 from service.storage.scripts import load_scripts
-from tests.support.fake_redis import FakeRedis
+from service.storage.sender import CommandSender
 
 SILENT_SECONDS: Final = 0.3
 """After this time, a connection to a silent partition gives up."""
@@ -21,7 +21,7 @@ def works(_: str) -> None:
 class Way:
     """The way to one partition. `fails`: returns the error with which a script or a command fails, by its name."""
 
-    def __init__(self, redis: FakeRedis) -> None:
+    def __init__(self, redis: CommandSender) -> None:
         self._redis = redis
         self.fails: Callable[[str], StorageError | None] = works
         self.loses_reply_to = ""
