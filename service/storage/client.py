@@ -171,10 +171,13 @@ class RedisClient:
     ) -> list[list[Any]]:
         """Return the same fields of many hashes, None where a field is absent.
 
-        One script for 100 hashes takes a fifth of the Python time that 100 HMGET commands in one write take.
+        One script for 100 hashes takes a fifth of the Python time that 100 HMGET commands in one write take. For one
+        hash, a script takes twice the time of the engine.
         """
         if not keys:
             return []
+        if len(keys) == 1:
+            return [await self.send("HMGET", keys[0], *fields, safe_to_repeat=safe_to_repeat)]
         rows: list[list[Any]]
         _, *rows = await self.run("read_hashes", keys, fields, safe_to_repeat=safe_to_repeat)
         return rows
