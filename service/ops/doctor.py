@@ -1,4 +1,4 @@
-"""Says what is good about a Redis, what must be mended, and how. Pure functions of what was read."""
+"""Says what is good about a shop and its Redis, what must be mended, and how. Pure functions of what was read."""
 
 import statistics
 from collections.abc import Callable, Iterator
