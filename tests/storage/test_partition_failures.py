@@ -79,7 +79,7 @@ async def test_a_stock_change_that_was_made_is_never_answered_with_nothing_was_d
     def fails(name: str) -> StorageError | None:
         """Let everything fail from the second look at a partition on: it comes after the change."""
         nonlocal looks
-        looks += name == "read_hashes"
+        looks += name == "HMGET"
         return error("no reply") if looks > 1 else None
 
     ways[3].fails = fails  # the change is made in another one
@@ -90,7 +90,7 @@ async def test_a_stock_change_that_was_made_is_never_answered_with_nothing_was_d
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("failing", ["push_product", "read_hashes", "note_propagated"])
+@pytest.mark.parametrize("failing", ["push_product", "HMGET", "note_propagated"])
 async def test_a_change_of_a_product_that_was_made_is_never_answered_with_nothing_was_done(
     ways: list[Way], store: PartitionedStore, error: type[StorageError], failing: str
 ) -> None:
