@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable
 from service.storage.scripts import load_scripts
-from tests.support.fake_redis import FakeRedis
+from service.storage.sender import CommandSender
 
 SILENT_SECONDS: Final = 0.3
 """After this time, a connection to a silent partition gives up."""
@@ -21,7 +21,7 @@ def works(_: str) -> None:
 class Way:
     """The way to one partition. `fails`: returns the error with which a script or a command fails, by its name."""
 
-    def __init__(self, redis: FakeRedis) -> None:
+    def __init__(self, redis: CommandSender) -> None:
         self._redis = redis
         self.fails: Callable[[str], StorageError | None] = works
         self.loses_reply_to = ""
@@ -37,9 +37,9 @@ class Way:
         """After this time, a connection gives up."""
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
-        return asyncio.ensure_future(self._send(*command))
+        return asyncio.ensure_future(self._send(*command, safe_to_repeat=safe_to_repeat))
 
-    async def _send(self, *command: Any) -> Any:
+    async def _send(self, *command: Any, safe_to_repeat: bool) -> Any:
         name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
         self.ran.append(name)
         if self.is_silent:
@@ -49,7 +49,7 @@ class Way:
             raise error
         if self.before_run is not None:
             await self.before_run(name)
-        reply = await self._redis.send(*command)
+        reply = await self._redis.send(*command, safe_to_repeat=safe_to_repeat)
         if self.before_reply is not None:
             await self.before_reply(name, reply)
         if name == self.loses_reply_to:
