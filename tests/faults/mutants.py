@@ -35,14 +35,6 @@ MUTANTS: Final = (
         ("freeze_engine", "kill_service"),
         "partitions",
     ),
-    # Without these three, orders wait for units or prices that never come.
-    Mutant(
-        "units are not noted while they are on their way",
-        (Patch("lua/give_units.lua", "redis.call('ZADD', outgoing_key, unpack(transfers))", ""),),
-        "healthy_again",
-        ("flush_scripts",),
-        "partitions",
-    ),
     Mutant(
         "units on their way are settled, and not taken in",
         (
@@ -52,14 +44,14 @@ MUTANTS: Final = (
                 "        await self._partitions[source].settle(to, transfers[-1].id)\n        return\n",
             ),
         ),
-        "healthy_again",
+        "healthy_again",  # orders wait for units that never come
         ("flush_scripts",),
         "partitions",
     ),
     Mutant(
         "a change of a product does not reach the other partitions",
         (Patch("lua/push_product.lua", "and tonumber(old_version) >= tonumber(version) then", "then"),),
-        "healthy_again",
+        "prices",
         ("flush_scripts",),
         "partitions",
     ),

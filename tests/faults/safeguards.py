@@ -1,11 +1,10 @@
 """What keeps the partitions of a shop from losing units: each safeguard of transfers, claims and WAIT, broken alone.
 
 For each, there is a test that fails without it. The model has the same list (tests/model_check/partitions/mutants.py):
-there, the search finds which promise breaks. tests/faults/safeguards_of_refusals.py and
-safeguards_of_catalogue.py have the others.
+there, the search finds which promise breaks. safeguards_of_refusals.py and safeguards_of_catalogue.py have the others.
 
-Three steps of the model have no mutant here, because nothing depends on their WAIT: a change of a product (its push
-reads the home again, and waits there), a settle and a claim.
+Some steps have no mutant without WAIT, because nothing depends on it: a change of a product (its push reads the home
+again, and waits there), the note that all have the change, a settle and a claim.
 """
 
 from typing import Final
@@ -34,6 +33,11 @@ _REPLICAS: Final = "tests/storage/test_partition_safeguards.py"
 _ONE_SHOP: Final = "tests/storage/test_replication.py"
 
 TRANSFERS: Final = (
+    Safeguard(
+        "units are not noted while they are on their way",
+        (Patch(_GIVE, "redis.call('ZADD', outgoing_key, unpack(transfers))", ""),),
+        f"{_OF_CATALOGUE}::test_the_sweeper_of_another_worker_brings_units_that_were_given_and_not_taken",
+    ),
     Safeguard(
         "a transfer that was taken in is not marked",
         (Patch(_TAKE, "if is_new then redis.call('HSET', taken_key, source, last_id) end", ""),),
