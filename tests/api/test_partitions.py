@@ -3,17 +3,24 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from service.domain.event import cursor_positions
-from service.domain.requests import StockChange
+from service.domain.requests import ProductChange, StockChange
+from service.settings import Settings
+from service.storage import keys
+from service.storage.opening import open_store
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
+from service.storage.transfers import Wish
 from tests.api.test_events import Listeners
+from tests.api.test_shops import serving
 from tests.support.partitions import make_partitioned_store
 from tests.support.problems import assert_problem
-from tests.support.shop import add_mugs, add_product, http_client, make_store, new_order, place, stock_of
+from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, new_order, place, stock_of
 from tests.support.waiting import eventually
 
 COUNT = 3
@@ -169,3 +176,21 @@ async def test_the_board_begins_with_the_units_of_all_partitions(store: Partitio
     async with listeners.listen("type=summary") as stream:
         await eventually(lambda: stream.messages("summary"), "the snapshot")
         assert stream.data("products")[0]["products"] == [[mugs, "Mug", 19.99, 6, 9, 0]]
+
+
+async def test_a_service_ends_what_a_worker_that_has_stopped_has_begun(engine: CommandSender, engine_url: str) -> None:
+    settings = replace(Settings(), redis_url=engine_url, shop=SHOP, partitions=COUNT, durability="none")
+    async with open_store(settings) as stopped:
+        assert isinstance(stopped, PartitionedStore)
+        mugs = await add_mugs(stopped)
+        await stopped.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
+        await stopped.home(mugs).products.change(mugs, ProductChange.model_validate({"price": Decimal("3.00")}))
+    home = keys.partition(SHOP, mugs % COUNT)
+    begun = (keys.outgoing(keys.partition(SHOP, 0), 1), keys.unpropagated(home))
+    assert [await engine.send("ZCARD", name) for name in begun] == [1, 1]
+
+    async def has_ended() -> bool:
+        return not any([await engine.send("ZCARD", name) for name in begun])
+
+    async with serving(engine_url, shops=None, shop=SHOP, partitions=COUNT):
+        await eventually(has_ended)

@@ -1,31 +1,20 @@
-"""Runs `make mutants`: breaks a copy of Holdfast, in one place after the other, and lets the campaign find it."""
+"""Runs `make mutants`: breaks copies of Holdfast, each in one place, and lets the fault campaign or a test find it."""
 
 import argparse
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from tests.faults.patches import Patch, Safeguard, broken_copy, environment_of, run_tests
+from tests.faults.safeguards import SAFEGUARDS
 from tests.faults.world import Setup
-
-CHECKOUT: Final = Path(__file__).parents[2]
-
-
-class Patch(NamedTuple):
-    """A text that occurs once in a file, and the wrong one that takes its place."""
-
-    file: str
-    right: str
-    wrong: str
 
 
 class Mutant(NamedTuple):
-    """A fault of Holdfast. `caught_by`: the check that must find it, under these faults."""
+    """A fault of Holdfast. `caught_by`: the check of the campaign that must find it, under these faults."""
 
     name: str
     patches: tuple[Patch, ...]
@@ -46,14 +35,6 @@ MUTANTS: Final = (
         ("freeze_engine", "kill_service"),
         "partitions",
     ),
-    # Without these three, orders wait for units or prices that never come.
-    Mutant(
-        "units are not noted while they are on their way",
-        (Patch("lua/give_units.lua", "redis.call('ZADD', outgoing_key, unpack(transfers))", ""),),
-        "healthy_again",
-        ("flush_scripts",),
-        "partitions",
-    ),
     Mutant(
         "units on their way are settled, and not taken in",
         (
@@ -63,14 +44,14 @@ MUTANTS: Final = (
                 "        await self._partitions[source].settle(to, transfers[-1].id)\n        return\n",
             ),
         ),
-        "healthy_again",
+        "healthy_again",  # orders wait for units that never come
         ("flush_scripts",),
         "partitions",
     ),
     Mutant(
         "a change of a product does not reach the other partitions",
         (Patch("lua/push_product.lua", "and tonumber(old_version) >= tonumber(version) then", "then"),),
-        "healthy_again",
+        "prices",
         ("flush_scripts",),
         "partitions",
     ),
@@ -195,45 +176,66 @@ MUTANTS: Final = (
 
 
 def find(mutant: Mutant, seed: int) -> set[str]:
-    """Break a copy of Holdfast, run a short campaign with it, and return the checks that found something."""
-    with tempfile.TemporaryDirectory(prefix="holdfast-mutant-") as name:
-        copy = Path(name)
-        for part in ("service", "lua", "tests"):
-            shutil.copytree(CHECKOUT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for file, right, wrong in mutant.patches:
-            text = (copy / file).read_text()
-            assert text.count(right) == 1, f"{mutant.name}: {file} has the text {text.count(right)} times"
-            (copy / file).write_text(text.replace(right, wrong))
+    """Run a short campaign with a broken copy of Holdfast, and return the checks that found something."""
+    with broken_copy(mutant.patches) as copy:
         command = [sys.executable, "-m", "tests.faults", "--plain", "--setup", mutant.setup, "--workers", "1"]
         command += ["--faults", "3", "--seed", str(seed), "--folder", str(copy / "run"), "--only", *mutant.faults]
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=copy, env=environment_of(copy), capture_output=True, text=True, check=False)
         found = set(re.findall(r"VIOLATED (\w+)", done.stdout))
         if not found:
             print(done.stdout[-2000:], done.stderr[-2000:])
         return found
 
 
+def try_mutant(mutant: Mutant, seed: int) -> bool:
+    """Return whether the campaign finds a mutant, and print what finds it."""
+    began = time.monotonic()
+    found = find(mutant, seed)
+    others = ", ".join(sorted(found - {mutant.caught_by})) or "none"
+    is_caught = mutant.caught_by in found
+    _print_result(is_caught, mutant.name, began, f"by {mutant.caught_by}; also by: {others}")
+    return is_caught
+
+
+def try_safeguard(safeguard: Safeguard) -> bool:
+    """Return whether a test fails without a safeguard, and print which one and why."""
+    began = time.monotonic()
+    run = run_tests(safeguard.patches, [safeguard.caught_by])
+    if not run.failure:
+        print(run.output[-4000:])
+    _print_result(bool(run.failure), safeguard.name, began, f"by {run.failure or safeguard.caught_by}"[:200])
+    return bool(run.failure)
+
+
+def _print_result(is_caught: bool, name: str, began: float, text: str) -> None:
+    seconds = time.monotonic() - began
+    print(f"{'caught' if is_caught else 'NOT CAUGHT':10} {name:65} {text} ({seconds:.0f} s)", flush=True)
+
+
+def tests_pass(safeguards: Sequence[Safeguard]) -> bool:
+    """Return whether the tests pass on a copy with all safeguards: otherwise it means nothing that they fail."""
+    if not safeguards:
+        return True
+    run = run_tests((), sorted({safeguard.caught_by for safeguard in safeguards}))
+    if not run.passed:
+        print(run.output[-4000:])
+    return run.passed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="a part of the name")
+    parser.add_argument("--seed", type=int, default=1, help="of the campaigns")
+    parser.add_argument("--only", default="", help="a part of the name")
+    parser.add_argument("--by", choices=("campaign", "tests"), help="only the mutants that this must find")
     options = parser.parse_args()
-    mutants = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.name]
-    caught = 0
-    for mutant in mutants:
-        began = time.monotonic()
-        found = find(mutant, options.seed)
-        is_caught = mutant.caught_by in found
-        caught += is_caught
-        others = ", ".join(sorted(found - {mutant.caught_by})) or "none"
-        print(
-            f"{'caught' if is_caught else 'NOT CAUGHT':10} {mutant.name:52} by {mutant.caught_by}; also by: {others}"
-            f" ({time.monotonic() - began:.0f} s)",
-            flush=True,
-        )
-    print(f"{caught} of {len(mutants)} mutants are caught")
-    return 0 if caught == len(mutants) else 1
+    mutants = [mutant for mutant in MUTANTS if options.only in mutant.name and options.by != "tests"]
+    safeguards = [each for each in SAFEGUARDS if options.only in each.name and options.by != "campaign"]
+    if not tests_pass(safeguards):
+        return 1
+    results = [try_safeguard(safeguard) for safeguard in safeguards]
+    results += [try_mutant(mutant, options.seed) for mutant in mutants]
+    print(f"{sum(results)} of {len(results)} mutants are caught")
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

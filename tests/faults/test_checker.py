@@ -8,7 +8,9 @@ import pytest
 from tests.faults.checker import CHECKS, State, violations
 from tests.faults.faults import ALL
 from tests.faults.history import Attempt, FaultRecord, History
-from tests.faults.mutants import CHECKOUT, MUTANTS
+from tests.faults.mutants import MUTANTS
+from tests.faults.patches import CHECKOUT, Safeguard
+from tests.faults.safeguards import SAFEGUARDS
 from tests.faults.world import HEALTHY_SECONDS
 
 AT = 1_795_656_145_000
@@ -218,3 +220,16 @@ def test_a_mutant_fits_the_code(mutant: Any) -> None:
         assert (CHECKOUT / patch.file).read_text().count(patch.right) == 1
     assert mutant.caught_by in CHECKS
     assert set(mutant.faults) <= ALL.keys()
+
+
+@pytest.mark.parametrize("safeguard", SAFEGUARDS, ids=lambda safeguard: safeguard.name.replace(" ", "-"))
+def test_a_broken_safeguard_fits_the_code_and_names_a_test(safeguard: Safeguard) -> None:
+    for patch in safeguard.patches:
+        assert (CHECKOUT / patch.file).read_text().count(patch.right) == 1
+    file, _, name = safeguard.caught_by.partition("::")
+    assert f"def {name.partition('[')[0]}(" in (CHECKOUT / file).read_text()
+
+
+def test_each_mutant_has_a_name_of_its_own() -> None:
+    names = [each.name for each in (*MUTANTS, *SAFEGUARDS)]
+    assert len(set(names)) == len(names)

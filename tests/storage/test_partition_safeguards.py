@@ -6,16 +6,17 @@ from decimal import Decimal
 import pytest
 
 from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
-from service.domain.requests import ProductChange
+from service.domain.requests import ProductChange, StockChange
 from service.storage import keys
 from service.storage.connection import MultiplexedConnection
 from service.storage.engine_check import EngineCheck
 from service.storage.partitioned import PartitionedStore
 from service.storage.replication import Replication
+from service.storage.sender import CommandSender
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
-from tests.support.shop import SHOP, add_mugs, new_order
+from tests.support.shop import SHOP, add_mugs, new_mug, new_order
 from tests.support.waiting import eventually
 from tests.support.ways import Way
 
@@ -30,16 +31,40 @@ async def store(engine: MultiplexedConnection) -> AsyncIterator[PartitionedStore
 
 
 @pytest.fixture
-async def without_replica(engine_url: str) -> AsyncIterator[PartitionedStore]:
-    """A store that waits for a replica. There is none, as if a primary had been cut off and replaced."""
-    replication = Replication(1, keys.partition(SHOP, 0), timeout=0.5)
-    async with MultiplexedConnection(
-        engine_url, timeout=0.5, max_in_flight=1000, replication=replication
-    ) as connection:
-        checks = EngineCheck(SHOP, "none", waits_for_replicas=True)
-        store = make_partitioned_store(connection, count=COUNT, timeout=0.5, engine_check=checks)
-        yield store
-        await store.all.exchange.close()
+def replication() -> Replication:
+    """What waits for a replica. There is none, as if a primary had been cut off and replaced."""
+    return Replication(1, keys.partition(SHOP, 0), timeout=0.5)
+
+
+@pytest.fixture
+async def connection(engine_url: str, replication: Replication) -> AsyncIterator[MultiplexedConnection]:
+    """A connection over which no change is confirmed."""
+    async with MultiplexedConnection(engine_url, timeout=0.5, max_in_flight=1000, replication=replication) as opened:
+        yield opened
+
+
+def waiting_store(*senders: CommandSender) -> PartitionedStore:
+    """Return a store that waits for replicas. The partitions are shared out among the senders."""
+    checks = EngineCheck(SHOP, "none", waits_for_replicas=True)
+    return make_partitioned_store(*senders, count=COUNT, timeout=0.5, engine_check=checks)
+
+
+@pytest.fixture
+async def without_replica(connection: MultiplexedConnection) -> AsyncIterator[PartitionedStore]:
+    """A store whose partitions have no replica."""
+    store = waiting_store(connection)
+    yield store
+    await store.all.exchange.close()
+
+
+@pytest.fixture
+async def half_without(
+    engine: MultiplexedConnection, connection: MultiplexedConnection
+) -> AsyncIterator[PartitionedStore]:
+    """A store whose partition 0 confirms everything at once, and whose partition 1 has no replica."""
+    store = waiting_store(engine, connection)
+    yield store
+    await store.all.exchange.close()
 
 
 async def test_a_look_is_not_believed_that_no_replica_confirms(
@@ -48,6 +73,39 @@ async def test_a_look_is_not_believed_that_no_replica_confirms(
     mugs = await add_mugs(store, 4)
     assert None not in await store.all.exchange.looks.look([mugs])
     assert await without_replica.all.exchange.looks.look([mugs]) == [None] * COUNT
+
+
+async def test_a_stock_change_is_not_refused_after_a_look_that_no_replica_confirms(
+    store: PartitionedStore, without_replica: PartitionedStore
+) -> None:
+    mugs = await add_mugs(store, 4)
+    with pytest.raises(StorageUnavailable):
+        await without_replica.stock.change(mugs, StockChange.model_construct(change=-5, reason=""))
+
+
+async def test_a_product_is_not_called_unknown_after_a_look_at_its_home_that_no_replica_confirms(
+    half_without: PartitionedStore,
+) -> None:
+    assert half_without.all.pushes.home(99) == 1
+    with pytest.raises(StorageUnavailable):
+        await half_without.orders.place(new_order((99, 1)), key_of(half_without, 0))
+
+
+async def test_a_refusal_that_no_replica_has_is_not_answered(
+    store: PartitionedStore, connection: MultiplexedConnection, replication: Replication
+) -> None:
+    mugs = await add_mugs(store, 4)
+    way = Way(connection)
+
+    async def lose_the_replica_at_last(name: str) -> None:
+        replication.replicas = 1 if name == "refuse" else 0
+
+    way.before_run = lose_the_replica_at_last
+    waiting = waiting_store(way)
+    with pytest.raises(OutcomeUnknown):
+        await waiting.orders.place(new_order((mugs, 5)), "key")
+    assert "refuse" in way.ran
+    await waiting.all.exchange.close()
 
 
 async def test_a_sweeper_brings_no_units_of_which_no_replica_knows_that_they_were_given(
@@ -72,6 +130,27 @@ async def test_a_change_is_not_pushed_that_no_replica_of_its_home_has(
     assert (await other.get(mugs)).price == before
     await store.deliver()
     assert (await other.get(mugs)).price == 300
+
+
+async def test_a_change_is_not_called_known_to_all_if_no_replica_of_another_partition_has_it(
+    engine: MultiplexedConnection, store: PartitionedStore, half_without: PartitionedStore
+) -> None:
+    await store.products.add(new_mug(id=2))
+    await store.home(2).products.change(2, ProductChange.model_validate({"price": Decimal("3.00")}))
+    with pytest.raises(OutcomeUnknown):
+        await half_without.all.pushes.push(2)
+    assert await engine.send("ZCARD", keys.unpropagated(keys.partition(SHOP, 0))) == 1
+
+
+async def test_units_are_not_settled_if_no_replica_knows_that_they_arrived(
+    engine: MultiplexedConnection, store: PartitionedStore, half_without: PartitionedStore
+) -> None:
+    mugs = await add_mugs(store, 4)
+    await store.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
+    with pytest.raises((OutcomeUnknown, StorageUnavailable)):
+        await half_without.deliver()
+    assert await engine.send("ZCARD", keys.outgoing(keys.partition(SHOP, 0), 1)) == 1
+    await assert_nothing_is_lost(engine, store)
 
 
 async def test_units_that_are_given_are_not_taken_if_no_replica_knows_that_they_left(

@@ -37,9 +37,9 @@ class Way:
         """After this time, a connection gives up."""
 
     def send(self, *command: bytes | str | int, safe_to_repeat: bool = False) -> Awaitable[Any]:
-        return asyncio.ensure_future(self._send(*command))
+        return asyncio.ensure_future(self._send(*command, safe_to_repeat=safe_to_repeat))
 
-    async def _send(self, *command: Any) -> Any:
+    async def _send(self, *command: Any, safe_to_repeat: bool) -> Any:
         name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
         self.ran.append(name)
         if self.is_silent:
@@ -49,7 +49,7 @@ class Way:
             raise error
         if self.before_run is not None:
             await self.before_run(name)
-        reply = await self._redis.send(*command)
+        reply = await self._redis.send(*command, safe_to_repeat=safe_to_repeat)
         if self.before_reply is not None:
             await self.before_reply(name, reply)
         if name == self.loses_reply_to:
