@@ -74,9 +74,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests."""
+    """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests.
+
+    It also looks less often at the rest than after 700 new objects: that took a tenth of the time of most tests.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
