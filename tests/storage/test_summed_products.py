@@ -24,6 +24,7 @@ from tests.support.engines import TestConnection
 from tests.support.pages import COUNT, hashes_read, mug_in, needs_tracking, page, stocks
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store, open_partitioned_store
 from tests.support.shop import new_mug, new_order
+from tests.support.waiting import eventually
 
 
 async def test_products_that_have_not_changed_are_not_read_again(
@@ -200,6 +201,12 @@ async def test_all_other_reads_mean_the_same_after_a_page_was_read(
         await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(1, 1, 0, 0)]))
         await transfers[2].give(1, "0", [Wish(1, 1, 0, 0)])
         await store.home(1).products.change(1, ProductChange.model_validate({"name": "Cup"}))
+
+        async def have_waited() -> bool:
+            pending = await read_pending(transfers)
+            return pending.units_seconds > 0 < pending.products_seconds
+
+        await eventually(have_waited, "the clock of the engine to go on")
 
         async def read_all() -> list[Any]:
             pending = await read_pending(transfers)
