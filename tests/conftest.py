@@ -56,8 +56,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of `--numprocesses auto`: three for two cores, because many tests wait for processes."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    """Return the workers of `--numprocesses auto`: two for each core, because many tests wait for processes.
+
+    On two cores, the suite took 138 s with four workers, and 148 s with three.
+    """
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,9 +77,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests."""
+    """Let the garbage collector never look at what was collected: it takes 0.8 s to look at 9,000 tests.
+
+    It also looks less often at the rest than after 700 new objects: that took a tenth of the time of most tests.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ the server running when the parent is killed, and allows two servers with differ
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -144,6 +145,8 @@ def _running(
     finally:
         for engine in engines:
             engine.end_watch()
+        for engine in engines:
+            engine.ask_to_stop()
         _stop(*(engine.process for engine in engines))
 
 
@@ -206,6 +209,17 @@ class _Engine:
         if self._supervisor.is_alive():
             self._supervisor.join()
 
+    def ask_to_stop(self) -> None:
+        """Send SHUTDOWN, if the engine listens. It does what SIGTERM does, which is seen a tenth of a second later."""
+        if sys.platform != "linux":
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)  # an engine that hangs gets SIGTERM anyway
+            client.connect(str(self._place.socket_path))
+            # If the directory was moved, another engine may run in its old place.
+            if _pid_at_the_other_end(client) == self.process.pid:
+                client.sendall(b"SHUTDOWN\r\n")
+
     def _supervise(self) -> None:
         is_missing = False
         while not self._stopping.wait(WATCH_SECONDS):
@@ -262,6 +276,12 @@ ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+def _pid_at_the_other_end(client: socket.socket) -> int:
+    """Return the process that listens on the socket. Linux only."""
+    pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid)
 
 
 def _stop(*processes: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_a_second_engine_does_not_start_on_a_moved_directory(data_dir: Path, tmp
         data_dir.rename(tmp_path / "moved")
         with pytest.raises(EngineError), run_engine(tmp_path / "moved"):
             pytest.fail("a second engine started")
+
+
+def test_the_end_of_an_engine_does_not_stop_another_one_in_the_place_of_its_moved_directory(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    with ExitStack() as first:
+        assert first.enter_context(run_engine(data_dir)) == running_engine(data_dir)
+        data_dir.rename(tmp_path / "moved")
+        with run_engine(data_dir) as url, connect(url) as client:
+            [engine] = processes_in(data_dir)
+            first.close()
+            assert client.ping()
+            assert client.ping()
+            assert processes_in(data_dir) == [engine]
 
 
 def test_a_second_engine_does_not_start_on_the_same_files(

@@ -111,7 +111,7 @@ class ShopMachine(RuleBasedStateMachine):
     async def connect(self, url: str | None) -> FakeRedis | MultiplexedConnection:
         if url is None:
             fake = FakeRedis()
-            self.resources.callback(fake.client.close)
+            self.resources.callback(fake.close)
             return fake
         connection = await self.resources.enter_async_context(
             MultiplexedConnection(url, timeout=10, max_in_flight=10_000)

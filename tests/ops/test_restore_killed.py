@@ -88,9 +88,10 @@ async def test_a_restore_that_is_killed_before_any_step_leaves_the_old_or_the_ne
         redis.hset("{shop}:product:1", "name", "new")
         with new_folder(folder / "backup") as partial:
             await back_up(settings, url, partial, NoBar)
-    seen = []
+    seen: list[str] = []
     for number in range(100):
-        name_in(data, "old")
+        if seen[-1:] != ["old"]:
+            name_in(data, "old")
         steps.left = number
         try:
             await restore(settings, folder / "backup", NoBar, move_aside=True)

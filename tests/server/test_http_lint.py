@@ -105,7 +105,7 @@ async def transport() -> AsyncIterator[FakeTransport]:
         await store.orders.place(new_order((1, 1), status="pending"))
     await store.holds.cancel(4)
     yield connect(make_server(with_state(store)))
-    redis.client.close()
+    redis.close()
 
 
 async def answer(transport: FakeTransport, data: bytes) -> bytes:

@@ -75,14 +75,14 @@ async def test_the_error_says_why_a_server_cannot_be_reached(
     async with MultiplexedConnection(client.format(port=port), timeout=SHORT_TIMEOUT, max_in_flight=10) as connection:
         with pytest.raises(StorageUnavailable) as error:
             await connection.send("INCR", "count")
-        # One attempt to connect may take as long as a command may wait.
+        # One attempt to connect may take as long as a command may wait. On a busy machine, also TLS may take longer.
         give_up = time.monotonic() + LONG_TIMEOUT
-        while error.value.reason == "not connected yet" and time.monotonic() < give_up:
+        while error.value.reason == "not connected yet" or reason not in error.value.reason:
+            assert time.monotonic() < give_up, error.value.reason
             with pytest.raises(StorageUnavailable) as error:
                 await connection.send("INCR", "count")
             await asyncio.sleep(0.005)
-        assert reason in error.value.reason
-        assert error.value.reason not in ("", "not connected yet")
+        assert error.value.reason
 
 
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
