@@ -15,6 +15,7 @@ If the stream was cut during the audit, events may be missing. Then the audit ra
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
@@ -44,7 +45,7 @@ from service.ops.audit_keys import (
     partition_types,
 )
 from service.ops.audit_report import EVENTS_MISSING, AuditInconclusive, Finding, Report, ShopIsEmpty
-from service.ops.audit_steps import batches, events_between, read_ahead
+from service.ops.audit_steps import BATCHES_AHEAD, batches, events_between, let_commands_leave, read_ahead
 from service.ops.ledger import Ledger, order_changes
 from service.storage import keys
 from service.storage.inspection import OrderRow, ProductRow, Unreadable
@@ -167,7 +168,7 @@ class _Audit:
         prefix = keys.prefix(self.shop)
         last_id = await self.last_order_id()
         self.server_id = self.store.inspection.server_id
-        before: tuple[Sequence[int], Awaitable[_Rows] | None] = (), None
+        ahead: deque[tuple[Sequence[int], Awaitable[_Rows]]] = deque()
         async for names in read_ahead(self.store.inspection.scan_keys()):
             product_ids, findings = check_names(names, f"{prefix}product:")
             self.product_ids.update(product_ids)
@@ -184,16 +185,15 @@ class _Audit:
             unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
             for batch in batches(unread):
                 # Redis reads these orders while those before them are checked.
-                reading = asyncio.ensure_future(self.store.inspection.audit_orders(batch))
-                await asyncio.sleep(0)
-                await self.check_orders(*before)
-                before = batch, reading
-        await self.check_orders(*before)
+                ahead.append((batch, asyncio.ensure_future(self.store.inspection.audit_orders(batch))))
+                await let_commands_leave()
+                if len(ahead) > BATCHES_AHEAD:
+                    await self.check_orders(*ahead.popleft())
+        while ahead:
+            await self.check_orders(*ahead.popleft())
 
-    async def check_orders(self, order_ids: Sequence[int], reading: Awaitable[_Rows] | None) -> None:
-        """Check and count orders when they have been read. None: there are none."""
-        if reading is None:
-            return
+    async def check_orders(self, order_ids: Sequence[int], reading: Awaitable[_Rows]) -> None:
+        """Check and count orders when they have been read."""
         _, rows = await reading
         if self.store.inspection.server_id != self.server_id:
             raise AuditInconclusive("Redis was restarted or replaced")

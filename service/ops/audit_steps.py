@@ -10,6 +10,9 @@ from service.storage.events import Events
 BATCH: Final = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
 
+BATCHES_AHEAD: Final = 2
+"""Batches that Redis reads while one is checked: with one, it would wait for the next, as the two take turns."""
+
 _Step = TypeVar("_Step")
 
 
@@ -26,13 +29,19 @@ async def events_between(events: Events, position: str, end: str) -> AsyncIterat
         yield found
 
 
+async def let_commands_leave() -> None:
+    """Let the commands of tasks that have just been started be sent. Then Redis works while the caller does."""
+    await asyncio.sleep(0)  # the tasks begin, and hand their commands to the connection
+    await asyncio.sleep(0)  # the connection sends the commands of one turn together, at the beginning of the next one
+
+
 async def read_ahead(steps: AsyncIterator[_Step]) -> AsyncIterator[_Step]:
     """Yield the same steps. The next one has been asked for when the caller gets this one."""
     following = asyncio.ensure_future(anext(steps, None))
     try:
         while (step := await following) is not None:
             following = asyncio.ensure_future(anext(steps, None))
-            await asyncio.sleep(0)  # now the command is on its way
+            await let_commands_leave()
             yield step
     finally:
         following.cancel()
