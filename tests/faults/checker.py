@@ -270,9 +270,14 @@ def prices(history: History, state: State) -> Iterator[str]:
 
 
 def list_over_http(history: History, state: State) -> Iterator[str]:
-    """The list over HTTP shows the pending and completed orders that are in Redis."""
+    """The list over HTTP shows the pending and completed orders that are in Redis, but none that is overdue."""
     expected = {id_: row["status"] for id_, row in state.orders.items() if row["status"] in ("pending", "completed")}
-    for order_id in expected.keys() ^ state.listed.keys():
+    overdue = {
+        id_
+        for id_, row in state.orders.items()
+        if row["status"] == "pending" and int(row["expires_at"]) <= state.now_ms
+    }
+    for order_id in (expected.keys() ^ state.listed.keys()) - overdue:
         if state.listed.get(order_id) != "pending":  # it may expire between the two looks
             yield f"the order {order_id}: {expected.get(order_id)} in Redis, {state.listed.get(order_id)} in the list"
 

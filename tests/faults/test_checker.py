@@ -214,6 +214,14 @@ def test_each_kind_of_violation_is_found(change: Callable[[History, State], None
     assert check in violations(history, state)
 
 
+@pytest.mark.parametrize(("ended", "is_missing"), [(True, False), (False, True)], ids=["overdue", "not overdue"])
+def test_a_pending_order_must_be_listed_unless_it_is_overdue(ended: bool, is_missing: bool) -> None:
+    history, state = run()
+    expires_at = state.now_ms - 1 if ended else state.now_ms + 1000
+    state.orders[95] = row(95, "op-95", status="pending", expires_at=str(expires_at))
+    assert ("list_over_http" in violations(history, state)) == is_missing
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_mutant_fits_the_code(mutant: Any) -> None:
     for patch in mutant.patches:

@@ -21,12 +21,22 @@ ONLY_WHILE_AN_ALERT_FIRES = {"annotation Alerts"}
 
 
 ONLY_IN_PARTITIONS = {
-    *("Orders that wait for units A", "Orders that wait for units B", "Changes of products A"),
+    *(
+        "Orders that wait for units A",
+        "Orders that wait for units B",
+        "Orders that wait for units C",
+        "Changes of products A",
+    ),
     *("Transfers between partitions A", "Transfers between partitions B"),
     *("On the way between partitions A", "On the way between partitions B"),
     *("Age of what is on the way A", "Age of what is on the way B"),
 }
-METRICS_OF_PARTITIONS = ("holdfast_units_on_their_way", "holdfast_unpropagated_products", "holdfast_partition_misses")
+METRICS_OF_PARTITIONS = (
+    "holdfast_units_on_their_way",
+    "holdfast_unpropagated_products",
+    "holdfast_partition_misses",
+    "holdfast_partition_rounds",
+)
 
 
 def promtool(*arguments: str | Path, stdin: str | None = None) -> str:
