@@ -1,4 +1,7 @@
-"""Fixtures: networks in front of the real engine that a test can break, workers of a shop with partitions, a user."""
+"""Fixtures: networks in front of the real engine that a test can break, workers of a shop with partitions, a user.
+
+`ways` are the same for a fake Redis: they can be broken at each single command.
+"""
 
 import ssl
 import subprocess
@@ -11,10 +14,13 @@ import pytest
 from service.storage.connection import MultiplexedConnection
 from service.storage.partitioned import PartitionedStore
 from tests.support.engines import TestConnection
+from tests.support.fake_redis import FakeRedis
 from tests.support.network import CLERK_PASSWORD, Network
 from tests.support.pages import COUNT, stocks
-from tests.support.partitions import open_partitioned_store
+from tests.support.partitions import make_partitioned_store, open_partitioned_store
 from tests.support.shop import new_mug
+from tests.support.ways import COUNT as WAYS
+from tests.support.ways import Way
 
 
 @pytest.fixture
@@ -84,3 +90,21 @@ async def other(url_of_holdfast: str) -> AsyncIterator[PartitionedStore]:
     """Another worker. It has only the rights that Holdfast needs."""
     async with open_partitioned_store(*[url_of_holdfast] * COUNT) as store:
         yield store
+
+
+@pytest.fixture
+def fake_redis() -> FakeRedis:
+    """The Redis at the end of all `ways`."""
+    return FakeRedis()
+
+
+@pytest.fixture
+def ways(fake_redis: FakeRedis) -> list[Way]:
+    """The way to each partition, for a Store that the test makes."""
+    return [Way(fake_redis) for _ in range(WAYS)]
+
+
+@pytest.fixture
+def undisturbed(fake_redis: FakeRedis, ways: list[Way]) -> PartitionedStore:
+    """The Store of another worker, which needs no `ways`."""
+    return make_partitioned_store(fake_redis, count=len(ways))

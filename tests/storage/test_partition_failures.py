@@ -27,20 +27,8 @@ from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 from tests.support.waiting import eventually
+from tests.support.ways import COUNT, Way, works
 from tests.support.ways import SILENT_SECONDS as TIMEOUT
-from tests.support.ways import Way, works
-
-COUNT = 4
-
-
-@pytest.fixture
-def redis() -> FakeRedis:
-    return FakeRedis()
-
-
-@pytest.fixture
-def ways(redis: FakeRedis) -> list[Way]:
-    return [Way(redis) for _ in range(COUNT)]
 
 
 @pytest.fixture
@@ -112,7 +100,7 @@ async def test_a_change_of_a_product_that_was_made_is_never_answered_with_nothin
 
 
 async def test_an_order_is_placed_with_the_units_of_the_partitions_that_answer(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await add(store, 40)
     ways[3].is_silent = True
@@ -124,7 +112,7 @@ async def test_an_order_is_placed_with_the_units_of_the_partitions_that_answer(
     await store.orders.place(new_order((mugs, 7)), "key-1b")
     with pytest.raises(InsufficientStock):
         await store.orders.place(new_order((mugs, 9)), "key-2")
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_an_order_that_may_run_anywhere_is_placed_although_a_partition_does_not_answer(
@@ -159,8 +147,8 @@ async def test_an_order_that_may_run_anywhere_fails_if_no_partition_can_be_used(
     assert [way.ran.count("place_order") for way in ways] == [1] * COUNT
 
 
-async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may_take(redis: FakeRedis) -> None:
-    ways = [Way(redis) for _ in range(12)]
+async def test_an_order_without_a_key_is_not_tried_for_longer_than_a_command_may_take(fake_redis: FakeRedis) -> None:
+    ways = [Way(fake_redis) for _ in range(12)]
     store = make_partitioned_store(*ways, count=12, timeout=TIMEOUT)
     mugs = await add(store, 12)
     ways[5].is_silent = True
@@ -221,11 +209,11 @@ async def test_a_repeated_stock_change_is_not_called_undone_if_its_first_result_
 
 
 async def test_a_stock_change_is_undone_if_the_product_does_not_reach_its_partition(
-    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 8)
     key = next(key for key in map(str, range(99)) if patient_store.all.of_text(key) != mugs % COUNT)
-    await redis.send("DEL", keys.product(keys.partition(SHOP, patient_store.all.of_text(key)), mugs))
+    await fake_redis.send("DEL", keys.product(keys.partition(SHOP, patient_store.all.of_text(key)), mugs))
     for way in ways:
         way.loses_reply_to = "push_product"
     with pytest.raises(StorageUnavailable):
@@ -233,7 +221,7 @@ async def test_a_stock_change_is_undone_if_the_product_does_not_reach_its_partit
 
 
 async def test_a_silent_partition_does_not_delay_units_on_their_way_between_others(
-    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 8)
     transfers = patient_store.all.exchange.partitions
@@ -246,12 +234,12 @@ async def test_a_silent_partition_does_not_delay_units_on_their_way_between_othe
 
     async def others_have_arrived() -> bool:
         names = [keys.outgoing(keys.partition(SHOP, number), (number + 1) % 3) for number in range(3)]
-        return not any([await redis.send("ZCARD", name) for name in names])
+        return not any([await fake_redis.send("ZCARD", name) for name in names])
 
     await eventually(others_have_arrived)
     delivering.cancel()
     ways[3].is_silent = False
-    await assert_nothing_is_lost(redis, patient_store)
+    await assert_nothing_is_lost(fake_redis, patient_store)
 
 
 async def test_a_delivery_that_fails_names_the_partition(ways: list[Way], patient_store: PartitionedStore) -> None:
@@ -267,23 +255,23 @@ async def test_a_delivery_that_fails_names_the_partition(ways: list[Way], patien
 
 
 async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
-    redis: FakeRedis, patient_store: PartitionedStore
+    fake_redis: FakeRedis, patient_store: PartitionedStore
 ) -> None:
     store = patient_store
     products = [await add(store, 4) for _ in range(6)]
     for product_id in products:
         await store.home(product_id).products.change(product_id, ProductChange.model_validate({"name": "Cup"}))
     damaged = keys.product(keys.partition(SHOP, (products[0] + 1) % COUNT), products[0])
-    await redis.send("DEL", damaged)
-    await redis.send("SET", damaged, "x")
+    await fake_redis.send("DEL", damaged)
+    await fake_redis.send("SET", damaged, "x")
     with pytest.raises(ErrorReply, match="WRONGTYPE"):
         await store.deliver()
-    left = [await redis.send("ZRANGE", keys.unpropagated(keys.partition(SHOP, n)), 0, -1) for n in range(COUNT)]
+    left = [await fake_redis.send("ZRANGE", keys.unpropagated(keys.partition(SHOP, n)), 0, -1) for n in range(COUNT)]
     assert [product_id for found in left for product_id in found] == [str(products[0])]
 
 
 async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(
-    redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 3)
     [home] = [number for number in range(COUNT) if number == mugs % COUNT]
@@ -294,18 +282,18 @@ async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_pa
     ways[3].is_silent = True
     await patient_store.orders.place(new_order((mugs, 3)), key)
     ways[3].is_silent = False
-    await assert_nothing_is_lost(redis, patient_store)
+    await assert_nothing_is_lost(fake_redis, patient_store)
 
 
 async def test_no_stock_is_shown_below_0_although_a_failover_has_doubled_units(
-    redis: FakeRedis, patient_store: PartitionedStore
+    fake_redis: FakeRedis, patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 8)
     await patient_store.orders.place(new_order((mugs, 8)))
     # Partition 0 has taken in two units, but the partition that gave them does not know of that any more.
     name = keys.product(keys.partition(SHOP, 0), mugs)
     for field in ("moved", "received", "sold"):
-        await redis.send("HINCRBY", name, field, 2)
+        await fake_redis.send("HINCRBY", name, field, 2)
     levels = await patient_store.stock.levels(mugs)
     assert (levels.stock, levels.received) == (0, levels.held + levels.sold)
     [row] = await patient_store.board.products([mugs])
@@ -316,16 +304,16 @@ async def test_no_stock_is_shown_below_0_although_a_failover_has_doubled_units(
 
 
 async def test_units_that_a_failover_has_lost_are_written_off_as_the_document_says(
-    redis: FakeRedis, store: PartitionedStore, patient_store: PartitionedStore
+    fake_redis: FakeRedis, store: PartitionedStore, patient_store: PartitionedStore
 ) -> None:
     mugs = await add(patient_store, 8)
     [transfer] = await patient_store.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
-    await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 1), f"{transfer.id} {mugs} {transfer.units}")
+    await fake_redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 1), f"{transfer.id} {mugs} {transfer.units}")
     with pytest.raises(StorageUnavailable):  # as far as the partitions know, the units are on their way
         await store.orders.place(new_order((mugs, 7)))
     [finding] = (await audit_whole_shop(patient_store, SHOP)).findings
     assert f"off by {-transfer.units:+} units" in finding.what
-    await redis.send("HINCRBY", keys.product(keys.partition(SHOP, 0), mugs), "moved", transfer.units)
+    await fake_redis.send("HINCRBY", keys.product(keys.partition(SHOP, 0), mugs), "moved", transfer.units)
     assert (await audit_whole_shop(patient_store, SHOP)).findings == []
     with pytest.raises(InsufficientStock) as refusal:
         await patient_store.orders.place(new_order((mugs, 7)))

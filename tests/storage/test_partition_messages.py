@@ -21,13 +21,8 @@ COUNT = 2
 
 
 @pytest.fixture
-def redis() -> FakeRedis:
-    return FakeRedis()
-
-
-@pytest.fixture
-def ways(redis: FakeRedis) -> list[Way]:
-    return [Way(redis) for _ in range(COUNT)]
+def ways(fake_redis: FakeRedis) -> list[Way]:
+    return [Way(fake_redis) for _ in range(COUNT)]
 
 
 @pytest.fixture
@@ -35,12 +30,6 @@ async def store(ways: list[Way]) -> AsyncIterator[PartitionedStore]:
     store = make_partitioned_store(*ways, count=COUNT, timeout=20)
     yield store
     await store.all.exchange.close()
-
-
-@pytest.fixture
-def other(redis: FakeRedis) -> PartitionedStore:
-    """The Store of another worker."""
-    return make_partitioned_store(redis, count=COUNT)
 
 
 def change(units: int) -> StockChange:
@@ -53,7 +42,7 @@ async def move_one(store: PartitionedStore, product_id: int) -> None:
 
 
 async def test_units_whose_give_was_not_answered_arrive_with_the_next(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
     ways[0].loses_reply_to = "give_units"
@@ -62,13 +51,13 @@ async def test_units_whose_give_was_not_answered_arrive_with_the_next(
     await move_one(store, mugs)
 
     name = keys.product(keys.partition(SHOP, 1), mugs)
-    await eventually(lambda: redis.send("HEXISTS", name, "moved"), "the units")
-    assert await redis.send("HGET", name, "moved") == "2"
-    await assert_nothing_is_lost(redis, store)
+    await eventually(lambda: fake_redis.send("HEXISTS", name, "moved"), "the units")
+    assert await fake_redis.send("HGET", name, "moved") == "2"
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_a_transfer_settles_none_before_it_that_may_not_have_arrived(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
     ways[1].fails = lambda name: StorageUnavailable("no reply") if name == "take_units" else None
@@ -76,22 +65,22 @@ async def test_a_transfer_settles_none_before_it_that_may_not_have_arrived(
     await eventually(lambda: "take_units" in ways[1].ran)
     ways[1].fails = works
     await move_one(store, mugs)
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_a_transfer_is_not_taken_for_one_that_its_partition_lost_in_a_failover(
-    redis: FakeRedis, store: PartitionedStore
+    fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
     transfers = store.all.exchange.partitions
     assert (await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(mugs, 2, 0, 0)]))).units == 2
     source = keys.partition(SHOP, 0)
-    await redis.send("DEL", keys.sent(source), keys.outgoing(source, 1))  # the replica did not have them
+    await fake_redis.send("DEL", keys.sent(source), keys.outgoing(source, 1))  # the replica did not have them
     assert (await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(mugs, 1, 0, 0)]))).units == 1
 
 
 async def test_an_order_is_not_refused_for_a_look_that_began_before_it(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 0)
     await store.orders.place(new_order((await add_mugs(store), 1)), key_of(store, 1, "first"))  # now it has order ids
@@ -105,7 +94,7 @@ async def test_an_order_is_not_refused_for_a_look_that_began_before_it(
     async def add_a_unit_where_the_look_was(name: str) -> None:
         if name == "HMGET" and not late:
             await has_seen_0.wait()
-            await other.stock.change(mugs, change(1), key_of(store, 0, "add"))
+            await undisturbed.stock.change(mugs, change(1), key_of(store, 0, "add"))
             rounds_before = rounds_of(store)
             late.append(asyncio.create_task(store.orders.place(new_order((mugs, 1)), key_of(store, 1, "late"))))
             await eventually(lambda: rounds_of(store) > rounds_before, "the order that waits for units")
@@ -123,7 +112,7 @@ def rounds_of(store: PartitionedStore) -> float:
 
 
 async def test_a_request_that_another_worker_has_done_meanwhile_is_not_refused(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 1)
     key = key_of(store, 0)
@@ -131,25 +120,25 @@ async def test_a_request_that_another_worker_has_done_meanwhile_is_not_refused(
     async def place_it(name: str) -> None:
         if name == "refuse":
             ways[0].before_run = None
-            await other.stock.change(mugs, change(1))
-            await other.orders.place(new_order((mugs, 2)), key)
+            await undisturbed.stock.change(mugs, change(1))
+            await undisturbed.orders.place(new_order((mugs, 2)), key)
 
     ways[0].before_run = place_it
     assert (await store.orders.place(new_order((mugs, 2)), key)).replayed
 
 
 async def test_an_order_that_may_have_been_placed_is_not_placed_in_another_partition(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
     ways[0].loses_reply_to = ways[1].loses_reply_to = "place_order"
     with pytest.raises(OutcomeUnknown):
         await store.orders.place(new_order((mugs, 1)))
-    assert (await other.stock.levels(mugs)).sold == 1
+    assert (await undisturbed.stock.levels(mugs)).sold == 1
 
 
-async def test_units_on_their_way_can_be_removed_from_the_stock(redis: FakeRedis, store: PartitionedStore) -> None:
+async def test_units_on_their_way_can_be_removed_from_the_stock(fake_redis: FakeRedis, store: PartitionedStore) -> None:
     mugs = await add_mugs(store, 8)
     await store.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 4, 0, 0)])
     assert (await store.stock.change(mugs, change(-8))).product.stock == 0
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)

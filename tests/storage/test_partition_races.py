@@ -15,19 +15,7 @@ from service.storage.partitioned import PartitionedStore
 from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import SHOP, make_store, new_mug, new_order
-from tests.support.ways import Way, works
-
-COUNT = 4
-
-
-@pytest.fixture
-def redis() -> FakeRedis:
-    return FakeRedis()
-
-
-@pytest.fixture
-def ways(redis: FakeRedis) -> list[Way]:
-    return [Way(redis) for _ in range(COUNT)]
+from tests.support.ways import COUNT, Way, works
 
 
 @pytest.fixture
@@ -35,12 +23,6 @@ async def store(ways: list[Way]) -> AsyncIterator[PartitionedStore]:
     store = make_partitioned_store(*ways, count=COUNT, timeout=60)
     yield store
     await store.all.exchange.close()
-
-
-@pytest.fixture
-def other(redis: FakeRedis) -> PartitionedStore:
-    """The Store of another worker."""
-    return make_partitioned_store(redis, count=COUNT)
 
 
 def once(way: Way, script: str, work: Callable[[], Awaitable[object]]) -> None:
@@ -59,31 +41,31 @@ def price(amount: str) -> ProductChange:
 
 
 async def test_an_order_is_not_refused_for_a_price_that_its_partition_has_not_any_more(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
     mugs = (await store.products.add(new_mug(stock=40, price=2))).id
     at = (mugs + 1) % COUNT
-    await other.home(mugs).products.change(mugs, price("3.00"))
-    once(ways[at], "place_order", lambda: other.all.pushes.push(mugs))
+    await undisturbed.home(mugs).products.change(mugs, price("3.00"))
+    once(ways[at], "place_order", lambda: undisturbed.all.pushes.push(mugs))
     placed = await store.orders.place(new_order((mugs, 1), total_price=3), key_of(store, at))
     assert placed.order.total_price == 300
 
 
 async def test_an_order_is_not_refused_for_a_product_that_comes_while_it_is_decided(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
-    await other.home(77).products.add(new_mug(id=77, stock=40))
+    await undisturbed.home(77).products.add(new_mug(id=77, stock=40))
     at = 78 % COUNT
-    once(ways[at], "place_order", lambda: other.all.pushes.push(77))
+    once(ways[at], "place_order", lambda: undisturbed.all.pushes.push(77))
     await store.orders.place(new_order((77, 1)), key_of(store, at))
 
 
 async def test_a_stock_change_is_not_refused_for_a_product_that_comes_while_it_is_decided(
-    ways: list[Way], store: PartitionedStore, other: PartitionedStore
+    ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
-    await other.home(77).products.add(new_mug(id=77, stock=40))
+    await undisturbed.home(77).products.add(new_mug(id=77, stock=40))
     at = 78 % COUNT
-    once(ways[at], "move_stock", lambda: other.all.pushes.push(77))
+    once(ways[at], "move_stock", lambda: undisturbed.all.pushes.push(77))
     changed = await store.stock.change(77, StockChange.model_construct(change=2, reason=""), key_of(store, at))
     assert changed.product.stock == 42
 
@@ -102,21 +84,21 @@ async def test_an_order_that_is_refused_is_tried_once_more_unless_the_product_is
 
 
 async def test_an_order_gets_the_units_of_a_product_whose_add_was_interrupted(
-    redis: FakeRedis, store: PartitionedStore
+    fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
     await store.home(77).products.add(new_mug(id=77, stock=8))  # 2 units are there, and 6 come with the push
     await store.orders.place(new_order((77, 5)), key_of(store, 77 % COUNT))
     assert (await store.stock.levels(77)).stock == 3
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_units_are_removed_from_a_product_whose_add_was_interrupted(
-    redis: FakeRedis, store: PartitionedStore
+    fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
     await store.home(77).products.add(new_mug(id=77, stock=8))
     change = StockChange.model_construct(change=-5, reason="")
     assert (await store.stock.change(77, change, key_of(store, 77 % COUNT))).product.stock == 3
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_an_order_is_not_refused_if_its_product_does_not_reach_all_partitions_in_time(ways: list[Way]) -> None:
@@ -131,11 +113,11 @@ async def test_an_order_is_not_refused_if_its_product_does_not_reach_all_partiti
 
 
 async def test_of_two_services_that_begin_a_shop_with_different_numbers_of_partitions_one_is_refused(
-    redis: FakeRedis, ways: list[Way]
+    fake_redis: FakeRedis, ways: list[Way]
 ) -> None:
     first, second = [make_store(ways[0], engine_check=EngineCheck(SHOP, "none", partitions=count)) for count in (4, 8)]
     once(ways[0], "HMGET", second.check)  # the first has seen that there is no shop
     with pytest.raises(UnsupportedRedis, match="has 8 partitions, but HOLDFAST_PARTITIONS is 4"):
         await first.check()
     await second.check()
-    assert await redis.send("HGET", keys.meta(SHOP), "partitions") == "8"
+    assert await fake_redis.send("HGET", keys.meta(SHOP), "partitions") == "8"

@@ -17,20 +17,9 @@ from tests.support.fake_redis import FakeRedis
 from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 from tests.support.waiting import eventually
-from tests.support.ways import Way, works
+from tests.support.ways import COUNT, Way, works
 
-COUNT = 4
 TIMEOUT = 1.0
-
-
-@pytest.fixture
-def redis() -> FakeRedis:
-    return FakeRedis()
-
-
-@pytest.fixture
-def ways(redis: FakeRedis) -> list[Way]:
-    return [Way(redis) for _ in range(COUNT)]
 
 
 @pytest.fixture
@@ -44,10 +33,10 @@ def refuses_connections(_: str) -> StorageError:
     return StorageUnavailable("connection refused")
 
 
-async def stocks(redis: FakeRedis, product_id: int) -> list[int]:
+async def stocks(fake_redis: FakeRedis, product_id: int) -> list[int]:
     """Return the units of a product in each partition."""
     names = [keys.product(keys.partition(SHOP, number), product_id) for number in range(COUNT)]
-    return [int(await redis.send("HGET", name, "stock") or 0) for name in names]
+    return [int(await fake_redis.send("HGET", name, "stock") or 0) for name in names]
 
 
 async def put_in(store: PartitionedStore, partition: int, units: int) -> int:
@@ -59,30 +48,32 @@ async def put_in(store: PartitionedStore, partition: int, units: int) -> int:
 
 
 async def test_an_order_gets_the_units_of_others_although_a_silent_partition_has_given_some_of_them(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await put_in(store, 3, 100)
     await store.orders.place(new_order((mugs, 10)), key_of(store, 1))
     await store.deliver()
-    there = await stocks(redis, mugs)
+    there = await stocks(fake_redis, mugs)
     assert there[1] > 0
     # All units were brought into partition 3, so without it the sum of stock - moved is 0 or less.
-    moved = [int(await redis.send("HGET", keys.product(keys.partition(SHOP, n), mugs), "moved") or 0) for n in range(3)]
+    moved = [
+        int(await fake_redis.send("HGET", keys.product(keys.partition(SHOP, n), mugs), "moved") or 0) for n in range(3)
+    ]
     assert sum(there[:3]) - sum(moved) < there[1]
     ways[3].fails = refuses_connections
     placed = await store.orders.place(new_order((mugs, there[1])), key_of(store, 2))
     assert placed.order.id % COUNT == 2
     ways[3].fails = works
-    await assert_nothing_is_lost(redis, store)
+    await assert_nothing_is_lost(fake_redis, store)
 
 
 async def test_an_order_of_a_product_that_only_a_silent_partition_has_is_not_tried_again_and_again(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await put_in(store, 0, 100)
     await store.orders.place(new_order((mugs, 10)), key_of(store, 3))  # partition 3 takes more than it needs
     await store.deliver()
-    there = await stocks(redis, mugs)
+    there = await stocks(fake_redis, mugs)
     assert there[3] > 0
     for number in range(3):
         if there[number]:
@@ -98,11 +89,11 @@ async def test_an_order_of_a_product_that_only_a_silent_partition_has_is_not_tri
 
 
 async def test_orders_that_wait_for_a_unit_that_is_lost_try_it_less_and_less_often(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await put_in(store, 0, 5)
     [transfer] = await store.all.exchange.partitions[0].give(2, "0", [Wish(mugs, 5, 0, 0)])
-    await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 2), " ".join(map(str, transfer)))
+    await fake_redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 2), " ".join(map(str, transfer)))
     pots = (await store.products.add(new_mug(stock=4))).id
     for way in ways:
         way.ran.clear()
@@ -116,11 +107,11 @@ async def test_orders_that_wait_for_a_unit_that_is_lost_try_it_less_and_less_oft
 
 
 async def test_an_order_that_may_run_anywhere_has_one_deadline_for_all_partitions(
-    redis: FakeRedis, ways: list[Way], store: PartitionedStore
+    fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await put_in(store, 0, 5)
     [transfer] = await store.all.exchange.partitions[0].give(2, "0", [Wish(mugs, 5, 0, 0)])
-    await redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 2), " ".join(map(str, transfer)))
+    await fake_redis.send("ZREM", keys.outgoing(keys.partition(SHOP, 0), 2), " ".join(map(str, transfer)))
     for way in ways:
         way.ran.clear()
     with pytest.raises(StorageUnavailable, match="run holdfast audit"):

@@ -8,6 +8,9 @@ from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageU
 from service.storage.scripts import load_scripts
 from service.storage.sender import CommandSender
 
+COUNT: Final = 4
+"""Partitions of the shop at the end of the fixture `ways`."""
+
 SILENT_SECONDS: Final = 0.3
 """After this time, a connection to a silent partition gives up."""
 
