@@ -5,10 +5,12 @@ script. It is answered when all partitions have it. What was interrupted, the sw
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Final, TypeVar
 
+from service.domain.errors.refusals import ProductNotFound
 from service.domain.errors.storage import OutcomeUnknown, StorageError, StorageUnavailable
 from service.logger import Logger, RepeatedFailures
 from service.metrics.families import PUSHES
@@ -35,6 +37,19 @@ class CataloguePushes:
     def home(self, product_id: int) -> int:
         """Return the partition where a product is changed."""
         return product_id % len(self.partitions)
+
+    @asynccontextmanager
+    async def at_home(self, product_id: int) -> AsyncIterator[int]:
+        """Yield the home of a product. Instead of ProductNotFound, raise StorageUnavailable if the product is lost."""
+        try:
+            yield self.home(product_id)
+        except ProductNotFound:
+            await self.check_home(product_id)
+            raise
+
+    async def check_home(self, product_id: int) -> None:
+        """Raise StorageUnavailable if the home of a product has lost it."""
+        await self.update(self.home(product_id), [product_id])
 
     async def push(self, product_id: int) -> None:
         """Bring a product, as its home partition has it now, to all other partitions.

@@ -10,7 +10,7 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.sender import CommandSender
 from service.storage.transfers import Wish
 from tests.api.test_metrics import scrape
-from tests.support.partitions import make_partitioned_store
+from tests.support.partitions import home_of, make_partitioned_store
 from tests.support.shop import add_product, http_client, place
 
 COUNT = 3
@@ -65,7 +65,7 @@ async def test_units_on_their_way_and_products_that_are_not_everywhere_are_shown
         transfers = store.all.exchange.partitions
         await transfers[0].give(1, "0", [Wish(product_id, 2, 2, 0)])
         given = await transfers[0].give(2, "0", [Wish(product_id, 3, 3, 0)])
-        await store.home(product_id).products.withdraw(product_id)
+        await home_of(store, product_id).products.withdraw(product_id)
         found = await scrape(client)
         assert (found["holdfast_units_on_their_way{}"], found["holdfast_unpropagated_products{}"]) == (5, 1)
         assert 0 < found["holdfast_units_on_their_way_oldest_seconds{}"] < 60

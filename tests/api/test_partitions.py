@@ -18,7 +18,7 @@ from service.storage.sender import CommandSender
 from service.storage.transfers import Wish
 from tests.api.test_events import Listeners
 from tests.api.test_shops import serving
-from tests.support.partitions import make_partitioned_store
+from tests.support.partitions import home_of, make_partitioned_store
 from tests.support.problems import assert_problem
 from tests.support.shop import SHOP, add_mugs, add_product, http_client, make_store, new_order, place, stock_of
 from tests.support.waiting import eventually
@@ -184,7 +184,7 @@ async def test_a_service_ends_what_a_worker_that_has_stopped_has_begun(engine: C
         assert isinstance(stopped, PartitionedStore)
         mugs = await add_mugs(stopped)
         await stopped.all.exchange.partitions[0].give(1, "0", [Wish(mugs, 2, 0, 0)])
-        await stopped.home(mugs).products.change(mugs, ProductChange.model_validate({"price": Decimal("3.00")}))
+        await home_of(stopped, mugs).products.change(mugs, ProductChange.model_validate({"price": Decimal("3.00")}))
     home = keys.partition(SHOP, mugs % COUNT)
     begun = (keys.outgoing(keys.partition(SHOP, 0), 1), keys.unpropagated(home))
     assert [await engine.send("ZCARD", name) for name in begun] == [1, 1]

@@ -27,7 +27,7 @@ from service.storage.shop_mark import begun_field
 from tests.support.clock import Clock
 from tests.support.fake_redis import FakeRedis
 from tests.support.orders import HASH_FIELDS
-from tests.support.partitions import make_partitioned_store
+from tests.support.partitions import home_of, make_partitioned_store
 from tests.support.redis_content import dump
 from tests.support.scripts import run_mark_batch, run_upgrade_orders
 from tests.support.shop import SHOP, expire_all_due, make_store, new_mug, new_order
@@ -165,7 +165,7 @@ async def partition_fields() -> set[str]:
     product_id = (await store.products.add(new_mug(stock=2))).id
     await store.orders.place(new_order((product_id, 2)))
     await store.all.exchange.partitions[0].claim(0, [product_id])
-    await store.home(9).products.add(new_mug(id=9))  # and it has not reached the other yet
+    await home_of(store, 9).products.add(new_mug(id=9))  # and it has not reached the other yet
     found = {PARTITIONS_FIELD, begun_field(1)}
     for name, (_, value, _) in (await dump(redis)).items():
         if name.endswith((f":product:{product_id}", ":product:9")):

@@ -8,6 +8,7 @@ from typing import Final
 from tests.faults.patches import Patch, Safeguard
 
 _PARTITIONED: Final = "service/storage/partitioned.py"
+_PRODUCTS: Final = "service/storage/partitioned_catalogue.py"
 _PUSHES: Final = "service/storage/catalogue_pushes.py"
 _MARK: Final = "service/storage/shop_mark.py"
 _PUSH: Final = "lua/push_product.lua"
@@ -28,9 +29,9 @@ CATALOGUE: Final = (
         "a price is answered before all partitions have it",
         (
             Patch(
-                _PARTITIONED,
-                "expected_versions, by)\n        await self._store.all.pushes.push(product_id)\n        return product",
-                "expected_versions, by)\n        return product",
+                _PRODUCTS,
+                "versions, by)\n        await self._partitions.pushes.push(product_id)\n        return product",
+                "versions, by)\n        return product",
             ),
         ),
         f"{_OF_CATALOGUE}::test_all_partitions_have_a_change_when_it_is_answered_also_one_that_changes_nothing",
@@ -39,8 +40,8 @@ CATALOGUE: Final = (
         "a new product is answered before all partitions have it",
         (
             Patch(
-                _PARTITIONED,
-                "await self._store.all.pushes.push(product_id)\n                return product",
+                _PRODUCTS,
+                "await self._partitions.pushes.push(product_id)\n                return product",
                 "return product",
             ),
         ),
@@ -50,8 +51,8 @@ CATALOGUE: Final = (
         "a withdrawal is answered before all partitions have it",
         (
             Patch(
-                _PARTITIONED,
-                "withdraw(product_id, expected_versions, by)\n        await self._store.all.pushes.push(product_id)",
+                _PRODUCTS,
+                "withdraw(product_id, expected_versions, by)\n        await self._partitions.pushes.push(product_id)",
                 "withdraw(product_id, expected_versions, by)",
             ),
         ),
@@ -72,13 +73,13 @@ CATALOGUE: Final = (
         "an equal price is answered without a push",
         (
             Patch(
-                _PARTITIONED,
-                "            product = await home.products.change(product_id, change, expected_versions, by)\n"
-                "        await self._store.all.pushes.push(product_id)\n",
-                "            before = await home.products.get(product_id)\n"
-                "            product = await home.products.change(product_id, change, expected_versions, by)\n"
+                _PRODUCTS,
+                "            product = await self._products[home].change(product_id, change, expected_versions, by)\n"
+                "        await self._partitions.pushes.push(product_id)\n",
+                "            before = await self._products[home].get(product_id)\n"
+                "            product = await self._products[home].change(product_id, change, expected_versions, by)\n"
                 "        if product.catalogue_version() != before.catalogue_version():\n"
-                "            await self._store.all.pushes.push(product_id)\n",
+                "            await self._partitions.pushes.push(product_id)\n",
             ),
         ),
         f"{_OF_CATALOGUE}::test_all_partitions_have_a_change_when_it_is_answered_also_one_that_changes_nothing",

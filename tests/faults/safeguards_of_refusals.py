@@ -10,7 +10,8 @@ from tests.faults.patches import Patch, Safeguard
 _ORDERS: Final = "service/storage/orders.py"
 _STOCK: Final = "service/storage/stock.py"
 _PARTITION: Final = "service/storage/partition.py"
-_PARTITIONED: Final = "service/storage/partitioned.py"
+_PRODUCTS: Final = "service/storage/partitioned_catalogue.py"
+_PLACING: Final = "service/storage/partitioned_orders.py"
 _EXCHANGE: Final = "service/storage/exchange.py"
 _PLAN: Final = "service/storage/exchange_plan.py"
 _PUSHES: Final = "service/storage/catalogue_pushes.py"
@@ -155,9 +156,9 @@ REFUSALS: Final = (
         "the key of an order leads to any partition",
         (
             Patch(
-                _PARTITIONED,
-                "return await stores[partitions.of_text(text)].orders.place(new, idempotency_key, by)",
-                "return await stores[partitions.next()].orders.place(new, idempotency_key, by)",
+                _PLACING,
+                "return await orders[partitions.of_text(text)].place(new, idempotency_key, by)",
+                "return await orders[partitions.next()].place(new, idempotency_key, by)",
             ),
         ),
         f"{_OF_ORDERS}::test_a_repeated_key_gets_the_first_result",
@@ -166,7 +167,7 @@ REFUSALS: Final = (
         "the key of a stock change leads to any partition",
         (
             Patch(
-                _PARTITIONED,
+                _PRODUCTS,
                 "number = partitions.next() if idempotency_key is None else",
                 "number = partitions.next() or",
             ),
@@ -177,7 +178,7 @@ REFUSALS: Final = (
         "an order that may have been placed is placed in another partition",
         (
             Patch(
-                _PARTITIONED,
+                _PLACING,
                 "except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done",
                 "except StorageError:  # nothing was done",
             ),

@@ -17,7 +17,7 @@ from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from service.storage.transfers import Transfer, Wish
 from tests.support.audited_shop import assert_no_findings, order, product, stock_change
-from tests.support.partitions import make_partitioned_store
+from tests.support.partitions import home_of, make_partitioned_store
 from tests.support.shop import SHOP
 
 COUNT = 4
@@ -192,7 +192,7 @@ async def test_a_product_that_its_home_has_lost_is_a_finding(redis: CommandSende
 
 async def test_a_change_that_has_not_reached_all_partitions_is_not_a_finding(redis: CommandSender) -> None:
     store = await fill(redis)
-    await store.home(CUP).products.withdraw(CUP)  # without a push
+    await home_of(store, CUP).products.withdraw(CUP)  # without a push
     assert_no_findings(await audit(store))
     await store.deliver()
     assert_no_findings(await audit(store))
@@ -201,7 +201,7 @@ async def test_a_change_that_has_not_reached_all_partitions_is_not_a_finding(red
 
 async def test_units_that_come_before_the_product_are_not_a_finding(redis: CommandSender) -> None:
     store = await fill(redis)
-    await store.home(9).products.add(product(9, stock=9))
+    await home_of(store, 9).products.add(product(9, stock=9))
     await move(store, 1, 2, 9, 3)
     assert await redis.send("HGET", keys.product(NAMES[2], 9), "version") is None
     assert_no_findings(await audit(store))

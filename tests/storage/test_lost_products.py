@@ -17,7 +17,7 @@ from service.storage import keys
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from service.storage.transfers import Wish
-from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, key_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 
 COUNT = 3
@@ -150,7 +150,7 @@ async def test_an_add_that_many_end_at_the_same_time_gives_each_partition_its_sh
 ) -> None:
     other = make_partitioned_store(redis, count=COUNT)
     for product_id in range(10, 20):
-        await store.home(product_id).products.add(new_mug(id=product_id, stock=31))  # and it is interrupted
+        await home_of(store, product_id).products.add(new_mug(id=product_id, stock=31))  # and it is interrupted
         await asyncio.gather(
             store.deliver(),
             other.deliver(),

@@ -24,7 +24,7 @@ from service.storage.partitioned import PartitionedStore
 from service.storage.sender import ErrorReply
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
-from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 from tests.support.waiting import eventually
 from tests.support.ways import COUNT, Way, works
@@ -260,7 +260,7 @@ async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
     store = patient_store
     products = [await add(store, 4) for _ in range(6)]
     for product_id in products:
-        await store.home(product_id).products.change(product_id, ProductChange.model_validate({"name": "Cup"}))
+        await home_of(store, product_id).products.change(product_id, ProductChange.model_validate({"name": "Cup"}))
     damaged = keys.product(keys.partition(SHOP, (products[0] + 1) % COUNT), products[0])
     await fake_redis.send("DEL", damaged)
     await fake_redis.send("SET", damaged, "x")

@@ -13,7 +13,7 @@ from service.storage import keys
 from service.storage.engine_check import EngineCheck
 from service.storage.partitioned import PartitionedStore
 from tests.support.fake_redis import FakeRedis
-from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, key_of, make_partitioned_store
 from tests.support.shop import SHOP, make_store, new_mug, new_order
 from tests.support.ways import COUNT, Way, works
 
@@ -45,7 +45,7 @@ async def test_an_order_is_not_refused_for_a_price_that_its_partition_has_not_an
 ) -> None:
     mugs = (await store.products.add(new_mug(stock=40, price=2))).id
     at = (mugs + 1) % COUNT
-    await undisturbed.home(mugs).products.change(mugs, price("3.00"))
+    await home_of(undisturbed, mugs).products.change(mugs, price("3.00"))
     once(ways[at], "place_order", lambda: undisturbed.all.pushes.push(mugs))
     placed = await store.orders.place(new_order((mugs, 1), total_price=3), key_of(store, at))
     assert placed.order.total_price == 300
@@ -54,7 +54,7 @@ async def test_an_order_is_not_refused_for_a_price_that_its_partition_has_not_an
 async def test_an_order_is_not_refused_for_a_product_that_comes_while_it_is_decided(
     ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
-    await undisturbed.home(77).products.add(new_mug(id=77, stock=40))
+    await home_of(undisturbed, 77).products.add(new_mug(id=77, stock=40))
     at = 78 % COUNT
     once(ways[at], "place_order", lambda: undisturbed.all.pushes.push(77))
     await store.orders.place(new_order((77, 1)), key_of(store, at))
@@ -63,7 +63,7 @@ async def test_an_order_is_not_refused_for_a_product_that_comes_while_it_is_deci
 async def test_a_stock_change_is_not_refused_for_a_product_that_comes_while_it_is_decided(
     ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
-    await undisturbed.home(77).products.add(new_mug(id=77, stock=40))
+    await home_of(undisturbed, 77).products.add(new_mug(id=77, stock=40))
     at = 78 % COUNT
     once(ways[at], "move_stock", lambda: undisturbed.all.pushes.push(77))
     changed = await store.stock.change(77, StockChange.model_construct(change=2, reason=""), key_of(store, at))
@@ -86,7 +86,7 @@ async def test_an_order_that_is_refused_is_tried_once_more_unless_the_product_is
 async def test_an_order_gets_the_units_of_a_product_whose_add_was_interrupted(
     fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
-    await store.home(77).products.add(new_mug(id=77, stock=8))  # 2 units are there, and 6 come with the push
+    await home_of(store, 77).products.add(new_mug(id=77, stock=8))  # 2 units are there, and 6 come with the push
     await store.orders.place(new_order((77, 5)), key_of(store, 77 % COUNT))
     assert (await store.stock.levels(77)).stock == 3
     await assert_nothing_is_lost(fake_redis, store)
@@ -95,7 +95,7 @@ async def test_an_order_gets_the_units_of_a_product_whose_add_was_interrupted(
 async def test_units_are_removed_from_a_product_whose_add_was_interrupted(
     fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
-    await store.home(77).products.add(new_mug(id=77, stock=8))
+    await home_of(store, 77).products.add(new_mug(id=77, stock=8))
     change = StockChange.model_construct(change=-5, reason="")
     assert (await store.stock.change(77, change, key_of(store, 77 % COUNT))).product.stock == 3
     await assert_nothing_is_lost(fake_redis, store)
@@ -103,7 +103,7 @@ async def test_units_are_removed_from_a_product_whose_add_was_interrupted(
 
 async def test_an_order_is_not_refused_if_its_product_does_not_reach_all_partitions_in_time(ways: list[Way]) -> None:
     store = make_partitioned_store(*ways, count=COUNT, timeout=0.5)
-    await store.home(77).products.add(new_mug(id=77, stock=8))
+    await home_of(store, 77).products.add(new_mug(id=77, stock=8))
     ways[2].fails = lambda name: Overloaded("no room") if name == "push_product" else None
     with pytest.raises(StorageUnavailable):
         await store.orders.place(new_order((77, 8)), key_of(store, 77 % COUNT))

@@ -15,7 +15,7 @@ from service.storage.replication import Replication
 from service.storage.sender import CommandSender
 from service.storage.transfers import Wish
 from tests.support.fake_redis import FakeRedis
-from tests.support.partitions import assert_nothing_is_lost, key_of, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, key_of, make_partitioned_store
 from tests.support.shop import SHOP, add_mugs, new_mug, new_order
 from tests.support.waiting import eventually
 from tests.support.ways import Way
@@ -122,7 +122,7 @@ async def test_a_change_is_not_pushed_that_no_replica_of_its_home_has(
     store: PartitionedStore, without_replica: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 4)
-    await store.home(mugs).products.change(mugs, ProductChange.model_validate({"price": Decimal("3.00")}))
+    await home_of(store, mugs).products.change(mugs, ProductChange.model_validate({"price": Decimal("3.00")}))
     other = store.partitions[(mugs + 1) % COUNT].products
     before = (await other.get(mugs)).price
     with pytest.raises(OutcomeUnknown):
@@ -136,7 +136,7 @@ async def test_a_change_is_not_called_known_to_all_if_no_replica_of_another_part
     engine: MultiplexedConnection, store: PartitionedStore, half_without: PartitionedStore
 ) -> None:
     await store.products.add(new_mug(id=2))
-    await store.home(2).products.change(2, ProductChange.model_validate({"price": Decimal("3.00")}))
+    await home_of(store, 2).products.change(2, ProductChange.model_validate({"price": Decimal("3.00")}))
     with pytest.raises(OutcomeUnknown):
         await half_without.all.pushes.push(2)
     assert await engine.send("ZCARD", keys.unpropagated(keys.partition(SHOP, 0))) == 1

@@ -22,7 +22,7 @@ from service.storage.opening import open_store
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from service.storage.transfers import Transfers, Wish
-from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, make_partitioned_store
 from tests.support.shop import SHOP, new_mug, new_order
 
 COUNT = 3
@@ -63,7 +63,7 @@ async def test_a_new_product_begins_with_the_same_units_in_each_partition(
 
 
 async def test_an_add_that_was_interrupted_ends_when_it_is_repeated(store: PartitionedStore) -> None:
-    await store.home(7).products.add(new_mug(id=7))
+    await home_of(store, 7).products.add(new_mug(id=7))
     with pytest.raises(ProductIdTaken):
         await store.products.add(new_mug(id=7))
     for _ in range(COUNT):
@@ -81,7 +81,7 @@ async def test_all_partitions_have_a_change_when_it_is_answered_also_one_that_ch
     redis: CommandSender, store: PartitionedStore, new: str
 ) -> None:
     mugs = await add(store)
-    home = store.home(mugs).products
+    home = home_of(store, mugs).products
     await home.change(mugs, price(new))  # interrupted before it reached the others
     assert (await store.products.change(mugs, price(new))).price == round(Decimal(new) * 100)
     assert [row[0] for row in await fields_of(redis, mugs, "price")] == [new] * COUNT
@@ -121,7 +121,7 @@ async def test_an_order_at_the_new_price_is_placed_though_its_partition_has_the_
     store: PartitionedStore,
 ) -> None:
     mugs = await add(store, price=2)
-    await store.home(mugs).products.change(mugs, price("3.00"))
+    await home_of(store, mugs).products.change(mugs, price("3.00"))
     for _ in range(COUNT):
         placed = await store.orders.place(new_order((mugs, 1), total_price=3))
         assert placed.order.total_price == 300
@@ -131,7 +131,7 @@ async def test_an_order_at_the_new_price_is_placed_though_its_partition_has_the_
 
 async def test_an_order_for_a_product_that_is_only_at_its_home_is_placed(store: PartitionedStore) -> None:
     [product] = [new_mug(id=7, stock=9)]
-    await store.home(7).products.add(product)
+    await home_of(store, 7).products.add(product)
     for _ in range(COUNT):
         await store.orders.place(new_order((7, 1)))
     assert (await store.stock.levels(7)).stock == 6
@@ -139,7 +139,7 @@ async def test_an_order_for_a_product_that_is_only_at_its_home_is_placed(store: 
 
 async def test_the_sweeper_ends_a_change_that_was_interrupted(redis: CommandSender, store: PartitionedStore) -> None:
     mugs = await add(store)
-    await store.home(mugs).products.change(mugs, price("3.00"))
+    await home_of(store, mugs).products.change(mugs, price("3.00"))
     await store.deliver()
     assert [row[0] for row in await fields_of(redis, mugs, "price")] == ["3.00"] * COUNT
 

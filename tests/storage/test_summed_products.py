@@ -22,7 +22,7 @@ from service.storage.partitioned import PartitionedStore
 from service.storage.transfers import Wish, read_pending
 from tests.support.engines import TestConnection
 from tests.support.pages import COUNT, hashes_read, mug_in, needs_tracking, page, stocks
-from tests.support.partitions import assert_nothing_is_lost, make_partitioned_store, open_partitioned_store
+from tests.support.partitions import assert_nothing_is_lost, home_of, make_partitioned_store, open_partitioned_store
 from tests.support.shop import new_mug, new_order
 from tests.support.waiting import eventually
 
@@ -183,7 +183,7 @@ async def test_a_product_that_has_not_reached_all_partitions_is_shown_as_soon_as
     worker: PartitionedStore,
 ) -> None:
     """Its addition was interrupted in its home, and the sweeper ends it."""
-    await worker.home(7).products.add(new_mug(id=7, stock=9))
+    await home_of(worker, 7).products.add(new_mug(id=7, stock=9))
     seen = {tuple(await stocks(worker)) for _ in range(2 * COUNT)}
     assert seen <= {(10, 10, 10), (10, 10, 10, 3)}
     await worker.deliver()
@@ -200,7 +200,7 @@ async def test_all_other_reads_mean_the_same_after_a_page_was_read(
         transfers = store.all.exchange.partitions
         await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(1, 1, 0, 0)]))
         await transfers[2].give(1, "0", [Wish(1, 1, 0, 0)])
-        await store.home(1).products.change(1, ProductChange.model_validate({"name": "Cup"}))
+        await home_of(store, 1).products.change(1, ProductChange.model_validate({"name": "Cup"}))
 
         async def have_an_age() -> bool:
             pending = await read_pending(transfers)
@@ -217,7 +217,7 @@ async def test_all_other_reads_mean_the_same_after_a_page_was_read(
                 await store.board.products([1]),
                 (await store.board.next_holds(5)).total,
                 await store.stock.levels(1),
-                await store.home(1).products.read_many([1, 2]),
+                await home_of(store, 1).products.read_many([1, 2]),
             ]
 
         before = await read_all()

@@ -11,6 +11,7 @@ from service.storage.connection import MultiplexedConnection
 from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
+from service.storage.store import Store
 from tests.support.shop import SHOP, make_store
 
 TIMEOUT = 2.0
@@ -51,6 +52,11 @@ def _make_store(partitions: Partitions, *senders: CommandSender, metrics: Metric
         for number in range(partitions.count)
     ]
     return PartitionedStore(stores, partitions)
+
+
+def home_of(store: PartitionedStore, product_id: int) -> Store:
+    """Return the partition where a product is changed."""
+    return store.partitions[store.all.pushes.home(product_id)]
 
 
 def key_of(store: PartitionedStore, partition: int, prefix: str = "key") -> str:
