@@ -1,5 +1,6 @@
 """CallRouter: its dictionaries find the same as the search of Starlette, which tries one route after another."""
 
+import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -64,6 +65,14 @@ def outcome(work: Coroutine[Any, Any, None]) -> tuple[object, ...]:
 
 async def nothing(*_: object) -> Any:
     return None
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path}")
+def test_each_call_is_found_without_a_search(call: Call, calls: CallRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_search", lambda *_: pytest.fail("the dictionaries do not have it"))
+    scope = {"type": "http", "method": call.method, "path": re.sub(r"\{\w+\}", "1", call.path), "root_path": "/shop"}
+    found: Any = calls(scope, nothing, nothing)
+    assert outcome(found)[:2] == (call.method, call.path)
 
 
 @settings(deadline=None)

@@ -39,7 +39,26 @@ def test_amount_may_have_no_decimals_or_up_to_two(text: str, cents: int) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", ".", ".5", "5.", "1.005", "-1", "+1", "1e2", "1,5", "1_0", " 1", "1 ", "1\n", "nan", "0x10", "\u0661"],
+    [
+        "",
+        " ",
+        ".",
+        ".5",
+        "5.",
+        "1.005",
+        "-1",
+        "+1",
+        "1e2",
+        "1,5",
+        "1_0",
+        " 1",
+        "1 ",
+        "1\n",
+        "nan",
+        "0x10",
+        "\u0661",
+        "1\u0661.50",
+    ],
 )
 def test_text_that_is_not_an_amount_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="unreadable amount"):

@@ -54,6 +54,7 @@ def test_lines_that_the_script_never_writes_are_shown_like_others(text: str) -> 
         "7: 2 x 1.00\r\n8: 1 x 1.00",
         "7: 2 x 1.00\n8: 1 x",
         "7: \u0662 x 1.00",
+        "7: 1\u0662 x 1.00",
         "7: 1e+15 x 1.00",
     ],
 )

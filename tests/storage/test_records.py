@@ -189,6 +189,13 @@ def test_an_unreadable_order_raises_value_error(field: str, value: str) -> None:
             read([1], [row])
 
 
+def test_a_pending_order_whose_hold_has_no_end_is_an_error() -> None:
+    row = order_row(Order(1, (OrderLine(7, 1, Cents(1999)),), Cents(1999), "pending", Milliseconds(1)))
+    for read in (read_orders, read_listed_orders):
+        with pytest.raises(TypeError):
+            read([1], [row])
+
+
 @pytest.mark.parametrize(("read", "fields"), [(read_products, PRODUCT_FIELDS), (read_orders, ORDER_FIELDS)])
 def test_a_missing_row_is_an_error(read: object, fields: tuple[str, ...]) -> None:
     assert callable(read)
