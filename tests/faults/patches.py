@@ -82,6 +82,7 @@ def run_tests(patches: Sequence[Patch], tests: Sequence[str]) -> Outcome:
     """Run tests on a broken copy, until the first of them fails.
 
     A test that cannot be collected, or whose fixtures fail, has not failed: the mutant would break more than it should.
+    A NameError is no failure either: the wrong text needs an import.
     """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", *tests]
     with broken_copy((*patches, _NO_SHRINKING)) as copy:
@@ -94,5 +95,5 @@ def run_tests(patches: Sequence[Patch], tests: Sequence[str]) -> Outcome:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)  # the fixtures end their engines
                 output, _ = process.communicate()
-    failed = re.search(r"^FAILED \S*?::(.*)$", output, re.MULTILINE)
+    failed = re.search(r"^FAILED \S*?::((?!.* - NameError).*)$", output, re.MULTILINE)
     return Outcome(process.returncode == 0, failed[1] if failed and process.returncode == 1 else "", output)

@@ -179,6 +179,11 @@ REFUSALS: Final = (
         (
             Patch(
                 _PLACING,
+                "import Overloaded, StorageUnavailable,",
+                "import Overloaded, StorageError, StorageUnavailable,",
+            ),
+            Patch(
+                _PLACING,
                 "except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done",
                 "except StorageError:  # nothing was done",
             ),
