@@ -270,6 +270,19 @@ async def test_a_product_that_cannot_be_pushed_keeps_no_other_from_being_pushed(
     assert [product_id for found in left for product_id in found] == [str(products[0])]
 
 
+async def test_damaged_data_are_reported_although_a_partition_does_not_answer(
+    fake_redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
+) -> None:
+    mugs = await add(patient_store, 4)
+    await home_of(patient_store, mugs).products.change(mugs, ProductChange.model_validate({"name": "Cup"}))
+    damaged = keys.product(keys.partition(SHOP, (mugs + 1) % COUNT), mugs)
+    await fake_redis.send("DEL", damaged)
+    await fake_redis.send("SET", damaged, "x")
+    ways[(mugs + 2) % COUNT].fails = lambda name: StorageUnavailable("no reply") if name == "read_outgoing" else None
+    with pytest.raises(ErrorReply, match="WRONGTYPE"):
+        await patient_store.deliver()
+
+
 async def test_an_order_gets_units_that_are_on_their_way_elsewhere_although_a_partition_is_silent(
     fake_redis: FakeRedis, ways: list[Way], patient_store: PartitionedStore
 ) -> None:

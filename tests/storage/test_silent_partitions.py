@@ -170,4 +170,22 @@ async def test_a_partition_that_was_silent_is_waited_for_again_when_it_has_answe
         return None not in await look([mugs])
 
     await eventually(answers)
+    assert not store.all.exchange.looks.silent
+    await store.all.exchange.close()
+
+
+async def test_a_partition_that_has_answered_too_late_is_waited_for_again(ways: list[Way]) -> None:
+    store = make_partitioned_store(*ways, count=COUNT, timeout=0.2)
+    mugs = (await store.products.add(new_mug(stock=4))).id
+    may_arrive = asyncio.Event()
+
+    async def hold_back(*_: object) -> None:
+        await may_arrive.wait()
+
+    ways[3].before_reply = hold_back
+    looks = store.all.exchange.looks
+    assert [row is None for row in await looks.look([mugs])] == [False, False, False, True]
+    assert looks.silent == {3}
+    may_arrive.set()
+    await eventually(lambda: not looks.silent)
     await store.all.exchange.close()
