@@ -47,7 +47,7 @@ _PAUSE_SECONDS: Final = 0.005
 """Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
 
 _MAX_PAUSE_SECONDS: Final = 0.1
-"""The longest pause after any number of attempts: if the units arrive at last, the order must soon see them."""
+"""The longest pause after any number of attempts: when the units arrive, the order must soon see them."""
 
 TOO_LATE: Final = "the units do not come to their partition in time: if this goes on, run holdfast audit"
 """Why an order fails after its deadline."""
