@@ -126,7 +126,7 @@ class Deliveries:
             log.error(
                 "partition_is_older",
                 partition=source,
-                reason=f"partition {to} has taken in its transfer {taken}, but the last one that it gave is {sent}",
+                reason=f"partition {to} has taken in transfer {taken} from here, but the last that was given is {sent}",
                 then="units are doubled or lost: run holdfast audit, and see docs/scale.md",
             )
 

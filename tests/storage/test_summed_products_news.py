@@ -202,5 +202,6 @@ async def test_if_one_client_is_overloaded_the_answers_of_the_others_are_still_a
     assert page is not None
     await asyncio.sleep(0)
     assert page.answers.done() == (refused == 0)  # the second one was not asked
-    clients[0].answer.set_exception(StorageUnavailable("lost"))  # asyncio logs an error that nobody awaits
+    if refused == 1:
+        clients[0].answer.set_exception(StorageUnavailable("lost"))  # asyncio logs an error that nobody awaits
     assert isinstance(await page.answers, Overloaded)
