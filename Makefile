@@ -45,7 +45,7 @@ faults: .venv/dev ## Let 300 faults happen to processes, network, memory, disk a
 	.venv/bin/python -m tests.faults
 
 .PHONY: mutants
-mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign or a test finds it (11 minutes)
+mutants: .venv/dev ## Break copies of Holdfast on purpose, and look whether the fault campaign or a test finds each (11 minutes)
 	.venv/bin/python -m tests.faults.mutants
 
 .PHONY: model-check

@@ -38,6 +38,7 @@ class Bench:
     folder: Path
     seconds: int
     repeats: int
+    latency_rounds: int
     full: bool
     load_cores: set[int]
     pool_size: int = 20
@@ -163,7 +164,7 @@ class Bench:
                 ]
                 max_rates[name] = statistics.median(rates)
             runs: dict[tuple[ServerName, float], list[Row]] = {(name, share): [] for share in shares for name in names}
-            for _ in range(min(self.repeats, 3)):
+            for _ in range(self.latency_rounds):
                 for name, share in runs:
                     runs[name, share].append(
                         self.load(servers[name], Case(name), self.seconds + 2, max_rates[name] * share)
@@ -282,6 +283,7 @@ def main() -> int:
             Path(folder),
             seconds=options.seconds or (3 if options.full else 2),
             repeats=options.repeats or (5 if options.full else 2),
+            latency_rounds=options.repeats or (3 if options.full else 2),
             full=options.full,
             load_cores=load_cores,
         )

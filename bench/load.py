@@ -22,13 +22,14 @@ class Load:
 
 
 MANY_CONNECTIONS: Final = 4096
-"""So many clients that each send their next order at once are an overload: a part of them must be refused."""
+"""With so many connections, the load is an overload: a server may refuse a part of the orders with 503."""
 
 
 def run_at_full_speed(port: int, load: Load, connections: int, seconds: int, cores: set[int]) -> dict[str, Any]:
     """Run a closed loop: every connection sends its next request as soon as it has its answer.
 
-    With MANY_CONNECTIONS, answers with 503 count as refused. Raise AssertionError if an answer is not 200, 201 or 409.
+    From MANY_CONNECTIONS on, answers with 503 count as refused. Raise AssertionError for any other answer than 200, 201
+    and 409.
     """
     script = Path(__file__).with_name("load.lua")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]

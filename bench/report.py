@@ -41,6 +41,10 @@ _LABELS: Final[dict[str, Callable[[Any], str]]] = {
 }
 
 
+QUEUE_MS: Final = 100
+"""With a higher p50, requests came faster than they were answered: p50 and p99 grow with the length of the run."""
+
+
 def write_report(results: dict[str, Any], folder: Path) -> str:
     """Draw the plots. Put the tables between the markers of README.md, if the directory has one, and return them."""
     text = "\n\n".join([*_tables(results), *(f"![{name}]({name}.png)" for name in _plots(results, folder))])
@@ -165,6 +169,13 @@ def tail_ratio(row: Row | None) -> float | None:
     return statistics.median(run["p99_ms"] / run["p50_ms"] for run in row["runs"]) if row else None
 
 
+def _tail(row: Row | None) -> str:
+    """Return the ratio of p99 and p50 as a text; or why it means nothing."""
+    if row is not None and row["median"]["p50_ms"] > QUEUE_MS:
+        return f"no result: a queue grew all the time, so p50 was {row['median']['p50_ms']:.0f} ms"
+    return _format("{:.1f} ×", tail_ratio(row))
+
+
 def _engine_table(rows: list[Row]) -> str:
     return _table(
         ("orders", "append-only file", "orders/s", "engine µs per order"),
@@ -243,10 +254,7 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "GET /products, 100 rows: random pages at least 3.5 × as fast as PostgreSQL",
         _format("{:.1f} ×", ratio(find("reads", load="pages"), find("reads", "postgres", load="pages"))),
     )
-    yield (
-        "at 70 % of the highest rate: p99 at most 3 × p50",
-        _format("{:.1f} ×", tail_ratio(find("latency", share=0.7))),
-    )
+    yield "at 70 % of the highest rate: p99 at most 3 × p50", _tail(find("latency", share=0.7))
     small, large = find("sizes", orders=100), find("sizes", orders=1_000_000)
     costs = [ratio(large, small, name) for name in ("server_us", "backend_us")]
     yield (

@@ -90,7 +90,9 @@ class _Snapshot(Collector):
 def _pending_metrics(pending: Pending) -> Iterator[Metric]:
     yield _gauge("holdfast_units_on_their_way", "Units between two partitions of the shop.", pending.units)
     yield _gauge(
-        "holdfast_units_on_their_way_oldest_seconds", "Time since the oldest of them was given.", pending.units_seconds
+        "holdfast_units_on_their_way_oldest_seconds",
+        "Time since the oldest units on their way were given.",
+        pending.units_seconds,
     )
     yield _gauge(
         "holdfast_unpropagated_products",
@@ -99,7 +101,7 @@ def _pending_metrics(pending: Pending) -> Iterator[Metric]:
     )
     yield _gauge(
         "holdfast_unpropagated_products_oldest_seconds",
-        "Time since the oldest of these changes.",
+        "Time since the oldest change that some partitions of the shop do not have yet.",
         pending.products_seconds,
     )
 

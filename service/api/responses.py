@@ -34,8 +34,8 @@ _NO_CACHE: Final = (b"cache-control", b"no-cache")
 """Header field of a response that a cache may keep, but must check with its ETag before each use (RFC 9111, 5.2.2)."""
 
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
-"""Header field of every stream; _FULL_HEAD has it for all others: a browser must not guess the type
-(https://fetch.spec.whatwg.org/#nosniff)."""
+"""Header field of every stream: a browser must not guess the type of a response
+(https://fetch.spec.whatwg.org/#nosniff). All other responses get it from _FULL_HEAD."""
 
 _PLAIN_QUERY: Final = re.compile(rb"\w+=[\w.-]+(?:&\w+=[\w.-]+)*")
 """A query in which no character is or must be encoded."""

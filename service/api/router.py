@@ -15,8 +15,8 @@ from service.domain.errors.request import MethodNotAllowed, PathNotFound
 class CallRouter(Router):
     """Starlette's router, with dictionaries of the paths: Starlette would try its routes one after another.
 
-    If they do not have the method and the path of a request, Starlette's search finds out why: whether the path is
-    unknown, or which methods it has.
+    If no dictionary has the method and the path of a request, Starlette's search finds out why: the path is unknown, or
+    it has other methods.
     """
 
     def __init__(self, calls: Sequence[Call], lifespan: Lifespan[Any], keys: ApiKeys | None = None) -> None:
@@ -26,7 +26,7 @@ class CallRouter(Router):
         super().__init__(routes, redirect_slashes=False, lifespan=lifespan)
         self._plain: dict[tuple[str, str], ASGIApp] = {}
         self._with_parameter: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
-        """By method, and by path with `{}` as its second part: the call, and the name of this parameter."""
+        """By method and path: the call, and the name of its parameter. In the path, the parameter is written `{}`."""
         for route in routes:
             for method in route.methods or ():
                 if not route.param_convertors:

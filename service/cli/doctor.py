@@ -223,8 +223,8 @@ async def _find_older(
         Finding(
             "bad",
             "transfers",
-            f"Partition {source}: its data are older than those of the others. Partition {to} has taken in its "
-            f"transfer {last}, but the last one that it gave is {sent[source].get(str(to), 'none')}.",
+            f"Partition {source}: its data are older than those of the others. Partition {to} has taken in "
+            f"transfer {last} from it, but the last that partition {source} gave is {sent[source].get(str(to), 'none')}.",
             ("holdfast audit   # and see docs/scale.md#what-the-audit-finds",),
         )
         for to, marks in taken.items()

@@ -8,6 +8,7 @@ Cents = NewType("Cents", int)
 
 _AMOUNT = re.compile(r"\d+(?:\.\d{1,2})?", re.ASCII)
 _USUAL_AMOUNT = re.compile(r"(?:0|[1-9]\d*)\.\d\d", re.ASCII)
+"""An amount as Holdfast writes it. Its text is the same in JSON."""
 
 
 @lru_cache(maxsize=10_000)
@@ -17,7 +18,7 @@ def format_cents(cents: Cents) -> str:
 
 
 def amount_json(text: str) -> str:
-    """Return an amount as it is stored in Redis, as JSON shows it. Raise ValueError if it is not an amount."""
+    """Return the JSON of an amount that is stored in Redis. Raise ValueError if the text is not an amount."""
     return text if _USUAL_AMOUNT.fullmatch(text) else format_cents(parse_cents(text))
 
 

@@ -82,7 +82,7 @@ class Order(NamedTuple):
         )
 
     def optional_json(self) -> str:
-        """Return the JSON of the members that not every order has, each after a comma."""
+        """Return the JSON of the fields that not every order has, with a comma before each field."""
         members = ""
         if self.expires_at is not None:
             members += f',"expires_at":"{format_timestamp(self.expires_at)}"'
@@ -98,7 +98,7 @@ class Order(NamedTuple):
 
 
 def order_json(order_id: int, lines: str, total_price: str, status: str, created_at: Milliseconds, rest: str) -> str:
-    """Return an order as the API shows it. `lines`: their JSON. `rest`: what `Order.optional_json` returns."""
+    """Return an order as the API shows it. `lines`: the JSON of its lines. `rest`: from `Order.optional_json`."""
     return (
         f'{{"id":{order_id},"products":[{lines}],"total_price":{total_price},'
         f'"status":"{status}","created_at":"{format_timestamp(created_at)}"{rest}}}'
@@ -142,11 +142,11 @@ def _parse_line(row: str) -> OrderLine:
 
 
 def lines_json(text: str) -> str:
-    """Return the JSON of the order lines in the `products` field of an order in Redis. Raise ValueError.
+    """Return the JSON of the order lines in the `products` field of an order in Redis. Raise ValueError if damaged.
 
-    It is the text that `parse_lines` and OrderLine.json give, in a fifth of their time.
+    The result is the same as that of `parse_lines` and OrderLine.json, in a fifth of their time.
     """
-    if _USUAL_LINES.fullmatch(text) is None:  # no script wrote it: an amount such as 5, or damage
+    if _USUAL_LINES.fullmatch(text) is None:  # not as scripts write it: an amount such as 5, or damage
         return ",".join([line.json() for line in parse_lines(text)])
     members = text.replace(": ", ',"quantity":').replace(" x ", ',"price":').replace("\n", '},{"product_id":')
     return f'{{"product_id":{members}}}'

@@ -210,7 +210,7 @@ class _Engine:
             self._supervisor.join()
 
     def ask_to_stop(self) -> None:
-        """Send SHUTDOWN, if the engine listens. It does what SIGTERM does, which is seen a tenth of a second later."""
+        """Send SHUTDOWN to the engine. SIGTERM does the same, but the engine sees it a tenth of a second later."""
         if sys.platform != "linux":
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
@@ -279,7 +279,7 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def _pid_at_the_other_end(client: socket.socket) -> int:
-    """Return the process that listens on the socket. Linux only."""
+    """Return the id of the process that listens on the socket. Linux only."""
     pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return int(pid)
 

@@ -85,7 +85,7 @@ MISSES: Final = Family(
 ROUNDS: Final = Family(
     "holdfast_partition_rounds",
     "counter",
-    "Rounds of orders that wait for units: in each, an order asks other partitions.",
+    "Rounds in which an order that waits for units asks other partitions for them.",
 )
 EXCHANGES: Final = Family(
     "holdfast_exchange_cycles", "counter", "Steps in which the waiting orders of a worker got units together."

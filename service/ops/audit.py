@@ -184,7 +184,7 @@ class _Audit:
                     self.add_findings([Finding(keys.order(self.shop, order_id), what)])
             unread = [order_id for order_id in dict.fromkeys(order_ids) if not self.ledger.knows(order_id)]
             for batch in batches(unread):
-                # Redis reads these orders while those before them are checked.
+                # Redis reads these orders while the audit checks earlier ones.
                 ahead.append((batch, asyncio.ensure_future(self.store.inspection.audit_orders(batch))))
                 await let_commands_leave()
                 if len(ahead) > BATCHES_AHEAD:
@@ -193,7 +193,7 @@ class _Audit:
             await self.check_orders(*ahead.popleft())
 
     async def check_orders(self, order_ids: Sequence[int], reading: Awaitable[_Rows]) -> None:
-        """Check and count orders when they have been read."""
+        """Wait until orders have been read, then check and count them."""
         _, rows = await reading
         if self.store.inspection.server_id != self.server_id:
             raise AuditInconclusive("Redis was restarted or replaced")

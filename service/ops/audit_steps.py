@@ -11,7 +11,8 @@ BATCH: Final = 500
 """Keys that one script reads: Redis executes nothing else meanwhile."""
 
 BATCHES_AHEAD: Final = 2
-"""Batches that Redis reads while one is checked: with one, it would wait for the next, as the two take turns."""
+"""How many batches are asked for before one is checked. With only one, Redis would often have nothing to do: it would
+have read that batch, and the command for the next one would be sent only after the check."""
 
 _Step = TypeVar("_Step")
 
@@ -30,7 +31,7 @@ async def events_between(events: Events, position: str, end: str) -> AsyncIterat
 
 
 async def let_commands_leave() -> None:
-    """Let the commands of tasks that have just been started be sent. Then Redis works while the caller does."""
+    """Wait until tasks that were just started have sent their commands. Then Redis works while the caller works."""
     await asyncio.sleep(0)  # the tasks begin, and hand their commands to the connection
     await asyncio.sleep(0)  # the connection sends the commands of one turn together, at the beginning of the next one
 

@@ -18,7 +18,7 @@ SLOW_WRITE_SECONDS = 0.1
 """All orders wait for a write that takes this long."""
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 2.0
-"""More confuses people who compare logs. Holds do not care: only the clock of Redis decides."""
+"""A larger difference confuses people who compare logs. Holds do not depend on it: only the clock of Redis decides."""
 
 
 def unreachable(reason: str, settings: Settings) -> Finding:

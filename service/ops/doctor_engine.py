@@ -13,11 +13,11 @@ MIN_ORDERS: Final = 10_000
 """With fewer orders, most of the memory holds other data, and the forecast would name a day that is much too early."""
 
 FORECAST_DAYS: Final = 14
-"""If the memory is full within so many days, something should be done."""
+"""If the memory will be full within so many days, the doctor says how to prevent it."""
 
 
 def version(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:
-    """Say whether the Redis is new enough, and whether it is a node of a cluster."""
+    """Say whether Redis is new enough, and whether it is a node of a cluster although the URL is not that of one."""
     if found.info is None:
         yield not_allowed("version", "info")
         return
@@ -41,7 +41,7 @@ def _engine(found: Diagnosis) -> tuple[str, str]:
 
 
 def role(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:
-    """Say whether it is a primary, and how far its replicas are behind."""
+    """Say whether Redis is a primary, and how far its replicas are behind."""
     if found.info is None:
         return
     try:
@@ -129,7 +129,7 @@ def file(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Findi
 
 
 def memory(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:
-    """Say how much memory is used, and when it is full."""
+    """Say how much memory Redis uses, and when its memory will be full."""
     if found.info is None:
         return
     used, limit = int(found.info.get("used_memory", 0)), int(found.info.get("maxmemory", 0))
@@ -152,7 +152,7 @@ def memory(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Fin
 
 
 def _forecast(found: Diagnosis, used: int, limit: int, redis_cli: str) -> Iterator[Finding]:
-    """Say when the memory is full if orders come as they do now, and each takes what orders took on average."""
+    """Say when the memory will be full if orders come as often as now, and each needs as much memory as the average."""
     growth = found.growth
     if growth is None or growth.orders < MIN_ORDERS or growth.orders_per_day < 1 or limit <= used:
         return
@@ -166,7 +166,7 @@ def _forecast(found: Diagnosis, used: int, limit: int, redis_cli: str) -> Iterat
 
 
 def limits(found: Diagnosis, settings: Settings, redis_cli: str) -> Iterator[Finding]:
-    """Say whether the limits of connections fit."""
+    """Say whether Redis closes idle connections, and whether it allows enough connections for the workers."""
     if found.config is None:
         return
     if found.config.get("timeout", "0") != "0":

@@ -1,4 +1,4 @@
-"""What a check of `holdfast doctor` found, and how it writes times and sizes."""
+"""The result of a check of `holdfast doctor`, and how times and sizes are written in it."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ class Finding(NamedTuple):
 
 
 def not_allowed(name: str, right: str) -> Finding:
-    """Return the finding of a check that needs a right which the user of Redis does not have."""
+    """Return the finding of a check that needs a right that the user of Redis does not have."""
     return Finding("note", name, f"Could not be checked: the user may not run {right}.", (f"give it +{right}",))
 
 
 def percentiles(times: Sequence[float]) -> str:
-    """Return the median, p99 and longest of some times."""
+    """Return a text with the median, the p99 and the longest of some times."""
     ordered = sorted(times)
     p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
     return f"{as_duration(statistics.median(ordered))} (p99 {as_duration(p99)}, longest {as_duration(ordered[-1])})"
 
 
 def as_duration(seconds: float) -> str:
-    """Return a time for people."""
+    """Return a duration as people read it."""
     return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def as_size(number: int) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes as people read it."""
     if number < 1024 * 1024:
         return f"{number / 1024:.0f} KiB"
     return f"{number / 1024 / 1024:,.0f} MiB"

@@ -43,7 +43,7 @@ async def import_products(
             progress(size)
             if isinstance(content, NewProduct):
                 assert content.id is not None
-                if len(batch) == BATCH or content.id in batch:  # a later row must find what the earlier one did
+                if len(batch) == BATCH or content.id in batch:  # a later row must see the result of an earlier one
                     await _import_batch(shop, batch, report, update=update)
                     batch = {}
                 batch[content.id] = line_number, content

@@ -1,4 +1,4 @@
-"""Tasks that may go on when nobody awaits them any more: they end by themselves, or with their owner."""
+"""Keeps tasks that may run on when nobody awaits them any more, and cancels them when their owner ends."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class BackgroundTasks:
-    """The tasks of one owner. asyncio itself keeps only weak references to tasks, so one could vanish."""
+    """The tasks of one owner. asyncio keeps only weak references to tasks, so a task could be deleted too early."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -31,7 +31,7 @@ class BackgroundTasks:
 
 
 def has_failed(work: "asyncio.Future[Any]") -> bool:
-    """Return whether a script was not run, or its outcome is not known. Raise other errors: they are bugs."""
+    """Return whether work was cancelled, or has ended with a StorageError. Raise any other error: it is a bug."""
     if work.cancelled():
         return True
     error = work.exception()

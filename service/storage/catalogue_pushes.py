@@ -115,7 +115,7 @@ class CataloguePushes:
         elsewhere = {id_: self._elsewhere(id_, partition) for id_ in ids}
         asked = sorted(set(elsewhere.values()))
         rows = await _all([self._versions(number, [i for i in ids if elsewhere[i] == number]) for number in asked])
-        # Read after the others: a product that they have had before this read, and that is missing here, is lost here.
+        # Read last: if the other partitions have a product, and this one does not have it after that, it is lost here.
         here = await self._versions(partition, ids)
         found = {id_: version for versions in rows for id_, version in versions.items()}
         for id_ in ids:
@@ -145,10 +145,14 @@ class CataloguePushes:
             raise unknown_reply("push_product", reply)
 
     def _lost(self, client: RedisClient, product_id: int) -> StorageUnavailable:
-        """Log that a partition does not have a product any more, and return the error. The others go on."""
+        """Log that a partition has lost a product, and return the error. Other partitions go on selling the product."""
         key = keys.product(client.shop, product_id)
         if self._logged.is_due(key):
-            log.error("product_lost", key=key, then="orders for it get 503 in this partition; other partitions sell it")
+            log.error(
+                "product_lost",
+                key=key,
+                then="in this partition, orders for this product get 503; other partitions sell it",
+            )
         return StorageUnavailable(f"{key} is lost: see docs/scale.md#if-the-data-of-a-partition-are-lost")
 
 

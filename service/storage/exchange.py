@@ -24,30 +24,32 @@ from service.storage.transfers import Transfers, Wish
 log = Logger()
 
 MAX_LINES: Final = 1000
-"""Order lines from which on further orders are in the next cycle: a script with more lines would delay all others, and
-one with 4,000 products would fail."""
+"""When a cycle has so many order lines, further orders wait for the next cycle: a script with more lines would delay
+all other scripts, and a script with 4,000 products would fail."""
 
 MAX_WAITING: Final = 10_000
-"""Orders that may wait for units. With more, the last would wait longer than a client does."""
+"""How many orders may wait for units. With more, the last order would wait longer than its client."""
 
 CLAIM_FROM_ATTEMPT: Final = 2
 """From this attempt on, counted from 0, an order claims units: two orders could otherwise take them from each other
 for ever."""
 
 _PLENTY: Final = 8
-"""A product is guessed to be plentiful if the last look found so many times what each partition would need."""
+"""A product counts as plentiful if the last look found so many times the units that would be needed if each partition
+had such an order."""
 
 _MAX_KNOWN: Final = 100_000
 """Products whose last look is remembered."""
 
 _WAIT_SHARE: Final = 0.5
-"""The part of the timeout of a command for which a cycle waits for a partition. It goes on with the others then."""
+"""The part of the timeout of a command for which a cycle waits for a partition. After that, it leaves the partition
+out."""
 
 _PAUSE_SECONDS: Final = 0.005
-"""Longest pause, at random, of an order whose units are on their way elsewhere. It grows with each attempt."""
+"""The longest random pause of an order whose units are on their way elsewhere. It grows with each attempt."""
 
 _MAX_PAUSE_SECONDS: Final = 0.1
-"""The longest pause after any number of attempts: if the units arrive at last, the order must soon see them."""
+"""The longest pause after any number of attempts: when the units arrive, the order must soon see them."""
 
 TOO_LATE: Final = "the units do not come to their partition in time: if this goes on, run holdfast audit"
 """Why an order fails after its deadline."""
@@ -125,7 +127,7 @@ class Exchange:
             _fail([*batch, *self._waiting], StorageUnavailable("the service is shutting down"))
 
     async def _cycle_without_damage(self, batch: Sequence[Waiting]) -> None:
-        """Bring units to all orders but those whose products are damaged: these fail alone."""
+        """Bring units to all orders, except the orders whose products are damaged: only they fail."""
         try:
             await self._cycle(batch)
         except Exception as error:
@@ -188,7 +190,7 @@ class Exchange:
                     later.append(order)
         if incomplete:  # an add was interrupted, or is under way: units come with the product
             await self._complete(sorted(incomplete), later)
-        elif later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe since long ago
+        elif later and not plan.wishes:  # the units that are left are on their way elsewhere, maybe for a long time
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.deliveries.deliver_all(silent), self._patience)
         await self.deliveries.move(plan.wishes)
@@ -218,7 +220,7 @@ class Exchange:
             await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), self._patience)
 
     def _guess(self, order: Waiting, plan: Plan) -> bool:
-        """Plan transfers without a look, if an order can be expected to find its units that way. Return whether so."""
+        """Plan transfers without a look, if an order will probably get its units that way. Return whether they were."""
         if order.attempt:
             return False
         count = len(self.partitions)

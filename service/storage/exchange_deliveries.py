@@ -1,6 +1,7 @@
 """Moves units from one partition of a shop to another. docs/scale.md describes the steps: give, take, settle.
 
-What was given is on its way until it is taken in. If a step fails, a later transfer or a sweeper brings it.
+Units that were given are on their way until they are taken in. If a step fails, a later transfer or a sweeper brings
+them.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ log = Logger()
 T = TypeVar("T")
 
 _SETTLE_FROM: Final = 50
-"""With so many transfers on their way, they are settled at once; fewer are settled by the next transfer."""
+"""If so many transfers are on their way, they are settled immediately. Otherwise, the next transfer settles them."""
 
 
 class Delivered(NamedTuple):
-    """What was found on its way. `product_ids`: must be pushed. `errors`: why some units did not arrive."""
+    """The result of a delivery. `product_ids`: products to push. `errors`: why some units did not arrive."""
 
     product_ids: list[int]
     errors: list[BaseException]
@@ -34,7 +35,7 @@ class Deliveries:
     """The transfers that this worker makes."""
 
     def __init__(self, partitions: Sequence[Transfers], patience: float, metrics: Metrics) -> None:
-        """`partitions`: more may be added. `patience`: for so many seconds, `move` waits for a partition."""
+        """`partitions`: may grow later. `patience`: for so many seconds, `move` waits for a partition."""
         self._partitions = partitions
         self._patience = patience
         self._metrics = metrics
@@ -46,9 +47,11 @@ class Deliveries:
         self._logged = RepeatedFailures()
 
     async def move(self, wishes: Mapping[tuple[int, int], Mapping[int, Wish]]) -> None:
-        """Transfer units, by source and destination, then by product. Return when they have been given.
+        """Transfer units. Return when the sources have given them, or when they take too long.
 
-        The take is sent then, so it is executed before an order that is sent to the same partition later.
+        Each take begins immediately, so it is executed before an order that is sent to the same partition later.
+
+        `wishes`: by source and destination, then by product.
         """
         gives = {
             self._tasks.start(
@@ -86,11 +89,11 @@ class Deliveries:
             await self._partitions[source].settle(to, taken.id)
 
     async def deliver_all(self, silent: Collection[int] = ()) -> Delivered:
-        """Bring all units on their way to where they were sent. Partitions that do not answer delay no others.
+        """Bring all units on their way to their destinations. Partitions that do not answer do not delay the others.
 
-        Nothing is lost or doubled if this is done at the same time elsewhere.
+        Several workers may do this at the same time: no unit is lost or doubled.
 
-        `silent`: partitions that are known not to answer: they are not asked.
+        `silent`: partitions that did not answer before; they are not asked.
         """
         numbers = [number for number in range(len(self._partitions)) if number not in silent]
         work = [self._deliver_from(source, [to for to in numbers if to != source]) for source in numbers]
@@ -123,8 +126,8 @@ class Deliveries:
             log.error(
                 "partition_is_older",
                 partition=source,
-                reason=f"partition {to} has taken in its transfer {taken}, but the last one that it gave is {sent}",
-                then="units are there twice, or lost: run holdfast audit, and see docs/scale.md",
+                reason=f"partition {to} has taken in transfer {taken} from here, but the last that was given is {sent}",
+                then="units are doubled or lost: run holdfast audit, and see docs/scale.md",
             )
 
     async def close(self) -> None:
@@ -141,5 +144,5 @@ async def _named(partition: int, work: Awaitable[T]) -> T:
 
 
 def _as_id(text: str) -> int:
-    """Return the id of a transfer, 0 if the text is none: the audit reports that."""
+    """Return the id of a transfer, or 0 if the text is not an id: the audit reports such a text."""
     return int(text) if text.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""How many units of a product the partitions of a shop have. One that does not answer delays no order for long."""
+"""Reads how many units of products each partition has. A partition that does not answer delays no order for long."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,23 +10,24 @@ from service.storage.exchange_plan import add_up
 from service.storage.transfers import Transfers, Units
 
 _SHORT_PATIENCE_SECONDS: Final = 0.05
-"""For so long, a look waits for a partition that was silent at the last one."""
+"""For so long, a look waits for a partition that did not answer the last look in time."""
 
 
 class Looks:
-    """Looks at the units of all partitions. `silent`: those that have not answered the last look yet."""
+    """Looks at the units of all partitions. `silent`: the partitions that have not answered the last look yet."""
 
     def __init__(self, partitions: Sequence[Transfers], patience: float) -> None:
-        """`partitions`: more may be added. `patience`: for so many seconds, a look waits for a partition."""
+        """`partitions`: may grow later. `patience`: for so many seconds, a look waits for a partition."""
         self.silent: set[int] = set()
         self._partitions = partitions
         self._patience = patience
         self._tasks = BackgroundTasks()
 
     async def look(self, product_ids: Sequence[int]) -> list[dict[int, Units] | None]:
-        """Return the units of products in each partition; None for one that does not answer.
+        """Return the units of products in each partition; None for a partition that does not answer.
 
-        The sum of stock - moved is the number of units in stock anywhere or on their way, at one moment of the look.
+        The sum of stock - moved over all partitions is the number of units in stock or on their way, at one moment of
+        the look.
         """
         looks = [self._tasks.start(partition.units(product_ids), "exchange-look") for partition in self._partitions]
         hopeless = [looks[number] for number in self.silent]
@@ -53,7 +54,7 @@ class Looks:
     async def totals(self, product_ids: Sequence[int], *, without: int | None = None) -> dict[int, int]:
         """Return the units of products in all partitions and on their way. All partitions must answer.
 
-        `without`: a partition whose part is known already.
+        `without`: a partition that is not asked, because the caller knows its units.
         """
         asked = [partition for number, partition in enumerate(self._partitions) if number != without]
         rows = await asyncio.gather(*[partition.units(product_ids) for partition in asked])

@@ -21,7 +21,7 @@ log = Logger()
 _ORDER_KIND: Final = "order:"
 
 _MAX_FOLLOWED_ID: Final = MAX_ID // 2
-"""No partition catches up with an id above this. Otherwise a counter set too high would use up the ids of all."""
+"""No partition catches up with an id above this. Otherwise, one counter set too high would use up the ids of all."""
 
 
 class OrderCounter:

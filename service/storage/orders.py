@@ -199,7 +199,7 @@ class Orders:
         while len(found) <= query.limit and scanned < SCAN_LIMIT and before > 1:
             order_ids, before = await self._ids_before(before, step, query)
             listed = await self._read_listed(order_ids, wanted)
-            # Only these rows are parsed: most orders of a page may be cancelled.
+            # Only the rows that fit are parsed: most orders of a page may be cancelled.
             fitting = [(order_id, row) for order_id, row in listed if _fits(row, query)]
             found += read_listed_orders(*zip(*fitting, strict=True)) if fitting else ()
             if not listed and before > 1:
@@ -218,11 +218,12 @@ class Orders:
         return [order for order in orders if order is not None]
 
     async def _read_listed(self, order_ids: Sequence[int], wanted: Container[str]) -> Sequence[tuple[int, HashValues]]:
-        """Return the ids and rows of those of these orders that have lines, one of these statuses and no overdue hold.
+        """Return id and row of each order that has a wanted status, and whose hold is not overdue.
 
-        The API shows an order without lines nowhere, and the audit reports it.
+        Leave out orders without lines: they are damaged. The API never shows them, and the audit reports them.
         """
-        # Both are sent together, and the time is read first: an order may be completed between the two.
+        # Both commands are sent together, and the time is read first. Otherwise, an order that is completed between
+        # them, shortly before its hold ends, would look overdue.
         await self._client.check_if_due()
         now, rows = await asyncio.gather(self._client.now(), self._read_rows(order_ids))
         return [
@@ -269,7 +270,7 @@ class Orders:
             last_id = before - 1
             highest = self._counter.ids.highest
             if last_id > highest:
-                # The counter may have been set back a moment ago, but not the ids of this worker.
+                # The counter in Redis may have been set back a moment ago. The ids of this worker are never set back.
                 last_id = min(last_id, max(highest, await self.last_id()))
             ids = self._counter.ids_up_to(last_id, count)
             return ids, ids[-1] if len(ids) == count else 1

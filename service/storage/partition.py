@@ -205,7 +205,7 @@ class Partition:
         return [reply[0], *lines]
 
     async def is_current(self, product_ids: Collection[int], tries: Tries) -> bool:
-        """Return whether the last try surely ran on current products. Otherwise bring them here: then try again.
+        """Return whether the last try certainly used current products. If not, bring them here; the caller tries again.
 
         A check after a try cannot tell: another worker may have brought a product here between the try and the check.
         So the next try decides: it begins after the check.

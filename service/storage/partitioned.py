@@ -50,8 +50,8 @@ class PartitionedStore:
     async def deliver(self) -> None:
         """Finish transfers and pushes that were interrupted. Drop reserved order ids far below the newest.
 
-        If one of them fails, the others are finished all the same. Then raise the first error, as the Store does.
-        Several workers may do this at the same time.
+        If some of them fail, finish the others, and then raise one of the errors: a bug if there is one, otherwise the
+        first error of the storage. Several workers may do this at the same time.
         """
         self.all.drop_old_order_ids()
         delivered = await self.all.exchange.deliveries.deliver_all()
@@ -60,7 +60,7 @@ class PartitionedStore:
             product_ids = delivered.product_ids[first : first + _PUSHES_AT_ONCE]
             results = await asyncio.gather(*map(self.all.pushes.push, product_ids), return_exceptions=True)
             errors += [result for result in results if result is not None]
-        if errors:  # a bug first: an error of the storage must not hide it
+        if errors:  # an error of the storage must not hide a bug
             raise next((error for error in errors if not isinstance(error, StorageError)), errors[0])
 
     @property

@@ -40,7 +40,7 @@ class PartitionedOrders:
             try:
                 return await orders[partitions.next()].place(new, None, by, deadline)
             except (StorageUnavailable, Overloaded, UnsupportedRedis):  # nothing was done; another may do it
-                # The first partition may have used all the time. A second one needs only a moment if it has the units.
+                # If the first partition has used all the time, a second one is tried all the same: it may be fast.
                 if partitions.exchange.is_full or (attempt > 1 and loop.time() > deadline):
                     raise
         return await orders[partitions.next()].place(new, None, by, deadline)

@@ -110,7 +110,7 @@ ORDER_FIELDS: Final = (
 
 _RETURNED: Final = ORDER_FIELDS.index("returned")
 _NO_MORE_FIELDS: Final = [None] * (len(ORDER_FIELDS) - 4)
-"""The fields behind the first four of an order that was placed as completed."""
+"""The fields after the first four, in an order that was placed as completed: it has none of them."""
 
 
 def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | None]:
@@ -125,9 +125,9 @@ def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | 
 
 
 def read_listed_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[ListedOrder]:
-    """Return the orders of rows with ORDER_FIELDS as a list shows them. Each of them must exist.
+    """Return the orders of rows with ORDER_FIELDS as a list shows them. Each order must exist.
 
-    It takes less than half the time of `read_orders` and Order.json. Raise ValueError or TypeError for a damaged row.
+    This takes less than half the time of `read_orders` and Order.json. Raise ValueError or TypeError for a damaged row.
     """
     return [ListedOrder(order_id, _listed_json(order_id, row)) for order_id, row in zip(ids, rows, strict=True)]
 

@@ -100,8 +100,8 @@ class BeginningOfPartition:
     async def check_first(self) -> None:
         """Check the number of partitions, if the mark can be read. Raise UnsupportedRedis.
 
-        A partition with data has the number, too, and its own check compares it. So it can be used while the Redis of
-        the mark is away. A partition without data cannot be begun then: see `has_begun`.
+        A partition with data stores the number, too, and its own check compares it. So it can be used while the Redis
+        of the mark is away. A partition without data cannot be begun then: see `has_begun`.
         """
         with suppress(StorageUnavailable):
             await self._mark.check_once()

@@ -64,7 +64,7 @@ Known: TypeAlias = list[TrackedProducts[Part]]
 
 
 class BegunPage(NamedTuple):
-    """The parts that a page may use after `answers` has ended: parts that have changed before are removed by then."""
+    """The parts that a page may use after `answers` has ended: by then, parts that changed earlier are removed."""
 
     known: Known
     answers: "asyncio.Task[BaseException | None]"
@@ -123,7 +123,7 @@ class SummedProducts:
         asked: list[Awaitable[Any]] = []
         overloaded = None
         try:
-            for client in self._clients:  # no comprehension: those that were asked are awaited in any case
+            for client in self._clients:  # no comprehension: after an error, the clients asked before are awaited
                 asked.append(client.catch_up())
         except Overloaded as error:
             overloaded = error

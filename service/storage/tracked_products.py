@@ -11,8 +11,8 @@ T = TypeVar("T")
 MAX_KEPT_BYTES: Final = 64 * 2**20
 """Memory for products of one connection, about: 100,000 products with short texts need 45 MB.
 
-If it is full, no further products are kept. Removing a kept one would not help Redis: it goes on tracking that product,
-in 130 bytes.
+If it is full, no further products are kept. Removing a product would not help Redis: it would go on tracking the
+product, in 130 bytes.
 """
 
 _BYTES_PER_PRODUCT: Final = 300

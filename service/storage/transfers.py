@@ -173,9 +173,9 @@ class Transfers:
         return {int(source): last_id for source, last_id in read_map(reply).items()}
 
     async def unpropagated(self) -> tuple[int, list[int]]:
-        """Return how many products of this home have a change that some partitions lack, and a list.
+        """Return how many products of this home have a change that some partitions lack, and the version of the oldest.
 
-        The list has the version of the oldest such change, or nothing if there is no such change.
+        The version is in a list, which is empty if there is no such change.
         """
         index = keys.unpropagated(self._shop)
         count = await self._client.send("ZCARD", index, safe_to_repeat=True)

@@ -19,12 +19,12 @@ from tests.support.shop import SHOP, add_product, http_client, make_store, place
 FAR_TIMES = st.integers(10**13, 10**14).map(Milliseconds)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 LINES_BY_HAND = st.sampled_from(["7: 2 x 5", "007: 02 x 1.5\n8: 1 x 0", "1: 1 x 01.50"])
-"""As no script writes them."""
+"""Order lines in a form that no script writes: a person may have changed them."""
 
 
 @st.composite
 def hashes(draw: st.DrawFn) -> dict[str, str]:
-    """Return the hash of a random order that is shown."""
+    """Return the hash of a random order that the API shows."""
     order = draw(orders("pending", "completed", expires_at=FAR_TIMES))
     fields: dict[str, object] = {"reference": draw(st.none() | TEXTS), "customer": draw(st.none() | TEXTS)}
     if order.status == "completed":
@@ -67,7 +67,7 @@ async def test_an_order_whose_lines_are_gone_is_not_listed(client: AsyncClient, 
 @pytest.mark.parametrize(
     ("field", "value"), [("products", "7: 2"), ("total_price", "x"), ("created_at", "x"), ("returned", "7")]
 )
-async def test_a_damaged_order_is_an_error_in_a_list_as_it_is_alone(
+async def test_a_damaged_order_causes_the_same_error_in_a_list_as_alone(
     client: AsyncClient, redis: CommandSender, field: str, value: str
 ) -> None:
     order = (await place(client, (await add_product(client), 1))).json()

@@ -178,7 +178,7 @@ async def test_the_board_begins_with_the_units_of_all_partitions(store: Partitio
         assert stream.data("products")[0]["products"] == [[mugs, "Mug", 19.99, 6, 9, 0]]
 
 
-async def test_a_service_ends_what_a_worker_that_has_stopped_has_begun(engine: CommandSender, engine_url: str) -> None:
+async def test_a_service_finishes_what_a_stopped_worker_has_begun(engine: CommandSender, engine_url: str) -> None:
     settings = replace(Settings(), redis_url=engine_url, shop=SHOP, partitions=COUNT, durability="none")
     async with open_store(settings) as stopped:
         assert isinstance(stopped, PartitionedStore)

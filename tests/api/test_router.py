@@ -1,4 +1,4 @@
-"""CallRouter: its dictionaries find the same as the search of Starlette, which tries one route after another."""
+"""CallRouter: its dictionaries find the same call as the search of Starlette, which tries one route after another."""
 
 import re
 from collections.abc import AsyncIterator, Coroutine
@@ -51,7 +51,7 @@ async def no_lifespan(_: object) -> AsyncIterator[None]:
 
 
 def outcome(work: Coroutine[Any, Any, None]) -> tuple[object, ...]:
-    """Return what was found. The work waits for nothing."""
+    """Run the work, and return what it found. It never has to wait."""
     try:
         work.send(None)
     except Found as found:
@@ -60,7 +60,7 @@ def outcome(work: Coroutine[Any, Any, None]) -> tuple[object, ...]:
         return ("not allowed", *error.allowed)
     except PathNotFound:
         return ("not found",)
-    raise AssertionError("the router has found nothing, and has not said so")
+    raise AssertionError("the router has found no call, and has raised no error")
 
 
 async def nothing(*_: object) -> Any:

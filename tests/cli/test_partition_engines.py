@@ -172,8 +172,8 @@ def test_the_doctor_names_a_partition_from_an_older_copy(holdfast: HoldfastComma
     assert done.returncode == 1
     [bad] = [finding for finding in json.loads(done.stdout) if finding["mark"] == "bad"]
     assert bad["sentence"] == (
-        "Partition 2: its data are older than those of the others. Partition 0 has taken in its transfer 18, but the "
-        "last one that it gave is 17."
+        "Partition 2: its data are older than those of the others. Partition 0 has taken in transfer 18 from it, but "
+        "the last that partition 2 gave is 17."
     )
 
 

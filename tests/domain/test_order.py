@@ -30,7 +30,7 @@ def test_lines_as_the_script_writes_them_are_parsed_exactly(lines: tuple[OrderLi
 @pytest.mark.parametrize(
     "text", ["7: 2 x 5", "7: 2 x 5.5\n8: 1 x 1.00", "007: 02 x 1.00", "7: 2 x 01.50", "0: 0 x 0.00"]
 )
-def test_lines_that_the_script_never_writes_are_shown_like_others(text: str) -> None:
+def test_lines_that_no_script_writes_are_shown_like_others(text: str) -> None:
     assert lines_json(text) == as_json(parse_lines(text))
 
 

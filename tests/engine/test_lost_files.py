@@ -61,9 +61,7 @@ def test_a_second_engine_does_not_start_on_a_moved_directory(data_dir: Path, tmp
             pytest.fail("a second engine started")
 
 
-def test_the_end_of_an_engine_does_not_stop_another_one_in_the_place_of_its_moved_directory(
-    data_dir: Path, tmp_path: Path
-) -> None:
+def test_an_engine_that_ends_does_not_stop_a_new_engine_in_its_old_directory(data_dir: Path, tmp_path: Path) -> None:
     with ExitStack() as first:
         assert first.enter_context(run_engine(data_dir)) == running_engine(data_dir)
         data_dir.rename(tmp_path / "moved")

@@ -270,7 +270,7 @@ def prices(history: History, state: State) -> Iterator[str]:
 
 
 def list_over_http(history: History, state: State) -> Iterator[str]:
-    """The list over HTTP shows the pending and completed orders that are in Redis, but none that is overdue."""
+    """The list over HTTP shows the pending and completed orders that are in Redis. An overdue order may be missing."""
     expected = {id_: row["status"] for id_, row in state.orders.items() if row["status"] in ("pending", "completed")}
     overdue = {
         id_

@@ -44,7 +44,7 @@ MUTANTS: Final = (
                 "        await self._partitions[source].settle(to, transfers[-1].id)\n        return\n",
             ),
         ),
-        "healthy_again",  # orders wait for units that never come
+        "healthy_again",  # orders wait for units that never arrive
         ("flush_scripts",),
         "partitions",
     ),
@@ -198,7 +198,7 @@ def try_mutant(mutant: Mutant, seed: int) -> bool:
 
 
 def try_safeguard(safeguard: Safeguard) -> bool:
-    """Return whether a test fails without a safeguard, and print which one and why."""
+    """Return whether the test of a safeguard fails without it, and print which test and why."""
     began = time.monotonic()
     run = run_tests(safeguard.patches, [safeguard.caught_by])
     if not run.failure:
@@ -213,7 +213,7 @@ def _print_result(is_caught: bool, name: str, began: float, text: str) -> None:
 
 
 def tests_pass(safeguards: Sequence[Safeguard]) -> bool:
-    """Return whether the tests pass on a copy with all safeguards: otherwise it means nothing that they fail."""
+    """Return whether the tests pass on a copy with all safeguards. Otherwise, their failures would prove nothing."""
     if not safeguards:
         return True
     run = run_tests((), sorted({safeguard.caught_by for safeguard in safeguards}))
@@ -226,7 +226,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the campaigns")
     parser.add_argument("--only", default="", help="a part of the name")
-    parser.add_argument("--by", choices=("campaign", "tests"), help="only the mutants that this must find")
+    parser.add_argument(
+        "--by", choices=("campaign", "tests"), help="only the mutants that the campaign, or tests, must find"
+    )
     options = parser.parse_args()
     mutants = [mutant for mutant in MUTANTS if options.only in mutant.name and options.by != "tests"]
     safeguards = [each for each in SAFEGUARDS if options.only in each.name and options.by != "campaign"]

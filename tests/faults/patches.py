@@ -1,4 +1,4 @@
-"""Copies of Holdfast with a wrong text in them, for `make mutants`."""
+"""Makes copies of Holdfast with wrong texts in them, and runs tests with these copies, for `make mutants`."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 CHECKOUT: Final = Path(__file__).parents[2]
 
 _PARTS: Final = ("service", "lua", "tests", "pyproject.toml", "docker-compose.yml")
-"""What the campaign and the tests need: the last two have the settings of pytest, and the rights of the Redis user."""
+"""What the campaign and the tests need. The last two have the settings of pytest and the rights of the Redis user."""
 
 _TEST_SECONDS: Final = 20
-"""The longest time that a test may take. Most take one second, and all together less than a minute."""
+"""The longest time for one test. Most tests take one second, and all tests together less than a minute."""
 
 _START_SECONDS: Final = 40
 """The longest time until the first test begins."""
@@ -37,7 +37,7 @@ _NO_SHRINKING: Final = Patch(
     "        deadline=None,\n",
     "        deadline=None,\n        phases=settings.default.phases[:3],\n",
 )
-"""Any difference between the model and a script will do: to look for the smallest one takes 10 seconds."""
+"""Any difference between the model and a script is enough. To search for the smallest one would take 10 seconds."""
 
 
 class Safeguard(NamedTuple):
@@ -49,7 +49,7 @@ class Safeguard(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What pytest said. `failure`: the first test that failed, and why; empty: none has failed."""
+    """The result of pytest. `failure`: the first test that failed, and why. It is empty if no test has failed."""
 
     passed: bool
     failure: str
@@ -81,19 +81,19 @@ def environment_of(copy: Path) -> dict[str, str]:
 def run_tests(patches: Sequence[Patch], tests: Sequence[str]) -> Outcome:
     """Run tests on a broken copy, until the first of them fails.
 
-    A test that cannot be collected, or whose fixtures fail, has not failed: the mutant would break more than it should.
-    A NameError is no failure either: the wrong text needs an import.
+    An error while tests are collected, or in a fixture, does not count: then the mutant breaks more than its safeguard.
+    A NameError does not count either: the wrong text needs an import.
     """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", *tests]
     with broken_copy((*patches, _NO_SHRINKING)) as copy:
-        environment = {**environment_of(copy), "COLUMNS": "250"}  # pytest cuts off reasons at the end of a line
+        environment = {**environment_of(copy), "COLUMNS": "250"}  # pytest cuts reasons at the end of a line
         with subprocess.Popen(
             command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             try:
                 output, _ = process.communicate(timeout=_START_SECONDS + _TEST_SECONDS * len(tests))
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)  # the fixtures end their engines
+                process.send_signal(signal.SIGINT)  # so that the fixtures stop their engines
                 output, _ = process.communicate()
     failed = re.search(r"^FAILED \S*?::((?!.* - NameError).*)$", output, re.MULTILINE)
     return Outcome(process.returncode == 0, failed[1] if failed and process.returncode == 1 else "", output)

@@ -1,10 +1,11 @@
-"""What keeps the partitions of a shop from losing units: each safeguard of transfers, claims and WAIT, broken alone.
+"""The safeguards of transfers, claims and WAIT, which keep the partitions of a shop from losing units.
 
-For each, there is a test that fails without it. The model has the same list (tests/model_check/partitions/mutants.py):
-there, the search finds which promise breaks. safeguards_of_refusals.py and safeguards_of_catalogue.py have the others.
+Each mutant lacks one safeguard, and names the test that fails without it. The model has similar mutants
+(tests/model_check/partitions/mutants.py): with them, the search shows which promise breaks. The other safeguards are in
+safeguards_of_refusals.py and safeguards_of_catalogue.py.
 
-Some steps have no mutant without WAIT, because nothing depends on it: a change of a product (its push reads the home
-again, and waits there), the note that all have the change, a settle and a claim.
+Four steps have no mutant without WAIT, because nothing depends on that WAIT: a change of a product (its push reads the
+home again, and waits there), the note that all partitions have the change, a settle and a claim.
 """
 
 from typing import Final
@@ -44,7 +45,7 @@ TRANSFERS: Final = (
         f"{_OF_CATALOGUE}::test_the_sweeper_of_another_worker_brings_units_that_were_given_and_not_taken",
     ),
     Safeguard(
-        "a script takes in what was taken in before",
+        "a transfer is taken in a second time",
         (Patch(_TAKE, "if tonumber(id) > tonumber(last_id) then", "if true then"),),
         f"{_STEPS}[Take]",
     ),
@@ -74,7 +75,7 @@ TRANSFERS: Final = (
         f"{_FAILURES}::test_a_silent_partition_does_not_delay_units_on_their_way_between_others",
     ),
     Safeguard(
-        "a transfer settles those that may not have arrived",
+        "a transfer settles earlier ones that may not have arrived",
         (
             Patch(
                 _DELIVERIES,
@@ -83,10 +84,10 @@ TRANSFERS: Final = (
                 "        taken = await self._partitions[to].take(source, transfers)\n",
             ),
         ),
-        f"{_MESSAGES}::test_a_transfer_settles_none_before_it_that_may_not_have_arrived",
+        f"{_MESSAGES}::test_a_transfer_does_not_settle_an_earlier_one_that_may_not_have_arrived",
     ),
     Safeguard(
-        "a give replies its own transfers alone",
+        "a give returns only its own transfers, not earlier ones",
         (
             Patch(
                 _GIVE,
@@ -94,10 +95,10 @@ TRANSFERS: Final = (
                 "local reply = {'outgoing'}",
             ),
         ),
-        f"{_MESSAGES}::test_units_whose_give_was_not_answered_arrive_with_the_next",
+        f"{_MESSAGES}::test_units_whose_give_was_not_answered_arrive_with_the_next_transfer",
     ),
     Safeguard(
-        "the sweeper finds the newest transfer alone",
+        "the sweeper finds only the newest transfer",
         (
             Patch(
                 "lua/read_outgoing.lua",
@@ -113,7 +114,7 @@ TRANSFERS: Final = (
             Patch("service/app.py", "if isinstance(store, PartitionedStore):", "if False:"),
             Patch("tests/support/waiting.py", "PATIENCE = 60.0", "PATIENCE = 5.0"),
         ),
-        "tests/api/test_partitions.py::test_a_service_ends_what_a_worker_that_has_stopped_has_begun",
+        "tests/api/test_partitions.py::test_a_service_finishes_what_a_stopped_worker_has_begun",
     ),
     Safeguard(
         "the sweeper brings no transfers",
@@ -121,12 +122,12 @@ TRANSFERS: Final = (
         f"{_OF_CATALOGUE}::test_the_sweeper_of_another_worker_brings_units_that_were_given_and_not_taken",
     ),
     Safeguard(
-        "the id of a transfer is a counter",
+        "the id of a transfer is a counter, without the time",
         (Patch(_GIVE, "tonumber(settled) + 1, seconds * 1000000 + microseconds)", "tonumber(settled) + 1)"),),
-        f"{_MESSAGES}::test_a_transfer_is_not_taken_for_one_that_its_partition_lost_in_a_failover",
+        f"{_MESSAGES}::test_a_new_transfer_is_taken_in_if_its_source_lost_an_earlier_one_in_a_failover",
     ),
     Safeguard(
-        "the id of a transfer is the time alone",
+        "the id of a transfer is only the time",
         (
             Patch(
                 _GIVE,
@@ -137,7 +138,7 @@ TRANSFERS: Final = (
         f"{_STEPS}[Give]",
     ),
     Safeguard(
-        "an order is sent again before its units",
+        "an order is tried again before its units are given",
         (
             Patch(
                 _EXCHANGE,
@@ -156,17 +157,17 @@ CLAIMS: Final = (
         f"{_REPLICAS}::test_an_order_claims_units_that_another_partition_takes_from_it_again_and_again",
     ),
     Safeguard(
-        "a give takes no notice of claims",
+        "a give ignores claims",
         (Patch(_GIVE, "if units > 0 and not is_claimed then", "if units > 0 then"),),
         f"{_STEPS}[Give]",
     ),
     Safeguard(
-        "a claim also keeps units from partitions that go first",
+        "a claim also blocks partitions with a lower number",
         (Patch(_GIVE, " and tonumber(claimed_by) < tonumber(to)", ""),),
         f"{_SCRIPTS}::test_a_claimed_product_is_not_given_to_partitions_with_a_higher_number",
     ),
     Safeguard(
-        "a claim does not end",
+        "a claim never ends",
         (Patch(_GIVE, "tonumber(claimed_until) > now_ms and ", ""),),
         f"{_SCRIPTS}::test_a_claim_ends_by_the_clock_of_the_engine",
     ),
@@ -174,7 +175,7 @@ CLAIMS: Final = (
 
 
 def _no_wait_after(script: str, caught_by: str) -> Safeguard:
-    """Return the mutant that believes the replies of one script before replicas have what it wrote."""
+    """Return the mutant that uses the replies of one script before replicas have what the script wrote."""
     return Safeguard(
         f"no WAIT after {script}",
         (
@@ -196,9 +197,9 @@ WAITS: Final = (
         (Patch(_REPLICATION, "        batch = _Batch(self)\n", "        return\n        batch = _Batch(self)\n"),),
         f"{_ONE_SHOP}::test_the_outcome_of_a_change_that_the_replica_does_not_have_is_unknown",
     ),
-    # WAIT covers what its connection wrote. Without the mark, it says nothing about a reply that was only read.
+    # WAIT only covers what its connection wrote. Without the mark, it says nothing about data that were only read.
     Safeguard(
-        "WAIT after writes alone",
+        "WAIT only after writes",
         (
             Patch(
                 _REPLICATION, "        sent.append(PendingCommand(pack(mark), False, times_out_at, _Mark(batch)))\n", ""
@@ -217,7 +218,7 @@ WAITS: Final = (
     _no_wait_after("refuse", f"{_REPLICAS}::test_a_refusal_that_no_replica_has_is_not_answered"),
     _no_wait_after(
         "push_product",
-        f"{_REPLICAS}::test_a_change_is_not_called_known_to_all_if_no_replica_of_another_partition_has_it",
+        f"{_REPLICAS}::test_a_change_counts_as_unpropagated_if_no_replica_of_another_partition_has_it",
     ),
     Safeguard(
         "no WAIT after the sweeper's look",

@@ -1,6 +1,6 @@
-"""What keeps the partitions of a shop at one price, and lost data from beginning again with units that were sold.
+"""The safeguards that keep partitions at one price, and that stop lost data from beginning again with sold units.
 
-Each safeguard is broken alone, see safeguards.py.
+Each mutant lacks one safeguard, see safeguards.py.
 """
 
 from typing import Final
@@ -26,7 +26,7 @@ _NO_ENTRY: Final = "redis.call('ZADD', unpropagated_key, version, product_id)"
 
 CATALOGUE: Final = (
     Safeguard(
-        "a price is answered before all partitions have it",
+        "a change of a price is answered before all partitions have it",
         (
             Patch(
                 _PRODUCTS,
@@ -59,7 +59,7 @@ CATALOGUE: Final = (
         f"{_OF_CATALOGUE}::test_a_withdrawn_product_is_in_no_list_and_no_partition_sells_it",
     ),
     Safeguard(
-        "a price is answered though a partition has not got it",
+        "a change of a price is answered although its push has failed",
         (
             Patch(
                 _PUSHES,
@@ -70,7 +70,7 @@ CATALOGUE: Final = (
         f"{_FAILURES}::test_a_change_of_a_product_that_was_made_is_never_answered_with_nothing_was_done",
     ),
     Safeguard(
-        "an equal price is answered without a push",
+        "a change to the same price is answered without a push",
         (
             Patch(
                 _PRODUCTS,
@@ -85,7 +85,7 @@ CATALOGUE: Final = (
         f"{_OF_CATALOGUE}::test_all_partitions_have_a_change_when_it_is_answered_also_one_that_changes_nothing",
     ),
     Safeguard(
-        "a push brings an old version",
+        "a push replaces a newer version",
         (
             Patch(
                 _PUSH,
@@ -96,12 +96,12 @@ CATALOGUE: Final = (
         f"{_STEPS}[Push]",
     ),
     Safeguard(
-        "a push clears a newer version",
+        "a push removes the note of a newer version",
         (Patch(_NOTE, "newest and tonumber(newest) > tonumber(version)", "false"),),
         f"{_STEPS}[Propagated]",
     ),
     Safeguard(
-        "the version of a change is the time alone",
+        "the version of a change is only the time",
         (
             Patch(
                 "lua/change_product.lua",
@@ -132,7 +132,7 @@ CATALOGUE: Final = (
         f"{_OF_CATALOGUE}::test_the_sweeper_ends_a_change_that_was_interrupted",
     ),
     Safeguard(
-        "each push brings a share",
+        "each push adds the first units again",
         (
             Patch(
                 _PUSH,
@@ -147,7 +147,7 @@ CATALOGUE: Final = (
         f"{_SCRIPTS}::test_a_newer_version_changes_the_catalogue_part_and_no_units",
     ),
     Safeguard(
-        "a new product replaces units that came before",
+        "a new product overwrites units that came before it",
         (
             Patch(
                 _PUSH,
@@ -165,24 +165,24 @@ _NO_CHECK_OF_SHARE: Final = Patch(
 )
 
 LOST_DATA: Final = (
-    # One of these two is enough against a share that comes twice: the second is for data of older programs.
+    # Each of two safeguards prevents a share that comes twice. The second one is for data of older programs.
     Safeguard(
-        "a product that was lost begins again with its share",
+        "a lost product begins again with its first units",
         (_NO_SHARE_LEFT, _NO_CHECK_OF_SHARE),
         f"{_LOST_PRODUCTS}::test_no_unit_is_sold_twice_whichever_partition_loses_a_product",
     ),
     Safeguard(
-        "the share of a product stays when all have had it",
+        "the share of a product is kept after all partitions have it",
         (_NO_SHARE_LEFT,),
         f"{_STEPS}[Propagated]",
     ),
     Safeguard(
-        "a share that an older program has left is given away",
+        "a share that an older program left behind is given again",
         (_NO_CHECK_OF_SHARE,),
         f"{_LOST_PRODUCTS}::test_a_share_that_an_older_program_has_not_removed_is_given_to_nobody",
     ),
     Safeguard(
-        "a product that was lost begins again without units",
+        "a lost product begins again without units",
         (
             Patch(
                 _PUSH,
@@ -198,7 +198,7 @@ LOST_DATA: Final = (
         f"{_LOST_PRODUCTS}::test_a_lost_product_is_never_called_unknown",
     ),
     Safeguard(
-        "a partition whose data are lost begins again",
+        "a partition that has lost its data begins again",
         (
             Patch(
                 "service/storage/engine_check.py",
@@ -209,12 +209,12 @@ LOST_DATA: Final = (
         f"{_LOST_PARTITIONS}::test_a_partition_whose_data_are_lost_is_not_begun_again",
     ),
     Safeguard(
-        "nobody notes that a partition was begun",
+        "the beginning of a partition is not noted",
         (Patch(_MARK, 'await self._send("HSETNX", self._key, begun_field(number), 1)', "pass"),),
         f"{_LOST_PARTITIONS}::test_a_partition_whose_data_are_lost_is_not_begun_again",
     ),
     Safeguard(
-        "a shop whose mark is lost begins again",
+        "a shop that has lost its mark begins again",
         (Patch(_MARK, "return await self._mark.any_partition_has_data()", "return False"),),
         f"{_LOST_PARTITIONS}::test_a_shop_is_not_begun_again_if_its_mark_is_lost_with_the_first_partition",
     ),

@@ -1,6 +1,6 @@
-"""What keeps the partitions of a shop from refusing wrongly, and from doing twice what they refused or did before.
+"""The safeguards that keep the partitions of a shop from refusing wrongly, and from executing a request twice.
 
-Each safeguard is broken alone, see safeguards.py.
+Each mutant lacks one safeguard, see safeguards.py.
 """
 
 from typing import Final
@@ -42,7 +42,7 @@ REFUSALS: Final = (
         f"{_OF_CATALOGUE}::test_an_order_at_the_new_price_is_placed_though_its_partition_has_the_old_one",
     ),
     Safeguard(
-        "one partition alone refuses a stock change of a product",
+        "one partition alone calls the product of a stock change unknown",
         (Patch(_STOCK, 'elif reply[0] != "absent" or await partition.is_current([product_id], tries):', "else:"),),
         f"{_RACES}::test_a_stock_change_is_not_refused_for_a_product_that_comes_while_it_is_decided",
     ),
@@ -62,12 +62,12 @@ REFUSALS: Final = (
         f"{_OF_CATALOGUE}::test_a_stock_change_with_a_key_is_made_once_and_its_refusal_is_remembered",
     ),
     Safeguard(
-        "the look of an order counts the stock alone",
+        "an order's look counts no units on their way",
         (Patch(_PLAN, "row[id_].stock - row[id_].moved for row", "row[id_].stock for row"),),
         f"{_OF_CATALOGUE}::test_units_on_their_way_are_sold",
     ),
     Safeguard(
-        "the look of a stock change counts the stock alone",
+        "a stock change's look counts no units on their way",
         (Patch(_PARTITION, 'number - moved if field in ("stock", "received") else number', "number"),),
         f"{_MESSAGES}::test_units_on_their_way_can_be_removed_from_the_stock",
     ),
@@ -82,11 +82,11 @@ REFUSALS: Final = (
                 "            self._waiting.clear()\n",
             ),
         ),
-        f"{_MESSAGES}::test_an_order_is_not_refused_for_a_look_that_began_before_it",
+        f"{_MESSAGES}::test_an_order_is_not_refused_because_of_a_look_that_began_before_it",
     ),
-    # A partition that did not answer also looks as if a product was being added: that alone refuses nothing.
+    # Two patches: a silent partition also looks as if a product is being added, and that alone prevents a refusal.
     Safeguard(
-        "an order is refused though a partition is silent",
+        "an order is refused although a partition is silent",
         (
             Patch(_EXCHANGE, "if too_few and not silent:", "if too_few:"),
             Patch(_PLAN, "Units(0, 0, is_known=False)", "Units(0, 0, is_known=True)"),
@@ -94,7 +94,7 @@ REFUSALS: Final = (
         f"{_FAILURES}::test_an_order_is_placed_with_the_units_of_the_partitions_that_answer",
     ),
     Safeguard(
-        "the stock is added up though a partition is silent",
+        "the stock is added up although a partition is silent",
         (
             Patch(
                 _PARTITION,
@@ -116,12 +116,12 @@ REFUSALS: Final = (
         f"{_RACES}::test_units_are_removed_from_a_product_whose_add_was_interrupted",
     ),
     Safeguard(
-        "a refusal replaces an order",
+        "a refusal replaces the order of its key",
         (Patch(_REFUSE, "if order_id or product_id then return {'replayed', order_id or product_id} end", ""),),
         f"{_MESSAGES}::test_a_request_that_another_worker_has_done_meanwhile_is_not_refused",
     ),
     Safeguard(
-        "a refusal replaces an earlier one",
+        "a refusal replaces an earlier refusal of its key",
         (Patch(_REFUSE, "if refusal_text then return {'refused', refusal_text} end", ""),),
         f"{_STEPS}[Refuse]",
     ),
@@ -142,7 +142,7 @@ REFUSALS: Final = (
         f"{_FAILURES}::test_a_repeated_stock_change_is_not_called_undone_if_its_first_result_cannot_be_read",
     ),
     Safeguard(
-        "a stock change forgets its key",
+        "the key of a stock change is not remembered",
         (
             Patch(
                 "lua/move_stock.lua",
@@ -153,7 +153,7 @@ REFUSALS: Final = (
         f"{_OF_CATALOGUE}::test_a_stock_change_with_a_key_is_made_once_and_its_refusal_is_remembered",
     ),
     Safeguard(
-        "the key of an order leads to any partition",
+        "an order with a key may go to any partition",
         (
             Patch(
                 _PLACING,
@@ -164,7 +164,7 @@ REFUSALS: Final = (
         f"{_OF_ORDERS}::test_a_repeated_key_gets_the_first_result",
     ),
     Safeguard(
-        "the key of a stock change leads to any partition",
+        "a stock change with a key may go to any partition",
         (
             Patch(
                 _PRODUCTS,

@@ -248,7 +248,7 @@ async def test_the_store_loads_a_script_again_after_the_engine_has_lost_it(engin
 
 
 class FullAfter(Replies):
-    """Replies in a later round of the event loop, until this number of commands was sent."""
+    """Replies that arrive later, and refuse further commands when this number of commands has been sent."""
 
     def __init__(self, limit: int, *replies: object) -> None:
         super().__init__(*replies)
@@ -268,14 +268,14 @@ class FullAfter(Replies):
 
 
 @pytest.mark.parametrize("second", ["done", ErrorReply("NOSCRIPT No matching script")])
-async def test_calls_that_were_sent_before_redis_was_overloaded_end_before_the_error(second: object) -> None:
+async def test_when_redis_is_overloaded_calls_that_were_sent_end_before_the_error_is_raised(second: object) -> None:
     sender = FullAfter(2, "done", second)
     with pytest.raises(Overloaded):
         await client_of(sender).run_many("read_hashes", [(("a",), ("f",))] * 4)
     assert len(sender.sent) == sender.ended == 2
 
 
-async def test_a_call_of_many_that_was_not_executed_is_unavailable_like_a_single_one() -> None:
+async def test_if_redis_does_not_execute_one_of_many_calls_the_storage_is_unavailable() -> None:
     sender = Replies("done", ErrorReply("OOM too much memory"), ErrorReply("OOM too much memory"))
     with pytest.raises(StorageUnavailable, match="OOM"):
         await client_of(sender).run_many("read_hashes", [(("a",), ("f",))] * 2)

@@ -105,9 +105,7 @@ async def test_orders_that_wait_for_units_are_answered_when_the_exchange_is_clos
 
 @pytest.mark.parametrize("patience", [0.02, 20], ids=["later", "while an order waits for it"])
 @pytest.mark.parametrize("attempt", [0, 1], ids=["units", "a look"])
-async def test_nothing_that_was_asked_of_a_silent_partition_is_left_when_the_exchange_is_closed(
-    attempt: int, patience: float
-) -> None:
+async def test_no_task_waits_for_a_silent_partition_after_the_exchange_is_closed(attempt: int, patience: float) -> None:
     redis = SilentRedis()
     exchange = make_partitioned_store(redis, count=COUNT, timeout=patience).all.exchange
     before = asyncio.all_tasks()

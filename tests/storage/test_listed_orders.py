@@ -1,4 +1,4 @@
-"""What reads of orders send to Redis."""
+"""Reads of orders: which commands they send to Redis, and in which sequence."""
 
 from service.domain.requests import OrdersQuery
 from service.storage.engine_check import EngineCheck
@@ -7,8 +7,8 @@ from tests.support.shop import SHOP, add_mugs, make_store, new_order
 from tests.support.ways import Way
 
 
-async def test_the_time_is_read_before_the_orders_also_if_redis_must_be_checked_first(engine: CommandSender) -> None:
-    """Otherwise an order that is completed between the two, shortly before its hold ends, would look overdue."""
+async def test_the_time_is_read_before_the_orders_even_if_redis_must_be_checked_first(engine: CommandSender) -> None:
+    """Otherwise, an order that is completed between the two reads, shortly before its hold ends, would look overdue."""
     way, check = Way(engine), EngineCheck(SHOP, "none")
     store = make_store(way, engine_check=check)
     mugs = await add_mugs(store)

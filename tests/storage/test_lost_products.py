@@ -140,7 +140,7 @@ async def test_a_partition_from_an_older_copy_is_noticed_by_the_sweeper(
         (
             "partition_is_older",
             2,
-            f"partition 0 has taken in its transfer {transfer.id}, but the last one that it gave is 17",
+            f"partition 0 has taken in transfer {transfer.id} from here, but the last that was given is 17",
         )
     ]
 

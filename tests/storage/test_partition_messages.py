@@ -1,4 +1,4 @@
-"""Messages between partitions that are lost, or cross those of other workers: no unit is lost, no order refused."""
+"""Messages between partitions are lost, or come late: no unit is lost, and no order is refused wrongly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,11 +37,11 @@ def change(units: int) -> StockChange:
 
 
 async def move_one(store: PartitionedStore, product_id: int) -> None:
-    """Ask partition 0 for a unit for partition 1, and send it there."""
+    """Move a unit from partition 0 to partition 1."""
     await store.all.exchange.deliveries.move({(0, 1): {product_id: Wish(product_id, 1, 0, 0)}})
 
 
-async def test_units_whose_give_was_not_answered_arrive_with_the_next(
+async def test_units_whose_give_was_not_answered_arrive_with_the_next_transfer(
     fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
@@ -56,7 +56,7 @@ async def test_units_whose_give_was_not_answered_arrive_with_the_next(
     await assert_nothing_is_lost(fake_redis, store)
 
 
-async def test_a_transfer_settles_none_before_it_that_may_not_have_arrived(
+async def test_a_transfer_does_not_settle_an_earlier_one_that_may_not_have_arrived(
     fake_redis: FakeRedis, ways: list[Way], store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
@@ -68,22 +68,23 @@ async def test_a_transfer_settles_none_before_it_that_may_not_have_arrived(
     await assert_nothing_is_lost(fake_redis, store)
 
 
-async def test_a_transfer_is_not_taken_for_one_that_its_partition_lost_in_a_failover(
+async def test_a_new_transfer_is_taken_in_if_its_source_lost_an_earlier_one_in_a_failover(
     fake_redis: FakeRedis, store: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 8)
     transfers = store.all.exchange.partitions
     assert (await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(mugs, 2, 0, 0)]))).units == 2
     source = keys.partition(SHOP, 0)
-    await fake_redis.send("DEL", keys.sent(source), keys.outgoing(source, 1))  # the replica did not have them
+    await fake_redis.send("DEL", keys.sent(source), keys.outgoing(source, 1))  # as if the replica had not had them
     assert (await transfers[1].take(0, await transfers[0].give(1, "0", [Wish(mugs, 1, 0, 0)]))).units == 1
 
 
-async def test_an_order_is_not_refused_for_a_look_that_began_before_it(
+async def test_an_order_is_not_refused_because_of_a_look_that_began_before_it(
     ways: list[Way], store: PartitionedStore, undisturbed: PartitionedStore
 ) -> None:
     mugs = await add_mugs(store, 0)
-    await store.orders.place(new_order((await add_mugs(store), 1)), key_of(store, 1, "first"))  # now it has order ids
+    # After this order, partition 1 has order ids.
+    await store.orders.place(new_order((await add_mugs(store), 1)), key_of(store, 1, "first"))
     has_seen_0 = asyncio.Event()
     late: list[asyncio.Task[object]] = []
 

@@ -32,7 +32,7 @@ async def store(engine: MultiplexedConnection) -> AsyncIterator[PartitionedStore
 
 @pytest.fixture
 def replication() -> Replication:
-    """What waits for a replica. There is none, as if a primary had been cut off and replaced."""
+    """A Replication that waits for a replica. There is no replica, as if a primary had been cut off and replaced."""
     return Replication(1, keys.partition(SHOP, 0), timeout=0.5)
 
 
@@ -44,7 +44,7 @@ async def connection(engine_url: str, replication: Replication) -> AsyncIterator
 
 
 def waiting_store(*senders: CommandSender) -> PartitionedStore:
-    """Return a store that waits for replicas. The partitions are shared out among the senders."""
+    """Return a store that waits for replicas. Each of its partitions uses one of the senders."""
     checks = EngineCheck(SHOP, "none", waits_for_replicas=True)
     return make_partitioned_store(*senders, count=COUNT, timeout=0.5, engine_check=checks)
 
@@ -61,7 +61,7 @@ async def without_replica(connection: MultiplexedConnection) -> AsyncIterator[Pa
 async def half_without(
     engine: MultiplexedConnection, connection: MultiplexedConnection
 ) -> AsyncIterator[PartitionedStore]:
-    """A store whose partition 0 confirms everything at once, and whose partition 1 has no replica."""
+    """A store whose partition 0 waits for no replica. Its partition 1 waits for a replica, but there is none."""
     store = waiting_store(engine, connection)
     yield store
     await store.all.exchange.close()
@@ -132,7 +132,7 @@ async def test_a_change_is_not_pushed_that_no_replica_of_its_home_has(
     assert (await other.get(mugs)).price == 300
 
 
-async def test_a_change_is_not_called_known_to_all_if_no_replica_of_another_partition_has_it(
+async def test_a_change_counts_as_unpropagated_if_no_replica_of_another_partition_has_it(
     engine: MultiplexedConnection, store: PartitionedStore, half_without: PartitionedStore
 ) -> None:
     await store.products.add(new_mug(id=2))

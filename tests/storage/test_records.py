@@ -140,7 +140,7 @@ def test_an_order_in_a_list_is_shown_as_it_is_shown_alone(order: Order, **option
     assert read_listed_orders([order.id], [row]) == [ListedOrder(order.id, order.json())]
 
 
-def test_an_order_of_which_units_came_back_is_shown_with_them_in_a_list() -> None:
+def test_an_order_with_returned_units_is_shown_in_a_list_as_it_is_shown_alone() -> None:
     order = Order(41, (OrderLine(7, 2, Cents(1999)),), Cents(3998), "completed", Milliseconds(1))
     row = order_row(order, returned="7: 1", refunded="19.99")
     [alone] = read_orders([41], [row])

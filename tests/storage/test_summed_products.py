@@ -207,7 +207,7 @@ async def test_all_other_reads_mean_the_same_after_a_page_was_read(
             return pending.units_seconds > 0 < pending.products_seconds
 
         async def read_all() -> list[Any]:
-            await eventually(have_an_age)  # a millisecond may not have passed
+            await eventually(have_an_age)  # at first, less than a millisecond may have passed
             pending = await read_pending(transfers)
             return [
                 (pending.units, pending.products),

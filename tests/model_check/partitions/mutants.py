@@ -203,8 +203,17 @@ MUTANTS: list[Mutant] = [
         silent=1,
         dropped="a look at some partitions refuses nothing",
     ),
-    _mutant("a refusal replaces an order", ORDERED, *ELSEWHERE, **TWICE, gives=2, steps={Refuse: refuse_always}),
-    _mutant("a stock change forgets its key", LOST, "2 0", "0 removes 1", **TWICE, steps={Move: move_without_key}),
+    _mutant(
+        "a refusal replaces the order of its key", ORDERED, *ELSEWHERE, **TWICE, gives=2, steps={Refuse: refuse_always}
+    ),
+    _mutant(
+        "the key of a stock change is not remembered",
+        LOST,
+        "2 0",
+        "0 removes 1",
+        **TWICE,
+        steps={Move: move_without_key},
+    ),
     # The catalogue
     _mutant(
         "a price is answered before all have it",
@@ -214,27 +223,33 @@ MUTANTS: list[Mutant] = [
         dropped="a change is answered when all have it",
     ),
     _mutant(
-        "an equal price is answered without a push",
+        "a change to the same price is answered without a push",
         OLD_PRICE,
         *PRICED,
         changes=(Change(0, 5), Change(0, 5)),
         attempts=0,
         dropped="an equal change is pushed, too",
     ),
-    _mutant("a push brings an old version", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Push: push_any_version}),
-    _mutant("a push clears a newer version", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Propagated: clear_any_version}),
+    _mutant("a push replaces a newer version", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Push: push_any_version}),
+    _mutant(
+        "a push removes the note of a newer version",
+        NOT_PUSHED,
+        *PRICED,
+        **TWO_PRICES,
+        steps={Propagated: clear_any_version},
+    ),
     _mutant(
         "a change is not noted as unpropagated", NOT_PUSHED, *PRICED, **TWO_PRICES, steps={Change: change_without_entry}
     ),
     _mutant(
-        "each push brings a share",
+        "each push adds the first units again",
         DOUBLED,
         "- -",
         changes=(Add(0, 5, 2, 1, 1), Change(0, 6)),
         steps={Push: push_with_a_share_each_time},
     ),
     _mutant(
-        "a new product replaces units that came before",
+        "a new product overwrites units that came before it",
         LOST,
         "- -",
         "1 buys 1",
@@ -245,7 +260,7 @@ MUTANTS: list[Mutant] = [
     ),
     # WAIT
     _mutant("no WAIT at all", DOUBLED, *ELSEWHERE, **FAILOVER, waits="none"),
-    _mutant("WAIT after writes alone", GONE, "1 0", "0 buys 1", **TWICE, failovers=1, waits="writes"),
+    _mutant("WAIT only after writes", GONE, "1 0", "0 buys 1", **TWICE, failovers=1, waits="writes"),
     *[
         _mutant(f"no WAIT after {kind}", fault, *ELSEWHERE, **FAILOVER, no_wait_after=(kind,))
         for kind, fault in (("place", GONE), ("give", DOUBLED), ("take", LOST), ("the sweeper's look", DOUBLED))
