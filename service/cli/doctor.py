@@ -224,7 +224,8 @@ async def _find_older(
             "bad",
             "transfers",
             f"Partition {source}: its data are older than those of the others. Partition {to} has taken in "
-            f"transfer {last} from it, but the last that partition {source} gave is {sent[source].get(str(to), 'none')}.",
+            f"transfer {last} from it, but the last that partition {source} gave is "
+            f"{sent[source].get(str(to), 'none')}.",
             ("holdfast audit   # and see docs/scale.md#what-the-audit-finds",),
         )
         for to, marks in taken.items()
