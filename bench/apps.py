@@ -23,7 +23,7 @@ from service.api.routes import CALLS
 from service.app import new_metrics
 from service.domain.requests import NewOrder
 from service.server.gc_tuning import tune_gc
-from service.settings_sources import read_settings
+from service.settings import read_settings
 from service.storage.sender import ErrorReply
 from service.storage.store import Store
 

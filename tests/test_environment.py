@@ -5,7 +5,7 @@ import os
 import pytest
 
 from service.environment import read_environment
-from service.settings_sources import ignored_variables, read_settings
+from service.settings import ignored_variables, read_settings
 
 ADDRESS = "10.96.12.7"
 

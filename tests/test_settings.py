@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from service.partition_url import partition_url
-from service.settings import SETTINGS, InvalidSettings, Setting, Settings
-from service.settings_sources import read_settings
+from service.settings import SETTINGS, InvalidSettings, Setting, Settings, read_settings
 
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=[setting.name for setting in SETTINGS])
 

@@ -8,7 +8,7 @@ import click
 
 from service.cli.shop import count_keys, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, printable, progress_bar
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.ops.audit_report import Report

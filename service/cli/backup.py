@@ -8,8 +8,7 @@ import click
 
 from service.cli.shop import engine_url
 from service.cli.terminal import OK, counted, fail, progress_bar, run_and_handle_errors
-from service.settings import Settings
-from service.settings_sources import ignored_variables, read_settings
+from service.settings import Settings, ignored_variables, read_settings
 
 WITH_FINDINGS = 3
 """Exit code of a backup or a restore that is complete, but whose data are damaged."""

@@ -16,8 +16,7 @@ from service.cli.shop import engine_url
 from service.cli.terminal import FAILED, OK, drop_output, fail, run_and_handle_errors
 from service.environment import colours_wanted
 from service.partition_url import partition_url
-from service.settings import Settings
-from service.settings_sources import ignored_variables, read_settings
+from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.ops.doctor_finding import Finding

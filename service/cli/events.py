@@ -9,7 +9,7 @@ import click
 from service.cli.shop import explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import OK, counted, fail, printable
 from service.domain.event import START, cursor_positions
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.storage.partitioned import AnyStore

@@ -6,7 +6,7 @@ import click
 
 from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, fail, printable, progress_bar
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.storage.partitioned import AnyStore

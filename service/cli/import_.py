@@ -12,8 +12,7 @@ import click
 
 from service.cli.shop import run_on_shop, shop_option
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, progress_bar, run_and_handle_errors
-from service.settings import Settings
-from service.settings_sources import ignored_variables, read_settings
+from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.ops.catalogue_rows import ImportRow

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from service.cli.terminal import OK, fail, run_and_handle_errors
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 T = TypeVar("T")
 

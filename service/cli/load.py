@@ -23,7 +23,7 @@ from service.cli.terminal import (
     progress_bar,
     run_and_handle_errors,
 )
-from service.settings_sources import client_key, ignored_variables, read_settings
+from service.settings import client_key, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.ops.load.client import HttpClient

@@ -3,7 +3,7 @@
 import click
 
 from service.cli.terminal import run_and_handle_errors
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 
 @click.command("openapi")

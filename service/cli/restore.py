@@ -10,8 +10,7 @@ import click
 from service.cli.backup import OWN_REDIS, WITH_FINDINGS
 from service.cli.terminal import OK, counted, fail, printable, progress_bar, run_and_handle_errors
 from service.domain.limits import MAX_ID
-from service.settings import Settings
-from service.settings_sources import ignored_variables, read_settings
+from service.settings import Settings, ignored_variables, read_settings
 
 if TYPE_CHECKING:
     from service.storage.restored import Marked

@@ -11,7 +11,7 @@ from service.cli.shop import estimate_orders, explain_missing_shop, run_on_shop,
 from service.cli.terminal import FAILED, OK, counted, drop_output, fail, printable, progress_bar
 from service.cli.times import check_time
 from service.domain.times import Milliseconds
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 if TYPE_CHECKING:
     from service.ops.sales import Grouping, SalesReport

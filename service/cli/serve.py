@@ -3,7 +3,7 @@
 import click
 
 from service.cli.terminal import OK, fail
-from service.settings_sources import read_settings
+from service.settings import read_settings
 
 
 @click.command("serve")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.terminal import fail, run_and_handle_errors
-from service.settings import Settings
-from service.settings_sources import ignored_variables
+from service.settings import Settings, ignored_variables
 
 if TYPE_CHECKING:
     from service.storage.partitioned import AnyStore

@@ -19,8 +19,7 @@ from service.engine.data_dir import NO_REPLICAS, EngineError, EngineStopped
 from service.engine.launcher import run_engines
 from service.server.http_server import raise_descriptor_limit
 from service.server.start_up import STOP_SIGNALS, CannotStart, StopRequest
-from service.settings import Settings
-from service.settings_sources import ignored_variables
+from service.settings import Settings, ignored_variables
 from service.storage.opening import open_stores
 from service.storage.partitioned import AnyStore
 from service.tracing import missing_packages
