@@ -93,7 +93,7 @@ class HttpConnection(asyncio.Protocol):
         self._write_deadline = 0
         self._closed: asyncio.Future[None] | None = None
         self._streaming: Exchange | None = None  # whose response is being sent in several parts
-        self._client: tuple[str, int] | None = None  # address and port
+        self.client: tuple[str, int] | None = None  # address and port
         self._client_has_ended = False
         self._lingers = False
         self._shutting_down = False
@@ -105,7 +105,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=_MAX_UNREAD)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):  # not on a unix socket
-            self._client = peer[0], peer[1]
+            self.client = peer[0], peer[1]
         self.server.connections.add(self)
         self.server.make_room()
 
@@ -116,6 +116,7 @@ class HttpConnection(asyncio.Protocol):
         self._unparsed = b""
         self._forget_unfinished()
         del self._parser  # it refers to this object: a reference cycle
+        self._exchange = None  # and so does this
         self.resume_writing()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -143,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
         return self._task is not None
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._writable = self.server.loop.create_future()
         unread = self.transport.get_write_buffer_size()
         self._write_deadline = self.server.now + self.server.timeouts.write + unread // _MIN_BYTES_PER_TICK
         self.server.add_unread(self, unread)
@@ -179,7 +180,7 @@ class HttpConnection(asyncio.Protocol):
         if self._task is not None:
             self._is_last = True  # requests that come after those in the queue are not answered
         else:
-            asyncio.get_running_loop().call_later(_SHUTDOWN_IDLE_SECONDS, self._end_reading)
+            self.server.loop.call_later(_SHUTDOWN_IDLE_SECONDS, self._end_reading)
 
     def _end_reading(self) -> None:
         """End a connection that is not answering a request. Wait only for a body."""
@@ -293,7 +294,7 @@ class HttpConnection(asyncio.Protocol):
         version = parser.get_http_version()
         keep_alive = parser.should_keep_alive() and method != b"CONNECT"
         exchange = self._exchange = Exchange(
-            method.decode(), self._target, self._headers, http_1_0=version == "1.0", keep_alive=keep_alive
+            self, method.decode(), self._target, self._headers, http_1_0=version == "1.0", keep_alive=keep_alive
         )
         hosts, length, expects, codings = 0, 0, False, b""
         for name, value in self._headers:
@@ -347,7 +348,7 @@ class HttpConnection(asyncio.Protocol):
         if self._is_last:
             return
         self._is_last = True
-        exchange = self._exchange or Exchange("GET", b"/", [], http_1_0=False, keep_alive=False)
+        exchange = self._exchange or Exchange(self, "GET", b"/", [], http_1_0=False, keep_alive=False)
         exchange.error = error
         exchange.keep_alive = False
         exchange.body = b""
@@ -358,14 +359,14 @@ class HttpConnection(asyncio.Protocol):
         self._queue.append(exchange)
         self._queued_bytes += exchange.size
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._respond())
+            self._task = self.server.loop.create_task(self._respond())
             self.server.tasks.add(self._task)
 
     # The answering side.
 
     async def _respond(self) -> None:
         """Answer the requests in the queue."""
-        task, answered = self._task, 0
+        server, task, answered = self.server, self._task, 0
         try:
             while self._queue:
                 while self._writable is not None:  # prepare no response before the client has read the last ones
@@ -377,14 +378,26 @@ class HttpConnection(asyncio.Protocol):
                 answered += 1
                 if answered % _ANSWERS_PER_TURN == 0:
                     await asyncio.sleep(0)
-                await self._call_app(exchange)
+                scope = exchange.scope(server.app_state, server.root_path)
+                try:
+                    await server.app(scope, exchange.receive, exchange.send)
+                except Exception as error:
+                    # The middleware of Holdfast answers all exceptions: this one comes from the middleware itself.
+                    facts = request_facts(scope) if "request_info" in scope else {}
+                    log.error("internal_error", exc_info=error, **facts)
+                    exchange.response = None
+                finally:
+                    self._streaming = None
+                if exchange.response is None:
+                    exchange.keep_alive = False
+                    exchange.response = 500, b"content-length: 0\r\ncache-control: no-store\r\n", b""
                 if self.transport.is_closing():
                     return
                 if exchange.stream is not None:
                     self._end_stream(exchange.stream)
                     return
                 last = not exchange.keep_alive or (self._is_last and not self._queue)
-                parts = exchange.response_parts(self.server.date, last=last)
+                parts = exchange.response_parts(server.date, last=last)
                 if len(parts) == 1:
                     self.transport.write(parts[0])
                 else:
@@ -399,8 +412,8 @@ class HttpConnection(asyncio.Protocol):
                 return
             if self._owes_continue:
                 self._send_continue()
-            timeouts = self.server.timeouts
-            self.deadline = self.server.now + (
+            timeouts = server.timeouts
+            self.deadline = server.now + (
                 timeouts.keep_alive if self._size == 0 else timeouts.head if self._exchange is None else timeouts.body
             )
         except BaseException:
@@ -409,33 +422,14 @@ class HttpConnection(asyncio.Protocol):
         finally:
             self._task = None
             if task is not None:
-                self.server.tasks.discard(task)
+                server.tasks.discard(task)
 
-    async def _call_app(self, exchange: Exchange) -> None:
-        server = self.server
-        exchange.closed = self._wait_until_closed
-        exchange.client = self._client
-        exchange.client_state = self._client_state
-        exchange.open_stream = self._open_stream
-        scope = exchange.scope(server.app_state, server.root_path)
-        try:
-            await server.app(scope, exchange.receive, exchange.send)
-        except Exception as error:
-            # The middleware of Holdfast answers all exceptions: this one comes from the middleware itself.
-            log.error("internal_error", exc_info=error, **(request_facts(scope) if "request_info" in scope else {}))
-            exchange.response = None
-        finally:
-            self._streaming = None
-        if exchange.response is None:
-            exchange.keep_alive = False
-            exchange.response = 500, b"content-length: 0\r\ncache-control: no-store\r\n", b""
-
-    def _client_state(self) -> ClientState:
+    def client_state(self) -> ClientState:
         if self.transport.is_closing():
             return ClientState.GONE
         return ClientState.MAY_BE_GONE if self._client_has_ended else ClientState.WAITS
 
-    def _open_stream(self, exchange: Exchange, in_chunks: bool) -> ResponseStream:
+    def open_stream(self, exchange: Exchange, in_chunks: bool) -> ResponseStream:
         self._streaming = exchange
         head = b"".join(exchange.response_parts(self.server.date, last=True))
         return ResponseStream(self._write_part, head, in_chunks=in_chunks)
@@ -457,11 +451,11 @@ class HttpConnection(asyncio.Protocol):
             self._is_last = True
             self.transport.abort()
 
-    async def _wait_until_closed(self) -> None:
+    async def wait_until_closed(self) -> None:
         if self.transport.is_closing() or (self._streaming is not None and self._shutting_down):
             return
         if self._closed is None:
-            self._closed = asyncio.get_running_loop().create_future()
+            self._closed = self.server.loop.create_future()
         await asyncio.shield(self._closed)
 
     def _send_continue(self) -> None:
@@ -486,4 +480,4 @@ class HttpConnection(asyncio.Protocol):
         if self._paused:
             self.transport.resume_reading()  # otherwise the end of the client's side would not be seen
         if self._shutting_down:
-            asyncio.get_running_loop().call_later(_SHUTDOWN_LINGER_SECONDS, self.transport.close)
+            self.server.loop.call_later(_SHUTDOWN_LINGER_SECONDS, self.transport.close)

@@ -4,9 +4,8 @@ ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html. The application gets
 one part is sent as a whole. The parts of a longer response are sent as they come: http_stream.py.
 """
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 from service.api.coalescing import ClientState
@@ -30,6 +29,25 @@ _WITHOUT_BODY: Final = (204, 304)
 """Responses with these status codes have neither a body nor a Content-Length (RFC 9110, section 8.6)."""
 
 
+class Connection(Protocol):
+    """What an exchange asks of its connection."""
+
+    client: tuple[str, int] | None
+    """Address and port; None on a Unix socket."""
+
+    def client_state(self) -> ClientState:
+        """Return whether the client still waits for the response."""
+        ...
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the connection is closed."""
+        ...
+
+    def open_stream(self, exchange: "Exchange", in_chunks: bool) -> ResponseStream:
+        """Begin a response in several parts. `in_chunks`: whether its parts are sent as chunks."""
+        ...
+
+
 class Exchange:
     """A request that was read, and then its response.
 
@@ -40,23 +58,23 @@ class Exchange:
         "_body_was_given",
         "_start",
         "body",
-        "client",
-        "client_state",
-        "closed",
+        "connection",
         "error",
         "headers",
         "http_1_0",
         "keep_alive",
         "method",
-        "open_stream",
         "response",
         "size",
         "stream",
         "target",
     )
 
-    def __init__(self, method: str, target: bytes, headers: Headers, *, http_1_0: bool, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: Connection, method: str, target: bytes, headers: Headers, *, http_1_0: bool, keep_alive: bool
+    ) -> None:
         """Begin with an empty body, and without a response."""
+        self.connection = connection
         self.method = method
         self.target = target
         self.headers = headers
@@ -65,14 +83,8 @@ class Exchange:
         self.body: bytes | bytearray = b""
         self.size = 0
         self.error: HoldfastError | None = None
-        self.client: tuple[str, int] | None = None
-        self.client_state: Callable[[], ClientState] | None = None
-        self.closed: Callable[[], Awaitable[None]] | None = None
-        """Waits until the connection is closed."""
         self.response: tuple[int, bytes, bytes] | None = None
         """Status, header fields as lines, and body."""
-        self.open_stream: Callable[[Exchange, bool], ResponseStream] | None = None
-        """Begins a response in several parts. The second argument: whether its parts are sent as chunks."""
         self.stream: ResponseStream | None = None
         self._body_was_given = False
         self._start: Any = None
@@ -103,9 +115,9 @@ class Exchange:
             "root_path": root_path,
             "headers": self.headers,
             "server": None,
-            "client": self.client,
+            "client": self.connection.client,
             "state": state,
-            "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response, CLIENT_STATE: self.client_state},
+            "extensions": {SEND_WHOLE_RESPONSE: self.send_whole_response, CLIENT_STATE: self.connection.client_state},
             WHOLE_BODY: bytes(self.body),  # no copy, unless it came in several parts
         }
         if self.error is not None:
@@ -117,8 +129,7 @@ class Exchange:
         if not self._body_was_given:
             self._body_was_given = True
             return {"type": "http.request", "body": bytes(self.body), "more_body": False}
-        if self.closed is not None:
-            await self.closed()
+        await self.connection.wait_until_closed()
         return {"type": "http.disconnect"}
 
     async def send(self, event: Any) -> None:
@@ -152,14 +163,13 @@ class Exchange:
 
         HTTP/1.0 knows no chunks: there, the end of the connection is the end of the response (RFC 9112, section 6.3).
         """
-        assert self.open_stream is not None
         status, headers = self._start
         in_chunks = not self.http_1_0 and all(name != b"content-length" for name, _ in headers)
         if in_chunks:
             headers.append((b"transfer-encoding", b"chunked"))
         self.keep_alive = False
         self.response = status, header_lines(headers), b""
-        self.stream = self.open_stream(self, in_chunks and self.method != "HEAD")
+        self.stream = self.connection.open_stream(self, in_chunks and self.method != "HEAD")
 
     def send_whole_response(self, status: int, head: bytes, body: bytes) -> None:
         """Take a whole response: the ASGI extension SEND_WHOLE_RESPONSE.

@@ -55,6 +55,7 @@ class HttpServer:
         max_connections: int,
     ) -> None:
         """Begin without connections. `uvicorn_state`: the ServerState of uvicorn, which stops the server."""
+        self.loop = asyncio.get_running_loop()
         self.app = app
         self.app_state = app_state
         self.root_path = root_path
@@ -73,12 +74,11 @@ class HttpServer:
 
     def start(self) -> None:
         """Start the timer of the deadlines."""
-        loop = asyncio.get_running_loop()
         self.tick()
-        loop.call_later(1, self._tick_again, loop)
+        self.loop.call_later(1, self._tick_again)
 
-    def _tick_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(1, self._tick_again, loop)
+    def _tick_again(self) -> None:
+        self.loop.call_later(1, self._tick_again)
         self.tick()
 
     def tick(self) -> None:
