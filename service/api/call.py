@@ -202,7 +202,7 @@ class Endpoint:
         info.route = call.path
         if self.refuses_other_sites and info.fields.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
             raise CrossSiteRequest
-        request = Request(scope, receive, send)
+        request = Request(scope)
         arguments: list[Any] = []
         if scope["query_string"] and call.query is None and not call.ignores_query:
             refuse_parameters(scope["query_string"])
@@ -218,7 +218,7 @@ class Endpoint:
             body = scope.get(WHOLE_BODY)
             check_media_type(info.fields, call.media_types)
             if body is None:
-                body = await read_bytes(request, info.fields)
+                body = await read_bytes(receive, info.fields)
             arguments.append(read_body(body, call.body, call.body_with))
         elif call.query is not None:
             arguments.append(read_query(scope["query_string"], call.query))

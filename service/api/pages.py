@@ -90,7 +90,7 @@ async def list_problems(request: Request) -> Response:
 async def explain_problem(request: Request) -> Response:
     """Return what a problem type means, what to do, and an example. (GET /problems/{name})"""
     root: str = request.scope["root_path"]
-    problem = _PROBLEMS.get(request.path_params["name"])
+    problem = _PROBLEMS.get(request.scope["path_params"]["name"])
     if problem is None:
         raise PathNotFound(request.scope["path"], f"{root}/docs")
     from service.domain.errors.examples import EXAMPLES

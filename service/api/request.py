@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
-from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from service.api.coalescing import RequestCoalescer
 from service.api.event_feed import EventFeed
@@ -45,6 +44,9 @@ TRACE: Final = "holdfast.trace"
 _TRACEPARENT: Final = re.compile(
     rb"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.DOTALL
 )
+
+_ID: Final = re.compile("[1-9][0-9]{0,15}")
+_IDEMPOTENCY_KEY: Final = re.compile(f"[\x21-\x7e]{{1,{MAX_IDEMPOTENCY_KEY}}}")
 
 _MAX_PARAMETERS: Final = 20
 """Many more than any API call has. Each unknown parameter becomes an entry in `errors`."""
@@ -110,10 +112,17 @@ def _read_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {"trace_id": match[2].decode(), "span_id": match[3].decode()}
 
 
-class Request(StarletteRequest[State]):
-    """A request. `idempotency_key` is only read if the API call takes an Idempotency-Key."""
+class Request:
+    """What a handler gets of a request. `idempotency_key` is only read if the API call takes an Idempotency-Key.
 
-    idempotency_key: str | None = None
+    Starlette's class can do more, and takes longer to make.
+    """
+
+    __slots__ = ("idempotency_key", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.idempotency_key: str | None = None
 
 
 def store_of(request: Request) -> AnyStore:
@@ -130,7 +139,7 @@ def key_name(request: Request) -> str:
 
 def read_id(text: str) -> int | None:
     """Return the id in a path, or None if the text cannot be an id: `0`, `007`, `1e3`, `abc`."""
-    if re.fullmatch("[1-9][0-9]{0,15}", text) and int(text) <= MAX_ID:
+    if _ID.fullmatch(text) and int(text) <= MAX_ID:
         return int(text)
     return None
 
@@ -159,7 +168,7 @@ def read_idempotency_key(scope: Scope) -> str | None:
         if not re.fullmatch(r'"(?:[^"\\]|\\["\\])*"', key):
             raise InvalidIdempotencyKey("Idempotency-Key begins with a quote, but is no quoted string (RFC 9651).")
         key = re.sub(r"\\(.)", r"\1", key[1:-1])
-    if not re.fullmatch(f"[\x21-\x7e]{{1,{MAX_IDEMPOTENCY_KEY}}}", key):
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidIdempotencyKey(f"Idempotency-Key takes 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters.")
     return key
 
@@ -169,6 +178,9 @@ def read_body(body: bytes, model: type[RequestModel], model_with: Mapping[str, t
 
     Raise MalformedJson and InvalidRequest.
     """
+    usual = model.read_usual(body)
+    if usual is not None:
+        return usual
     document = read_json(body)
     for member, other_model in model_with.items():
         if isinstance(document, dict) and member in document:
@@ -178,6 +190,8 @@ def read_body(body: bytes, model: type[RequestModel], model_with: Mapping[str, t
 
 def check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...]) -> None:
     """Raise UnsupportedMediaType if the body has none of these media types."""
+    if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
+        return  # each call with a body takes this
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     if content_type not in media_types and content_type.partition(";")[0].strip().lower() not in media_types:
         raise UnsupportedMediaType(f"Send the body with Content-Type: {media_types[0]}.", media_types)
@@ -185,7 +199,7 @@ def check_media_type(headers: Mapping[bytes, bytes], media_types: tuple[str, ...
         raise UnsupportedMediaType("Send the body without Content-Encoding.", media_types)
 
 
-async def read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
+async def read_bytes(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """Return the body, from a server that has not read it. Raise BodyTooLarge, and ClientDisconnect."""
     too_large = f"The body is larger than {MAX_BODY_BYTES} bytes."
     # Check the declared length first: a client that waits for `100 Continue` then never sends the body.
@@ -195,7 +209,7 @@ async def read_bytes(request: Request, headers: Mapping[bytes, bytes]) -> bytes:
     body = b""
     more = True
     while more:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")

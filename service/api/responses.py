@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -140,7 +140,7 @@ def _with_parameters(request: Request, added: Mapping[str, int]) -> str:
     if _PLAIN_QUERY.fullmatch(query):  # decoding and encoding it would give the same, and take five times as long
         pairs: dict[str, str | int] = dict([pair.split("=") for pair in query.decode().split("&")])
         return "&".join([f"{name}={value}" for name, value in {**pairs, **added}.items()])
-    return urlencode({**request.query_params, **added})
+    return urlencode({**dict(parse_qsl(query.decode(), keep_blank_values=True)), **added})
 
 
 def cacheable(response: JsonResponse, etag: str) -> Response:

@@ -49,7 +49,7 @@ def _path(name: str) -> Path:
 
 async def static_file(request: Request) -> Response:
     """Return a file of the web pages. (GET /docs/{file})"""
-    name = request.path_params["file"]
+    name = request.scope["path_params"]["file"]
     if name not in NAMES:
         raise PathNotFound(request.scope["path"], f"{request.scope['root_path']}/docs")
     # In a thread: Swagger UI has 1.6 MB, and compressing it takes 60 ms.

@@ -2,9 +2,18 @@
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.domain.fields import (
@@ -38,6 +47,14 @@ class RequestModel(BaseModel):
     """Base of all bodies and queries. `true` and `"5"` are not accepted as numbers, and an unknown field is refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def read_usual(cls, _: bytes) -> Self | None:
+        """Return what a JSON text says if it is of the most frequent form, in less time; otherwise None.
+
+        None does not mean that the text is wrong.
+        """
+        return None
 
 
 class NewProduct(RequestModel):
@@ -112,6 +129,18 @@ class NewOrder(RequestModel):
     total_price: Total | None = None
     reference: Reference | None = None
     customer: Reference | None = None
+
+    @classmethod
+    def read_usual(cls, text: bytes) -> Self | None:
+        """Return an order that has products and no other field, or None.
+
+        pydantic does not refuse a field that is given twice. But here, there are as many quotes as the fields need.
+        """
+        try:
+            order = cls.__pydantic_validator__.validate_json(text)
+        except ValidationError:
+            return None
+        return order if text.count(b'"') == 2 + 4 * len(order.products) else None
 
     @field_validator("hold_seconds")
     @classmethod

@@ -26,7 +26,7 @@ def order_fingerprint(new: "NewOrder", quantities: Mapping[int, int]) -> str:
 
     The order of the lines does not matter, nor whether a quantity is split over several lines.
     """
-    lines = ",".join(f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items()))
+    lines = ",".join([f"{product_id}x{quantity}" for product_id, quantity in sorted(quantities.items())])
     hold_seconds = new.hold_seconds if new.status == "pending" else 0
     names = "" if new.reference is None and new.customer is None else json.dumps([new.reference, new.customer])
     return _hash(f"order {lines} {hold_seconds} {new.total_price}{names}")

@@ -1,7 +1,7 @@
 """Orders: place, read and list."""
 
 import asyncio
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Awaitable, Container, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -129,12 +129,7 @@ class Orders:
             # After any other error the script may have run, or may still run late: the id is not used again.
             match reply:
                 case ["placed", total, created_at, expires_at, *prices]:
-                    lines = tuple(
-                        [
-                            OrderLine(product_id, quantity, parse_cents(price))
-                            for (product_id, quantity), price in zip(quantities.items(), prices, strict=True)
-                        ]
-                    )
+                    lines = tuple(map(OrderLine, quantities, quantities.values(), map(parse_cents, prices)))
                     order = Order(
                         order_id,
                         lines,
@@ -245,13 +240,13 @@ class Orders:
         """Return why there is no order with this id in Redis."""
         return OrderArchived(order_id) if await self._archive.has(order_id) else OrderNotFound(str(order_id))
 
-    async def read_fields(self, order_ids: Sequence[int], fields: Sequence[str]) -> Sequence[HashValues]:
+    def read_fields(self, order_ids: Sequence[int], fields: Sequence[str]) -> Awaitable[Sequence[HashValues]]:
         """Return these fields of each order in any status. Raise ErrorReply if one of the keys is not a hash."""
         shop = self._client.shop
-        return await self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], fields)
+        return self._client.read_hashes([keys.order(shop, order_id) for order_id in order_ids], fields)
 
-    async def _read_rows(self, order_ids: Sequence[int]) -> Sequence[HashValues]:
-        return await self.read_fields(order_ids, ORDER_FIELDS)
+    def _read_rows(self, order_ids: Sequence[int]) -> Awaitable[Sequence[HashValues]]:
+        return self.read_fields(order_ids, ORDER_FIELDS)
 
     async def _ids_before(self, before: int, count: int, query: "OrdersQuery") -> tuple[Sequence[int], int]:
         """Return about `count` ids below `before`, highest first, and the `before` of the next step.

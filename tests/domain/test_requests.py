@@ -1,8 +1,13 @@
-"""Bodies of requests: rules that need more than one field, and blank texts."""
+"""Bodies of requests: rules that need more than one field, blank texts, and the short way to read an order."""
+
+import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from service.domain.decoding import read_json, validate
 from service.domain.requests import NewOrder, ProductChange, StockChange
 from tests.support.shop import new_order
 
@@ -61,3 +66,53 @@ def test_a_text_without_a_visible_character_is_blank(text: str) -> None:
 @pytest.mark.parametrize("text", ["x", ".", "茶", "ü", "☕", "\N{ZERO WIDTH SPACE}x", "हिन्दी", "\U0010fffd", "-"])
 def test_a_text_with_a_visible_character_is_kept_as_it_is(text: str) -> None:
     assert ProductChange.model_validate({"name": text}).name == text
+
+
+def test_an_order_of_products_alone_is_read_the_short_way() -> None:
+    document = {"products": [{"product_id": 7, "quantity": 2}, {"quantity": 1, "product_id": 3}]}
+    assert NewOrder.read_usual(json.dumps(document, indent=1).encode()) == new_order((7, 2), (3, 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"products": [{"product_id": 7, "quantity": 2, "quantity": 2}]}',
+        '{"products": [{"product_id": 7, "quantity": 2, "quantit\\u0079": 3}]}',
+        '{"products": [], "products": [{"product_id": 7, "quantity": 2}]}',
+        '{"products": [{"product_id": 7, "quantity": 2}], "status": "pending"}',
+        '{"products": [{"product_id": 7, "quantity": 2.0}]}',
+        '{"products": [{"product_id": 7, "quantity": 2e0}]}',
+        '{"products": [{"product_id": "7", "quantity": 2}]}',
+        '{"products": [{"product_id": 7, "quantity": 0}]}',
+        '{"products": [{"product_id": 7}]}',
+        '{"products": []}',
+        "[]",
+        '{"products": [{"product_id": 7, "quantity": 2}]} 1',
+        "",
+        "[" * 5000,
+        f'{{"products": [{{"product_id": {"9" * 5000}, "quantity": 2}}]}}',
+    ],
+    ids=lambda text: text[:70],
+)
+def test_other_texts_are_not_read_the_short_way(text: str) -> None:
+    assert NewOrder.read_usual(text.encode()) is None
+
+
+_NUMBERS = st.sampled_from(["1", "2", "1000", "0", "-0", "1.0", "1e0", "9007199254740991", "true", "null", '"1"'])
+_NAMES = st.sampled_from(["product_id", "quantity", "product\\u005fid", "other"])
+_MEMBERS = st.tuples(_NAMES, _NUMBERS).map(lambda member: f'"{member[0]}" : {member[1]}')
+_LINE_TEXTS = st.lists(_MEMBERS, max_size=3).map(lambda members: f"{{{','.join(members)}}}")
+_GOOD_LINES = st.tuples(st.integers(1, 99), st.integers(1, 99)).map(
+    lambda numbers: f'{{"product_id":{numbers[0]},"quantity":{numbers[1]}}}'
+)
+_LISTS = st.lists(_LINE_TEXTS | _GOOD_LINES, max_size=3).map(lambda lines: f'"products":[{",".join(lines)}]')
+_OTHER_FIELDS = st.sampled_from(['"status":"pending"', '"total_price":5', '"reference":"\\"r"', '"products":[]'])
+_ORDER_TEXTS = st.lists(_LISTS | _OTHER_FIELDS, max_size=3).map(lambda members: f"{{{','.join(members)}}}")
+
+
+@given(_ORDER_TEXTS)
+def test_an_order_that_is_read_the_short_way_is_the_same_as_by_the_long_way(text: str) -> None:
+    order = NewOrder.read_usual(text.encode())
+    if order is not None:
+        assert order == validate(NewOrder, read_json(text.encode()))
+        assert order.model_fields_set == {"products"}

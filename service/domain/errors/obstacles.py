@@ -107,8 +107,10 @@ NOT_IN_CATALOGUE: Final = NotInCatalogue()
 
 def parse_obstacle(word: str) -> Obstacle:
     """Return the obstacle from the word with which lua/place_order.lua names it. Raise ValueError if it is unknown."""
-    if word.removeprefix("-").isdecimal():
-        return TooLittleStock(max(0, int(word)))  # below 0 only if somebody has set it by hand: the audit finds that
+    if word.isdecimal():
+        return TooLittleStock(int(word))
+    if word.removeprefix("-").isdecimal():  # only if somebody has set it by hand: the audit finds that
+        return TooLittleStock(0)
     if word == "unknown":
         return NOT_IN_CATALOGUE
     kind, *numbers = word.split(":")

@@ -58,7 +58,7 @@ class UnavailableLines(OrderPlacementRefusal):
     sentence: ClassVar[str]
 
     def detail(self) -> str:
-        ids = ", ".join(str(line.product_id) for line in self.lines if isinstance(line.obstacle, self.obstacle_type))
+        ids = ", ".join([str(line.product_id) for line in self.lines if isinstance(line.obstacle, self.obstacle_type)])
         return f"{self.sentence}: {ids}. Nothing was taken."
 
     def further_fields(self) -> dict[str, str]:
