@@ -26,6 +26,11 @@ class Case:
     workers: int = 1
     durability: Durability = "always"
 
+    @property
+    def begins_sold_out(self) -> bool:
+        """Whether no product has units before the measurement."""
+        return self.load in ("flash", "sold_out")
+
 
 @dataclass(slots=True)
 class Group:
@@ -38,6 +43,7 @@ class Group:
     """The number of rounds, if the group needs fewer than the others."""
 
 
+_OUTCOMES: tuple[LoadKind, ...] = ("orders", "keyed", "sold_out", "replay")
 _READS: tuple[LoadKind, ...] = ("page", "pages", "product")
 
 ALL_SERVERS: list[ServerName] = ["ceiling", "holdfast", "pool", "postgres"]
@@ -80,6 +86,11 @@ def groups(full: bool) -> list[Group]:
             "flash",
             "Flash sale: one product, with units for 5 % of the orders",
             [Case(s, "flash") for s in SERVERS_WITH_BACKEND],
+        ),
+        Group(
+            "outcomes",
+            "New orders, refusals and replays, 100 products",
+            [Case("ceiling"), *(Case("holdfast", kind) for kind in _OUTCOMES)],
         ),
         Group(
             "reads",

@@ -3,6 +3,7 @@
 local kind, lines, products
 local threads = {}
 local headers = {['Content-Type'] = 'application/json'}
+local started, keys_used = os.time(), 0
 ok, created, refused, overloaded, other = 0, 0, 0, 0, 0
 
 function setup(thread) threads[#threads + 1] = thread end
@@ -26,8 +27,19 @@ end
 
 local make = {
   orders = function() return order('') end,
+  keyed = function()
+    keys_used = keys_used + 1
+    headers['Idempotency-Key'] = started .. '-' .. keys_used
+    return order('')
+  end,
+  replay = function()  -- the first request with each of the keys places the order
+    headers['Idempotency-Key'] = 'replay-' .. math.random(500)
+    return wrk.format('POST', '/orders', headers,
+      '{"products": [{"product_id": 1, "quantity": 1}, {"product_id": 2, "quantity": 2}]}')
+  end,
   pending = function() return order(', "status": "pending", "hold_seconds": 1') end,
   flash = function() return wrk.format('POST', '/orders', headers, '{"products": [{"product_id": 1, "quantity": 1}]}') end,
+  sold_out = function() return order('') end,
   page = function() return wrk.format('GET', '/products?limit=100') end,
   pages = function() return wrk.format('GET', '/products?limit=100&after=' .. math.random(0, products - 100)) end,
   order_pages = function() return wrk.format('GET', '/orders?limit=100&before=' .. math.random(102, products)) end,

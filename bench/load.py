@@ -9,7 +9,19 @@ from typing import Any, Final, Literal
 
 from bench.processes import end_with_parent, on_cores
 
-LoadKind = Literal["orders", "pending", "flash", "page", "pages", "order_pages", "product", "mixed"]
+LoadKind = Literal[
+    "orders",
+    "keyed",
+    "replay",
+    "pending",
+    "flash",
+    "sold_out",
+    "page",
+    "pages",
+    "order_pages",
+    "product",
+    "mixed",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ _CASE: Final = ("load", "lines", "products", "orders", "connections", "workers",
 _LABELS: Final[dict[str, Callable[[Any], str]]] = {
     "load": {
         "orders": "orders",
+        "keyed": "orders with a new Idempotency-Key",
+        "replay": "orders that were placed already",
+        "sold_out": "sold-out orders",
         "flash": "flash sale",
         "page": "100 products, the same page",
         "pages": "100 products, random pages",
@@ -56,12 +59,18 @@ def write_report(results: dict[str, Any], folder: Path) -> str:
     return text
 
 
-def ratio(row: Row | None, other: Row | None, name: str = "rate") -> float | None:
-    """Return the ratio of two rows: the median of the ratios within each round. None if a row is missing."""
+def ratio(row: Row | None, other: Row | None, *names: str) -> float | None:
+    """Return the ratio of two rows: the median of the ratios within each round. None if a row is missing.
+
+    `names`: of the numbers whose sum is compared; none: the rates.
+    """
     if row is None or other is None or "failed" in row or "failed" in other:
         return None
-    pairs = zip(row["runs"], other["runs"], strict=True)
-    ratios = [run[name] / other_run[name] for run, other_run in pairs if other_run[name]]
+    pairs = [
+        tuple(sum(run[name] for name in names or ("rate",)) for run in runs)
+        for runs in zip(row["runs"], other["runs"], strict=True)
+    ]
+    ratios = [one / other_one for one, other_one in pairs if other_one]
     return statistics.median(ratios) if ratios else None
 
 
@@ -238,6 +247,8 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "orders: at least 90 % of the ceiling",
         _format("{:.0%}", ratio(orders, find("orders", "ceiling", load="orders"))),
     )
+    if results["full"]:
+        yield from _cost_goals(find)
     yield (
         "orders: at least 2 × as fast as redis-py's pool",
         _format("{:.1f} ×", ratio(orders, find("orders", "pool", load="orders"))),
@@ -281,6 +292,33 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "the engine alone: at least 33,000 orders/s",
         _format("{:,.0f}/s", engine["median"]["rate"] if engine else None),
     )
+
+
+def _cost_goals(find: Callable[..., Row | None]) -> Iterator[tuple[str, str]]:
+    """Yield the goals about what a request costs. `find` returns the row of a group with certain fields."""
+
+    def compare(row: Row | None, other: Row | None, *names: str) -> str:
+        return _format("{:.2f} ×", ratio(row, other, *names))
+
+    cases = (
+        ("1 line", "orders-100", 1),
+        ("2 lines", "orders-100", 2),
+        ("2 lines, 100,000 products", "orders-100000", 2),
+    )
+    costs = [
+        f"{name} {compare(find(group, lines=lines), find(group, 'ceiling', lines=lines), 'server_us')}"
+        for name, group, lines in cases
+    ]
+    yield "an order costs a worker at most what a handler costs that stores nothing, the ceiling", " · ".join(costs)
+    new, keyed = find("outcomes", load="orders"), find("outcomes", load="keyed")
+    both = ("server_us", "backend_us")
+    for load, name in (("sold_out", "a sold-out order"), ("replay", "an order that was placed already")):
+        row = find("outcomes", load=load)
+        yield (
+            f"{name} costs at most what a new order costs",
+            f"worker {compare(row, new, 'server_us')} · worker and engine {compare(row, new, *both)} · compared with a "
+            f"new order with an Idempotency-Key: {compare(row, keyed, 'server_us')} · {compare(row, keyed, *both)}",
+        )
 
 
 def _table(header: tuple[str, ...], lines: Any) -> str:
