@@ -8,7 +8,7 @@ from json.encoder import encode_basestring as quoted  # what JSONEncoder(ensure_
 from typing import Final, Literal, NamedTuple
 
 from service.domain.money import Cents, format_cents, parse_cents
-from service.domain.times import Milliseconds, format_timestamp
+from service.domain.times import Milliseconds, format_recent, format_timestamp
 
 
 class OrderStatus(StrEnum):
@@ -77,7 +77,7 @@ class Order(NamedTuple):
             ",".join([line.json() for line in self.lines]),
             format_cents(self.total_price),
             self.status,
-            self.created_at,
+            format_recent(self.created_at),
             "" if self[5:] == _NOTHING else self.optional_json(),
         )
 
@@ -97,11 +97,14 @@ class Order(NamedTuple):
         return members
 
 
-def order_json(order_id: int, lines: str, total_price: str, status: str, created_at: Milliseconds, rest: str) -> str:
-    """Return an order as the API shows it. `lines`: the JSON of its lines. `rest`: from `Order.optional_json`."""
+def order_json(order_id: int, lines: str, total_price: str, status: str, created_at: str, rest: str) -> str:
+    """Return an order as the API shows it.
+
+    `lines`: the JSON of its lines. `created_at`: as the API shows it. `rest`: from `Order.optional_json`.
+    """
     return (
         f'{{"id":{order_id},"products":[{lines}],"total_price":{total_price},'
-        f'"status":"{status}","created_at":"{format_timestamp(created_at)}"{rest}}}'
+        f'"status":"{status}","created_at":"{created_at}"{rest}}}'
     )
 
 

@@ -269,7 +269,8 @@ class HttpConnection(asyncio.Protocol):
     def _begin_request(self, size: int) -> None:
         self._target, self._headers, self._exchange, self._size = b"", [], None, size
         self._owes_continue = False
-        self._forget_unfinished()
+        if self._counted:
+            self._forget_unfinished()
 
     def _forget_unfinished(self) -> None:
         self.server.unfinished_bytes -= self._counted

@@ -137,8 +137,9 @@ class Orders:
                         new.status,
                         Milliseconds(int(created_at)),
                         Milliseconds(int(expires_at)) if expires_at else None,
-                        reference=reference,
-                        customer=customer,
+                        None,  # completed_at
+                        reference,
+                        customer,
                     )
                     metrics.count_order(
                         "placed" if new.status == "completed" else "pending",

@@ -17,7 +17,7 @@ from service.domain.order import (
     with_returned,
 )
 from service.domain.product import NO_RULES, Product, parse_sale_rules
-from service.domain.times import Milliseconds
+from service.domain.times import Milliseconds, format_timestamp
 
 if TYPE_CHECKING:
     from service.domain.requests import NewProduct, ProductChange
@@ -141,7 +141,7 @@ def _listed_json(order_id: int, row: HashValues) -> str:
         lines_json(products),
         amount_json(total_price),
         status,
-        Milliseconds(int(created_at)),
+        format_timestamp(Milliseconds(int(created_at))),
         ""
         if rest == _NO_MORE_FIELDS and status != OrderStatus.PENDING
         else _read_order(order_id, row, ()).optional_json(),
