@@ -26,8 +26,8 @@ _LABELS: Final[dict[str, Callable[[Any], str]]] = {
     "load": {
         "orders": "orders",
         "keyed": "orders with a new Idempotency-Key",
-        "replay": "orders that were placed already",
-        "sold_out": "sold-out orders",
+        "replay": "replays (placed already)",
+        "sold_out": "orders of sold-out products",
         "flash": "flash sale",
         "page": "100 products, the same page",
         "pages": "100 products, random pages",
@@ -62,7 +62,7 @@ def write_report(results: dict[str, Any], folder: Path) -> str:
 def ratio(row: Row | None, other: Row | None, *names: str) -> float | None:
     """Return the ratio of two rows: the median of the ratios within each round. None if a row is missing.
 
-    `names`: of the numbers whose sum is compared; none: the rates.
+    `names`: the numbers to add up and compare. Without names, the rates are compared.
     """
     if row is None or other is None or "failed" in row or "failed" in other:
         return None
@@ -157,7 +157,7 @@ def _latency_table(rows: list[Row]) -> str:
         "p99 / p50",
         "delay of the client, p99 ms",
     )
-    return _table(
+    return f"Medians of {len(rows[0]['runs'])} runs.\n\n" + _table(
         header,
         [
             (
@@ -300,24 +300,22 @@ def _cost_goals(find: Callable[..., Row | None]) -> Iterator[tuple[str, str]]:
     def compare(row: Row | None, other: Row | None, *names: str) -> str:
         return _format("{:.2f} ×", ratio(row, other, *names))
 
-    cases = (
-        ("1 line", "orders-100", 1),
-        ("2 lines", "orders-100", 2),
-        ("2 lines, 100,000 products", "orders-100000", 2),
-    )
-    costs = [
-        f"{name} {compare(find(group, lines=lines), find(group, 'ceiling', lines=lines), 'server_us')}"
-        for name, group, lines in cases
-    ]
-    yield "an order costs a worker at most what a handler costs that stores nothing, the ceiling", " · ".join(costs)
+    costs = []
+    for name, lines, products in (("1 line", 1, 100), ("2 lines", 2, 100), ("2 lines, 100,000 products", 2, 100_000)):
+        group, fields = f"orders-{products}", {"lines": lines, "products": products}
+        costs.append(f"{name} {compare(find(group, **fields), find(group, 'ceiling', **fields), 'server_us')}")
+    yield "CPU time of a worker for an order: at most that of the ceiling, which stores nothing", " · ".join(costs)
     new, keyed = find("outcomes", load="orders"), find("outcomes", load="keyed")
     both = ("server_us", "backend_us")
-    for load, name in (("sold_out", "a sold-out order"), ("replay", "an order that was placed already")):
+    for load, name, other, other_name in (
+        ("sold_out", "an order of sold-out products", new, "a new order"),
+        ("replay", "a replay (an order that was placed already)", new, "a new order"),
+        ("replay", "a replay", keyed, "a new order with an Idempotency-Key"),
+    ):
         row = find("outcomes", load=load)
         yield (
-            f"{name} costs at most what a new order costs",
-            f"worker {compare(row, new, 'server_us')} · worker and engine {compare(row, new, *both)} · compared with a "
-            f"new order with an Idempotency-Key: {compare(row, keyed, 'server_us')} · {compare(row, keyed, *both)}",
+            f"{name} costs at most what {other_name} costs",
+            f"worker {compare(row, other, 'server_us')} · worker and engine {compare(row, other, *both)}",
         )
 
 

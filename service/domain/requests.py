@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +40,12 @@ from service.domain.limits import DEFAULT_HOLD_SECONDS, DEFAULT_PAGE, MAX_LINES,
 from service.domain.money import Cents
 from service.domain.product import SaleRules
 
+_DOT: Final = ord(".")
+"""As a number: `b"." in text` takes ten times as long, because Python first tries to read it as one."""
+
+_MAX_QUICK_BYTES: Final = 4000
+"""An order of a hundred lines. A longer text may be an attack: `read_json` notices it early."""
+
 _values_of_rules = attrgetter(*SaleRules._fields)
 
 
@@ -49,10 +55,10 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @classmethod
-    def read_usual(cls, _: bytes) -> Self | None:
-        """Return what a JSON text says if it is of the most frequent form, in less time; otherwise None.
+    def read_quickly(cls, _: bytes) -> Self | None:
+        """Return the model of a JSON text that can be read in less time than `read_json` and `validate` take.
 
-        None does not mean that the text is wrong.
+        Return None for any other text, also for a correct one.
         """
         return None
 
@@ -131,16 +137,26 @@ class NewOrder(RequestModel):
     customer: Reference | None = None
 
     @classmethod
-    def read_usual(cls, text: bytes) -> Self | None:
-        """Return an order that has products and no other field, or None.
+    def read_quickly(cls, text: bytes) -> Self | None:
+        """Return an order in which no number has a fraction and no text has a quote, if pydantic accepts it.
 
-        pydantic does not refuse a field that is given twice. But here, there are as many quotes as the fields need.
+        pydantic also accepts a field that is given twice. But each name and each text has two quotes: if there are no
+        more than the fields of the order need, each of them was given once.
         """
+        if _DOT in text or len(text) > _MAX_QUICK_BYTES:
+            return None
         try:
             order = cls.__pydantic_validator__.validate_json(text)
         except ValidationError:
             return None
-        return order if text.count(b'"') == 2 + 4 * len(order.products) else None
+        further_quotes = text.count(b'"') - 2 - 4 * len(order.products)
+        return order if further_quotes == 0 or further_quotes == order._quotes_beside_products() else None
+
+    def _quotes_beside_products(self) -> int:
+        """Return how many quotes the JSON of this order has at least, without its products."""
+        names = self.model_fields_set - {"products"}
+        texts = ("status" in names) + (self.reference is not None) + (self.customer is not None)
+        return 2 * (len(names) + texts)
 
     @field_validator("hold_seconds")
     @classmethod

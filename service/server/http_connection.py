@@ -116,7 +116,7 @@ class HttpConnection(asyncio.Protocol):
         self._unparsed = b""
         self._forget_unfinished()
         del self._parser  # it refers to this object: a reference cycle
-        self._exchange = None  # and so does this
+        self._exchange = None  # an exchange refers to this object, too
         self.resume_writing()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)

@@ -30,7 +30,7 @@ _WITHOUT_BODY: Final = (204, 304)
 
 
 class Connection(Protocol):
-    """What an exchange asks of its connection."""
+    """The part of a connection that its exchanges use."""
 
     client: tuple[str, int] | None
     """Address and port; None on a Unix socket."""

@@ -129,6 +129,7 @@ class Orders:
             # After any other error the script may have run, or may still run late: the id is not used again.
             match reply:
                 case ["placed", total, created_at, expires_at, *prices]:
+                    assert len(prices) == len(quantities)
                     lines = tuple(map(OrderLine, quantities, quantities.values(), map(parse_cents, prices)))
                     order = Order(
                         order_id,

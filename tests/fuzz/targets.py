@@ -66,16 +66,19 @@ def _attempt(
 def read_body(data: bytes) -> None:
     """Read a body. The first byte says for which call."""
     model, body = MODELS[data[0] % len(MODELS) if data else 0], data[1:]
+    quickly = model.read_quickly(body)
     document, refusal = _attempt(MalformedJson, read_json, body)
     if refusal is not None:
         is_known = any(limit in refusal.detail() for limit in _LIMITS)
         assert is_known or not _is_json(body), f"refused: {refusal.detail()}"
+        assert quickly is None, "read quickly, although it is refused"
         return
     assert _is_json(body) or "\\u" in body.decode(), "accepted, although it is not JSON"  # lone surrogates
     assert document == json.loads(body, parse_float=Decimal, object_pairs_hook=_pairs), "read as something else"
     request, refusal = _attempt(InvalidRequest, validate, model, document)
     again = None if refusal else validate(model, read_json(_encode(document).encode()))
     assert again == request, "the same JSON is read differently"
+    assert quickly in (None, request), "read quickly, and differently"
 
 
 def _is_json(body: bytes) -> bool:

@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from service.api.routes import CALLS
 from service.domain import decoding
 from service.domain.errors.request import MalformedJson
+from service.domain.requests import NewOrder
 from tests.fuzz import mutations, targets
 from tests.fuzz.bodies import FIELDS
 from tests.fuzz.grammar import Conversation, Item, make_conversation
@@ -135,6 +137,17 @@ def test_a_reader_of_json_that_differs_from_others_is_found(
     reader: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "read_json", reader)
+    assert "AssertionError" in mutations.run("bodies", seed=1, cases=5000).finding
+
+
+def test_an_order_that_is_read_quickly_with_a_field_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_without_counting(text: bytes) -> NewOrder | None:
+        try:
+            return NewOrder.model_validate_json(text)
+        except ValidationError:
+            return None
+
+    monkeypatch.setattr(NewOrder, "read_quickly", read_without_counting)
     assert "AssertionError" in mutations.run("bodies", seed=1, cases=5000).finding
 
 
