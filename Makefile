@@ -82,7 +82,7 @@ bench: .venv/bench ## Compare the speed with a handler that stores nothing and w
 	.venv/bin/python -m bench
 
 .PHONY: bench-full
-bench-full: .venv/bench ## Measure all cases of the benchmark (half an hour; needs the same)
+bench-full: .venv/bench ## Measure all cases of the benchmark (three quarters of an hour; needs the same)
 	.venv/bin/python -m bench --full
 
 .PHONY: clean
