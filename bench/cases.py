@@ -28,7 +28,7 @@ class Case:
 
     @property
     def begins_sold_out(self) -> bool:
-        """Whether no product has units before the measurement."""
+        """Return whether the stock of all products is 0 before the measurement."""
         return self.load in ("flash", "sold_out")
 
 

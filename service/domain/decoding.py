@@ -66,7 +66,7 @@ _MAX_QUICK_BYTES: Final = 4000
 
 
 _DOT, _SMALL_E, _LARGE_E = b".eE"
-"""As numbers: `b"." in data` takes ten times as long as `46 in data`, because Python first tries to read it as one."""
+"""As ints: `b"." in data` takes ten times as long as `46 in data`: Python first tries to convert `b"."` to an int."""
 
 
 def _read_quickly(data: bytes) -> object:

@@ -109,7 +109,7 @@ def parse_obstacle(word: str) -> Obstacle:
     """Return the obstacle from the word with which lua/place_order.lua names it. Raise ValueError if it is unknown."""
     if word.isdecimal():
         return TooLittleStock(int(word))
-    if word.removeprefix("-").isdecimal():  # it was set by hand, and the audit reports it
+    if word.removeprefix("-").isdecimal():  # a negative stock, which was set by hand: the audit reports it
         return TooLittleStock(0)
     if word == "unknown":
         return NOT_IN_CATALOGUE
