@@ -32,19 +32,19 @@ local make = {
     headers['Idempotency-Key'] = started .. '-' .. keys_used
     return order('')
   end,
-  replay = function()  -- the first request with each of the keys places the order
+  replay = function()  -- of 500 keys. The first request with a key places an order, all others return that order
     headers['Idempotency-Key'] = 'replay-' .. math.random(500)
     return wrk.format('POST', '/orders', headers,
       '{"products": [{"product_id": 1, "quantity": 1}, {"product_id": 2, "quantity": 2}]}')
   end,
   pending = function() return order(', "status": "pending", "hold_seconds": 1') end,
   flash = function() return wrk.format('POST', '/orders', headers, '{"products": [{"product_id": 1, "quantity": 1}]}') end,
-  sold_out = function() return order('') end,
   page = function() return wrk.format('GET', '/products?limit=100') end,
   pages = function() return wrk.format('GET', '/products?limit=100&after=' .. math.random(0, products - 100)) end,
   order_pages = function() return wrk.format('GET', '/orders?limit=100&before=' .. math.random(102, products)) end,
   product = function() return wrk.format('GET', '/products/' .. math.random(products)) end,
 }
+make.sold_out = make.orders
 make.mixed = function()
   local percent = math.random(100)
   return percent <= 10 and make.orders() or percent <= 55 and make.page() or make.product()

@@ -62,7 +62,7 @@ def write_report(results: dict[str, Any], folder: Path) -> str:
 def ratio(row: Row | None, other: Row | None, *names: str) -> float | None:
     """Return the ratio of two rows: the median of the ratios within each round. None if a row is missing.
 
-    `names`: the numbers to add up and compare. Without names, the rates are compared.
+    `names`: the fields of a run whose sum is compared. Without names, the field `rate` is compared.
     """
     if row is None or other is None or "failed" in row or "failed" in other:
         return None
@@ -70,7 +70,7 @@ def ratio(row: Row | None, other: Row | None, *names: str) -> float | None:
         tuple(sum(run[name] for name in names or ("rate",)) for run in runs)
         for runs in zip(row["runs"], other["runs"], strict=True)
     ]
-    ratios = [one / other_one for one, other_one in pairs if other_one]
+    ratios = [total / other_total for total, other_total in pairs if other_total]
     return statistics.median(ratios) if ratios else None
 
 
@@ -295,7 +295,7 @@ def _goals(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _cost_goals(find: Callable[..., Row | None]) -> Iterator[tuple[str, str]]:
-    """Yield the goals about what a request costs. `find` returns the row of a group with certain fields."""
+    """Yield the goals for CPU time per request. `find` takes a group and field values, and returns the row."""
 
     def compare(row: Row | None, other: Row | None, *names: str) -> str:
         return _format("{:.2f} ×", ratio(row, other, *names))
@@ -314,7 +314,7 @@ def _cost_goals(find: Callable[..., Row | None]) -> Iterator[tuple[str, str]]:
     ):
         row = find("outcomes", load=load)
         yield (
-            f"{name} costs at most what {other_name} costs",
+            f"CPU time for {name}: at most that for {other_name}",
             f"worker {compare(row, other, 'server_us')} · worker and engine {compare(row, other, *both)}",
         )
 
@@ -420,6 +420,6 @@ def _draw_latency(axis: Any, rows: list[Row]) -> None:
                 axis.plot(rates, values, style, marker=".", color=_COLOURS[server], label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlabel("orders/s, sent at a constant rate: 30, 50, 70 and 90 % of the highest rate of each server")
+    axis.set_xlabel("orders/s, sent at a constant rate: 30, 50 and 70 % of the highest rate of each server")
     axis.set_ylabel("ms since the request was due")
     axis.legend(fontsize=7)

@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api.coalescing import UNKNOWN_CALLER, Caller
 from service.api.event_feed import SlowReader
-from service.api.request import Request, RequestInfo
+from service.api.request import Request, RequestInfo, parse_parameters
 
 SEND_WHOLE_RESPONSE: Final = "holdfast.send_whole_response"
 """ASGI extension of Holdfast's server: a function of status, head and body that sends a response in one call.
@@ -140,7 +140,7 @@ def _with_parameters(request: Request, added: Mapping[str, int]) -> str:
     if _PLAIN_QUERY.fullmatch(query):  # decoding and encoding it would give the same, and take five times as long
         pairs: dict[str, str | int] = dict([pair.split("=") for pair in query.decode().split("&")])
         return "&".join([f"{name}={value}" for name, value in {**pairs, **added}.items()])
-    return urlencode({**dict(parse_qsl(query.decode(), keep_blank_values=True)), **added})
+    return urlencode({**dict(parse_parameters(query)), **added})
 
 
 def cacheable(response: JsonResponse, etag: str) -> Response:

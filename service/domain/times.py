@@ -19,7 +19,7 @@ def format_timestamp(milliseconds: Milliseconds) -> str:
 
 @lru_cache(maxsize=1024)
 def format_recent(milliseconds: Milliseconds) -> str:
-    """Return the same text as `format_timestamp`. The texts of the last moments are kept.
+    """Return the same text as `format_timestamp`, from a cache of the 1024 times that were used last.
 
     At 15,000 orders per second, 15 orders share a millisecond.
     """

@@ -141,7 +141,7 @@ def _listed_json(order_id: int, row: HashValues) -> str:
         lines_json(products),
         amount_json(total_price),
         status,
-        format_timestamp(Milliseconds(int(created_at))),  # not format_recent: old orders rarely share a moment
+        format_timestamp(Milliseconds(int(created_at))),  # no cache: old orders rarely have the same time
         ""
         if rest == _NO_MORE_FIELDS and status != OrderStatus.PENDING
         else _read_order(order_id, row, ()).optional_json(),

@@ -107,12 +107,12 @@ def test_most_orders_are_read_quickly(fields: dict[str, object], indent: int | N
         "[]",
         '{"products": [{"product_id": 7, "quantity": 2}]} 1',
         "",
-        "[" * 5000,
-        f'{{"products": [{{"product_id": {"9" * 5000}, "quantity": 2}}]}}',
+        "[" * 3900,
+        f'{{"products": [{{"product_id": {"9" * 3900}, "quantity": 2}}]}}',
     ],
     ids=lambda text: text[:70],
 )
-def test_other_texts_are_not_read_quickly(text: str) -> None:
+def test_invalid_or_unusual_orders_are_not_read_quickly(text: str) -> None:
     assert NewOrder.read_quickly(text.encode()) is None
 
 
@@ -132,7 +132,7 @@ _ORDER_TEXTS = st.lists(_LISTS | _OTHER_FIELDS, max_size=5).map(lambda members: 
 
 
 @given(_ORDER_TEXTS)
-def test_an_order_that_is_read_quickly_is_the_same_as_otherwise(text: str) -> None:
+def test_the_quick_way_and_the_exact_way_read_the_same_order(text: str) -> None:
     order = NewOrder.read_quickly(text.encode())
     if order is not None:
         other = validate(NewOrder, read_json(text.encode()))
