@@ -18,7 +18,7 @@ from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.id_ranges import IdRanges
-from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
+from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, RecentOrders, order_fingerprint, read_for_replay
 from service.storage.order_counter import OrderCounter
 from service.storage.partition import Partition
 from service.storage.records import ORDER_FIELDS, HashValues, read_listed_orders, read_orders
@@ -60,6 +60,7 @@ class Orders:
         self._backlog = backlog
         self._archive = archive
         self._skipped = skipped
+        self._recent = RecentOrders()
         self._counter = OrderCounter(client, archive, skipped, partition)
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
@@ -102,10 +103,15 @@ class Orders:
             options += ("by", by)
         if (now_ms := client.clock_argument()) != "":
             options += ("now_ms", now_ms)
-        fingerprint = ""
+        outcome_key, fingerprint = None, ""
         if idempotency_key:
-            other_keys += (keys.refusals(shop), keys.idempotency(shop, idempotency_key, customer, by))
+            outcome_key = keys.idempotency(shop, idempotency_key, customer, by)
             fingerprint = order_fingerprint(new, quantities)
+            first_id = self._recent.id_of(outcome_key)
+            if first_id is not None and (order := await self._read_again(outcome_key, fingerprint, first_id)):
+                metrics.count_order("replayed")
+                return PlacedOrder(order, replayed=True)
+            other_keys += (keys.refusals(shop), outcome_key)
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
             options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")
         order_id = 0
@@ -147,13 +153,14 @@ class Orders:
                         sum(quantities.values()),
                         order.total_price,
                     )
+                    if outcome_key is not None and new.status == "completed":
+                        self._recent.note(outcome_key, order_id)
                     return PlacedOrder(order, replayed=False)
                 case ["exists"]:
                     self._counter.report_taken(order_id)
                     order_id = 0
                     continue
             if self._partition is not None and tries is not None:
-                outcome_key = other_keys[-1] if idempotency_key else None
                 try:
                     reply = await self._partition.settle_order(reply, quantities, tries, outcome_key, fingerprint)
                 except StorageError:
@@ -163,12 +170,28 @@ class Orders:
                     continue
             order_ids.give_back(order_id)
             match reply:
-                case ["replayed", first_id]:
+                case ["replayed", first]:
                     metrics.count_order("replayed")
-                    return PlacedOrder(await read_for_replay(self.get(int(first_id))), replayed=True)
+                    order = await read_for_replay(self.get(int(first)))
+                    if outcome_key is not None and new.status == "completed":
+                        self._recent.note(outcome_key, order.id)
+                    return PlacedOrder(order, replayed=True)
                 case _:
                     # Not in a variable: an error and the frame that raises it would form a reference cycle.
                     raise _counted(read_order_refusal(new, reply), metrics)
+
+    async def _read_again(self, outcome_key: str, fingerprint: str, order_id: int) -> Order | None:
+        """Return this order, in one round trip, if the Idempotency-Key says that the same request has placed it.
+
+        None: that is not so, or the order cannot be shown as it is: lua/place_order.lua decides.
+        """
+        names = (outcome_key, keys.order(self._client.shop, order_id))
+        fields = ("fingerprint", "order", *ORDER_FIELDS)
+        outcome, row = await read_for_replay(self._client.read_confirmed(names, fields))
+        if outcome[:2] != [fingerprint, str(order_id)] or row[2 + _STATUS] != OrderStatus.COMPLETED:
+            return None
+        [order] = read_orders([order_id], [row[2:]])
+        return order
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderArchived, OrderCancelled and OrderExpired."""

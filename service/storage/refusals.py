@@ -5,6 +5,7 @@ The classes in domain/errors/refusals.py say what their replies look like, so a 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from service.domain.errors.obstacles import Obstacle, parse_obstacle
@@ -142,12 +143,17 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
 def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: "Sequence[NewOrderLine]") -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
     positions = _positions(requested)
-    parsers = _LINE_PARSERS[line_type].values()
     lines = []
     for text in texts:
-        values = [parse(word) for parse, word in zip(parsers, text.split(), strict=True)]
+        values = _read_words(line_type, text)
         lines.append(line_type(positions[values[0]], *values))  # the id of the product is the first word
     return lines
+
+
+@lru_cache(maxsize=10_000)  # in a flash sale, nearly all refusals are about the same few products
+def _read_words(line_type: Callable[..., Any], text: str) -> tuple[Any, ...]:
+    parsers = _LINE_PARSERS[line_type].values()
+    return tuple([parse(word) for parse, word in zip(parsers, text.split(), strict=True)])
 
 
 def _positions(requested: "Sequence[NewOrderLine]") -> dict[int, int]:

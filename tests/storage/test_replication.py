@@ -118,6 +118,24 @@ async def test_a_replayed_order_of_another_worker_is_answered_only_when_the_repl
         assert (await store.orders.place(new_order((1, 1)), "order")).replayed
 
 
+async def test_a_replayed_order_that_the_worker_knows_is_shown_only_as_the_replica_has_it(
+    engines: ReplicatedEngines,
+) -> None:
+    async with opened(engines, wait_replicas=0) as other, opened(engines) as store:
+        await store.products.add(new_mug(id=1, stock=1000))
+        placed = (await store.orders.place(new_order((1, 2)), "order")).order
+        engines.engines[1].freeze()
+        new_return = NewReturn.model_validate({"products": [{"product_id": 1, "quantity": 1}]})
+        await other.returns.make(placed.id, new_return)
+        with pytest.raises(OutcomeUnknown):
+            await store.orders.place(new_order((1, 2)), "order")
+        engines.engines[1].unfreeze()
+        await eventually(lambda: answers(store.orders.place(new_order((1, 2)), "order")), "an answer")
+        again = await store.orders.place(new_order((1, 2)), "order")
+        assert again.replayed
+        assert [line.returned for line in again.order.lines] == [1]
+
+
 async def test_reads_are_answered_while_replicas_are_too_few_and_readiness_says_so(engines: ReplicatedEngines) -> None:
     async with opened(engines) as store, http_client(store) as client:
         await store.products.add(new_mug(id=1, stock=1000))
