@@ -78,7 +78,7 @@ format: .venv/dev ## Format the code, and fix what ruff can fix
 	.venv/bin/ruff format
 
 .PHONY: bench
-bench: .venv/bench ## Compare the speed with a handler that stores nothing and with FastAPI + PostgreSQL (3 minutes; needs wrk, redis-tools, postgresql)
+bench: .venv/bench ## Compare the speed with a handler that stores nothing and with FastAPI + PostgreSQL (3 minutes; needs wrk, redis-tools, postgresql, gcc)
 	.venv/bin/python -m bench
 
 .PHONY: bench-full
