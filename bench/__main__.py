@@ -25,7 +25,7 @@ from bench import backends, report
 from bench.backends import Backend, Durability, Engine
 from bench.cases import ALL_SERVERS, Case, Group, Row, groups, result_row
 from bench.data import LARGE_STOCK
-from bench.load import MANY_CONNECTIONS, Load, run_at_full_speed, run_at_rate
+from bench.load import MANY_CONNECTIONS, Load, constant_rate_client, run_at_full_speed, run_at_rate
 from bench.machine import describe_machine
 from bench.processes import cpu_seconds, on_cores, split_cores, wait_until_idle
 from bench.servers import Server, ServerName, allow_many_connections, serve
@@ -306,6 +306,8 @@ def main() -> int:
             "rounds": bench.repeats,
             "groups": {},
         }
+        if not options.only or "latency" in options.only:
+            constant_rate_client()
         for key, (title, step) in steps.items():
             if options.only and key not in options.only:
                 continue

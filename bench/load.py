@@ -1,9 +1,13 @@
 """Runs a load generator in its own process: wrk for the highest rate, openloop.py for latencies at a constant rate."""
 
+import atexit
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -52,13 +56,28 @@ def run_at_full_speed(port: int, load: Load, connections: int, seconds: int, cor
     return {**run, "refused": run["refused"] + overloaded}
 
 
+@cache
+def constant_rate_client() -> Path:
+    """Compile openloop.c, and return the program, which is removed when this process ends.
+
+    Call it before the first measurement. Raise FileNotFoundError if there is no C compiler.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-openloop-"))
+    atexit.register(shutil.rmtree, folder)
+    program = folder / "openloop"
+    source = Path(__file__).with_name("openloop.c")
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+    return program
+
+
 def run_at_rate(port: int, load: Load, connections: int, seconds: int, cores: set[int], rate: float) -> dict[str, Any]:
     """Run an open loop: requests are sent on a schedule, even if earlier answers are late.
 
     Raise AssertionError if an answer is not 200, 201 or 409.
     """
     numbers = [str(number) for number in (port, connections, seconds, rate)]
-    command = [sys.executable, "-m", "bench.openloop", *numbers, load.kind, str(load.lines), str(load.products)]
+    requests = [load.kind, str(load.lines), str(load.products)]
+    command = [sys.executable, "-m", "bench.openloop", str(constant_rate_client()), *numbers, *requests]
     return _run(command, seconds, cores)
 
 

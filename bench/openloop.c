@@ -1,4 +1,4 @@
-/* The fast part of openloop.py, which says what is measured and compiles this: sends requests on a schedule.
+/* The fast part of openloop.py, which says what is measured: sends requests on a schedule.
  *
  * Usage: openloop PORT CONNECTIONS SECONDS RATE, with the requests on the standard input: for each its size in bytes (a
  * 32-bit number of this machine), then its bytes. Request n is due n / RATE seconds after the start.
@@ -6,17 +6,19 @@
  * Output, a line for each request: the status of the answer (0: none came), then three times in seconds: when it was
  * due, the latency since then, and how late it left although a connection was free.
  *
- * Needs Linux 5.11: the timeout of epoll_wait() would be exact to milliseconds only.
+ * It uses epoll_pwait2(), because the timeout of epoll_wait() is in whole milliseconds: Linux 5.11, glibc 2.35.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <err.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,7 +34,7 @@ struct request {
 
 struct connection {
     int socket;
-    int request; /* the one that waits for its answer */
+    int request; /* the one that waits for its answer; -1: none */
     size_t received;
     char *answer;
 };
@@ -70,7 +72,8 @@ static int status_of(const char *answer, size_t received) {
     const char *length = strcasestr(answer, "\r\ncontent-length:");
     if (length == NULL || length > end) errx(1, "an answer without Content-Length");
     size_t size = (size_t)(end - answer) + 4 + strtoul(length + 17, NULL, 10);
-    return received >= size ? atoi(answer + 9) : 0;
+    if (received > size) errx(1, "an answer is longer than its Content-Length");
+    return received == size ? atoi(answer + 9) : 0;
 }
 
 int main(int argc, char **argv) {
@@ -86,12 +89,14 @@ int main(int argc, char **argv) {
     int poll = epoll_create1(0);
     for (struct connection *it = all; it < all + connections; it++) {
         it->socket = connect_to(port);
+        it->request = -1;
         it->answer = malloc(ANSWER_BYTES + 1);
         struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = it};
         if (epoll_ctl(poll, EPOLL_CTL_ADD, it->socket, &wanted) < 0) err(1, "epoll_ctl");
         free_ones[free_count++] = it;
     }
 
+    prctl(PR_SET_TIMERSLACK, 1UL); /* ns; a timer may otherwise be 50 µs late, which would count as latency */
     double start = now() + 0.05, last_free = start;
     while (answered < count && now() - start < seconds + MAX_WAIT_SECONDS) {
         double moment = now();
@@ -113,17 +118,20 @@ int main(int argc, char **argv) {
         struct timespec timeout = {(time_t)wait, (long)((wait - (double)(time_t)wait) * 1e9)};
         struct epoll_event events[EVENTS];
         int ready = epoll_pwait2(poll, events, EVENTS, &timeout, NULL);
+        if (ready < 0 && errno == EINTR) continue;
         if (ready < 0) err(1, "epoll_pwait2");
         int all_were_waiting = free_count == 0;
         for (struct epoll_event *event = events; event < events + ready; event++) {
             struct connection *it = event->data.ptr;
             ssize_t size = recv(it->socket, it->answer + it->received, ANSWER_BYTES - it->received, 0);
             if (size <= 0) errx(1, "the server has closed a connection, or an answer is too long");
+            if (it->request < 0) errx(1, "an answer to no request");
             it->received += (size_t)size;
             it->answer[it->received] = '\0';
             struct request *request = &requests[it->request];
             if ((request->status = status_of(it->answer, it->received)) == 0) continue;
             request->latency = now() - request->due;
+            it->request = -1;
             free_ones[(first_free + free_count++) % connections] = it;
             answered++;
         }

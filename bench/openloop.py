@@ -7,7 +7,7 @@ This delay is reported, too. Requests that are due in the first half second are 
 first requests on new connections would be most of the p99 of a short run.
 
 The part that sends is openloop.c: if client and servers share the cores, every µs of the client is taken from the
-servers. A loop in Python took three times as many, about as many as the ceiling takes for an order.
+servers. A loop in Python took three times as much CPU time, about as much as the ceiling takes for an order.
 """
 
 import json
@@ -15,10 +15,8 @@ import random
 import struct
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from bench.processes import end_with_parent
 
@@ -53,16 +51,16 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
 
 
 def run(
-    port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes]
+    client: str, port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes]
 ) -> dict[str, object]:
-    """Send requests at a constant rate, and return the counts of the answers and the latencies."""
+    """Send requests at a constant rate, and return the counts of the answers and the latencies.
+
+    `client`: the compiled openloop.c.
+    """
     requests = [make_request() for _ in range(int(rate * seconds))]
     given = b"".join([struct.pack("=I", len(request)) + request for request in requests])
-    with tempfile.TemporaryDirectory() as folder:
-        program = str(Path(folder) / "openloop")
-        subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("openloop.c")], check=True)
-        command = end_with_parent([program, str(port), str(connections), str(seconds), str(rate)])
-        answers = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True).stdout.splitlines()
+    command = end_with_parent([client, str(port), str(connections), str(seconds), str(rate)])
+    answers = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True).stdout.splitlines()
     statuses: Counter[int] = Counter()
     latencies, client_delays, took = [], [], 0.0
     for status, *times in map(bytes.split, answers):
@@ -95,6 +93,6 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 if __name__ == "__main__":
-    port, connections, seconds, rate, kind, lines, products = sys.argv[1:]
+    client, port, connections, seconds, rate, kind, lines, products = sys.argv[1:]
     maker = request_maker(kind, int(lines), int(products))
-    print(json.dumps(run(int(port), int(connections), float(seconds), float(rate), maker)))
+    print(json.dumps(run(client, int(port), int(connections), float(seconds), float(rate), maker)))

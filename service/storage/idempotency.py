@@ -18,31 +18,6 @@ REFUSAL_MS: Final = 24 * 60 * 60 * 1000
 SHORT_REFUSAL_MS: Final = 60 * 1000
 """How long it remembers a refusal if HOLDFAST_REFUSALS_MAX refusals are remembered already: long enough for retries."""
 
-RECENT_ORDERS: Final = 5000
-"""A worker knows at least this number of its last orders by their Idempotency-Key, and at most twice as many: 3 MB."""
-
-
-class RecentOrders:
-    """The ids of the orders that recent requests with an Idempotency-Key have placed, as far as this worker knows.
-
-    A hint, which spares a repeated request a round trip: what Redis says is true.
-    """
-
-    def __init__(self) -> None:
-        self._newest: dict[str, int] = {}
-        self._older: dict[str, int] = {}
-
-    def note(self, outcome_key: str, order_id: int) -> None:
-        """Note which order the Idempotency-Key with this key in Redis has placed."""
-        self._newest[outcome_key] = order_id
-        if len(self._newest) == RECENT_ORDERS:
-            # Not one by one: an OrderedDict that removes the oldest entry takes three times as long.
-            self._older, self._newest = self._newest, {}
-
-    def id_of(self, outcome_key: str) -> int | None:
-        """Return the id of that order, or None if this worker does not know one."""
-        return self._newest.get(outcome_key) or self._older.get(outcome_key)
-
 
 def order_fingerprint(new: "NewOrder", quantities: Mapping[int, int]) -> str:
     """Return the fingerprint of an order: a hash of what it asks for.

@@ -19,6 +19,7 @@ from service.storage.engine_check import Beginning, EngineCheck
 from service.storage.open_stores import OpenStores
 from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import AnyStore, PartitionedStore
+from service.storage.recent_orders import RecentOrders
 from service.storage.replication import Replication
 from service.storage.shop_mark import BeginningOfMark, BeginningOfPartition, ShopMark
 from service.storage.store import Store
@@ -91,6 +92,7 @@ class _Opener:
         self._creates_shop = creates_shop
         self._upgrades = upgrades
         self._tracer = tracer
+        self._recent_orders = RecentOrders()
 
     def check(self, shop: str, beginning: Beginning | None = None) -> EngineCheck:
         """Return the check of the Redis of a shop, or of a partition."""
@@ -130,6 +132,7 @@ class _Opener:
             has_room=sender.has_room,
             tracked=tracked,
             partition=partition,
+            recent_orders=self._recent_orders,
         )
 
 

@@ -18,9 +18,10 @@ from service.storage.archive import Archive
 from service.storage.backlog import HoldsBacklog
 from service.storage.client import MAX_SCAN_STEP, SCAN_LIMIT, RedisClient
 from service.storage.id_ranges import IdRanges
-from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, RecentOrders, order_fingerprint, read_for_replay
+from service.storage.idempotency import REFUSAL_MS, SHORT_REFUSAL_MS, order_fingerprint, read_for_replay
 from service.storage.order_counter import OrderCounter
 from service.storage.partition import Partition
+from service.storage.recent_orders import RecentOrders, read_known
 from service.storage.records import ORDER_FIELDS, HashValues, read_listed_orders, read_orders
 from service.storage.refusals import read_order_refusal
 
@@ -51,16 +52,17 @@ class Orders:
         backlog: HoldsBacklog,
         archive: Archive,
         skipped: IdRanges,
+        recent: RecentOrders,
         partition: Partition | None = None,
     ) -> None:
-        """`partition`: of a shop with several; None: the shop has no partitions."""
+        """`recent`: of this worker. `partition`: of a shop with several; None: the shop has no partitions."""
         self._client = client
         self._partition = partition
         self._refusal_ms = REFUSAL_MS if partition is None else 0  # what one partition replies is not the last word
         self._backlog = backlog
         self._archive = archive
         self._skipped = skipped
-        self._recent = RecentOrders()
+        self._recent = recent
         self._counter = OrderCounter(client, archive, skipped, partition)
         self.last_id = self._counter.last_id
         self.scan_ids = self._counter.scan_ids
@@ -103,19 +105,19 @@ class Orders:
             options += ("by", by)
         if (now_ms := client.clock_argument()) != "":
             options += ("now_ms", now_ms)
+        tries = None if self._partition is None else self._partition.begin(deadline)
         outcome_key, fingerprint = None, ""
         if idempotency_key:
             outcome_key = keys.idempotency(shop, idempotency_key, customer, by)
             fingerprint = order_fingerprint(new, quantities)
-            first_id = self._recent.id_of(outcome_key)
-            if first_id is not None and (order := await self._read_again(outcome_key, fingerprint, first_id)):
+            known_id = self._recent.id_of(outcome_key)
+            if known_id is not None and (order := await read_known(client, outcome_key, fingerprint, known_id)):
                 metrics.count_order("replayed")
                 return PlacedOrder(order, replayed=True)
             other_keys += (keys.refusals(shop), outcome_key)
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
             options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")
         order_id = 0
-        tries = None if self._partition is None else self._partition.begin(deadline)
         while True:
             order_id = order_id or order_ids.take_reserved() or await order_ids.take()
             try:
@@ -170,28 +172,15 @@ class Orders:
                     continue
             order_ids.give_back(order_id)
             match reply:
-                case ["replayed", first]:
+                case ["replayed", first_id]:
                     metrics.count_order("replayed")
-                    order = await read_for_replay(self.get(int(first)))
+                    order = await read_for_replay(self.get(int(first_id)))
                     if outcome_key is not None and new.status == "completed":
                         self._recent.note(outcome_key, order.id)
                     return PlacedOrder(order, replayed=True)
                 case _:
                     # Not in a variable: an error and the frame that raises it would form a reference cycle.
                     raise _counted(read_order_refusal(new, reply), metrics)
-
-    async def _read_again(self, outcome_key: str, fingerprint: str, order_id: int) -> Order | None:
-        """Return this order, in one round trip, if the Idempotency-Key says that the same request has placed it.
-
-        None: that is not so, or the order cannot be shown as it is: lua/place_order.lua decides.
-        """
-        names = (outcome_key, keys.order(self._client.shop, order_id))
-        fields = ("fingerprint", "order", *ORDER_FIELDS)
-        outcome, row = await read_for_replay(self._client.read_confirmed(names, fields))
-        if outcome[:2] != [fingerprint, str(order_id)] or row[2 + _STATUS] != OrderStatus.COMPLETED:
-            return None
-        [order] = read_orders([order_id], [row[2:]])
-        return order
 
     async def get(self, order_id: int) -> Order:
         """Return a pending or completed order. Raise OrderNotFound, OrderArchived, OrderCancelled and OrderExpired."""

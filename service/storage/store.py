@@ -27,6 +27,7 @@ from service.storage.layout import Layout
 from service.storage.orders import Orders
 from service.storage.partition import Partition
 from service.storage.products import Products
+from service.storage.recent_orders import RecentOrders
 from service.storage.restored import RestoredShop
 from service.storage.returns import Returns
 from service.storage.sender import CommandSender
@@ -51,10 +52,12 @@ class Store:
         has_room: Callable[[], bool] | None = None,
         tracked: Callable[[], TrackedProducts[Any]] | None = None,
         partition: Partition | None = None,
+        recent_orders: RecentOrders | None = None,
     ) -> None:
-        """Create all objects of the Store. The arguments are those of RedisClient.
+        """Create all objects of the Store. The other arguments are those of RedisClient.
 
         `partition`: if this is the Store of one partition of a shop; `shop` is the name of the partition then.
+        `recent_orders`: of all Stores of a worker; None: of this Store only.
         """
         client = RedisClient(
             sender,
@@ -82,7 +85,7 @@ class Store:
         backlog = HoldsBacklog()
         self.archive = Archive(client)
         self.skipped = IdRanges(client, keys.skipped(shop))
-        self.orders = Orders(client, backlog, self.archive, self.skipped, partition)
+        self.orders = Orders(client, backlog, self.archive, self.skipped, recent_orders or RecentOrders(), partition)
         self.holds = Holds(client, self.orders)
         self.expired_holds = ExpiredHolds(client, backlog)
         self.returns = Returns(client, self.orders)

@@ -44,11 +44,14 @@ async def test_the_next_order_uses_the_id_of_a_refused_order(store: Store) -> No
     assert second.order.id == first.order.id + 1
 
 
-async def test_a_replay_uses_no_order_id(store: Store) -> None:
+async def test_a_replay_uses_no_order_id(store: Store, redis: CommandSender) -> None:
     mugs = await add_mugs(store, stock=1000)
     first = await store.orders.place(new_order((mugs, 1)), "k-1")
     assert await store.orders.place(new_order((mugs, 1)), "k-1") == (first.order, True)
     assert (await store.orders.place(new_order((mugs, 1)))).order.id == first.order.id + 1
+    other = make_store(redis)
+    assert await other.orders.place(new_order((mugs, 1)), "k-1") == (first.order, True)
+    assert (await other.orders.place(new_order((mugs, 1)))).order.id == BLOCK + 1
 
 
 async def test_each_worker_reserves_order_ids_in_blocks(redis: CommandSender) -> None:

@@ -2,13 +2,20 @@
 
 import pytest
 
-from service.domain.errors.refusals import IdempotencyKeyReused
-from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.storage import (
+    OutcomeUnknown,
+    Overloaded,
+    StorageError,
+    StorageUnavailable,
+    UnsupportedRedis,
+)
 from service.domain.requests import NewReturn
 from service.storage import keys
-from service.storage.idempotency import RECENT_ORDERS, RecentOrders
+from service.storage.recent_orders import RECENT_ORDERS, RecentOrders
 from service.storage.sender import CommandSender
 from service.storage.store import Store
+from tests.support.clock import Clock
 from tests.support.holds import ObservedSender
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
@@ -75,7 +82,7 @@ async def test_a_key_that_was_removed_from_redis_places_a_new_order(redis: Comma
     assert (await store.orders.place(new_order((1, 1)), "k")).order == second.order
 
 
-async def test_the_order_that_redis_names_is_the_answer(redis: CommandSender) -> None:
+async def test_a_replay_returns_the_order_that_redis_has_for_the_key(redis: CommandSender) -> None:
     store = make_store(redis)
     await add_mugs(store)
     await store.orders.place(new_order((1, 1)), "k")
@@ -84,26 +91,78 @@ async def test_the_order_that_redis_names_is_the_answer(redis: CommandSender) ->
     assert (await store.orders.place(new_order((1, 1)), "k")) == (other.order, True)
 
 
-async def test_a_known_order_that_cannot_be_read_has_an_unknown_outcome(redis: CommandSender) -> None:
-    """An answer that says "nothing was done" would make the client order again, with a new key."""
-    lost: list[Exception] = []
-    store = make_store(ObservedSender(redis, lambda command: lost[0] if lost else None))
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        # An answer that says "nothing was done" would make the client order again, with a new key.
+        (StorageUnavailable("lost"), OutcomeUnknown),
+        (Overloaded("10 commands wait for Redis already"), Overloaded),
+        (UnsupportedRedis("too old"), UnsupportedRedis),
+    ],
+)
+async def test_a_known_order_that_cannot_be_read_is_not_denied(
+    redis: CommandSender, error: StorageError, expected: type[StorageError]
+) -> None:
+    errors: list[Exception] = []
+    store = make_store(ObservedSender(redis, lambda command: errors[0] if errors else None))
     await add_mugs(store)
     await store.orders.place(new_order((1, 1)), "k")
-    lost.append(StorageUnavailable("lost"))
-    with pytest.raises(OutcomeUnknown):
+    errors.append(error)
+    with pytest.raises(expected) as raised:
+        await store.orders.place(new_order((1, 1)), "k")
+    assert raised.value.reason == error.reason
+
+
+async def test_a_known_order_that_is_gone_is_not_found(redis: CommandSender) -> None:
+    store = make_store(redis)
+    await add_mugs(store)
+    placed = await store.orders.place(new_order((1, 1)), "k")
+    await redis.send("DEL", keys.order(SHOP, placed.order.id))
+    with pytest.raises(OrderNotFound):
         await store.orders.place(new_order((1, 1)), "k")
 
 
-async def test_a_pending_order_is_shown_as_its_clock_says(redis: CommandSender) -> None:
-    """Whether its hold has ended cannot be seen from its fields alone."""
+async def test_a_known_order_with_another_status_is_answered_as_a_read_of_it(redis: CommandSender) -> None:
+    """No verb takes a status from a completed order, but a person with redis-cli can."""
+    store = make_store(redis)
+    await add_mugs(store)
+    placed = await store.orders.place(new_order((1, 1)), "k")
+    await redis.send("HSET", keys.order(SHOP, placed.order.id), "status", "cancelled")
+    with pytest.raises(OrderCancelled):
+        await store.orders.place(new_order((1, 1)), "k")
+
+
+async def test_a_repeated_pending_order_has_expired_when_its_hold_has_ended(redis: CommandSender) -> None:
+    """Its fields alone do not say so."""
+    clock = Clock()
+    store = make_store(redis, clock=clock)
+    await add_mugs(store)
+    pending = new_order((1, 1), status="pending", hold_seconds=60)
+    placed = await store.orders.place(pending, "k")
+    assert await store.orders.place(pending, "k") == (placed.order, True)
+    clock.forward(61)
+    with pytest.raises(OrderExpired):
+        await store.orders.place(pending, "k")
+
+
+async def test_a_repeated_pending_order_is_shown_as_completed_when_it_is(redis: CommandSender) -> None:
     store = make_store(redis)
     await add_mugs(store)
     pending = new_order((1, 1), status="pending", hold_seconds=60)
     placed = await store.orders.place(pending, "k")
-    assert (await store.orders.place(pending, "k")) == (placed.order, True)
     completed = await store.holds.complete(placed.order.id)
-    assert (await store.orders.place(pending, "k")) == (completed, True)
+    assert await store.orders.place(pending, "k") == (completed, True)
+
+
+async def test_shops_of_a_worker_have_the_same_key_for_different_orders(redis: CommandSender) -> None:
+    recent = RecentOrders()
+    shops = [make_store(redis, shop=shop, recent_orders=recent) for shop in ("berlin", "paris")]
+    for store in shops:
+        await add_mugs(store)
+    await shops[0].orders.place(new_order((1, 1)))
+    placed = [(await store.orders.place(new_order((1, 2)), "k")).order for store in shops]
+    assert [order.id for order in placed] == [2, 1]
+    assert [await store.orders.place(new_order((1, 2)), "k") for store in shops] == [(order, True) for order in placed]
 
 
 @pytest.mark.parametrize("orders", [1, RECENT_ORDERS - 1, RECENT_ORDERS, RECENT_ORDERS + 1, 5 * RECENT_ORDERS // 2])
@@ -114,3 +173,13 @@ def test_the_newest_orders_are_known_and_the_oldest_forgotten(orders: int) -> No
     known = [order_id for order_id in range(1, orders + 1) if recent.id_of(f"key {order_id}") == order_id]
     assert known == list(range(orders - len(known) + 1, orders + 1))
     assert min(orders, RECENT_ORDERS) <= len(known) <= 2 * RECENT_ORDERS
+
+
+def test_the_newest_order_of_a_key_is_the_known_one() -> None:
+    recent = RecentOrders()
+    for order_id in (1, 2):
+        recent.note("k", order_id)
+        for other in range(RECENT_ORDERS - 1):
+            recent.note(f"key {other}", 100 + other)
+    recent.note("k", 3)
+    assert recent.id_of("k") == 3

@@ -118,7 +118,7 @@ async def test_a_replayed_order_of_another_worker_is_answered_only_when_the_repl
         assert (await store.orders.place(new_order((1, 1)), "order")).replayed
 
 
-async def test_a_replayed_order_that_the_worker_knows_is_shown_only_as_the_replica_has_it(
+async def test_a_replay_of_a_known_order_waits_for_the_replica(
     engines: ReplicatedEngines,
 ) -> None:
     async with opened(engines, wait_replicas=0) as other, opened(engines) as store:

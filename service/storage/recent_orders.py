@@ -1,0 +1,58 @@
+"""Which orders a worker has answered lately by their Idempotency-Key: it reads them at once if they come again.
+
+It only saves a round trip: Redis decides.
+"""
+
+from typing import Final
+
+from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
+from service.domain.order import Order, OrderStatus
+from service.storage import keys
+from service.storage.client import RedisClient
+from service.storage.records import ORDER_FIELDS, read_orders
+
+_OUTCOME_FIELDS: Final = ("fingerprint", "order")
+_STATUS: Final = ORDER_FIELDS.index("status")
+
+RECENT_ORDERS: Final = 5000
+"""A worker knows at least this number of its last orders with an Idempotency-Key, and at most twice as many: 2 MB."""
+
+
+class RecentOrders:
+    """The ids of the last completed orders with an Idempotency-Key, of all shops that the worker serves."""
+
+    def __init__(self) -> None:
+        # By the hash of the key in Redis, because such keys may be long. If two keys have the same hash, the order that
+        # is read is not the one that Redis names, and so it is not used.
+        self._newest: dict[int, int] = {}
+        self._older: dict[int, int] = {}
+
+    def note(self, outcome_key: str, order_id: int) -> None:
+        """Note which order the Idempotency-Key with this key in Redis has placed."""
+        self._newest[hash(outcome_key)] = order_id
+        if len(self._newest) == RECENT_ORDERS:
+            # Not one by one: an OrderedDict that removes the oldest entry takes three times as long.
+            self._older, self._newest = self._newest, {}
+
+    def id_of(self, outcome_key: str) -> int | None:
+        """Return the id of that order, or None if this worker does not know one."""
+        key = hash(outcome_key)
+        return self._newest.get(key) or self._older.get(key)
+
+
+async def read_known(client: RedisClient, outcome_key: str, fingerprint: str, order_id: int) -> Order | None:
+    """Return this order, in one round trip, if an earlier request with this key and fingerprint has placed it.
+
+    Return None if the key belongs to another request or order, or if the order is not completed. Then the caller runs
+    lua/place_order.lua, which decides. Raise OutcomeUnknown if Redis cannot be read now, and what RedisClient raises.
+    """
+    names = (outcome_key, keys.order(client.shop, order_id))
+    try:
+        outcome, row = await client.read_confirmed(names, (*_OUTCOME_FIELDS, *ORDER_FIELDS))
+    except StorageUnavailable as error:
+        raise OutcomeUnknown(error.reason) from error  # "nothing was done" would be wrong: the order was placed
+    row = row[len(_OUTCOME_FIELDS) :]
+    if outcome[:2] != [fingerprint, str(order_id)] or row[_STATUS] != OrderStatus.COMPLETED:
+        return None
+    [order] = read_orders([order_id], [row])
+    return order
