@@ -90,7 +90,6 @@ class Bench:
                         if case.load == "flash":
                             run = self.flash_sale(server, case, int(expected_rates[server] * self.seconds * 0.05))
                         else:
-                            # 4,096 connections need some time to open and to get their first answers.
                             run = self.load(
                                 server, case, self.seconds * (1 if case.connections < MANY_CONNECTIONS else 3)
                             )

@@ -37,22 +37,25 @@ class Load:
     products: int
 
 
+OVERLOAD_CONNECTIONS: Final = 512
+"""From so many connections on, the load may be an overload: a server may refuse a part of the orders with 503."""
+
 MANY_CONNECTIONS: Final = 4096
-"""With so many connections, the load is an overload: a server may refuse a part of the orders with 503."""
+"""So many connections need some time to open, and to get their first answers."""
 
 
 def run_at_full_speed(port: int, load: Load, connections: int, seconds: int, cores: set[int]) -> dict[str, Any]:
     """Run a closed loop: every connection sends its next request as soon as it has its answer.
 
-    From MANY_CONNECTIONS on, answers with 503 count as refused. Raise AssertionError for any other answer than 200, 201
-    and 409.
+    From OVERLOAD_CONNECTIONS on, answers with 503 count as refused. Raise AssertionError for any other answer than 200,
+    201 and 409.
     """
     script = Path(__file__).with_name("load.lua")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script)]
     url = f"http://127.0.0.1:{port}"
     run = _run([*command, url, "--", load.kind, str(load.lines), str(load.products)], seconds, cores)
     overloaded = run.pop("overloaded")
-    assert not overloaded or connections >= MANY_CONNECTIONS, f"{overloaded} answers were 503: overloaded"
+    assert not overloaded or connections >= OVERLOAD_CONNECTIONS, f"{overloaded} answers were 503: overloaded"
     return {**run, "refused": run["refused"] + overloaded}
 
 

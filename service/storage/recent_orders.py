@@ -14,8 +14,8 @@ from service.storage.records import ORDER_FIELDS, read_orders
 _OUTCOME_FIELDS: Final = ("fingerprint", "order")
 _STATUS: Final = ORDER_FIELDS.index("status")
 
-RECENT_ORDERS: Final = 5000
-"""A worker knows at least this number of its last orders with an Idempotency-Key, and at most twice as many: 2 MB."""
+RECENT_ORDERS: Final = 1000
+"""A worker knows at least this number of its last orders with an Idempotency-Key, and at most twice as many: 0.2 MB."""
 
 
 class RecentOrders:

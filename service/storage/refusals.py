@@ -150,7 +150,7 @@ def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: 
     return lines
 
 
-@lru_cache(maxsize=10_000)  # 5 MB; in a flash sale, nearly all refusals are about the same few products
+@lru_cache(maxsize=10_000)  # 4 MB; in a flash sale, nearly all refusals are about the same few products
 def _read_words(line_type: Callable[..., Any], text: str) -> tuple[Any, ...]:
     parsers = _LINE_PARSERS[line_type].values()
     return tuple([parse(word) for parse, word in zip(parsers, text.split(), strict=True)])
