@@ -7,7 +7,8 @@ This delay is reported, too. Requests that are due in the first half second are 
 first requests on new connections would be most of the p99 of a short run.
 
 The part that sends is openloop.c: if client and servers share the cores, every µs of the client is taken from the
-servers. A loop in Python took three times as much CPU time, about as much as the ceiling takes for an order.
+servers. A loop in Python took two to three times as much CPU time: for a request, about as much as the ceiling needs
+for an order.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which orders a worker has answered lately by their Idempotency-Key: it reads them at once if they come again.
+"""The last orders of a worker by Idempotency-Key: if one of them comes again, it is read in one round trip.
 
 It only saves a round trip: Redis decides.
 """
