@@ -19,16 +19,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench import backends, report
 from bench.backends import Backend, Durability, Engine
 from bench.cases import ALL_SERVERS, Case, Group, Row, groups, result_row
 from bench.data import LARGE_STOCK
-from bench.load import MANY_CONNECTIONS, Load, constant_rate_client, run_at_full_speed, run_at_rate
+from bench.load import Load, run_at_full_speed, run_at_rate
 from bench.machine import describe_machine
+from bench.openloop import compile_client
 from bench.processes import cpu_seconds, on_cores, split_cores, wait_until_idle
 from bench.servers import Server, ServerName, allow_many_connections, serve
+
+MANY_CONNECTIONS: Final = 4096
+"""So many connections take a part of a second to open, and to get their first answers: such a run lasts longer."""
 
 
 @dataclass(slots=True)
@@ -305,8 +309,7 @@ def main() -> int:
             "rounds": bench.repeats,
             "groups": {},
         }
-        if not options.only or "latency" in options.only:
-            constant_rate_client()
+        compile_client()
         for key, (title, step) in steps.items():
             if options.only and key not in options.only:
                 continue

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.backends import SHOP, Engine, start_engine
-from bench.load import Load, constant_rate_client, run_at_full_speed, run_at_rate
-from bench.openloop import percentile
+from bench.load import Load, run_at_full_speed, run_at_rate
+from bench.openloop import compile_client, percentile
 from bench.processes import split_cores
 from bench.servers import serve
 from service.storage import keys
@@ -77,7 +77,7 @@ def measure(workers: int, connections: int, seconds: int) -> list[dict[str, Any]
         print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}))
         return row
 
-    constant_rate_client()
+    compile_client()
     with tempfile.TemporaryDirectory() as folder, start_engine(Path(folder) / "engine", "always") as engine:
         engine.fill(PRODUCTS)
         with serve("holdfast", engine, workers, 0) as server:

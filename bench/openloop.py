@@ -11,15 +11,19 @@ servers. A loop in Python took two to three times as much CPU time: for a reques
 for an order.
 """
 
-import json
+import atexit
 import random
+import shutil
 import struct
 import subprocess
-import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from bench.processes import end_with_parent
+from bench.processes import end_with_parent, on_cores
 
 WARM_UP_SECONDS = 0.5
 
@@ -51,17 +55,34 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
     return makers[kind]
 
 
-def run(
-    client: str, port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes]
-) -> dict[str, object]:
-    """Send requests at a constant rate, and return the counts of the answers and the latencies.
+@cache
+def compile_client() -> Path:
+    """Compile openloop.c, and return the program, which is removed when this process ends.
 
-    `client`: the compiled openloop.c.
+    Call it before the first measurement. Raise FileNotFoundError if there is no C compiler.
     """
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-openloop-"))
+    atexit.register(shutil.rmtree, folder)
+    program = folder / "openloop"
+    source = Path(__file__).with_name("openloop.c")
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+    return program
+
+
+def run(
+    port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes], cores: set[int]
+) -> dict[str, Any]:
+    """Send requests at a constant rate, and return the counts of the answers and the latencies."""
     requests = [make_request() for _ in range(int(rate * seconds))]
     given = b"".join([struct.pack("=I", len(request)) + request for request in requests])
-    command = end_with_parent([client, str(port), str(connections), str(seconds), str(rate)])
-    answers = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True).stdout.splitlines()
+    command = [str(compile_client()), str(port), str(connections), str(seconds), str(rate)]
+    answers = subprocess.run(
+        end_with_parent(on_cores(cores, command)),
+        input=given,
+        stdout=subprocess.PIPE,
+        timeout=seconds + 90,
+        check=True,
+    ).stdout.splitlines()
     statuses: Counter[int] = Counter()
     latencies, client_delays, took = [], [], 0.0
     for status, *times in map(bytes.split, answers):
@@ -91,9 +112,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which this share of the values lies, or 0 if there are no values."""
     ordered = sorted(values)
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
-
-
-if __name__ == "__main__":
-    client, port, connections, seconds, rate, kind, lines, products = sys.argv[1:]
-    maker = request_maker(kind, int(lines), int(products))
-    print(json.dumps(run(client, int(port), int(connections), float(seconds), float(rate), maker)))

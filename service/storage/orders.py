@@ -88,6 +88,15 @@ class Orders:
         metrics = client.metrics
         shop, customer, reference = client.shop, new.customer, new.reference
         quantities = new.quantities()
+        tries = None if self._partition is None else self._partition.begin(deadline)
+        outcome_key, fingerprint = None, ""
+        if idempotency_key:
+            outcome_key = keys.idempotency(shop, idempotency_key, customer, by)
+            fingerprint = order_fingerprint(new, quantities)
+            known_id = self._recent.id_of(outcome_key)
+            if known_id is not None and (order := await read_known(client, outcome_key, fingerprint, known_id)):
+                metrics.count_order("replayed")
+                return PlacedOrder(order, replayed=True)
         other_keys = [keys.events(shop), *[keys.product(shop, product_id) for product_id in quantities]]
         options: list[str | int] = []
         if new.status == "pending":
@@ -105,15 +114,7 @@ class Orders:
             options += ("by", by)
         if (now_ms := client.clock_argument()) != "":
             options += ("now_ms", now_ms)
-        tries = None if self._partition is None else self._partition.begin(deadline)
-        outcome_key, fingerprint = None, ""
-        if idempotency_key:
-            outcome_key = keys.idempotency(shop, idempotency_key, customer, by)
-            fingerprint = order_fingerprint(new, quantities)
-            known_id = self._recent.id_of(outcome_key)
-            if known_id is not None and (order := await read_known(client, outcome_key, fingerprint, known_id)):
-                metrics.count_order("replayed")
-                return PlacedOrder(order, replayed=True)
+        if idempotency_key and outcome_key:
             other_keys += (keys.refusals(shop), outcome_key)
             options += ("idempotency_key", idempotency_key, "fingerprint", fingerprint)
             options += ("refusal_limits", f"{self._refusal_ms} {SHORT_REFUSAL_MS} {client.refusals_max}")

@@ -1,6 +1,6 @@
-"""The last orders of a worker by Idempotency-Key: if one of them comes again, it is read in one round trip.
+"""The last orders of a worker by Idempotency-Key: a replay of one of them takes one round trip.
 
-It only saves a round trip: Redis decides.
+The key in Redis decides; this memory only saves a round trip.
 """
 
 from typing import Final
@@ -12,7 +12,6 @@ from service.storage.client import RedisClient
 from service.storage.records import ORDER_FIELDS, read_orders
 
 _OUTCOME_FIELDS: Final = ("fingerprint", "order")
-_STATUS: Final = ORDER_FIELDS.index("status")
 
 RECENT_ORDERS: Final = 1000
 """A worker knows at least this number of its last orders with an Idempotency-Key, and at most twice as many: 0.2 MB."""
@@ -43,16 +42,16 @@ class RecentOrders:
 async def read_known(client: RedisClient, outcome_key: str, fingerprint: str, order_id: int) -> Order | None:
     """Return this order, in one round trip, if an earlier request with this key and fingerprint has placed it.
 
-    Return None if the key belongs to another request or order, or if the order is not completed. Then the caller runs
-    lua/place_order.lua, which decides. Raise OutcomeUnknown if Redis cannot be read now, and what RedisClient raises.
+    Return None if the key belongs to another request or another order, if the order is not completed, or if it is gone.
+    Then the caller runs lua/place_order.lua, which decides. Raise what that script would raise while Redis is away:
+    OutcomeUnknown, and not StorageUnavailable, which says that nothing was done.
     """
     names = (outcome_key, keys.order(client.shop, order_id))
     try:
         outcome, row = await client.read_confirmed(names, (*_OUTCOME_FIELDS, *ORDER_FIELDS))
     except StorageUnavailable as error:
-        raise OutcomeUnknown(error.reason) from error  # "nothing was done" would be wrong: the order was placed
-    row = row[len(_OUTCOME_FIELDS) :]
-    if outcome[:2] != [fingerprint, str(order_id)] or row[_STATUS] != OrderStatus.COMPLETED:
+        raise OutcomeUnknown(error.reason) from error
+    if outcome[: len(_OUTCOME_FIELDS)] != [fingerprint, str(order_id)]:
         return None
-    [order] = read_orders([order_id], [row])
-    return order
+    [order] = read_orders([order_id], [row[len(_OUTCOME_FIELDS) :]])
+    return order if order is not None and order.status == OrderStatus.COMPLETED else None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from service.domain.errors.obstacles import Obstacle, parse_obstacle
-from service.domain.errors.order_refusals import ORDER_REFUSALS, OrderPlacementRefusal
+from service.domain.errors.order_refusals import ORDER_REFUSALS
 from service.domain.errors.refusals import IdempotencyKeyReused, Refusal
 from service.domain.errors.remembered_refusals import RememberedRefusal
 from service.domain.errors.return_refusals import (
@@ -18,9 +18,8 @@ from service.domain.errors.return_refusals import (
     FullLine,
     ReturnExceedsOrder,
     ReturnExceedsStockLimit,
-    ReturnRefusal,
 )
-from service.domain.errors.stock_refusals import STOCK_REFUSALS, StockChangeRefusal
+from service.domain.errors.stock_refusals import STOCK_REFUSALS
 from service.domain.money import Cents, parse_cents
 
 if TYPE_CHECKING:
@@ -31,41 +30,35 @@ RefusalT = TypeVar("RefusalT", bound=RememberedRefusal)
 
 def read_order_refusal(new: "NewOrder", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/place_order.lua replied with."""
-
-    def build(refusal_class: type[OrderPlacementRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        texts = iter(values)
-        head = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
-        if replayed:
-            texts = iter(_expand_lines(refusal_class.line_type, list(texts), new.quantities()))
-        lines = _read_lines(refusal_class.line_type, texts, new.products)
-        return refusal_class(replayed, lines, **head)
-
-    return _read_refusal(ORDER_REFUSALS, "place_order", reply, build)
+    if reply[0] == "reused":
+        return IdempotencyKeyReused()
+    refusal_class, values, replayed = _read_words(_ORDER_REFUSALS, "place_order", reply)
+    head, rows = _read_head(refusal_class, values)
+    if replayed:
+        rows = _expand_lines(refusal_class.line_type, rows, new.quantities())
+    return refusal_class(replayed, _read_lines(refusal_class.line_type, rows, new.products), **head)
 
 
 def read_stock_refusal(product_id: int, change: "StockChange | StockCount", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/move_stock.lua replied with."""
-
-    def build(refusal_class: type[StockChangeRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        texts = iter(values)
-        numbers = {name: parse(next(texts)) for name, parse in _VALUE_PARSERS[refusal_class].items()}
-        return refusal_class(replayed, product_id, change, **numbers)
-
-    return _read_refusal(STOCK_REFUSALS, "move_stock", reply, build)
+    if reply[0] == "reused":
+        return IdempotencyKeyReused()
+    refusal_class, values, replayed = _read_words(_STOCK_REFUSALS, "move_stock", reply)
+    numbers, _ = _read_head(refusal_class, values)
+    return refusal_class(replayed, product_id, change, **numbers)
 
 
 def read_return_refusal(order_id: int, new: "NewReturn", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/return_order.lua replied with."""
-
-    def build(refusal_class: type[ReturnRefusal], values: Sequence[str], replayed: bool) -> Refusal:
-        if issubclass(refusal_class, ReturnExceedsOrder):
-            return refusal_class(replayed, order_id, _read_excess(new, values))
-        if issubclass(refusal_class, ReturnExceedsStockLimit):
-            positions = _positions(new.products)
-            return refusal_class(replayed, order_id, [FullLine(positions[int(id_)], int(id_)) for id_ in values])
-        return refusal_class(replayed, order_id)
-
-    return _read_refusal(RETURN_REFUSALS, "return_order", reply, build)
+    if reply[0] == "reused":
+        return IdempotencyKeyReused()
+    refusal_class, values, replayed = _read_words(_RETURN_REFUSALS, "return_order", reply)
+    if issubclass(refusal_class, ReturnExceedsOrder):
+        return refusal_class(replayed, order_id, _read_excess(new, values))
+    if issubclass(refusal_class, ReturnExceedsStockLimit):
+        positions = _positions(new.products)
+        return refusal_class(replayed, order_id, [FullLine(positions[int(id_)], int(id_)) for id_ in values])
+    return refusal_class(replayed, order_id)
 
 
 def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
@@ -79,24 +72,28 @@ def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
     ]
 
 
-def _read_refusal(
-    classes: Iterable[type[RefusalT]],
-    script: str,
-    reply: Sequence[str],
-    build: Callable[[type[RefusalT], Sequence[str], bool], Refusal],
-) -> Refusal:
-    """Return the new refusal, or the refusal that the Idempotency-Key remembers.
+def _read_words(
+    classes: Mapping[str, type[RefusalT]], script: str, reply: Sequence[str]
+) -> tuple[type[RefusalT], Sequence[str], bool]:
+    """Return the class of a refusal, the words after it, and whether the Idempotency-Key remembers it.
 
-    In the second case, the reply is `refused`, and what the key remembers as one text.
+    In that case, the reply is `refused`, and what the key remembers as one text.
     """
-    if reply[0] == "reused":
-        return IdempotencyKeyReused()
     replayed = reply[0] == "refused"
     word, *values = reply[1].split("\n") if replayed else reply
-    for refusal_class in classes:
-        if refusal_class.reply_word == word:
-            return build(refusal_class, values, replayed)
-    raise unknown_reply(script, reply)
+    refusal_class = classes.get(word)
+    if refusal_class is None:
+        raise unknown_reply(script, reply)
+    return refusal_class, values, replayed
+
+
+def _read_head(refusal_class: type[Refusal], values: Sequence[str]) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return the values that belong to the whole refusal, by the name of their field, and the words after them."""
+    parsers = _VALUE_PARSERS[refusal_class]
+    if not parsers:
+        return {}, values
+    head = {name: parse(value) for (name, parse), value in zip(parsers.items(), values, strict=False)}
+    return head, values[len(parsers) :]
 
 
 def remembered_text(reply: Sequence[str], product_ids: Iterable[int]) -> str:
@@ -119,7 +116,7 @@ def remembered_text(reply: Sequence[str], product_ids: Iterable[int]) -> str:
     return "\n".join([*reply[:head], *[value if count == 1 else f"{value}*{count}" for value, count in runs]])
 
 
-def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Mapping[int, int]) -> list[str]:
+def _expand_lines(line_type: Callable[..., Any], rows: Sequence[str], quantities: Mapping[int, int]) -> Sequence[str]:
     """Return the texts of the lines as the script replied with them, from what an Idempotency-Key remembers.
 
     It remembers only what the repeated request does not say: one value per product, sorted by product id. `u*3`: three
@@ -143,17 +140,13 @@ def _expand_lines(line_type: Callable[..., Any], rows: list[str], quantities: Ma
 def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: "Sequence[NewOrderLine]") -> list[Any]:
     """Return one `line_type` per text, such as `7 5 2`, with the position of the product in the request."""
     positions = _positions(requested)
-    lines = []
-    for text in texts:
-        values = _read_words(line_type, text)
-        lines.append(line_type(positions[values[0]], *values))  # the id of the product is the first word
-    return lines
+    return [_read_line(line_type, positions[int(text.partition(" ")[0])], text) for text in texts]
 
 
-@lru_cache(maxsize=10_000)  # 4 MB; in a flash sale, nearly all refusals are about the same few products
-def _read_words(line_type: Callable[..., Any], text: str) -> tuple[Any, ...]:
+@lru_cache(maxsize=5_000)  # 3 MB; in a flash sale, nearly all refusals are about the same few products
+def _read_line(line_type: Callable[..., Any], position: int, text: str) -> Any:
     parsers = _LINE_PARSERS[line_type].values()
-    return tuple([parse(word) for parse, word in zip(parsers, text.split(), strict=True)])
+    return line_type(position, *[parse(word) for parse, word in zip(parsers, text.split(), strict=True)])
 
 
 def _positions(requested: "Sequence[NewOrderLine]") -> dict[int, int]:
@@ -163,6 +156,10 @@ def _positions(requested: "Sequence[NewOrderLine]") -> dict[int, int]:
         positions.setdefault(line.product_id, position)
     return positions
 
+
+_ORDER_REFUSALS: Final = {refusal_class.reply_word: refusal_class for refusal_class in ORDER_REFUSALS}
+_STOCK_REFUSALS: Final = {refusal_class.reply_word: refusal_class for refusal_class in STOCK_REFUSALS}
+_RETURN_REFUSALS: Final = {refusal_class.reply_word: refusal_class for refusal_class in RETURN_REFUSALS}
 
 _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, Obstacle: parse_obstacle, Cents: parse_cents}
 """How the text of a field is read, by the type of the field."""

@@ -1,8 +1,8 @@
-"""Repeated requests of which a worker still knows the order: one command for each, and Redis decides as always."""
+"""Replays of orders that a worker remembers: one round trip for each, and Redis decides as always."""
 
 import pytest
 
-from service.domain.errors.refusals import IdempotencyKeyReused, OrderCancelled, OrderExpired, OrderNotFound
+from service.domain.errors.refusals import OrderCancelled, OrderNotFound
 from service.domain.errors.storage import (
     OutcomeUnknown,
     Overloaded,
@@ -15,7 +15,6 @@ from service.storage import keys
 from service.storage.recent_orders import RECENT_ORDERS, RecentOrders
 from service.storage.sender import CommandSender
 from service.storage.store import Store
-from tests.support.clock import Clock
 from tests.support.holds import ObservedSender
 from tests.support.redis_content import nothing_changes
 from tests.support.shop import SHOP, add_mugs, make_store, new_order
@@ -62,15 +61,6 @@ async def test_a_replay_shows_what_has_come_back_since(redis: CommandSender) -> 
     assert [line.returned for line in again.lines] == [1]
 
 
-async def test_the_key_of_a_known_order_cannot_be_used_for_a_different_order(redis: CommandSender) -> None:
-    store = make_store(redis)
-    await add_mugs(store)
-    await store.orders.place(new_order((1, 1)), "k")
-    async with nothing_changes(redis):
-        with pytest.raises(IdempotencyKeyReused):
-            await store.orders.place(new_order((1, 2)), "k")
-
-
 async def test_a_key_that_was_removed_from_redis_places_a_new_order(redis: CommandSender) -> None:
     store = make_store(redis)
     await add_mugs(store)
@@ -94,13 +84,14 @@ async def test_a_replay_returns_the_order_that_redis_has_for_the_key(redis: Comm
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        # An answer that says "nothing was done" would make the client order again, with a new key.
+        # StorageUnavailable says "this request did nothing": some clients would order again, with a new key.
         (StorageUnavailable("lost"), OutcomeUnknown),
+        # As the script answers: these say that Redis was not asked at all.
         (Overloaded("10 commands wait for Redis already"), Overloaded),
         (UnsupportedRedis("too old"), UnsupportedRedis),
     ],
 )
-async def test_a_known_order_that_cannot_be_read_is_not_denied(
+async def test_a_known_order_that_cannot_be_read_is_answered_as_if_the_worker_did_not_know_it(
     redis: CommandSender, error: StorageError, expected: type[StorageError]
 ) -> None:
     errors: list[Exception] = []
@@ -113,45 +104,20 @@ async def test_a_known_order_that_cannot_be_read_is_not_denied(
     assert raised.value.reason == error.reason
 
 
-async def test_a_known_order_that_is_gone_is_not_found(redis: CommandSender) -> None:
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [(("DEL",), OrderNotFound), (("HSET", "status", "cancelled"), OrderCancelled)],  # only a person does this
+)
+async def test_a_known_order_that_is_gone_or_not_completed_is_answered_as_a_read_of_it(
+    redis: CommandSender, command: tuple[str, ...], error: type[Exception]
+) -> None:
     store = make_store(redis)
     await add_mugs(store)
     placed = await store.orders.place(new_order((1, 1)), "k")
-    await redis.send("DEL", keys.order(SHOP, placed.order.id))
-    with pytest.raises(OrderNotFound):
+    name, *arguments = command
+    await redis.send(name, keys.order(SHOP, placed.order.id), *arguments)
+    with pytest.raises(error):
         await store.orders.place(new_order((1, 1)), "k")
-
-
-async def test_a_known_order_with_another_status_is_answered_as_a_read_of_it(redis: CommandSender) -> None:
-    """No verb takes a status from a completed order, but a person with redis-cli can."""
-    store = make_store(redis)
-    await add_mugs(store)
-    placed = await store.orders.place(new_order((1, 1)), "k")
-    await redis.send("HSET", keys.order(SHOP, placed.order.id), "status", "cancelled")
-    with pytest.raises(OrderCancelled):
-        await store.orders.place(new_order((1, 1)), "k")
-
-
-async def test_a_repeated_pending_order_has_expired_when_its_hold_has_ended(redis: CommandSender) -> None:
-    """Its fields alone do not say so."""
-    clock = Clock()
-    store = make_store(redis, clock=clock)
-    await add_mugs(store)
-    pending = new_order((1, 1), status="pending", hold_seconds=60)
-    placed = await store.orders.place(pending, "k")
-    assert await store.orders.place(pending, "k") == (placed.order, True)
-    clock.forward(61)
-    with pytest.raises(OrderExpired):
-        await store.orders.place(pending, "k")
-
-
-async def test_a_repeated_pending_order_is_shown_as_completed_when_it_is(redis: CommandSender) -> None:
-    store = make_store(redis)
-    await add_mugs(store)
-    pending = new_order((1, 1), status="pending", hold_seconds=60)
-    placed = await store.orders.place(pending, "k")
-    completed = await store.holds.complete(placed.order.id)
-    assert await store.orders.place(pending, "k") == (completed, True)
 
 
 async def test_shops_of_a_worker_have_the_same_key_for_different_orders(redis: CommandSender) -> None:
@@ -177,9 +143,8 @@ def test_the_newest_orders_are_known_and_the_oldest_forgotten(orders: int) -> No
 
 def test_the_newest_order_of_a_key_is_the_known_one() -> None:
     recent = RecentOrders()
-    for order_id in (1, 2):
-        recent.note("k", order_id)
-        for other in range(RECENT_ORDERS - 1):
-            recent.note(f"key {other}", 100 + other)
-    recent.note("k", 3)
-    assert recent.id_of("k") == 3
+    recent.note("k", 1)
+    for order_id in range(2, RECENT_ORDERS + 1):
+        recent.note(f"key {order_id}", order_id)
+    recent.note("k", RECENT_ORDERS + 1)
+    assert recent.id_of("k") == RECENT_ORDERS + 1

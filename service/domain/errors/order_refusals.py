@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from service.domain.errors.base import Problem
@@ -19,16 +20,18 @@ from service.domain.limits import MAX_TOTAL
 from service.domain.money import Cents, format_cents
 
 
-class UnavailableLine(NamedTuple):
-    """A line of an order that cannot be served."""
+@dataclass(frozen=True)
+class UnavailableLine:
+    """A line of an order that cannot be served. All refusals of the same line share it, and its entry."""
 
     position: int
     product_id: int
     requested: int
     obstacle: Obstacle
 
+    @cached_property
     def entry(self) -> str:
-        """Return the entry in the `errors` of a problem, as JSON."""
+        """The entry in the `errors` of a problem, as JSON."""
         return self.obstacle.entry(self.position, self.product_id, self.requested)
 
 
@@ -58,11 +61,12 @@ class UnavailableLines(OrderPlacementRefusal):
     sentence: ClassVar[str]
 
     def detail(self) -> str:
-        ids = ", ".join([str(line.product_id) for line in self.lines if isinstance(line.obstacle, self.obstacle_type)])
+        kind = self.obstacle_type
+        ids = ", ".join([str(line.product_id) for line in self.lines if isinstance(line.obstacle, kind)])
         return f"{self.sentence}: {ids}. Nothing was taken."
 
     def further_fields(self) -> dict[str, str]:
-        return {"errors": f"[{', '.join([line.entry() for line in self.lines])}]"}
+        return {"errors": f"[{', '.join([line.entry for line in self.lines])}]"}
 
 
 class ProductsNotFound(UnavailableLines):
