@@ -4,7 +4,7 @@ The classes in domain/errors/refusals.py say what their replies look like, so a 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -167,7 +167,7 @@ _PARSERS: Final[dict[Any, Callable[[str], Any]]] = {int: int, Obstacle: parse_ob
 
 def _field_parsers(kind: Any, *, after: str) -> dict[str, Callable[[str], Any]]:
     """Return how the text of each field of a class is read, for the fields that are declared after `after`."""
-    types = {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else kind.__annotations__
+    types = {field.name: field.type for field in fields(kind)}
     names = list(types)
     return {name: _PARSERS[types[name]] for name in names[names.index(after) + 1 :]}
 

@@ -525,8 +525,8 @@ def replayed_refusal(refusal: Refusal, lines: list[NewOrderLine]) -> Refusal:
     """Return the first refusal with the same numbers, and with the positions of the lines in the repeated request."""
     match refusal:
         case OrderPlacementRefusal():
-            moved = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
-            return replace(refusal, replayed=True, lines=sorted(moved))
+            moved = [replace(line, position=first_line(lines, line.product_id)) for line in refusal.lines]
+            return replace(refusal, replayed=True, lines=sorted(moved, key=lambda line: line.position))
         case ReturnExceedsOrder():
             excess = [line._replace(position=first_line(lines, line.product_id)) for line in refusal.lines]
             return replace(refusal, replayed=True, lines=excess)

@@ -12,6 +12,7 @@ from service.storage.partition import Partition, Partitions
 from service.storage.partitioned import PartitionedStore
 from service.storage.sender import CommandSender
 from service.storage.store import Store
+from tests.support.network import LONG_TIMEOUT
 from tests.support.shop import SHOP, make_store
 
 TIMEOUT = 2.0
@@ -28,11 +29,13 @@ def make_partitioned_store(*senders: CommandSender, count: int = 4, **options: A
 async def open_partitioned_store(*urls: str, **options: Any) -> AsyncIterator[PartitionedStore]:
     """Yield the Store of SHOP with a partition for each URL. As in a service, each has a connection of its own."""
     metrics = new_metrics()
-    partitions = Partitions(len(urls), timeout=TIMEOUT, metrics=metrics)
+    partitions = Partitions(len(urls), timeout=LONG_TIMEOUT, metrics=metrics)
     async with AsyncExitStack() as stack:
         connections = [
             await stack.enter_async_context(
-                MultiplexedConnection(url, timeout=10, max_in_flight=100_000, new_tracked=partitions.sums.new_tracked)
+                MultiplexedConnection(
+                    url, timeout=LONG_TIMEOUT, max_in_flight=100_000, new_tracked=partitions.sums.new_tracked
+                )
             )
             for url in urls
         ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from service.domain.errors.base import Problem
 from service.domain.errors.obstacles import (
@@ -138,7 +138,8 @@ class InsufficientStock(UnavailableLines):
     sentence = "Not enough stock of"
 
 
-class CurrentPrice(NamedTuple):
+@dataclass(frozen=True)
+class CurrentPrice:
     """An order line, and the price of one unit now."""
 
     position: int
