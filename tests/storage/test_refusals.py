@@ -152,6 +152,22 @@ def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
     assert [line.position for line in refusal.lines] == [2, 0]
 
 
+def test_refusals_that_share_a_line_keep_its_position_and_lines_with_the_same_numbers_their_own_entry() -> None:
+    """Lines are kept for the next refusal: by their text and position, not by their numbers."""
+
+    def entry(position: int, obstacle: str) -> str:
+        request = new_order(*[(100 + n, 1) for n in range(position)], (7, 3))
+        refusal = read_order_refusal(request, ["short", f"7 3 {obstacle}"])
+        assert isinstance(refusal, InsufficientStock)
+        return refusal.lines[0].entry
+
+    first, second = entry(0, "2"), entry(1, "2")
+    assert second == first.replace("products/0", "products/1") != first
+    entries = {entry(0, obstacle) for obstacle in ("2", "customer:2", "limit:2:2", "time:2:2", "unknown")}
+    assert len(entries) == 5
+    assert entry(0, "2") is first
+
+
 @pytest.mark.parametrize("word", STOCK_REPLIES)
 def test_each_refusal_of_a_stock_change_is_read_from_its_reply(word: str) -> None:
     reply, refusal_class, values = STOCK_REPLIES[word]
