@@ -309,7 +309,8 @@ def main() -> int:
             "rounds": bench.repeats,
             "groups": {},
         }
-        compile_client()
+        if not options.only or "latency" in options.only:
+            compile_client()
         for key, (title, step) in steps.items():
             if options.only and key not in options.only:
                 continue

@@ -59,7 +59,8 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
 def compile_client() -> Path:
     """Compile openloop.c, and return the program, which is removed when this process ends.
 
-    Call it before the first measurement. Raise FileNotFoundError if there is no C compiler.
+    Call it before the first measurement. Raise FileNotFoundError without a C compiler, and CalledProcessError if it
+    fails, for example without the headers of the C library.
     """
     folder = Path(tempfile.mkdtemp(prefix="holdfast-openloop-"))
     atexit.register(shutil.rmtree, folder)
@@ -72,20 +73,20 @@ def compile_client() -> Path:
 def run(
     port: int, connections: int, seconds: float, rate: float, make_request: Callable[[], bytes], cores: set[int]
 ) -> dict[str, Any]:
-    """Send requests at a constant rate, and return the counts of the answers and the latencies."""
+    """Send requests at a constant rate, and return the counts of the answers and the latencies.
+
+    Raise AssertionError if the client fails, for example because a connection was closed.
+    """
     requests = [make_request() for _ in range(int(rate * seconds))]
     given = b"".join([struct.pack("=I", len(request)) + request for request in requests])
     command = [str(compile_client()), str(port), str(connections), str(seconds), str(rate)]
-    answers = subprocess.run(
-        end_with_parent(on_cores(cores, command)),
-        input=given,
-        stdout=subprocess.PIPE,
-        timeout=seconds + 90,
-        check=True,
-    ).stdout.splitlines()
+    done = subprocess.run(
+        end_with_parent(on_cores(cores, command)), input=given, capture_output=True, timeout=seconds + 90, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.decode()}"
     statuses: Counter[int] = Counter()
     latencies, client_delays, took = [], [], 0.0
-    for status, *times in map(bytes.split, answers):
+    for status, *times in map(bytes.split, done.stdout.splitlines()):
         statuses[int(status)] += 1
         due_at, latency, client_delay = map(float, times)
         took = max(took, due_at + latency)

@@ -43,8 +43,8 @@ async def read_known(client: RedisClient, outcome_key: str, fingerprint: str, or
     """Return this order, in one round trip, if an earlier request with this key and fingerprint has placed it.
 
     Return None if the key belongs to another request or another order, if the order is not completed, or if it is gone.
-    Then the caller runs lua/place_order.lua, which decides. Raise what that script would raise while Redis is away:
-    OutcomeUnknown, and not StorageUnavailable, which says that nothing was done.
+    Then the caller runs lua/place_order.lua, which decides. If it cannot be read now, raise OutcomeUnknown and not
+    StorageUnavailable: an earlier request may have placed it. Other errors are raised unchanged.
     """
     names = (outcome_key, keys.order(client.shop, order_id))
     try:

@@ -1,6 +1,7 @@
 """Turns the reply of a script into a refusal.
 
-The classes in domain/errors/refusals.py say what their replies look like, so a new class needs no code here.
+The classes in domain/errors/order_refusals.py and stock_refusals.py say what their replies look like, so a new one of
+these needs no code here.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ def read_order_refusal(new: "NewOrder", reply: Sequence[str]) -> Refusal:
     """Return the refusal that lua/place_order.lua replied with."""
     if reply[0] == "reused":
         return IdempotencyKeyReused()
-    refusal_class, values, replayed = _read_words(_ORDER_REFUSALS, "place_order", reply)
+    refusal_class, values, replayed = _read_reply(_ORDER_REFUSALS, "place_order", reply)
     head, rows = _read_head(refusal_class, values)
     if replayed:
         rows = _expand_lines(refusal_class.line_type, rows, new.quantities())
@@ -43,7 +44,7 @@ def read_stock_refusal(product_id: int, change: "StockChange | StockCount", repl
     """Return the refusal that lua/move_stock.lua replied with."""
     if reply[0] == "reused":
         return IdempotencyKeyReused()
-    refusal_class, values, replayed = _read_words(_STOCK_REFUSALS, "move_stock", reply)
+    refusal_class, values, replayed = _read_reply(_STOCK_REFUSALS, "move_stock", reply)
     numbers, _ = _read_head(refusal_class, values)
     return refusal_class(replayed, product_id, change, **numbers)
 
@@ -52,7 +53,7 @@ def read_return_refusal(order_id: int, new: "NewReturn", reply: Sequence[str]) -
     """Return the refusal that lua/return_order.lua replied with."""
     if reply[0] == "reused":
         return IdempotencyKeyReused()
-    refusal_class, values, replayed = _read_words(_RETURN_REFUSALS, "return_order", reply)
+    refusal_class, values, replayed = _read_reply(_RETURN_REFUSALS, "return_order", reply)
     if issubclass(refusal_class, ReturnExceedsOrder):
         return refusal_class(replayed, order_id, _read_excess(new, values))
     if issubclass(refusal_class, ReturnExceedsStockLimit):
@@ -72,10 +73,10 @@ def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
     ]
 
 
-def _read_words(
+def _read_reply(
     classes: Mapping[str, type[RefusalT]], script: str, reply: Sequence[str]
 ) -> tuple[type[RefusalT], Sequence[str], bool]:
-    """Return the class of a refusal, the words after it, and whether the Idempotency-Key remembers it.
+    """Return the class of a refusal, the texts after its reply word, and whether an earlier request with the key got it.
 
     In that case, the reply is `refused`, and what the key remembers as one text.
     """
@@ -88,7 +89,7 @@ def _read_words(
 
 
 def _read_head(refusal_class: type[Refusal], values: Sequence[str]) -> tuple[dict[str, Any], Sequence[str]]:
-    """Return the values that belong to the whole refusal, by the name of their field, and the words after them."""
+    """Return the values that belong to the whole refusal, by the name of their field, and the texts after them."""
     parsers = _VALUE_PARSERS[refusal_class]
     if not parsers:
         return {}, values
@@ -143,7 +144,7 @@ def _read_lines(line_type: Callable[..., Any], texts: Iterable[str], requested: 
     return [_read_line(line_type, positions[int(text.partition(" ")[0])], text) for text in texts]
 
 
-@lru_cache(maxsize=5_000)  # 3 MB; in a flash sale, nearly all refusals are about the same few products
+@lru_cache(maxsize=5_000)  # 3 to 4 MB; in a flash sale, nearly all refusals are about the same few products
 def _read_line(line_type: Callable[..., Any], position: int, text: str) -> Any:
     parsers = _LINE_PARSERS[line_type].values()
     return line_type(position, *[parse(word) for parse, word in zip(parsers, text.split(), strict=True)])

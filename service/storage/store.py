@@ -2,8 +2,8 @@
 
 It has one object each for products, stock, orders, holds, returns, archived orders, events and inspection. A change
 that involves several keys is checked and made in one script, so it is atomic. The methods do not repeat the checks of
-their scripts: they turn the reply of a script into a value, or into an error of `service.domain.errors`. (An order that
-is repeated may be read without the script: recent_orders.py.)
+their scripts: they turn the reply of a script into a value, or into an error of `service.domain.errors`. (A
+repeated order may be read without place_order.lua: recent_orders.py.)
 """
 
 from collections.abc import Callable, Sequence

@@ -84,14 +84,13 @@ async def test_a_replay_returns_the_order_that_redis_has_for_the_key(redis: Comm
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        # StorageUnavailable says "this request did nothing": some clients would order again, with a new key.
         (StorageUnavailable("lost"), OutcomeUnknown),
-        # As the script answers: these say that Redis was not asked at all.
+        # Raised unchanged, as by the script.
         (Overloaded("10 commands wait for Redis already"), Overloaded),
         (UnsupportedRedis("too old"), UnsupportedRedis),
     ],
 )
-async def test_a_known_order_that_cannot_be_read_is_answered_as_if_the_worker_did_not_know_it(
+async def test_the_outcome_is_unknown_if_redis_does_not_answer_about_a_known_order(
     redis: CommandSender, error: StorageError, expected: type[StorageError]
 ) -> None:
     errors: list[Exception] = []

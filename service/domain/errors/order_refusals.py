@@ -22,7 +22,7 @@ from service.domain.money import Cents, format_cents
 
 @dataclass(frozen=True)
 class UnavailableLine:
-    """A line of an order that cannot be served. All refusals of the same line share it, and its entry."""
+    """A line of an order that cannot be served. storage/refusals.py keeps lines, so refusals may share one."""
 
     position: int
     product_id: int
