@@ -76,9 +76,9 @@ def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
 def _read_reply(
     classes: Mapping[str, type[RefusalT]], script: str, reply: Sequence[str]
 ) -> tuple[type[RefusalT], Sequence[str], bool]:
-    """Return the class of a refusal, the texts after its reply word, and whether an earlier request with the key got it.
+    """Return the class of a refusal, the texts after its reply word, and whether it is a repeated one.
 
-    In that case, the reply is `refused`, and what the key remembers as one text.
+    If an earlier request with the Idempotency-Key got it, the reply is `refused`, and what the key remembers as one text.
     """
     replayed = reply[0] == "refused"
     word, *values = reply[1].split("\n") if replayed else reply
