@@ -78,7 +78,7 @@ def _read_reply(
 ) -> tuple[type[RefusalT], Sequence[str], bool]:
     """Return the class of a refusal, the texts after its reply word, and whether it is a repeated one.
 
-    If an earlier request with the Idempotency-Key got it, the reply is `refused`, and what the key remembers as one text.
+    If an earlier request with the Idempotency-Key got it, the reply is `refused`, and one text: what the key remembers.
     """
     replayed = reply[0] == "refused"
     word, *values = reply[1].split("\n") if replayed else reply
