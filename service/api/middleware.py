@@ -59,13 +59,14 @@ class RequestMiddleware:
             response = problem_for(error, scope)
             if info.status:
                 raise  # a response has begun, so the problem cannot be sent: the server closes the connection
-            self._count_problem(info.reason)
             await send_response(response, scope, send)
         finally:
             # The extension refers to the request, and the request to this scope: a reference cycle.
             scope.pop("extensions", None)
             seconds = time.perf_counter() - started
             self._count_request(scope["method"], info.route, info.status, seconds)
+            if info.reason and info.status >= 400:
+                self._count_problem(info.reason)
             if self.access_log:
                 ms = round(seconds * 1000, 2)
                 reason = {"reason": info.reason} if info.reason else {}

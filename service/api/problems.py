@@ -26,7 +26,7 @@ def problem_for(error: Exception, scope: Scope) -> Response:
     elif isinstance(error, StorageError):
         log.warning(error.problem.name, **request_facts(scope), reason=error.reason)
     info.reason = error.problem.name
-    return problem(problem_document(error, info.id, scope["root_path"]), error.problem.status, error.headers().items())
+    return problem(problem_document(error, info.id, scope["root_path"]), error.problem.status, error.headers())
 
 
 def problem_document(error: HoldfastError, request_id: str, root_path: str) -> str:

@@ -79,6 +79,7 @@ class WrittenResponse(Response):
 
 _WRITTEN_HEAD: Final = b"content-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
 _CREATED_HEAD: Final = _WRITTEN_HEAD.replace(b"%b", b"application/json") + b"location: %b\r\n"
+_PROBLEM_HEAD: Final = _WRITTEN_HEAD.replace(b"%b", b"application/problem+json")
 
 
 class EventStream(Response):
@@ -109,11 +110,12 @@ def created(request: Request, path: str, body: str, *, replayed: bool = False) -
     return WrittenResponse(201, head + _REPLAYED if replayed else head, content)
 
 
-def problem(body: str, status: int, headers: Iterable[tuple[str, str]]) -> Response:
+def problem(body: str, status: int, headers: Mapping[str, str]) -> Response:
     """Return a response whose body is a problem (RFC 9457)."""
     content = body.encode() + b"\n"
-    further = "".join([f"{name.lower()}: {value}\r\n" for name, value in headers])
-    head = _WRITTEN_HEAD % (b"application/problem+json", len(content)) + further.encode()
+    head = _PROBLEM_HEAD % len(content)
+    if headers:
+        head += "".join([f"{name.lower()}: {value}\r\n" for name, value in headers.items()]).encode()
     return WrittenResponse(status, head, content)
 
 

@@ -6,12 +6,10 @@ The key in Redis decides; this memory only saves a round trip.
 from typing import Final
 
 from service.domain.errors.storage import OutcomeUnknown, StorageUnavailable
-from service.domain.order import Order, OrderStatus
+from service.domain.order import Order
 from service.storage import keys
 from service.storage.client import RedisClient
-from service.storage.records import ORDER_FIELDS, read_orders
-
-_OUTCOME_FIELDS: Final = ("fingerprint", "order")
+from service.storage.records import read_order
 
 RECENT_ORDERS: Final = 1000
 """A worker knows at least this number of its last orders with an Idempotency-Key, and at most twice as many: 0.2 MB."""
@@ -46,12 +44,18 @@ async def read_known(client: RedisClient, outcome_key: str, fingerprint: str, or
     Then the caller runs lua/place_order.lua, which decides. If it cannot be read now, raise OutcomeUnknown and not
     StorageUnavailable: an earlier request may have placed it. Other errors are raised unchanged.
     """
-    names = (outcome_key, keys.order(client.shop, order_id))
     try:
-        outcome, row = await client.read_confirmed(names, (*_OUTCOME_FIELDS, *ORDER_FIELDS))
+        word, *rows = await client.run(
+            "read_placed",
+            (outcome_key, keys.order(client.shop, order_id)),
+            read_placed_args(fingerprint=fingerprint, order_id=order_id),
+            safe_to_repeat=not client.waits_for_replicas,  # a primary that was replaced would not know of a return
+        )
     except StorageUnavailable as error:
         raise OutcomeUnknown(error.reason) from error
-    if outcome[: len(_OUTCOME_FIELDS)] != [fingerprint, str(order_id)]:
-        return None
-    [order] = read_orders([order_id], [row[len(_OUTCOME_FIELDS) :]])
-    return order if order is not None and order.status == OrderStatus.COMPLETED else None
+    return read_order(order_id, rows[0]) if word == "order" else None
+
+
+def read_placed_args(*, fingerprint: str, order_id: int) -> tuple[str | int, ...]:
+    """Return ARGV of lua/read_placed.lua."""
+    return fingerprint, order_id

@@ -118,10 +118,12 @@ def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | 
 
     Raise ValueError or TypeError if a row is damaged.
     """
-    return [
-        None if row[0] is None else _read_order(order_id, row, _read_lines(row))
-        for order_id, row in zip(ids, rows, strict=True)
-    ]
+    return [read_order(order_id, row) for order_id, row in zip(ids, rows, strict=True)]
+
+
+def read_order(order_id: int, row: HashValues) -> Order | None:
+    """Return the order of one row, as `read_orders` does."""
+    return None if row[0] is None else _read_order(order_id, row, _read_lines(row))
 
 
 def read_listed_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[ListedOrder]:

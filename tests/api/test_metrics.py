@@ -135,14 +135,18 @@ async def test_requests_are_counted_by_route_and_status_with_their_durations(cli
 
 
 async def test_errors_are_counted_by_the_name_of_their_problem(client: AsyncClient) -> None:
+    await add_product(client, id=1, stock=5)
     await client.get("/products/77")
     await client.get("/nowhere")
     await client.get("/elsewhere")
+    for quantity in (6, 7, 1):
+        await place(client, (1, quantity))
     found = await scrape(client)
     problems = {name: value for name, value in found.items() if name.startswith("holdfast_http_problems") and value}
     assert problems == {
         "holdfast_http_problems_total{problem=product-not-found}": 1,
         "holdfast_http_problems_total{problem=not-found}": 2,
+        "holdfast_http_problems_total{problem=insufficient-stock}": 2,
     }
     assert found["holdfast_http_problems_total{problem=outcome-unknown}"] == 0
 

@@ -1,5 +1,7 @@
 """Replays of orders that a worker remembers: one round trip for each, and Redis decides as always."""
 
+from itertools import chain
+
 import pytest
 
 from service.domain.errors.refusals import OrderCancelled, OrderNotFound
@@ -13,6 +15,7 @@ from service.domain.errors.storage import (
 from service.domain.requests import NewReturn
 from service.storage import keys
 from service.storage.recent_orders import RECENT_ORDERS, RecentOrders
+from service.storage.records import ORDER_FIELDS
 from service.storage.sender import CommandSender
 from service.storage.store import Store
 from tests.support.holds import ObservedSender
@@ -35,7 +38,7 @@ async def test_a_replay_takes_one_round_trip(redis: CommandSender) -> None:
     first = await store.orders.place(new_order((1, 1)), "k")
     await commands_of_replay(way, store)  # from now on, the engine knows the script
     async with nothing_changes(redis):
-        assert await commands_of_replay(way, store) == ["read_hashes"]
+        assert await commands_of_replay(way, store) == ["read_placed"]
         assert await store.orders.place(new_order((1, 1)), "k") == (first.order, True)
 
 
@@ -47,7 +50,7 @@ async def test_a_replay_of_another_worker_takes_one_round_trip_from_the_second_o
     way = Way(redis)
     store = make_store(way)
     assert (await commands_of_replay(way, store))[-2:] == ["place_order", "HMGET"]
-    assert await commands_of_replay(way, store) == ["read_hashes"]
+    assert await commands_of_replay(way, store) == ["read_placed"]
 
 
 async def test_a_replay_shows_what_has_come_back_since(redis: CommandSender) -> None:
@@ -59,6 +62,29 @@ async def test_a_replay_shows_what_has_come_back_since(redis: CommandSender) -> 
     again = (await store.orders.place(new_order((1, 2)), "k")).order
     assert again == await store.orders.get(placed.id)
     assert [line.returned for line in again.lines] == [1]
+
+
+async def test_a_replay_shows_all_that_redis_has_of_the_order(redis: CommandSender) -> None:
+    store = make_store(redis)
+    await add_mugs(store)
+    placed = (await store.orders.place(new_order((1, 2)), "k")).order
+    values = {
+        "products": "1: 2 x 19.99",
+        "total_price": "39.98",
+        "status": "completed",
+        "created_at": "1000",
+        "expires_at": "2000",
+        "completed_at": "1500",
+        "reference": "cart",
+        "customer": "c",
+        "returned": "1: 1",
+        "refunded": "19.99",
+    }
+    assert values.keys() == set(ORDER_FIELDS)
+    await redis.send("HSET", keys.order(SHOP, placed.id), *chain.from_iterable(values.items()))
+    replay = (await store.orders.place(new_order((1, 2)), "k")).order
+    assert replay == await make_store(redis).orders.get(placed.id)
+    assert None not in replay
 
 
 async def test_a_key_that_was_removed_from_redis_places_a_new_order(redis: CommandSender) -> None:
