@@ -124,17 +124,18 @@ class Bench:
         load = Load(case.load, case.lines, case.products)
         engine = server.backend if isinstance(server.backend, Engine) else None
         busy_before = engine.busy_seconds() if engine else 0.0
-        before, children_before, begin = server.cpu_seconds(), os.times(), time.monotonic()
+        before, children_before = server.cpu_seconds(), os.times()
         if rate is None:
             run = run_at_full_speed(server.port, load, case.connections, seconds, self.load_cores)
         else:
             run = run_at_rate(server.port, load, case.connections, seconds, self.load_cores, rate)
-        elapsed, children, after = time.monotonic() - begin, os.times(), server.cpu_seconds()
+        # Not the time of the call: at a constant rate, the requests are made before, and the answers are read after.
+        elapsed, children, after = run.pop("seconds"), os.times(), server.cpu_seconds()
         used = [(end - start) / run["requests"] * 1e6 for start, end in zip(before, after, strict=True)]
         generator_seconds = children.children_user + children.children_system
         generator_seconds -= children_before.children_user + children_before.children_system
         return {
-            "rate": run.pop("requests") / run.pop("seconds"),
+            "rate": run.pop("requests") / elapsed,
             **run,
             "server_us": used[0],
             "backend_us": used[1] if len(used) > 1 else 0.0,

@@ -105,7 +105,7 @@ ORDER_FIELDS: Final = (
     *("products", "total_price", "status", "created_at", "expires_at"),
     *("completed_at", "reference", "customer", "returned", "refunded"),
 )
-"""The fields that are read of every order. `_read_order` unpacks a row in the same order."""
+"""The fields that are read of every order, also by lua/read_placed.lua. `_read_order` unpacks a row in this order."""
 
 
 _RETURNED: Final = ORDER_FIELDS.index("returned")

@@ -4,8 +4,13 @@ import re
 
 import pytest
 from httpx2 import AsyncClient
+from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from service.api.middleware import RequestMiddleware
+from service.api.responses import ok, send_response
+from service.metrics.counters import Metrics
+from service.metrics.families import PROBLEMS
 from service.storage.sender import CommandSender
 from tests.support.problems import assert_problem
 from tests.support.redis_content import nothing_changes
@@ -83,3 +88,27 @@ async def test_next_request_is_served_after_an_internal_error(client: AsyncClien
     await redis.send("HSET", f"{{{SHOP}}}:product:1", "price", "corrupt")
     assert_problem(await place(client, (1, 1)), 500, "internal-error")
     assert (await place(client, (2, 1))).status_code == 201
+
+
+async def test_a_bug_after_the_beginning_of_a_response_is_logged_but_not_counted_as_an_answer() -> None:
+    metrics = Metrics(problems=["internal-error"])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_response(ok("{}"), scope, send)
+        raise ValueError("after the answer")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("no body is read")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    with capture_logs() as logs, pytest.raises(ValueError, match="after the answer"):
+        await RequestMiddleware(app, metrics)(scope, receive, send)
+    assert [entry["event"] for entry in logs] == ["internal_error"]
+    assert [message.get("status") for message in sent] == [200, None]
+    [counts] = [counts for family, counts in metrics.read() if family.name == PROBLEMS.name]
+    assert counts["internal-error",][0] == 0

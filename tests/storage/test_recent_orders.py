@@ -65,7 +65,8 @@ async def test_a_replay_shows_what_has_come_back_since(redis: CommandSender) -> 
 
 
 async def test_a_replay_shows_all_that_redis_has_of_the_order(redis: CommandSender) -> None:
-    store = make_store(redis)
+    way = Way(redis)
+    store = make_store(way)
     await add_mugs(store)
     placed = (await store.orders.place(new_order((1, 2)), "k")).order
     values = {
@@ -82,9 +83,11 @@ async def test_a_replay_shows_all_that_redis_has_of_the_order(redis: CommandSend
     }
     assert values.keys() == set(ORDER_FIELDS)
     await redis.send("HSET", keys.order(SHOP, placed.id), *chain.from_iterable(values.items()))
+    way.ran.clear()
     replay = (await store.orders.place(new_order((1, 2)), "k")).order
     assert replay == await make_store(redis).orders.get(placed.id)
     assert None not in replay
+    assert "place_order" not in way.ran
 
 
 async def test_a_key_that_was_removed_from_redis_places_a_new_order(redis: CommandSender) -> None:

@@ -140,7 +140,7 @@ class InsufficientStock(UnavailableLines):
 
 @dataclass(frozen=True)
 class CurrentPrice:
-    """An order line, and the price of one unit now."""
+    """An order line, and the price of one unit now. Refusals may share one, as an UnavailableLine."""
 
     position: int
     product_id: int
