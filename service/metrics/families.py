@@ -9,7 +9,7 @@ ROUND_TRIP_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 """The same for the time from a command to the reply of Redis."""
 
 STATUSES: Final = (
-    *(200, 201, 204, 302, 303, 304, 307, 400, 404, 405, 406, 408, 409, 410, 412, 413, 415, 422, 431),
+    *(200, 201, 204, 302, 303, 304, 307, 400, 401, 403, 404, 405, 406, 408, 409, 410, 412, 413, 415, 422, 429, 431),
     *(500, 503, 505),
 )
 """Status codes of the service. 0 stands for all others, and for a client that has gone without a response."""

@@ -10,8 +10,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.exposition import RedisState, ShopState, exposition
+from service.api.routes import CALLS
 from service.app import new_metrics
+from service.domain.errors.catalog import all_problems
 from service.domain.times import Milliseconds
+from service.metrics.families import STATUSES
 from service.storage.connection import MultiplexedConnection
 from service.storage.engine_status import EngineStatus, EngineStatusReader, SlowestWrites
 from service.storage.products import Products
@@ -132,6 +135,17 @@ async def test_requests_are_counted_by_route_and_status_with_their_durations(cli
     assert found[f"{duration}_count{{method=GET,route=/products/{{id}}}}"] == 3
     assert found[f"{duration}_bucket{{le=+Inf,method=GET,route=/products/{{id}}}}"] == 3
     assert 0 < found[f"{duration}_sum{{method=GET,route=/products/{{id}}}}"] < 10
+
+
+def test_every_status_of_the_api_is_counted_as_itself() -> None:
+    assert {problem.status for problem in all_problems()} | {call.answer.status for call in CALLS} <= set(STATUSES)
+
+
+async def test_a_request_from_another_site_is_counted_as_403(client: AsyncClient) -> None:
+    response = await client.post("/orders", json={}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert response.status_code == 403
+    found = await scrape(client)
+    assert found["holdfast_http_requests_total{method=POST,route=/orders,status=403}"] == 1
 
 
 async def test_errors_are_counted_by_the_name_of_their_problem(client: AsyncClient) -> None:
