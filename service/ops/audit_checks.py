@@ -12,6 +12,7 @@ from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.partition import Partition
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
+_UNITS = "units like 7: 2"
 
 _is_number = re.compile("[0-9]{1,18}").fullmatch
 
@@ -80,10 +81,13 @@ def _check_returned(row: OrderRow, lines: tuple[OrderLine, ...] | None) -> list[
     """Return what is wrong with the returns of an order: more came back than was bought, or its price is another."""
     if row.status != "completed":
         return [f"is {row.status}, but units of it came back"]
-    try:
-        returned, lost = parse_units(row.returned or ""), parse_units(row.written_off) if row.written_off else {}
-    except ValueError:
-        return [_not_expected("returned or written_off", f"{row.returned} {row.written_off}", "units like 7: 2")]
+    if row.returned is None:
+        return ["has refunded or written_off, but not returned"]
+    returned, lost = _read_units(row.returned), {} if row.written_off is None else _read_units(row.written_off)
+    if returned is None:
+        return [_not_expected("returned", row.returned, _UNITS)]
+    if lost is None:
+        return [_not_expected("written_off", row.written_off, _UNITS)]
     wrong = [
         f"has returned {number} units of {product_id}, but {bought} were bought"
         for product_id, number in returned.items()
@@ -98,6 +102,13 @@ def _check_returned(row: OrderRow, lines: tuple[OrderLine, ...] | None) -> list[
     if row.refunded != expected:
         wrong.append(_not_expected("refunded", row.refunded, expected))
     return wrong
+
+
+def _read_units(text: str) -> dict[int, int] | None:
+    try:
+        return parse_units(text)
+    except ValueError:
+        return None
 
 
 def _wrong_total(total: str | None, lines: tuple[OrderLine, ...]) -> str | None:
