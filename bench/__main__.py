@@ -129,7 +129,7 @@ class Bench:
             run = run_at_full_speed(server.port, load, case.connections, seconds, self.load_cores)
         else:
             run = run_at_rate(server.port, load, case.connections, seconds, self.load_cores, rate)
-        # Not the time of the call: at a constant rate, the requests are made before, and the answers are read after.
+        # The client's own time: run_at_rate also builds the requests before the load, and parses the answers after it.
         elapsed, children, after = run.pop("seconds"), os.times(), server.cpu_seconds()
         used = [(end - start) / run["requests"] * 1e6 for start, end in zip(before, after, strict=True)]
         generator_seconds = children.children_user + children.children_system

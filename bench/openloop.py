@@ -59,8 +59,8 @@ def request_maker(kind: str, lines: int, products: int) -> Callable[[], bytes]:
 def compile_client() -> Path:
     """Compile openloop.c, and return the program, which is removed when this process ends.
 
-    Call it before the first measurement. Raise FileNotFoundError without a C compiler, and CalledProcessError if it
-    fails, for example without the headers of the C library.
+    Call it before the first measurement. Raise FileNotFoundError without a C compiler, and CalledProcessError if the
+    compiler fails, for example without the headers of the C library.
     """
     folder = Path(tempfile.mkdtemp(prefix="holdfast-openloop-"))
     atexit.register(shutil.rmtree, folder)

@@ -7,7 +7,8 @@
 --      2   order_id      of the expected order
 --
 -- Replies: order <row>   the values that service/storage/records.py reads of an order, each possibly nil
---          other         the key names another request or order, or the order is not completed, or it is gone
+--          other         the key is not in Redis, or belongs to another request or order; or the order is not in Redis,
+--                        or is not completed
 local outcome_key, order_key = unpack(KEYS, 1, 2)
 local fingerprint, order_id = unpack(ARGV, 1, 2)
 local outcome = redis.call('HMGET', outcome_key, 'fingerprint', 'order')

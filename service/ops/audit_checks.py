@@ -12,7 +12,7 @@ from service.storage.inspection import OrderRow, ProductRow, Unreadable
 from service.storage.partition import Partition
 
 _WHOLE_NUMBER, _AMOUNT = "a whole number, 0 or more", "an amount like 19.99"
-_UNITS = "units like 7: 2"
+_UNITS = "product and units, like 7: 2"
 
 _is_number = re.compile("[0-9]{1,18}").fullmatch
 
@@ -82,7 +82,7 @@ def _check_returned(row: OrderRow, lines: tuple[OrderLine, ...] | None) -> list[
     if row.status != "completed":
         return [f"is {row.status}, but units of it came back"]
     if row.returned is None:
-        return ["has refunded or written_off, but not returned"]
+        return ["has a field refunded or written_off, but no field returned"]
     returned, lost = _read_units(row.returned), {} if row.written_off is None else _read_units(row.written_off)
     if returned is None:
         return [_not_expected("returned", row.returned, _UNITS)]

@@ -40,16 +40,19 @@ class RecentOrders:
 async def read_known(client: RedisClient, outcome_key: str, fingerprint: str, order_id: int) -> Order | None:
     """Return this order, in one round trip, if an earlier request with this key and fingerprint has placed it.
 
-    Return None if the key belongs to another request or another order, if the order is not completed, or if it is gone.
-    Then the caller runs lua/place_order.lua, which decides. If it cannot be read now, raise OutcomeUnknown and not
-    StorageUnavailable: an earlier request may have placed it. Other errors are raised unchanged.
+    Return None if Redis does not have the key, if the key belongs to another request or order, or if the order does not
+    exist or is not completed. Then the caller runs lua/place_order.lua, which decides.
+
+    If Redis cannot be asked, raise OutcomeUnknown: the order may exist, and StorageUnavailable would tell the client
+    that nothing was done. Other errors are raised unchanged.
     """
     try:
         word, *rows = await client.run(
             "read_placed",
             (outcome_key, keys.order(client.shop, order_id)),
             read_placed_args(fingerprint=fingerprint, order_id=order_id),
-            safe_to_repeat=not client.waits_for_replicas,  # a primary that was replaced would not know of a return
+            # If this is False, the reply waits for replicas: see `read_confirmed`.
+            safe_to_repeat=not client.waits_for_replicas,
         )
     except StorageUnavailable as error:
         raise OutcomeUnknown(error.reason) from error

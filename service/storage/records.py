@@ -105,7 +105,7 @@ ORDER_FIELDS: Final = (
     *("products", "total_price", "status", "created_at", "expires_at"),
     *("completed_at", "reference", "customer", "returned", "refunded"),
 )
-"""The fields that are read of every order, also by lua/read_placed.lua. `_read_order` unpacks a row in this order."""
+"""The fields that are read of an order, also by lua/read_placed.lua. `_read_order` unpacks a row in this sequence."""
 
 
 _RETURNED: Final = ORDER_FIELDS.index("returned")
@@ -122,7 +122,7 @@ def read_orders(ids: Sequence[int], rows: Sequence[HashValues]) -> list[Order | 
 
 
 def read_order(order_id: int, row: HashValues) -> Order | None:
-    """Return the order of one row, as `read_orders` does."""
+    """Return the order in a row with ORDER_FIELDS. None: there is no such order."""
     return None if row[0] is None else _read_order(order_id, row, _read_lines(row))
 
 

@@ -1,7 +1,7 @@
 """Turns the reply of a script into a refusal.
 
-The classes in domain/errors/order_refusals.py and stock_refusals.py say what their replies look like, so a new one of
-these needs no code here.
+The classes in domain/errors/order_refusals.py and stock_refusals.py say what their replies look like, so a new class in
+these two files needs no code here.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -76,9 +76,9 @@ def _read_excess(new: "NewReturn", values: Sequence[str]) -> list[ExcessLine]:
 def _read_reply(
     classes: Mapping[str, type[RefusalT]], script: str, reply: Sequence[str]
 ) -> tuple[type[RefusalT], Sequence[str], bool]:
-    """Return the class of a refusal, the texts after its reply word, and whether it is a repeated one.
+    """Return the class of a refusal, the texts after its reply word, and whether an Idempotency-Key repeats it.
 
-    If an earlier request with the Idempotency-Key got it, the reply is `refused`, and one text: what the key remembers.
+    The reply for a repeated refusal is `refused` and one text: what the key remembers.
     """
     replayed = reply[0] == "refused"
     word, *values = reply[1].split("\n") if replayed else reply

@@ -90,7 +90,7 @@ async def test_next_request_is_served_after_an_internal_error(client: AsyncClien
     assert (await place(client, (2, 1))).status_code == 201
 
 
-async def test_a_bug_after_the_beginning_of_a_response_is_logged_but_not_counted_as_an_answer() -> None:
+async def test_an_error_after_the_response_has_begun_is_logged_but_not_counted_as_a_problem() -> None:
     metrics = Metrics(problems=["internal-error"])
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

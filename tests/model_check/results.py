@@ -18,7 +18,7 @@ def result_or_refusal(call: Callable[[], object]) -> Any:
 def assert_same_result(found: object, expected: object) -> None:
     """Assert that both are equal. Refusals are equal if they have the same class and the same values."""
     if isinstance(found, Refusal) and isinstance(expected, Refusal):
-        # As text: two obstacles of different classes with the same numbers are equal.
+        # repr(), because obstacles are tuples: two of different classes with the same numbers are equal.
         assert (type(found), repr(vars(found))) == (type(expected), repr(vars(expected)))
     else:
         assert found == expected

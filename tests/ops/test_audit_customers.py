@@ -80,15 +80,27 @@ CORRUPTIONS: dict[str, Corruption] = {
     "refunded is missing": Corruption([("HDEL", SOLD, "refunded")], {SOLD: "has no field refunded"}),
     "returned is unreadable": Corruption(
         [("HSET", SOLD, "returned", "two mugs")],
-        {SOLD: "has returned 'two mugs', expected units like 7: 2", MUG: "has sold 3", ANNA: "has 2 units of 1"},
+        {
+            SOLD: "has returned 'two mugs', expected product and units, like 7: 2",
+            MUG: "has sold 3",
+            ANNA: "has 2 units of 1",
+        },
     ),
     "written_off is unreadable": Corruption(
         [("HSET", SOLD, "written_off", "one mug")],
-        {SOLD: "has written_off 'one mug', expected units like 7: 2", MUG: "has sold 3", ANNA: "has 2 units of 1"},
+        {
+            SOLD: "has written_off 'one mug', expected product and units, like 7: 2",
+            MUG: "has sold 3",
+            ANNA: "has 2 units of 1",
+        },
     ),
     "refunded of an order that did not come back": Corruption(
         [("HDEL", SOLD, "returned", "written_off")],
-        {SOLD: "has refunded or written_off, but not returned", MUG: "has sold 3", ANNA: "has 2 units of 1"},
+        {
+            SOLD: "has a field refunded or written_off, but no field returned",
+            MUG: "has sold 3",
+            ANNA: "has 2 units of 1",
+        },
     ),
     "a pending order came back": Corruption(
         [("HSET", HELD, "returned", "1: 1", "refunded", "19.99")], {HELD: "is pending, but units of it came back"}

@@ -197,7 +197,7 @@ async def test_a_repeated_refusal_says_the_same_as_the_first(
     with pytest.raises(OrderPlacementRefusal) as repeated:
         await store.orders.place(new_order(*lines, **fields), "k-1")
     assert type(repeated.value) is type(first.value)
-    # As text: two obstacles of different classes with the same numbers are equal.
+    # repr(), because obstacles are tuples: two of different classes with the same numbers are equal.
     assert repr(vars(repeated.value)) == repr({**vars(first.value), "replayed": True})
     # A request with the lines in another order means the same, and points at its own lines.
     with pytest.raises(OrderPlacementRefusal) as reversed_:

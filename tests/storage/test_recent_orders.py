@@ -114,12 +114,12 @@ async def test_a_replay_returns_the_order_that_redis_has_for_the_key(redis: Comm
     ("error", "expected"),
     [
         (StorageUnavailable("lost"), OutcomeUnknown),
-        # Raised unchanged, as by the script.
+        # Raised unchanged, as when place_order.lua is run.
         (Overloaded("10 commands wait for Redis already"), Overloaded),
         (UnsupportedRedis("too old"), UnsupportedRedis),
     ],
 )
-async def test_the_outcome_is_unknown_if_redis_does_not_answer_about_a_known_order(
+async def test_only_storage_unavailable_becomes_outcome_unknown_when_a_known_order_is_read(
     redis: CommandSender, error: StorageError, expected: type[StorageError]
 ) -> None:
     errors: list[Exception] = []

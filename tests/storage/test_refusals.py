@@ -152,8 +152,8 @@ def test_a_replayed_refusal_has_the_positions_of_the_repeated_request() -> None:
     assert [line.position for line in refusal.lines] == [2, 0]
 
 
-def test_refusals_that_share_a_line_keep_its_position_and_lines_with_the_same_numbers_their_own_entry() -> None:
-    """Lines are kept for the next refusal: by their text and position, not by their numbers."""
+def test_a_cached_line_is_used_again_only_for_the_same_position_and_text() -> None:
+    """Two obstacles with equal numbers are equal tuples, so the cache must not compare obstacles."""
 
     def entry(position: int, obstacle: str) -> str:
         request = new_order(*[(100 + n, 1) for n in range(position)], (7, 3))

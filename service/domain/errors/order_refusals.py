@@ -22,7 +22,7 @@ from service.domain.money import Cents, format_cents
 
 @dataclass(frozen=True)
 class UnavailableLine:
-    """A line of an order that cannot be served. storage/refusals.py keeps lines, so refusals may share one."""
+    """A line of an order that cannot be served. Several refusals may have the same object: storage/refusals.py."""
 
     position: int
     product_id: int
@@ -140,7 +140,7 @@ class InsufficientStock(UnavailableLines):
 
 @dataclass(frozen=True)
 class CurrentPrice:
-    """An order line, and the price of one unit now. Refusals may share one, as an UnavailableLine."""
+    """An order line, and the price of one unit now. Several refusals may have the same object."""
 
     position: int
     product_id: int
